@@ -1,0 +1,126 @@
+/**
+ * Host frames: who owns each 4 KiB of RAM, in which generation, and how often it is pinned.
+ *
+ * The table lives in kernel memory, as `struct page` does. Freed frames are poisoned, so that a DMA or a walk through a
+ * stale translation reads something recognisable. The allocator's lock is a leaf: allocation is no choice point.
+ */
+import { fill, lockLeaf, peek, silent, unlockLeaf } from './atomics.ts';
+import { hpaOf, pageShift, type Frame, type Memory } from './memory.ts';
+import { struct, u32, words } from './struct.ts';
+
+/** Who a frame belongs to: `FREE`, the kernel, page tables, or a process (its number, from `firstProcess`). */
+export const Owner = { FREE: 0, KERNEL: 1, TABLE: 2, firstProcess: 16 } as const;
+
+/** What fills a freed frame. */
+export const framePoison = 0x5afe5afe | 0;
+
+const FrameTable = struct('FrameTable', { lock: u32, free: u32, untouched: u32, frames: u32, inUse: u32, tableAt: u32, pad: words(2) });
+/** `pins` counts long-term pins, `references` those who keep the frame from being freed (mappings and pins). */
+const FrameRecord = struct('FrameRecord', { owner: u32, generation: u32, pins: u32, references: u32 });
+
+export class Frames {
+  readonly #kernel: Memory;
+  readonly #ram: Memory;
+  readonly #at: number;
+  readonly #table: number;
+
+  /** A view of the table at `at` in kernel memory, set up before by `Frames.initialise`. */
+  constructor(kernel: Memory, ram: Memory, at: number) {
+    this.#kernel = kernel;
+    this.#ram = ram;
+    this.#at = at;
+    this.#table = FrameTable.tableAt.peek(kernel, at);
+  }
+
+  /** Lays the table out at `at`; returns the first byte behind it. Frame 0 is never handed out. */
+  static initialise(kernel: Memory, ram: Memory, at: number): number {
+    const frames = ram.sizeBytes >>> pageShift;
+    const table = at + FrameTable.sizeBytes;
+    FrameTable.frames.poke(kernel, at, frames);
+    FrameTable.untouched.poke(kernel, at, 1);
+    FrameTable.tableAt.poke(kernel, at, table);
+    return table + frames * FrameRecord.sizeBytes;
+  }
+
+  /** A zeroed frame with one reference, or 0 when RAM is used up. */
+  allocate(owner: number): Frame {
+    const kernel = this.#kernel;
+    const at = this.#at;
+    lockLeaf(kernel, at);
+    let frame = FrameTable.free.peek(kernel, at);
+    if (frame !== 0) FrameTable.free.poke(kernel, at, FrameRecord.references.peek(kernel, this.#record(frame)));
+    else {
+      frame = FrameTable.untouched.peek(kernel, at);
+      if (frame >= FrameTable.frames.peek(kernel, at)) {
+        unlockLeaf(kernel, at);
+        return 0 as Frame;
+      }
+      FrameTable.untouched.poke(kernel, at, frame + 1);
+    }
+    FrameTable.inUse.poke(kernel, at, FrameTable.inUse.peek(kernel, at) + 1);
+    const record = this.#record(frame);
+    FrameRecord.owner.poke(kernel, record, owner);
+    FrameRecord.pins.poke(kernel, record, 0);
+    FrameRecord.references.poke(kernel, record, 1);
+    unlockLeaf(kernel, at);
+    fill(this.#ram, hpaOf(frame as Frame), 4096, 0);
+    return frame as Frame;
+  }
+
+  /** One more reference: another mapping or pin. */
+  hold(frame: Frame): void {
+    silent.add(this.#kernel, FrameRecord.references.address(this.#kernel, this.#record(frame)), 1);
+  }
+
+  /** Drops a reference; the last one poisons and frees the frame. */
+  drop(frame: Frame): void {
+    const kernel = this.#kernel;
+    const record = this.#record(frame);
+    const before = silent.add(kernel, FrameRecord.references.address(kernel, record), -1);
+    if (before > 1) return;
+    if (before < 1) throw new Error(`frame 0x${frame.toString(16)} was dropped more often than held`);
+    fill(this.#ram, hpaOf(frame), 4096, framePoison);
+    lockLeaf(kernel, this.#at);
+    FrameRecord.owner.poke(kernel, record, Owner.FREE);
+    FrameRecord.generation.poke(kernel, record, FrameRecord.generation.peek(kernel, record) + 1);
+    FrameRecord.references.poke(kernel, record, FrameTable.free.peek(kernel, this.#at));
+    FrameTable.free.poke(kernel, this.#at, frame);
+    FrameTable.inUse.poke(kernel, this.#at, FrameTable.inUse.peek(kernel, this.#at) - 1);
+    unlockLeaf(kernel, this.#at);
+  }
+
+  /** A long-term pin: the frame stays what it is until unpinned. */
+  pin(frame: Frame): void {
+    this.hold(frame);
+    silent.add(this.#kernel, FrameRecord.pins.address(this.#kernel, this.#record(frame)), 1);
+  }
+
+  unpin(frame: Frame): void {
+    const before = silent.add(this.#kernel, FrameRecord.pins.address(this.#kernel, this.#record(frame)), -1);
+    if (before < 1) throw new Error(`frame 0x${frame.toString(16)} was unpinned more often than pinned`);
+    this.drop(frame);
+  }
+
+  ownerOf(frame: Frame): number {
+    return FrameRecord.owner.peek(this.#kernel, this.#record(frame));
+  }
+  generationOf(frame: Frame): number {
+    return FrameRecord.generation.peek(this.#kernel, this.#record(frame));
+  }
+  pinsOf(frame: Frame): number {
+    return FrameRecord.pins.peek(this.#kernel, this.#record(frame));
+  }
+  /** Frames that are handed out at this moment. */
+  get inUse(): number {
+    return peek(this.#kernel, FrameTable.inUse.address(this.#kernel, this.#at));
+  }
+  get count(): number {
+    return FrameTable.frames.peek(this.#kernel, this.#at);
+  }
+
+  #record(frame: number): number {
+    if (frame <= 0 || frame >= FrameTable.frames.peek(this.#kernel, this.#at)) throw new Error(`frame 0x${frame.toString(16)} is outside RAM`);
+    return this.#table + frame * FrameRecord.sizeBytes;
+  }
+}
+

@@ -1,0 +1,115 @@
+/**
+ * Kernel objects: blocks of shared memory with a header, reached through references that know their generation.
+ *
+ * A reference is one signed word: 20 bits of address (in units of 64 bytes) and 12 bits of generation. Every access through a
+ * field of an object type compares the generation and the type with the block's header, in every mode: a use after free
+ * is seen at the access, not by its consequences. Blocks come in powers of two from 64 bytes; the allocator's lock is a
+ * leaf, so allocation is no choice point. Generations wrap after 4096 reuses of one block.
+ */
+import { fill, lockLeaf, peek, poke, unlockLeaf } from './atomics.ts';
+import { hashText } from './labels.ts';
+import type { Memory } from './memory.ts';
+
+declare const target: unique symbol;
+/** A reference to a live object of type `T`, or `NULL`. */
+export type Ref<T extends string = string> = number & { readonly [target]: T };
+
+/** The reference to nothing. */
+export const NULL = 0 as Ref<never>;
+
+const unit = 64;
+const addressMask = 0xfffff;
+const generationShift = 20;
+/** Poison of freed blocks, as the slab allocator's: easy to recognise in a dump. */
+export const poison = 0x6b6b6b6b;
+
+/** Block: word 0 `generation << 20 | type << 1 | live`, word 1 `class << 26 | next free unit`; fields from word 2. */
+export const headerBytes = 8;
+const smallestClass = 6;
+const classes = 16;
+
+/** Heap words at the start of kernel memory: lock, bump pointer (bytes), live objects, then a free list per class. */
+const heapLock = 64;
+const heapTop = 68;
+const heapLive = 72;
+const freeHeads = 128;
+/** First byte that the heap may hand out. */
+export const heapStart = 512;
+
+/** An access through a reference whose object is gone, or is of another type. */
+export class UseAfterFree extends Error {
+  override readonly name = 'UseAfterFree';
+}
+
+/** Sets up the heap of an empty kernel memory; blocks are taken from `[start, end of memory)`. */
+export function initialiseHeap(memory: Memory, start: number = heapStart): void {
+  poke(memory, heapLock, 0);
+  poke(memory, heapTop, Math.ceil(start / unit) * unit);
+  poke(memory, heapLive, 0);
+}
+
+/** The 15-bit number of a type in block headers. */
+export function typeNumber(name: string): number {
+  return (hashText(name) & 0x7fff) || 1;
+}
+
+/** Takes a zeroed block for `sizeBytes` of fields. Throws when the heap is full: give the host more kernel memory. */
+export function allocate(memory: Memory, type: number, sizeBytes: number): Ref {
+  const blockClass = Math.max(smallestClass, 32 - Math.clz32(sizeBytes + headerBytes - 1));
+  if (blockClass >= smallestClass + classes) throw new Error(`an object of ${sizeBytes} bytes is larger than the largest block`);
+  lockLeaf(memory, heapLock);
+  const head = freeHeads + (blockClass - smallestClass) * 4;
+  let at = peek(memory, head) * unit;
+  let generation = 0;
+  if (at !== 0) {
+    poke(memory, head, peek(memory, at + 4) & addressMask);
+    generation = peek(memory, at) >>> generationShift;
+  } else {
+    at = peek(memory, heapTop);
+    if (at + (1 << blockClass) > memory.sizeBytes) {
+      unlockLeaf(memory, heapLock);
+      throw new Error(`kernel memory is full (${memory.sizeBytes} bytes); give the host more`);
+    }
+    poke(memory, heapTop, at + (1 << blockClass));
+  }
+  poke(memory, heapLive, peek(memory, heapLive) + 1);
+  unlockLeaf(memory, heapLock);
+  fill(memory, at + headerBytes, (1 << blockClass) - headerBytes, 0);
+  poke(memory, at + 4, blockClass << 26);
+  poke(memory, at, (generation << generationShift) | (type << 1) | 1);
+  return ((generation << generationShift) | (at / unit)) as Ref;
+}
+
+/** Gives a block back: poisons it and moves its generation on. */
+export function free(memory: Memory, ref: Ref, type: number): void {
+  const at = addressOf(memory, ref, type);
+  const blockClass = peek(memory, at + 4) >>> 26;
+  const generation = (ref >>> generationShift) + 1;
+  lockLeaf(memory, heapLock);
+  poke(memory, at, (generation << generationShift) | (type << 1));
+  fill(memory, at + headerBytes, (1 << blockClass) - headerBytes, poison);
+  const head = freeHeads + (blockClass - smallestClass) * 4;
+  poke(memory, at + 4, (blockClass << 26) | peek(memory, head));
+  poke(memory, head, at / unit);
+  poke(memory, heapLive, peek(memory, heapLive) - 1);
+  unlockLeaf(memory, heapLock);
+}
+
+/** The byte address of the object, having compared generation and type. Throws `UseAfterFree`. */
+export function addressOf(memory: Memory, ref: number, type: number): number {
+  const at = (ref & addressMask) * unit;
+  const header = memory.words[at >>> 2]!;
+  if (header !== (((ref & ~addressMask) | (type << 1) | 1) | 0)) throw dangling(ref, header, type);
+  return at;
+}
+
+/** How many objects are live: what leaks is the difference between two moments of rest. */
+export function liveObjects(memory: Memory): number {
+  return peek(memory, heapLive);
+}
+
+function dangling(ref: number, header: number, type: number): UseAfterFree {
+  if (ref === NULL) return new UseAfterFree(`a null reference was followed (expected type #${type})`);
+  const found = (header & 1) === 0 ? 'free' : ((header >>> 1) & 0x7fff) === type ? 'reused' : `of type #${(header >>> 1) & 0x7fff}`;
+  return new UseAfterFree(`reference 0x${ref.toString(16)} to type #${type}: the block is ${found}`);
+}

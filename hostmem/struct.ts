@@ -1,0 +1,291 @@
+/**
+ * Records in shared memory: named, labelled, guarded fields.
+ *
+ * `struct` lays fields over a byte address (a cache line, a register file); `object` lays them over a heap block and
+ * takes a `Ref`, checked at every access. A field is one access, one point, and allocates nothing. A guarded field
+ * (`u32.under('lock')`, `u32.under('group.mutex')`) is no point while its lock is held; without it the access is a point and is
+ * reported (L2). Free runs do not check guards.
+ */
+import * as atomics from './atomics.ts';
+import { label } from './labels.ts';
+import type { Memory } from './memory.ts';
+import { addressOf, allocate, free, headerBytes, typeNumber, type Ref } from './object.ts';
+
+/** Where a field landed. `type` is 0 in a struct. */
+export interface Place {
+  readonly record: string;
+  readonly field: string;
+  readonly label: number;
+  readonly offsetBytes: number;
+  readonly type: number;
+}
+
+/** A kind of field: how many words, and what stands for it in the record. */
+export interface FieldKind<A> {
+  readonly words: number;
+  bind(place: Place): A;
+}
+
+type Fields = Record<string, FieldKind<unknown>>;
+type Bound<F extends Fields> = { readonly [K in keyof F]: F[K] extends FieldKind<infer A> ? A : never };
+
+export type StructType<F extends Fields> = Bound<F> & { readonly structName: string; readonly sizeBytes: number };
+
+export type ObjectType<N extends string, F extends Fields> = StructType<F> & {
+  readonly structName: N;
+  /** A new zeroed object. */
+  create(memory: Memory): Ref<N>;
+  /** Frees it; later accesses through old references throw `UseAfterFree`. */
+  free(memory: Memory, ref: Ref<N>): void;
+  /** Throws `UseAfterFree` unless the reference is live and of this type. */
+  check(memory: Memory, ref: Ref<N>): void;
+};
+
+/** Field offsets by record name, for guards that name a field of another record. */
+const layouts = new Map<string, ReadonlyMap<string, number>>();
+const referents = new Map<string, string>();
+
+/** Base of all fields: knows its word. */
+export class Field {
+  readonly label: number;
+  readonly offsetBytes: number;
+  readonly type: number;
+  readonly name: string;
+
+  constructor(place: Place) {
+    this.label = place.label;
+    this.offsetBytes = place.offsetBytes;
+    this.type = place.type;
+    this.name = `${place.record}.${place.field}`;
+  }
+
+  /** The byte address of the field's first word. */
+  address(memory: Memory, at: number): number {
+    return (this.type === 0 ? at : addressOf(memory, at, this.type)) + this.offsetBytes;
+  }
+
+  /** Reads the first word as no point: oracles, assertions, and what the caller owns. */
+  peek(memory: Memory, at: number): number {
+    return atomics.peek(memory, this.address(memory, at));
+  }
+}
+
+/** One unguarded word, in both grades. */
+export class Word<V extends number = number> extends Field {
+  load(memory: Memory, at: number): V {
+    return atomics.load(memory, this.address(memory, at), this.label) as V;
+  }
+  store(memory: Memory, at: number, value: V): void {
+    atomics.store(memory, this.address(memory, at), value, this.label);
+  }
+  /** Returns the value before. */
+  add(memory: Memory, at: number, delta: number): number {
+    return atomics.add(memory, this.address(memory, at), delta, this.label);
+  }
+  /** Returns the value before. */
+  exchange(memory: Memory, at: number, value: V): V {
+    return atomics.exchange(memory, this.address(memory, at), value, this.label) as V;
+  }
+  /** Returns the value found. */
+  compareExchange(memory: Memory, at: number, expected: V, replacement: V): V {
+    return atomics.compareExchange(memory, this.address(memory, at), expected, replacement, this.label) as V;
+  }
+  read(memory: Memory, at: number): V {
+    return atomics.read(memory, this.address(memory, at), this.label) as V;
+  }
+  write(memory: Memory, at: number, value: V): void {
+    atomics.write(memory, this.address(memory, at), value, this.label);
+  }
+  override peek(memory: Memory, at: number): V {
+    return super.peek(memory, at) as V;
+  }
+  /** Writes as no point: before the record is published, or by its only owner. */
+  poke(memory: Memory, at: number, value: V): void {
+    atomics.poke(memory, this.address(memory, at), value);
+  }
+}
+
+/** One word that belongs to a lock. */
+export class GuardedWord<V extends number = number> extends Field {
+  readonly #guard: string;
+  readonly #record: string;
+  #via = -1;
+  #lockOffset = -1;
+
+  constructor(place: Place, guard: string) {
+    super(place);
+    this.#guard = guard;
+    this.#record = place.record;
+  }
+
+  read(memory: Memory, at: number): V {
+    const address = this.address(memory, at);
+    const control = memory.control;
+    if (control === null) return memory.words[address >>> 2]! as V;
+    if (control.holds(memory, this.lockAddress(memory, address))) return memory.words[address >>> 2]! as V;
+    control.unguarded(memory, address, this.label);
+    return atomics.read(memory, address, this.label) as V;
+  }
+
+  write(memory: Memory, at: number, value: V): void {
+    const address = this.address(memory, at);
+    const control = memory.control;
+    if (control === null) {
+      memory.words[address >>> 2] = value;
+    } else if (control.holds(memory, this.lockAddress(memory, address))) {
+      atomics.poke(memory, address, value);
+      control.wroteGuarded(memory, address, this.label, value);
+    } else {
+      control.unguarded(memory, address, this.label);
+      atomics.write(memory, address, value, this.label);
+    }
+  }
+
+  override peek(memory: Memory, at: number): V {
+    return super.peek(memory, at) as V;
+  }
+  /** Writes as no point: before the record is published. */
+  poke(memory: Memory, at: number, value: V): void {
+    atomics.poke(memory, this.address(memory, at), value);
+  }
+
+  /** The guard's word, given this field's address. Throws when the guard names no field. */
+  private lockAddress(memory: Memory, address: number): number {
+    if (this.#lockOffset < 0) this.resolveGuard();
+    const base = address - this.offsetBytes;
+    if (this.#via < 0) return base + this.#lockOffset;
+    return (atomics.peek(memory, base + this.#via) & 0xfffff) * 64 + this.#lockOffset;
+  }
+
+  /** Finds the lock's offset; called at the first access and by the test that resolves every guard. */
+  resolveGuard(): void {
+    const [first, second] = this.#guard.split('.');
+    const via = second === undefined ? -1 : offsetOf(this.#record, first!);
+    const record = second === undefined ? this.#record : referents.get(`${this.#record}.${first}`);
+    if (record === undefined) throw new Error(`${this.name}: guard '${this.#guard}' goes through '${first}', which is no ref`);
+    this.#via = via;
+    this.#lockOffset = offsetOf(record, second ?? first!);
+  }
+}
+
+/** A 64-bit value in two words; `read` returns the low one and leaves the high one in `memory.high`. */
+export class Word64 extends Field {
+  read(memory: Memory, at: number): number {
+    return atomics.read64(memory, this.address(memory, at), this.label);
+  }
+  write(memory: Memory, at: number, high: number, low: number): void {
+    atomics.write64(memory, this.address(memory, at), high, low, this.label);
+  }
+  peekBig(memory: Memory, at: number): bigint {
+    const address = this.address(memory, at);
+    return (BigInt(atomics.peek(memory, address + 4) >>> 0) << 32n) | BigInt(atomics.peek(memory, address) >>> 0);
+  }
+  peekHigh(memory: Memory, at: number): number {
+    return atomics.peek(memory, this.address(memory, at) + 4);
+  }
+  poke(memory: Memory, at: number, high: number, low: number): void {
+    const address = this.address(memory, at);
+    atomics.poke(memory, address + 4, high);
+    atomics.poke(memory, address, low);
+  }
+  pokeBig(memory: Memory, at: number, value: bigint): void {
+    this.poke(memory, at, Number(BigInt.asIntN(32, value >> 32n)), Number(BigInt.asIntN(32, value)));
+  }
+}
+
+/** `count` words in a row, owned or guarded by the caller's lock: reached by index, as no point. */
+export class WordArray<V extends number = number> extends Field {
+  readonly count: number;
+  constructor(place: Place, count: number) {
+    super(place);
+    this.count = count;
+  }
+  get(memory: Memory, at: number, index: number): V {
+    return atomics.peek(memory, this.elementAddress(memory, at, index)) as V;
+  }
+  set(memory: Memory, at: number, index: number, value: V): void {
+    atomics.poke(memory, this.elementAddress(memory, at, index), value);
+  }
+  elementAddress(memory: Memory, at: number, index: number): number {
+    if (index < 0 || index >= this.count) throw new Error(`${this.name}: index ${index} is outside 0..${this.count - 1}`);
+    return this.address(memory, at) + index * 4;
+  }
+}
+
+interface WordKind<V extends number> extends FieldKind<Word<V>> {
+  /** The same word, guarded by a lock of the same record, or `ref.lock` of the record that a ref field names. */
+  under(guard: string): FieldKind<GuardedWord<V>>;
+}
+
+function wordKind<V extends number>(referent: string | null): WordKind<V> {
+  const note = (place: Place): void => {
+    if (referent !== null) referents.set(`${place.record}.${place.field}`, referent);
+  };
+  return {
+    words: 1,
+    bind(place) {
+      note(place);
+      return new Word<V>(place);
+    },
+    under: (guard) => ({
+      words: 1,
+      bind(place) {
+        note(place);
+        return new GuardedWord<V>(place, guard);
+      },
+    }),
+  };
+}
+
+/** A 32-bit word (signed as JavaScript reads it; use `>>> 0` where it matters). */
+export const u32: WordKind<number> = wordKind(null);
+/** A reference to an object of the named type. */
+export const ref = <T extends string>(name: T): WordKind<Ref<T>> => wordKind<Ref<T>>(name);
+/** A 64-bit value. */
+export const u64: FieldKind<Word64> = { words: 2, bind: (place) => new Word64(place) };
+/** An inline array of words. */
+export const words = <V extends number = number>(count: number): FieldKind<WordArray<V>> => ({
+  words: count,
+  bind: (place) => new WordArray<V>(place, count),
+});
+
+/** A record at a byte address that is a multiple of 8. */
+export function struct<F extends Fields>(name: string, fields: F): StructType<F> {
+  const { bound, sizeBytes } = layOut(name, fields, 0, 0);
+  return Object.freeze({ ...bound, structName: name, sizeBytes }) as unknown as StructType<F>;
+}
+
+/** A record in a heap block, reached through a `Ref`. */
+export function object<N extends string, F extends Fields>(name: N, fields: F): ObjectType<N, F> {
+  const type = typeNumber(name);
+  const { bound, sizeBytes } = layOut(name, fields, headerBytes, type);
+  return Object.freeze({
+    ...bound,
+    structName: name,
+    sizeBytes,
+    create: (memory: Memory) => allocate(memory, type, sizeBytes - headerBytes) as Ref<N>,
+    free: (memory: Memory, ref: Ref<N>) => free(memory, ref, type),
+    check: (memory: Memory, ref: Ref<N>) => void addressOf(memory, ref, type),
+  }) as unknown as ObjectType<N, F>;
+}
+
+function layOut<F extends Fields>(name: string, fields: F, start: number, type: number): { bound: Bound<F>; sizeBytes: number } {
+  if (layouts.has(name)) throw new Error(`a record named '${name}' exists already`);
+  const bound: Record<string, unknown> = {};
+  const offsets = new Map<string, number>();
+  let offsetBytes = start;
+  for (const [field, kind] of Object.entries(fields)) {
+    if (kind.words === 2) offsetBytes = (offsetBytes + 7) & ~7;
+    offsets.set(field, offsetBytes);
+    bound[field] = kind.bind({ record: name, field, label: label(`${name}.${field}`), offsetBytes, type });
+    offsetBytes += kind.words * 4;
+  }
+  layouts.set(name, offsets);
+  return { bound: bound as Bound<F>, sizeBytes: (offsetBytes + 7) & ~7 };
+}
+
+function offsetOf(record: string, field: string): number {
+  const offset = layouts.get(record)?.get(field);
+  if (offset === undefined) throw new Error(`record '${record}' has no field '${field}'`);
+  return offset;
+}

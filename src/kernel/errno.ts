@@ -1,0 +1,29 @@
+/**
+ * What a caller may cause: an errno and a reason. What cannot happen is an assertion instead.
+ *
+ * `Errno` is no `Error`: a failing system call is ordinary, and a stack trace would cost more than the call.
+ */
+export type ErrnoName =
+  | 'EPERM' | 'ENOENT' | 'EIO' | 'ENXIO' | 'E2BIG' | 'EBADF' | 'ENOMEM' | 'EACCES' | 'EFAULT' | 'EBUSY' | 'EEXIST' | 'ENODEV'
+  | 'EINVAL' | 'ENOTTY' | 'ENOSPC' | 'ESPIPE' | 'ERANGE' | 'EDEADLOCK' | 'EOVERFLOW' | 'EBADFD' | 'EMSGSIZE' | 'EOPNOTSUPP'
+  | 'EADDRINUSE' | 'EPROBE_DEFER';
+
+export class Errno {
+  readonly name: ErrnoName;
+  /** What was wrong, in the caller's words. */
+  readonly reason: string;
+  constructor(name: ErrnoName, reason: string) {
+    this.name = name;
+    this.reason = reason;
+  }
+}
+
+/** Ends the system call with an errno. */
+export function fail(name: ErrnoName, reason: string): never {
+  throw new Errno(name, reason);
+}
+
+/** What cannot happen: names what was expected, where a bug of ours would otherwise go on. */
+export function assert(condition: boolean, message: string): asserts condition {
+  if (!condition) throw new Error(`assertion failed: ${message}`);
+}
