@@ -145,7 +145,7 @@ export function write64(memory: Memory, at: number, high: number, low: number, l
   if (control === null) {
     if (low === 0) Atomics.store(memory.words, index, 0);
     memory.words[index + 1] = high;
-    Atomics.store(memory.words, index, low);
+    if (low !== 0) Atomics.store(memory.words, index, low);
     return;
   }
   control.point(Op.WRITE, memory, at, label);
@@ -153,6 +153,44 @@ export function write64(memory: Memory, at: number, high: number, low: number, l
   memory.words[index + 1] = high;
   memory.words[index] = low;
   control.saw(low);
+}
+
+/**
+ * Puts a 64-bit entry into an empty slot (low word 0), as one point; returns the low word found, 0 when it was put.
+ * Leaves the high word found in `memory.high`. In a free run the high word is stored before the low one is exchanged:
+ * parties that race for one slot must want the same high word.
+ */
+export function install64(memory: Memory, at: number, high: number, low: number, label: number): number {
+  const control = memory.control;
+  const index = at >>> 2;
+  if (control !== null) control.point(Op.RMW, memory, at, label);
+  const seen = memory.words[index]!;
+  memory.high = memory.words[index + 1]!;
+  if (control === null) {
+    if (seen !== 0) return seen;
+    if (high !== memory.high) memory.words[index + 1] = high;
+    return Atomics.compareExchange(memory.words, index, 0, low);
+  }
+  if (seen === 0) {
+    memory.words[index + 1] = high;
+    put(control, memory, at, low);
+  } else control.saw(seen);
+  return seen;
+}
+
+/** Empties a 64-bit slot as one point; returns the low word found, the high one in `memory.high`. */
+export function clear64(memory: Memory, at: number, label: number): number {
+  const control = memory.control;
+  const index = at >>> 2;
+  if (control !== null) control.point(Op.RMW, memory, at, label);
+  const seen = memory.words[index]!;
+  memory.high = memory.words[index + 1]!;
+  if (control !== null) control.saw(seen);
+  if (seen === 0) return 0;
+  if (control === null) Atomics.store(memory.words, index, 0);
+  else poke(memory, at, 0);
+  memory.words[index + 1] = 0;
+  return seen;
 }
 
 /** Reads a word that no other thread can be writing: under a lock, at rest, or owned. Never a point. */

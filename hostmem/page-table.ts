@@ -1,0 +1,260 @@
+/**
+ * Page tables in RAM: walk, map and unmap, written once over a format (`formats/*`, one file each).
+ *
+ * Tables are frames of 512 entries of 64 bits; nothing is kept outside RAM, so that hardware (`walk`) and kernel
+ * (`mapPage`, `unmap`) share the entries as two machines would. A walk by hardware reads top down, one point an entry.
+ * Who maps and unmaps takes one point for each leaf, and one for each table it installs: it may read the tables in
+ * between silently, because an installed table stays until `destroy`. IOVAs are (high, low) pairs of 32-bit words.
+ * This file does not know of caches: whoever changes a leaf invalidates. Writes are visible to the walker at once
+ * (a coherent walker).
+ */
+import { clear64, install64, peek, read64 } from './atomics.ts';
+import { Owner, type Frames } from './frames.ts';
+import { frameOf, hpaOf, type Frame, type Memory } from './memory.ts';
+
+/** What a request wants, and what an entry permits. */
+export const Access = { READ: 1, WRITE: 2 } as const;
+const accessMask = 3;
+
+/** What `PageTableFormat.inspect` says of an entry beside its `Access` bits; 0 as a whole is "not present". */
+export const Entry = { LEAF: 4, RESERVED: 8 } as const;
+
+/** Bits of one vendor's entries. Entries are (high, low) pairs; an entry with a low word of 0 is empty. */
+export interface PageTableFormat {
+  /** As users name it: `vtd-second-stage-3`. */
+  readonly name: string;
+  /** The root is at this level; leaves of 4 KiB are at level 1. */
+  readonly levels: number;
+  /** Width of an IOVA. */
+  readonly inputBits: number;
+  /** Label of an entry, by level (index 0 is unused). */
+  readonly labels: readonly number[];
+  /** Whether the IOVA is one that this format can translate; its high word decides. */
+  accepts(iovaHigh: number): boolean;
+  /** `Access` bits that the entry grants and `Entry` bits; 0 when it is not present. */
+  inspect(level: number, high: number, low: number): number;
+  /** The frame that the entry names: of the next table, or the first one of a leaf. May lie outside RAM. */
+  frameOf(high: number, low: number): Frame;
+  leafHigh(frame: Frame, permissions: number, level: number): number;
+  leafLow(frame: Frame, permissions: number, level: number): number;
+  tableHigh(table: Frame, level: number): number;
+  tableLow(table: Frame, level: number): number;
+}
+
+/** Why a walk ended without a frame. Each vendor has numbers of its own for these. */
+export const WalkFault = {
+  NONE: 0,
+  /** The IOVA is wider than the table. */
+  BEYOND_WIDTH: 1,
+  /** An entry on the way is not present. */
+  NOT_PRESENT: 2,
+  READ_DENIED: 3,
+  WRITE_DENIED: 4,
+  /** An entry on the way has reserved bits set. */
+  RESERVED: 5,
+  /** A table on the way is outside RAM. */
+  TABLE_ACCESS: 6,
+} as const;
+export type WalkFault = (typeof WalkFault)[keyof typeof WalkFault];
+
+/** Where a walk ended: owned by the caller and reused from walk to walk. */
+export class WalkResult {
+  fault: WalkFault = WalkFault.NONE;
+  /** The frame of the page at the IOVA, also inside a large leaf; valid when the translation exists (also if denied). */
+  frame: Frame = 0 as Frame;
+  /** `Access` bits granted by all levels together. */
+  permissions = 0;
+  /** Level of the last entry read: of the leaf, or of what faulted. `levels + 1` when none was read. */
+  level = 0;
+  /** Byte address of the last entry read. */
+  entryAt = 0;
+  /** The last entry read. */
+  entryHigh = 0;
+  entryLow = 0;
+}
+
+/** A page number from an IOVA: up to 52 bits, exact. */
+const pagesPerHigh = 1 << 20;
+
+/** One thread's view of the page tables of one format. */
+export class PageTable {
+  readonly format: PageTableFormat;
+  readonly #ram: Memory;
+  readonly #frames: Frames;
+  readonly #frameCount: number;
+
+  constructor(ram: Memory, frames: Frames, format: PageTableFormat) {
+    this.format = format;
+    this.#ram = ram;
+    this.#frames = frames;
+    this.#frameCount = frameOf(ram.sizeBytes);
+  }
+
+  /** An empty root table, or 0 when RAM is used up. */
+  create(): Frame {
+    return this.#frames.allocate(Owner.TABLE);
+  }
+
+  /** Translates as hardware does. `access` is a set of `Access` bits. */
+  walk(root: Frame, iovaHigh: number, iovaLow: number, access: number, result: WalkResult): WalkFault {
+    return this.#descend(root, iovaHigh, iovaLow, access, result, this.#ram.control !== null);
+  }
+
+  /** The same as no points, for oracles: what is mapped, whatever the permission. */
+  translate(root: Frame, iovaHigh: number, iovaLow: number, result: WalkResult): WalkFault {
+    return this.#descend(root, iovaHigh, iovaLow, 0, result, false);
+  }
+
+  #descend(root: Frame, iovaHigh: number, iovaLow: number, access: number, result: WalkResult, announced: boolean): WalkFault {
+    const format = this.format;
+    const ram = this.#ram;
+    const words = ram.words;
+    result.permissions = accessMask;
+    result.level = format.levels + 1;
+    if (!format.accepts(iovaHigh)) return (result.fault = WalkFault.BEYOND_WIDTH);
+    let table: number = root;
+    for (let level = format.levels; ; level--) {
+      if (table >= this.#frameCount) return (result.fault = WalkFault.TABLE_ACCESS);
+      const index = table * 1024 + indexAt(level, iovaHigh, iovaLow) * 2;
+      const low = announced ? read64(ram, index * 4, format.labels[level]!) : words[index]!;
+      const high = announced ? ram.high : words[index + 1]!;
+      const seen = format.inspect(level, high, low);
+      result.level = level;
+      result.entryAt = index * 4;
+      result.entryHigh = high;
+      result.entryLow = low;
+      result.permissions &= seen;
+      if (seen === 0) return (result.fault = WalkFault.NOT_PRESENT);
+      if ((seen & Entry.RESERVED) !== 0) return (result.fault = WalkFault.RESERVED);
+      table = format.frameOf(high, low);
+      if ((seen & Entry.LEAF) === 0) continue;
+      result.frame = (table + pageWithin(level, iovaHigh, iovaLow)) as Frame;
+      return (result.fault = denied(access & ~result.permissions));
+    }
+  }
+
+  /**
+   * Maps one page of 4 KiB. `ENOMEM` when a table is missing and RAM is used up, `EADDRINUSE` when something is mapped there,
+   * `ERANGE` for an IOVA or a frame beyond the format's width, `EINVAL` without any permission (SEMANTICS B13).
+   */
+  mapPage(root: Frame, iovaHigh: number, iovaLow: number, frame: Frame, permissions: number): 0 | 'ENOMEM' | 'EADDRINUSE' | 'ERANGE' | 'EINVAL' {
+    const format = this.format;
+    if ((permissions & accessMask) === 0) return 'EINVAL';
+    if (!format.accepts(iovaHigh) || frame >= 2 ** 40) return 'ERANGE';
+    let table = root;
+    for (let level = format.levels; level > 1; level--) {
+      table = this.#nextTable(table, level, iovaHigh, iovaLow);
+      if (table === 0) return 'ENOMEM';
+      if (table < 0) return 'EADDRINUSE';
+    }
+    const at = hpaOf(table) + indexAt(1, iovaHigh, iovaLow) * 8;
+    const found = install64(this.#ram, at, format.leafHigh(frame, permissions, 1), format.leafLow(frame, permissions, 1), format.labels[1]!);
+    return found === 0 ? 0 : 'EADDRINUSE';
+  }
+
+  /** The table below `table` on the way to the IOVA, made if it is missing; 0 without memory, -1 when a leaf is there. */
+  #nextTable(table: Frame, level: number, iovaHigh: number, iovaLow: number): Frame {
+    const at = hpaOf(table) + indexAt(level, iovaHigh, iovaLow) * 8;
+    const low = peek(this.#ram, at);
+    return low === 0 ? this.#installTable(at, level) : this.#tableIn(level, peek(this.#ram, at + 4), low);
+  }
+
+  /** Two mappers may miss the same table: the loser of the exchange frees its own and goes on in the winner's. */
+  #installTable(at: number, level: number): Frame {
+    const format = this.format;
+    const ours = this.#frames.allocate(Owner.TABLE);
+    if (ours === 0) return ours;
+    const found = install64(this.#ram, at, format.tableHigh(ours, level), format.tableLow(ours, level), format.labels[level]!);
+    if (found === 0) return ours;
+    this.#frames.drop(ours);
+    return this.#tableIn(level, peek(this.#ram, at + 4), found);
+  }
+
+  #tableIn(level: number, high: number, low: number): Frame {
+    const leaf = (this.format.inspect(level, high, low) & Entry.LEAF) !== 0;
+    return leaf ? (-1 as Frame) : this.format.frameOf(high, low);
+  }
+
+  /**
+   * Clears every leaf in the range and returns how many pages that removed; holes are passed over. A large leaf goes as a
+   * whole when the range holds its first page, and stays otherwise (SEMANTICS B13). Tables stay, empty or not, until `destroy`:
+   * a walker may be inside, and a unit may have cached them, until a non-leaf invalidation.
+   */
+  unmap(root: Frame, iovaHigh: number, iovaLow: number, pageCount: number): number {
+    let high = iovaHigh;
+    let low = iovaLow;
+    let removed = 0;
+    let page = (high >>> 0) * pagesPerHigh + (low >>> 12);
+    const end = page + pageCount;
+    while (page < end && this.format.accepts(high)) {
+      let table = root;
+      let level = this.format.levels;
+      for (; level > 1; level--) {
+        const next = this.#present(table, level, high, low);
+        if (next <= 0) break;
+        table = next;
+      }
+      const span = 2 ** (9 * Math.max(1, level - 1));
+      const next = (Math.floor(page / span) + 1) * span;
+      if (level === 1) removed += this.#clearLeaves(table, page, Math.min(end, next));
+      else if (page % span === 0) removed += this.#clearLarge(table, level, high, low, span);
+      page = next;
+      high = Math.floor(page / pagesPerHigh) | 0;
+      low = page << 12;
+    }
+    return removed;
+  }
+
+  /** The table below, 0 when nothing is there, -1 when a leaf is. */
+  #present(table: Frame, level: number, iovaHigh: number, iovaLow: number): Frame {
+    const at = hpaOf(table) + indexAt(level, iovaHigh, iovaLow) * 8;
+    const low = peek(this.#ram, at);
+    return low === 0 ? (0 as Frame) : this.#tableIn(level, peek(this.#ram, at + 4), low);
+  }
+
+  /** Clears the entries of pages `[page, end)` in one table of level 1. */
+  #clearLeaves(table: Frame, page: number, end: number): number {
+    const label = this.format.labels[1]!;
+    let removed = 0;
+    let at = hpaOf(table) + (page % 512) * 8;
+    for (let left = end - page; left > 0; left--, at += 8) if (clear64(this.#ram, at, label) !== 0) removed++;
+    return removed;
+  }
+
+  /** Clears the large leaf at the IOVA, if there is one; returns how many pages it had. */
+  #clearLarge(table: Frame, level: number, iovaHigh: number, iovaLow: number, span: number): number {
+    const at = hpaOf(table) + indexAt(level, iovaHigh, iovaLow) * 8;
+    return peek(this.#ram, at) !== 0 && clear64(this.#ram, at, this.format.labels[level]!) !== 0 ? span : 0;
+  }
+
+  /** Frees every table. Nobody may walk, map or unmap any more. */
+  destroy(root: Frame): void {
+    this.#destroyBelow(root, this.format.levels);
+  }
+
+  #destroyBelow(table: Frame, level: number): void {
+    for (let at: number = hpaOf(table); level > 1 && at < hpaOf(table) + 4096; at += 8) {
+      const low = peek(this.#ram, at);
+      const next = low === 0 ? 0 : this.#tableIn(level, peek(this.#ram, at + 4), low);
+      if (next > 0) this.#destroyBelow(next as Frame, level - 1);
+    }
+    this.#frames.drop(table);
+  }
+}
+
+/** Nine bits of the IOVA: which entry of a table of this level. */
+function indexAt(level: number, iovaHigh: number, iovaLow: number): number {
+  const shift = 3 + 9 * level;
+  return (shift < 32 ? (iovaLow >>> shift) | (iovaHigh << (32 - shift)) : iovaHigh >>> (shift - 32)) & 511;
+}
+
+/** Which page of a leaf of this level the IOVA is in. */
+function pageWithin(level: number, iovaHigh: number, iovaLow: number): number {
+  if (level === 1) return 0;
+  return ((iovaLow >>> 12) | (iovaHigh << 20)) & ((1 << (9 * (level - 1))) - 1);
+}
+
+function denied(missing: number): WalkFault {
+  if (missing === 0) return WalkFault.NONE;
+  return (missing & Access.READ) !== 0 ? WalkFault.READ_DENIED : WalkFault.WRITE_DENIED;
+}
