@@ -18,14 +18,11 @@ const labels = [0, ...['1', '2', '3', '4', '5'].map((level) => label(`VtdSecondS
 
 /** Tables of 3, 4 or 5 levels: 39, 48 or 57 bits of IOVA (AW codes 1, 2, 3). */
 export function vtdSecondStage(levels: 3 | 4 | 5): PageTableFormat {
-  const inputBits = 12 + 9 * levels;
-  const widthShift = inputBits - 32;
   return {
     name: `vtd-second-stage-${levels}`,
     levels,
-    inputBits,
+    inputBits: 12 + 9 * levels,
     labels,
-    accepts: (iovaHigh) => iovaHigh >>> widthShift === 0,
     inspect,
     frameOf,
     leafHigh: addressHigh,
