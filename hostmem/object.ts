@@ -55,6 +55,13 @@ export function typeNumber(name: string): number {
 
 /** Takes a zeroed block for `sizeBytes` of fields. Throws when the heap is full: give the host more kernel memory. */
 export function allocate(memory: Memory, type: number, sizeBytes: number): Ref {
+  const ref = tryAllocate(memory, type, sizeBytes);
+  if (ref === NULL) throw new Error(`kernel memory is full (${memory.sizeBytes} bytes); give the host more`);
+  return ref;
+}
+
+/** As `allocate`, but `NULL` when the heap is full, for callers that can say ENOMEM. */
+export function tryAllocate(memory: Memory, type: number, sizeBytes: number): Ref {
   const blockClass = Math.max(smallestClass, 32 - Math.clz32(sizeBytes + headerBytes - 1));
   if (blockClass >= smallestClass + classes) throw new Error(`an object of ${sizeBytes} bytes is larger than the largest block`);
   lockLeaf(memory, heapLock);
@@ -68,7 +75,7 @@ export function allocate(memory: Memory, type: number, sizeBytes: number): Ref {
     at = peek(memory, heapTop);
     if (at + (1 << blockClass) > memory.sizeBytes) {
       unlockLeaf(memory, heapLock);
-      throw new Error(`kernel memory is full (${memory.sizeBytes} bytes); give the host more`);
+      return NULL;
     }
     poke(memory, heapTop, at + (1 << blockClass));
   }

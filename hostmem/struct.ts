@@ -9,7 +9,7 @@
 import * as atomics from './atomics.ts';
 import { label } from './labels.ts';
 import type { Memory } from './memory.ts';
-import { addressOf, allocate, free, headerBytes, typeNumber, type Ref } from './object.ts';
+import { addressOf, allocate, free, headerBytes, tryAllocate, typeNumber, type Ref } from './object.ts';
 
 /** Where a field landed. `type` is 0 in a struct. */
 export interface Place {
@@ -35,6 +35,8 @@ export type ObjectType<N extends string, F extends Fields> = StructType<F> & {
   readonly structName: N;
   /** A new zeroed object. */
   create(memory: Memory): Ref<N>;
+  /** A new zeroed object, or `NULL` when the heap is full. */
+  tryCreate(memory: Memory): Ref<N>;
   /** Frees it; later accesses through old references throw `UseAfterFree`. */
   free(memory: Memory, ref: Ref<N>): void;
   /** Throws `UseAfterFree` unless the reference is live and of this type. */
@@ -264,6 +266,7 @@ export function object<N extends string, F extends Fields>(name: N, fields: F): 
     structName: name,
     sizeBytes,
     create: (memory: Memory) => allocate(memory, type, sizeBytes - headerBytes) as Ref<N>,
+    tryCreate: (memory: Memory) => tryAllocate(memory, type, sizeBytes - headerBytes) as Ref<N>,
     free: (memory: Memory, ref: Ref<N>) => free(memory, ref, type),
     check: (memory: Memory, ref: Ref<N>) => void addressOf(memory, ref, type),
   }) as unknown as ObjectType<N, F>;

@@ -7,6 +7,7 @@ import { Access, PageTable, WalkFault, WalkResult } from '#hostmem/page-table';
 import { peek, poke } from '#hostmem/atomics';
 import { expect, test } from 'vitest';
 import type { MapperTask } from './mapper.worker.ts';
+import { Recorder } from './recorder.ts';
 
 const READ_WRITE = Access.READ | Access.WRITE;
 
@@ -102,6 +103,34 @@ test('a mapping that is refused says why and changes nothing', () => {
   while (host.frames.allocate(1) !== 0);
   expect(table.mapPage(root, 1, 0, 1 as Frame, READ_WRITE)).toBe('ENOMEM');
   expect(table.create()).toBe(0);
+});
+
+test('a point is each entry that a walk reads, each table that a mapper installs and each leaf that it sets or clears', () => {
+  const { host, table, root, result } = vtd3();
+  const recorder = new Recorder();
+  host.ram.control = recorder;
+  const pointsOf = (act: () => void): string[] => {
+    recorder.points.length = 0;
+    act();
+    return recorder.points.map((point) => point.replace('VtdSecondStage.level', ''));
+  };
+  expect(pointsOf(() => table.mapPage(root, 0, 0, 5 as Frame, READ_WRITE))).toEqual(['RMW 3', 'RMW 2', 'RMW 1']);
+  expect(pointsOf(() => table.mapPage(root, 0, 0x1000, 6 as Frame, READ_WRITE))).toEqual(['RMW 1']);
+  expect(pointsOf(() => table.walk(root, 0, 0x1000, Access.READ, result))).toEqual(['READ 3', 'READ 2', 'READ 1']);
+  expect(result.frame).toBe(6);
+  expect(pointsOf(() => table.translate(root, 0, 0x1000, result))).toEqual([]);
+  expect(pointsOf(() => expect(table.unmap(root, 0, 0, 512 * 512)).toBe(2)).length).toBe(512);
+});
+
+test('a mapper that loses the race for a missing table goes on in the one it finds and frees its own', () => {
+  const { host, table, root, result } = vtd3();
+  const recorder = new Recorder();
+  host.ram.control = recorder;
+  recorder.between = () => expect(table.mapPage(root, 0, 0, 5 as Frame, READ_WRITE)).toBe(0);
+  expect(table.mapPage(root, 0, 0x1000, 6 as Frame, READ_WRITE)).toBe(0);
+  expect([table.walk(root, 0, 0, Access.READ, result), result.frame]).toEqual([WalkFault.NONE, 5]);
+  expect([table.walk(root, 0, 0x1000, Access.READ, result), result.frame]).toEqual([WalkFault.NONE, 6]);
+  expect(host.frames.inUse).toBe(3);
 });
 
 test('two threads that map pages in shared tables at once lose no mapping and no frame', async () => {
