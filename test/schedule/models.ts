@@ -217,7 +217,7 @@ export const models: Record<string, Model> = {
       },
       ({ host: { kernel }, cells }) => {
         const brief = Cells.m1.load(kernel, cells);
-        if (brief !== 0) Brief.word.store(kernel, brief, 1);
+        if (brief !== 0) Brief.word.store(kernel, brief, Brief.word.load(kernel, brief) + 1);
       },
     ],
   },
