@@ -114,8 +114,8 @@ function retargeted(switches: readonly Switch[]): Switch[][] {
 function startedElsewhere(switches: readonly Switch[], actors: number): Switch[][] {
   const others = switches.filter(({ actor }) => actor !== startOfSchedule);
   const starts = Array.from({ length: actors }, (_, next): Switch[] => (next === 0 ? [] : [{ actor: startOfSchedule, count: 0, next }]));
-  // With another start, what was two switches is often one: each of the rest is left out once.
-  return starts.flatMap((start) => [[...start, ...others], ...others.map((_, i) => [...start, ...others.toSpliced(i, 1)])]);
+  // With another start, what was two switches is often one, or none: all of the rest is left out, then each once.
+  return starts.flatMap((start) => [start, [...start, ...others], ...others.map((_, i) => [...start, ...others.toSpliced(i, 1)])]);
 }
 
 /** Two switches that only make sense together, where there are few. */

@@ -299,6 +299,28 @@ export const models: Record<string, Model> = {
     ],
   },
 
+  /** Its thread ends in the middle of a schedule. */
+  'dies': { actors: [addFour, () => process.exit(3)] },
+
+  /** Catches everything, what the scheduler throws too, and goes on; and waits for ever once the others are gone. */
+  'swallows': {
+    actors: [
+      ({ host: { kernel }, cells }) => {
+        for (let tries = 0; tries < 3; tries++) {
+          try {
+            while (Cells.m2.load(kernel, cells) === 0) Cells.m1.add(kernel, cells, 1);
+          } catch {
+            Cells.m4.store(kernel, cells, tries);
+          }
+        }
+      },
+      ({ host: { kernel }, cells }) => {
+        Cells.m3.store(kernel, cells, 1);
+        throw new RangeError('leaves the other one alone');
+      },
+    ],
+  },
+
   'busy-3x36': { actors: [busy, busy, busy] },
 
   /** One long actor, for what a point costs that keeps the baton. */

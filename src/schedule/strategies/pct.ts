@@ -18,7 +18,8 @@ export class Pct implements Strategy {
 
   begin(board: Board): void {
     this.#shufflePriorities(board);
-    const choices = Math.max(board.get(Head.choicesOfFirst), this.#moments);
+    // In a tiny model every choice would be a moment, and all schedules alike: some moments have to fall behind the end.
+    const choices = Math.max(board.get(Head.choicesOfFirst), 2 * this.#moments + 2);
     for (let moment = 0; moment < this.#moments; moment++) {
       let at = 1 + board.randomBelow(choices);
       // The moments are distinct: the next free one, round the end.
