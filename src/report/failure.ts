@@ -3,7 +3,7 @@
  *
  * Plain data with names instead of numbers: this room knows neither the scheduler's board nor the model's records.
  */
-import type { Op } from '../../hostmem/atomics.ts';
+import type { Op } from '#hostmem/atomics';
 
 /** `WROTE` is a guarded word that was written under its lock: no point, but part of the story. */
 export type StepOp = keyof typeof Op | 'WROTE';

@@ -6,10 +6,10 @@
  * actor to finish judges, puts memory back and begins the next schedule; worker threads stay for the life of the host.
  * This file does not know what a label or an invariant means.
  */
-import { Op, Until, type Control } from '../../hostmem/atomics.ts';
-import type { Engine } from '../../hostmem/engine.ts';
-import { hashText } from '../../hostmem/labels.ts';
-import { Space, type Memory } from '../../hostmem/memory.ts';
+import { Op, Until, type Control } from '#hostmem/atomics';
+import type { Engine } from '#hostmem/engine';
+import { hashText } from '#hostmem/labels';
+import { Space, type Memory } from '#hostmem/memory';
 import { BlockWord, Head, Kind, lockCapacity, startOfSchedule, State, Status, type Board } from './board.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import { Chooser, nobody } from './chooser.ts';

@@ -7,8 +7,8 @@
  * Only the holder of the baton writes, with plain stores; the futex words (`BlockWord.turn`, `Head.answer`) order them.
  * This file knows the layout and what each word means, not how anybody decides.
  */
-import { door } from '../../hostmem/atomics.ts';
-import type { Space } from '../../hostmem/memory.ts';
+import { door } from '#hostmem/atomics';
+import type { Space } from '#hostmem/memory';
 import type { WordAddress } from './violation.ts';
 
 /** Words of the header. */

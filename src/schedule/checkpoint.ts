@@ -1,8 +1,8 @@
 /**
  * A host at rest, and the way back to it after every schedule.
  */
-import { DirtyPages, firstDifference, takeSnapshot } from '../../hostmem/snapshot.ts';
-import { Space, type Memory } from '../../hostmem/memory.ts';
+import { DirtyPages, firstDifference, takeSnapshot } from '#hostmem/snapshot';
+import { Space, type Memory } from '#hostmem/memory';
 import type { WordAddress } from './violation.ts';
 
 interface Sides<T> {

@@ -3,9 +3,9 @@
  *
  * Whether an actor can go on is a pure function of shared memory: its announced condition, or the engine's `ready()`.
  */
-import type { Engine } from '../../hostmem/engine.ts';
-import { Until } from '../../hostmem/atomics.ts';
-import type { Memory } from '../../hostmem/memory.ts';
+import type { Engine } from '#hostmem/engine';
+import { Until } from '#hostmem/atomics';
+import type { Memory } from '#hostmem/memory';
 import { BlockWord, Head, startOfSchedule, Status, type Board } from './board.ts';
 import type { Choice, Strategy } from './strategy.ts';
 

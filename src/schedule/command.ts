@@ -6,7 +6,7 @@
  * non-preemptive one in every strategy; a cell that does not own it runs it all the same, uncounted, to learn
  * how many choices there are.
  */
-import { mix32 } from '../../hostmem/labels.ts';
+import { mix32 } from '#hostmem/labels';
 import { BlockWord, Head, hashCapacity, Kind, startOfSchedule, Status, type Board } from './board.ts';
 import { Violation } from './violation.ts';
 

@@ -4,7 +4,7 @@
  * It decides nothing within a schedule. The main thread never blocks, because it has to see a worker die: it waits
  * asynchronously, races the actors' own promise, and gives up when neither schedules nor steps advance.
  */
-import { door } from '../../hostmem/atomics.ts';
+import { door } from '#hostmem/atomics';
 import { Head, hashCapacity, Kind, startOfSchedule, State, type Board, type Switch } from './board.ts';
 import { hashText64 } from './command.ts';
 import type { Strategies } from './strategy.ts';

@@ -1,9 +1,9 @@
 /**
  * The words for what the scheduler finds by itself: who waits for what, and who has it.
  */
-import { Op, Until } from '../../hostmem/atomics.ts';
-import { labelText } from '../../hostmem/labels.ts';
-import { Space } from '../../hostmem/memory.ts';
+import { Op, Until } from '#hostmem/atomics';
+import { labelText } from '#hostmem/labels';
+import { Space } from '#hostmem/memory';
 import { BlockWord, Head, Status, type Board } from './board.ts';
 
 /** Names every actor that waits, what for, and the holder of the lock where there is one. */

@@ -6,7 +6,7 @@
  * count; the start actor's has no count. Two or three bytes a switch, so that nearly all shrunk failures fit into 64
  * characters. Switches are keyed by an actor's own operations: a token stays valid when unrelated actors change.
  */
-import { hashText } from '../../hostmem/labels.ts';
+import { hashText } from '#hostmem/labels';
 import { startOfSchedule, type Switch } from './board.ts';
 
 export interface Token {

@@ -1,9 +1,9 @@
 /**
  * The trace ring: every operation of the last traced schedule, guarded writes and the insides of engines' steps included.
  */
-import { Op } from '../../hostmem/atomics.ts';
-import { labelText } from '../../hostmem/labels.ts';
-import type { Space } from '../../hostmem/memory.ts';
+import { Op } from '#hostmem/atomics';
+import { labelText } from '#hostmem/labels';
+import type { Space } from '#hostmem/memory';
 import { Head, TraceWord, type Board } from './board.ts';
 
 const opNames = Object.keys(Op) as (keyof typeof Op)[];

@@ -4,8 +4,8 @@
  * Ids given by the scheduler itself: DEADLOCK, BUDGET, THROWN, NONDETERMINISM, O2 (a dangling reference was followed) and
  * L2 (a guarded word was touched without its lock). All others are the callers'.
  */
-import type { Space } from '../../hostmem/memory.ts';
-import { UseAfterFree } from '../../hostmem/object.ts';
+import type { Space } from '#hostmem/memory';
+import { UseAfterFree } from '#hostmem/object';
 
 /** A word of a host, in bytes from the start of its memory. */
 export interface WordAddress {

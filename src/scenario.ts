@@ -1,0 +1,56 @@
+/**
+ * What a user writes: a story of a world, of who acts in it, and of what must hold.
+ *
+ * The world is built once, by one thread; every actor is a thread of its own. In a controlled run a body is run once per
+ * schedule, in a free run over and over: write it so that it can run again.
+ */
+import type { Actor } from './actors/actor.ts';
+import { Device } from './actors/device.ts';
+import { Viommu } from './actors/viommu.ts';
+import { Vm } from './actors/vm.ts';
+import type { World } from './world.ts';
+
+export type Role = 'vm' | 'device' | 'viommu';
+
+/** What the world hands to the actors' bodies: plain data, numbers above all. */
+export type Stage = Readonly<Record<string, unknown>>;
+
+/** An actor of a scenario: its role decides the worker file, its subject what it is. */
+export interface ActorOf<A extends Actor, S> {
+  readonly role: Role;
+  /** The process, function or guest, by its name in the world. */
+  readonly subject: string;
+  body(actor: A, stage: S): void;
+}
+
+export interface Scenario<S extends Stage = Stage> {
+  /** What happens, in one line. */
+  readonly title: string;
+  /** The discussion it belongs to (`002`), or null. */
+  readonly seed: string | null;
+  /** Names of files in `kernel/variants`; `correct` is always there. */
+  readonly variants: readonly string[];
+  world(w: World): S;
+  readonly actors: Readonly<Record<string, ActorOf<Vm, S> | ActorOf<Device, S> | ActorOf<Viommu, S>>>;
+  /** Ids of invariants. */
+  readonly holds: readonly string[];
+}
+
+export function scenario<S extends Stage>(definition: Scenario<S>): Scenario<S> {
+  return Object.freeze(definition);
+}
+
+/** A thread of the named process: a VMM thread, or its guest's. */
+export function vm<S>(process: string, body: (vm: Vm, stage: S) => void): ActorOf<Vm, S> {
+  return { role: 'vm', subject: process, body };
+}
+
+/** The device of the named PCI function. */
+export function device<S>(pciFunction: string, body: (device: Device, stage: S) => void): ActorOf<Device, S> {
+  return { role: 'device', subject: pciFunction, body };
+}
+
+/** The virtual IOMMU of the named guest. */
+export function viommu<S>(guest: string, body: (viommu: Viommu, stage: S) => void): ActorOf<Viommu, S> {
+  return { role: 'viommu', subject: guest, body };
+}
