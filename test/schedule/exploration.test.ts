@@ -1,5 +1,5 @@
 import { shrink, type Attempt } from '#src/schedule/shrink';
-import type { Switch } from '#src/schedule/board';
+import { startOfSchedule, type Switch } from '#src/schedule/board';
 import { Strategies } from '#src/schedule/strategy';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { openCell, type Cell } from './cell.ts';
@@ -46,7 +46,7 @@ describe.for(Object.entries(broken))('the bug of %s', ([model, invariant]) => {
   });
 });
 
-describe.for(['three-locks', 'fill-vs-unmap', 'adds-3x4'])('the correct %s', (model) => {
+describe.for(['three-locks', 'fill-vs-unmap', 'adds-3x4', 'engines-agree'])('the correct %s', (model) => {
   test('holds over thousands of schedules of every strategy', async () => {
     const cell = await openCell(model);
     for (const strategy of ['random', 'pct', 'portfolio']) {
@@ -55,6 +55,23 @@ describe.for(['three-locks', 'fill-vs-unmap', 'adds-3x4'])('the correct %s', (mo
       expect(schedules).toBe(2_000);
       expect(executions).toBe(2_000 + Math.ceil(2_000 / 64));
     }
+    await cell.close();
+  });
+});
+
+describe.for(['three-locks', 'use-after-replace', 'dangling', 'throws', 'engines-agree'])('schedules of %s, failing or not', (model) => {
+  test('replay from their switches with the hash, the violation and the memory of the first time', async () => {
+    const cell = await openCell(model, { compares: true });
+    let switchesOfEngines = 0;
+    for (let first = 1; first < 80; first++) {
+      const once = await cell.commander.explore({ strategy: 'portfolio', seed: 9, first, count: 1 });
+      const again = await cell.commander.replay({ switches: once.switches!, trace: first % 2 === 0 });
+      expect(again.hash).toBe(once.hash);
+      expect(again.violation).toEqual(once.violation);
+      switchesOfEngines += once.switches!.filter(({ actor }) => actor >= cell.board.actors && actor !== startOfSchedule).length;
+    }
+    expect(switchesOfEngines > 0).toBe(cell.board.engines > 0);
+    expect(cell.resets().different).toBe(0);
     await cell.close();
   });
 });

@@ -254,6 +254,44 @@ export const models: Record<string, Model> = {
     ],
   },
 
+  /** Two engines with several steps each, beside two actors; nothing is wrong. */
+  'engines-agree': {
+    actors: [
+      ({ host: { kernel }, cells }) => {
+        for (let round = 1; round <= 3; round++) {
+          Cells.asked.store(kernel, cells, round);
+          Cells.answered.waitUntil(kernel, cells, Until.EQUAL, round);
+        }
+      },
+      addFour,
+    ],
+    engines: ({ host: { kernel }, cells }) => [
+      {
+        name: 'answerer',
+        memory: kernel,
+        ready: () => Cells.answered.peek(kernel, cells) < Cells.asked.peek(kernel, cells),
+        at: () => Cells.answered.address(kernel, cells),
+        label: () => Cells.answered.label,
+        step: () => {
+          Cells.m2.store(kernel, cells, Cells.m1.load(kernel, cells));
+          Cells.answered.add(kernel, cells, 1);
+        },
+      },
+      {
+        name: 'follower',
+        memory: kernel,
+        ready: () => Cells.m4.peek(kernel, cells) < Cells.m1.peek(kernel, cells),
+        at: () => Cells.m4.address(kernel, cells),
+        label: () => Cells.m4.label,
+        step: () => void Cells.m4.add(kernel, cells, 1),
+      },
+    ],
+    judge: ({ host: { kernel }, cells }) => {
+      const followed = Cells.m4.peek(kernel, cells);
+      return followed === 4 ? null : new Violation('FOLLOWS', `the follower has seen ${followed} of 4 additions`);
+    },
+  },
+
   'engine-throws': {
     actors: [({ host: { kernel }, cells }) => Cells.m1.store(kernel, cells, 1), addFour],
     engines: ({ host: { kernel }, cells }) => [
