@@ -66,6 +66,14 @@ export class Field {
     return (this.type === 0 ? at : addressOf(memory, at, this.type)) + this.offsetBytes;
   }
 
+  /**
+   * Looks at the reference again: in a controlled run the object may have been freed while its point was waited at. Called
+   * behind every access that is one, so that the access itself is the one that is seen.
+   */
+  recheck(memory: Memory, at: number): void {
+    if (memory.control !== null && this.type !== 0) addressOf(memory, at, this.type);
+  }
+
   /** Reads the first word as no point: oracles, assertions, and what the caller owns. */
   peek(memory: Memory, at: number): number {
     return atomics.peek(memory, this.address(memory, at));
@@ -75,28 +83,40 @@ export class Field {
 /** One unguarded word, in both grades. */
 export class Word<V extends number = number> extends Field {
   load(memory: Memory, at: number): V {
-    return atomics.load(memory, this.address(memory, at), this.label) as V;
+    const value = atomics.load(memory, this.address(memory, at), this.label) as V;
+    this.recheck(memory, at);
+    return value;
   }
   store(memory: Memory, at: number, value: V): void {
     atomics.store(memory, this.address(memory, at), value, this.label);
+    this.recheck(memory, at);
   }
   /** Returns the value before. */
   add(memory: Memory, at: number, delta: number): number {
-    return atomics.add(memory, this.address(memory, at), delta, this.label);
+    const before = atomics.add(memory, this.address(memory, at), delta, this.label);
+    this.recheck(memory, at);
+    return before;
   }
   /** Returns the value before. */
   exchange(memory: Memory, at: number, value: V): V {
-    return atomics.exchange(memory, this.address(memory, at), value, this.label) as V;
+    const before = atomics.exchange(memory, this.address(memory, at), value, this.label) as V;
+    this.recheck(memory, at);
+    return before;
   }
   /** Returns the value found. */
   compareExchange(memory: Memory, at: number, expected: V, replacement: V): V {
-    return atomics.compareExchange(memory, this.address(memory, at), expected, replacement, this.label) as V;
+    const found = atomics.compareExchange(memory, this.address(memory, at), expected, replacement, this.label) as V;
+    this.recheck(memory, at);
+    return found;
   }
   read(memory: Memory, at: number): V {
-    return atomics.read(memory, this.address(memory, at), this.label) as V;
+    const value = atomics.read(memory, this.address(memory, at), this.label) as V;
+    this.recheck(memory, at);
+    return value;
   }
   write(memory: Memory, at: number, value: V): void {
     atomics.write(memory, this.address(memory, at), value, this.label);
+    this.recheck(memory, at);
   }
   override peek(memory: Memory, at: number): V {
     return super.peek(memory, at) as V;
@@ -126,7 +146,9 @@ export class GuardedWord<V extends number = number> extends Field {
     if (control === null) return memory.words[address >>> 2]! as V;
     if (control.holds(memory, this.lockAddress(memory, address))) return memory.words[address >>> 2]! as V;
     control.unguarded(memory, address, this.label);
-    return atomics.read(memory, address, this.label) as V;
+    const value = atomics.read(memory, address, this.label) as V;
+    this.recheck(memory, at);
+    return value;
   }
 
   write(memory: Memory, at: number, value: V): void {
@@ -140,6 +162,7 @@ export class GuardedWord<V extends number = number> extends Field {
     } else {
       control.unguarded(memory, address, this.label);
       atomics.write(memory, address, value, this.label);
+      this.recheck(memory, at);
     }
   }
 

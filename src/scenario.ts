@@ -5,9 +5,9 @@
  * schedule, in a free run over and over: write it so that it can run again.
  */
 import type { Actor } from './actors/actor.ts';
-import { Device } from './actors/device.ts';
-import { Viommu } from './actors/viommu.ts';
-import { Vm } from './actors/vm.ts';
+import type { Device } from './actors/device.ts';
+import type { Viommu } from './actors/viommu.ts';
+import type { Vm } from './actors/vm.ts';
 import type { World } from './world.ts';
 
 export type Role = 'vm' | 'device' | 'viommu';
@@ -36,21 +36,25 @@ export interface Scenario<S extends Stage = Stage> {
   readonly holds: readonly string[];
 }
 
-export function scenario<S extends Stage>(definition: Scenario<S>): Scenario<S> {
-  return Object.freeze(definition);
+/** Makes actors; its functions know the type of the stage. */
+export interface Cast<S> {
+  /** A thread of the named process: a VMM thread, or its guest's. */
+  vm(process: string, body: (vm: Vm, stage: S) => void): ActorOf<Vm, S>;
+  /** The device of the named PCI function. */
+  device(pciFunction: string, body: (device: Device, stage: S) => void): ActorOf<Device, S>;
+  /** The virtual IOMMU of the named guest. */
+  viommu(guest: string, body: (viommu: Viommu, stage: S) => void): ActorOf<Viommu, S>;
 }
 
-/** A thread of the named process: a VMM thread, or its guest's. */
-export function vm<S>(process: string, body: (vm: Vm, stage: S) => void): ActorOf<Vm, S> {
-  return { role: 'vm', subject: process, body };
-}
+/** A scenario as it is written: `actors` is told who can be cast. */
+type Story<S extends Stage> = Omit<Scenario<S>, 'actors'> & { actors(cast: Cast<S>): Scenario<S>['actors'] };
 
-/** The device of the named PCI function. */
-export function device<S>(pciFunction: string, body: (device: Device, stage: S) => void): ActorOf<Device, S> {
-  return { role: 'device', subject: pciFunction, body };
-}
+const cast: Cast<never> = {
+  vm: (subject, body) => ({ role: 'vm', subject, body }),
+  device: (subject, body) => ({ role: 'device', subject, body }),
+  viommu: (subject, body) => ({ role: 'viommu', subject, body }),
+};
 
-/** The virtual IOMMU of the named guest. */
-export function viommu<S>(guest: string, body: (viommu: Viommu, stage: S) => void): ActorOf<Viommu, S> {
-  return { role: 'viommu', subject: guest, body };
+export function scenario<S extends Stage>(story: Story<S>): Scenario<S> {
+  return Object.freeze({ ...story, actors: story.actors(cast as unknown as Cast<S>) });
 }

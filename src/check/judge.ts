@@ -21,6 +21,7 @@ export class Judge {
   readonly #cursor: Cursor;
   readonly #next: number[];
   #states: unknown[] = [];
+  #epoch = -1;
 
   constructor(invariants: readonly AnyInvariant[], history: History, view: View) {
     this.#invariants = invariants;
@@ -30,11 +31,12 @@ export class Judge {
     this.#view = view;
     this.#cursor = new Cursor(history.words);
     this.#next = Array.from({ length: history.rings }, () => 0);
-    this.restart();
+    this.#restart();
   }
 
   /** A new history begins: forgets what was folded. */
-  restart(): void {
+  #restart(): void {
+    this.#epoch = this.#history.epoch;
     this.#states = this.#invariants.map((one) => one.start());
     this.#next.fill(0);
   }
@@ -46,6 +48,7 @@ export class Judge {
 
   /** Folds all new events in stamp order; the first breach, or null. */
   catchUp(): Verdict | null {
+    if (this.#history.epoch !== this.#epoch) this.#restart();
     for (let ring = this.#earliest(); ring >= 0; ring = this.#earliest()) {
       this.#cursor.at = this.#history.at(ring, this.#next[ring]!);
       this.#next[ring]!++;

@@ -4,9 +4,10 @@ import { VfioCall, VfioCalled, VfioReturned } from '../../kernel/events.ts';
 import { Hwpt } from '../../kernel/hwpt.ts';
 import { IommuGroup } from '../../kernel/iommu-group.ts';
 import { IommufdDevice, IommufdGroup } from '../../kernel/iommufd-device.ts';
-import { IommufdObject } from '../../kernel/objects.ts';
+import { Ioas } from '../../kernel/ioas.ts';
+import { IommufdObject, Kind } from '../../kernel/objects.ts';
 import { breach, invariant, type Breach } from '../invariant.ts';
-import { contexts, iommufdGroups, membersAttached } from '../records.ts';
+import { contexts, iommufdGroups, membersAttached, objects } from '../records.ts';
 import type { View } from '../view.ts';
 
 /** Attaches, replaces, detaches and closes in progress, per group: the claim is silent about a group during one. */
@@ -59,8 +60,8 @@ function compare(view: View, group: Ref<'IommufdGroup'>, core: Ref<'IommuGroup'>
     if (Hwpt.domain.peek(memory, hwpt) === current) continue;
     const recordWord = own === NULL ? IommufdGroup.hwpt.address(memory, group) : IommufdDevice.hwpt.address(memory, device);
     return breach(
-      `device ${idOf(view, device)} of group ${number} is recorded on HWPT ${hwptIdOf(view, hwpt)}, ` +
-        `but the group and its hardware translate through another domain`,
+      `device ${idOf(view, device)} of group ${number} is recorded on ${nameOf(view, hwpt)}, ` +
+        `but the group and its hardware translate through ${nameOfDomain(view, group, current)}`,
       [{ space: 1, at: recordWord }, coreWord],
     );
   }
@@ -70,5 +71,19 @@ function compare(view: View, group: Ref<'IommufdGroup'>, core: Ref<'IommuGroup'>
 const idOf = (view: View, device: Ref<'IommufdDevice'>): number =>
   IommufdObject.id.peek(view.host.kernel, IommufdDevice.header.peek(view.host.kernel, device));
 
-const hwptIdOf = (view: View, hwpt: Ref<'Hwpt'>): number =>
-  IommufdObject.id.peek(view.host.kernel, Hwpt.header.peek(view.host.kernel, hwpt));
+/** `HWPT 7 of IOAS 2`. */
+function nameOf(view: View, hwpt: Ref<'Hwpt'>): string {
+  const memory = view.host.kernel;
+  const id = IommufdObject.id.peek(memory, Hwpt.header.peek(memory, hwpt));
+  return `HWPT ${id} of IOAS ${IommufdObject.id.peek(memory, Ioas.header.peek(memory, Hwpt.ioas.peek(memory, hwpt)))}`;
+}
+
+function nameOfDomain(view: View, group: Ref<'IommufdGroup'>, domain: Ref<'IommuDomain'>): string {
+  const memory = view.host.kernel;
+  for (const target of objects(view, IommufdGroup.iommufd.peek(memory, group))) {
+    if (IommufdObject.kind.peek(memory, target) !== Kind.HWPT) continue;
+    const hwpt = IommufdObject.body.peek(memory, target) as Ref<'Hwpt'>;
+    if (Hwpt.domain.peek(memory, hwpt) === domain) return nameOf(view, hwpt);
+  }
+  return domain === IommuGroup.blockingDomain.peek(memory, IommufdGroup.group.peek(memory, group)) ? 'nothing (blocked)' : 'another domain';
+}
