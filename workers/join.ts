@@ -100,7 +100,7 @@ function runFreely(pace: Pace, counters: Counters, body: () => void): Violation 
     } catch (thrown) {
       if (thrown instanceof Stopped) return broken;
       broken ??= violationOf(thrown);
-      pace.stop();
+      pace.breakOff();
     }
   }
 }

@@ -7,7 +7,7 @@
 import { door } from '#hostmem/atomics';
 import type { History } from '#hostmem/history';
 
-const Word = { stop: 0, request: 32, arrived: 64, slice: 96 } as const;
+const Word = { stop: 0, broken: 1, request: 32, arrived: 64, slice: 96 } as const;
 const words = 128;
 const recheckMs = 2_000;
 
@@ -41,7 +41,9 @@ export class Pace {
     door.store(shared, Word.request, 1);
   }
 
-  stop(): void {
+  /** Ends the run because this actor broke: what it left half done is not judged. */
+  breakOff(): void {
+    door.store(this.#words, Word.broken, 1);
     Pace.stop(this.#words.buffer);
   }
 
@@ -70,7 +72,8 @@ export class Pace {
     for (let seen = door.load(this.#words, Word.arrived); seen < this.#actors; seen = door.load(this.#words, Word.arrived)) {
       door.wait(this.#words, Word.arrived, seen, recheckMs);
     }
-    if (this.#judge !== null && this.#judge()) door.store(this.#words, Word.stop, 1);
+    const isWhole = door.load(this.#words, Word.broken) === 0;
+    if (isWhole && this.#judge !== null && this.#judge()) door.store(this.#words, Word.stop, 1);
     door.store(this.#words, Word.arrived, 0);
     if (door.load(this.#words, Word.stop) === 0) door.store(this.#words, Word.request, 0);
     door.add(this.#words, Word.slice, 1);

@@ -106,6 +106,11 @@ export class Commander {
     };
   }
 
+  /** Schedules of the running exploration so far. */
+  get schedules(): number {
+    return door.load(this.#board.words, Head.schedules);
+  }
+
   /** Lowers the end of the running exploration: another cell has found something at this index. */
   stopBefore(index: number): void {
     if (index < this.#board.get(Head.end)) door.store(this.#board.words, Head.end, index);
