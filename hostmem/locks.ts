@@ -88,13 +88,20 @@ export class RwSem extends Field {
     if ((before & readersMask) === 1 && (before & sleepers) !== 0) this.wakeAll(memory, address);
   }
 
-  /** Two visible steps: the writer's arrival, which holds back new readers, then the wait for the grant. */
+  /** Free: one visible step. Else two: the writer's arrival, which holds back new readers, then the wait for the grant. */
   acquireWrite(memory: Memory, at: number): void {
     const address = this.address(memory, at);
     const control = memory.control;
     if (control !== null) {
       control.point(Op.RMW, memory, address, this.label);
-      atomics.poke(memory, address, atomics.peek(memory, address) + waitingWriter);
+      this.recheck(memory, at);
+      const state = atomics.peek(memory, address);
+      if ((state & (writer | readersMask)) === 0) {
+        atomics.poke(memory, address, state + writer);
+        control.acquired(memory, address, this.label);
+        return;
+      }
+      atomics.poke(memory, address, state + waitingWriter);
       control.pointWhen(Op.LOCK, memory, address, this.label, writer | readersMask, Until.EQUAL, 0);
       this.recheck(memory, at);
       atomics.poke(memory, address, atomics.peek(memory, address) - waitingWriter + writer);

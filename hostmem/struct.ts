@@ -9,7 +9,7 @@
 import * as atomics from './atomics.ts';
 import { label } from './labels.ts';
 import type { Memory } from './memory.ts';
-import { addressOf, allocate, free, headerBytes, tryAllocate, typeNumber, type Ref } from './object.ts';
+import { addressOf, allocate, blockAt, free, headerBytes, tryAllocate, typeNumber, type Ref } from './object.ts';
 
 /** Where a field landed. `type` is 0 in a struct. */
 export interface Place {
@@ -46,6 +46,8 @@ export type ObjectType<N extends string, F extends Fields> = StructType<F> & {
 /** Field offsets by record name, for guards that name a field of another record. */
 const layouts = new Map<string, ReadonlyMap<string, number>>();
 const referents = new Map<string, string>();
+/** Names of object types by their number. */
+const recordNames = new Map<number, string>();
 
 /** Base of all fields: knows its word. */
 export class Field {
@@ -94,6 +96,12 @@ export class Word<V extends number = number> extends Field {
   /** Returns the value before. */
   add(memory: Memory, at: number, delta: number): number {
     const before = atomics.add(memory, this.address(memory, at), delta, this.label);
+    this.recheck(memory, at);
+    return before;
+  }
+  /** Adds unless the word is 0; returns the value before. */
+  addUnlessZero(memory: Memory, at: number, delta: number): number {
+    const before = atomics.addUnlessZero(memory, this.address(memory, at), delta, this.label);
     this.recheck(memory, at);
     return before;
   }
@@ -285,6 +293,9 @@ export function struct<F extends Fields>(name: string, fields: F): StructType<F>
 export function object<N extends string, F extends Fields>(name: N, fields: F): ObjectType<N, F> {
   const type = typeNumber(name);
   const { bound, sizeBytes } = layOut(name, fields, headerBytes, type);
+  const known = recordNames.get(type);
+  if (known !== undefined) throw new Error(`object types '${known}' and '${name}' have the same number; rename one`);
+  recordNames.set(type, name);
   return Object.freeze({
     ...bound,
     structName: name,
@@ -309,6 +320,16 @@ function layOut<F extends Fields>(name: string, fields: F, start: number, type: 
   }
   layouts.set(name, offsets);
   return { bound: bound as Bound<F>, sizeBytes: (offsetBytes + 7) & ~7 };
+}
+
+/** `Record.field` of a word in the heap of kernel memory, or null where no object that is known here has one. */
+export function nameOfWord(memory: Memory, at: number): string | null {
+  const block = blockAt(memory, at);
+  const record = block === null ? undefined : recordNames.get(block.type);
+  if (block === null || record === undefined) return null;
+  let name: string | null = null;
+  for (const [field, offset] of layouts.get(record)!) if (offset <= at - block.at) name = `${record}.${field}`;
+  return name;
 }
 
 function offsetOf(record: string, field: string): number {

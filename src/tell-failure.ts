@@ -1,5 +1,6 @@
 /** Makes the material of a story from one traced replay: names instead of numbers, events as lines, who wrote what last. */
 import type { Host } from '#hostmem/host';
+import { nameOfWord } from '#hostmem/struct';
 import { EventDescriber } from './describe-events.ts';
 import { keptEvents } from './kept-events.ts';
 import type { ConflictingWord, Failure, ForcedSwitch, TraceStep } from './report/failure.ts';
@@ -37,7 +38,7 @@ export function tellFailure({ scenario, variant, violation, names, directory, ho
     steps,
     events,
     switches: (outcome.switches ?? []).map((one) => switchOf(one, names)),
-    conflicts: outcome.violation!.words.map((word) => conflictOf(word, steps)),
+    conflicts: outcome.violation!.words.map((word) => conflictOf(host, word, steps)),
     token,
   };
 }
@@ -50,9 +51,9 @@ function switchOf({ actor, count, next }: Switch, names: readonly string[]): For
   return { actor: actor === startOfSchedule ? null : names[actor]!, op: count, next: names[next]! };
 }
 
-function conflictOf({ space, at }: WordAddress, steps: readonly TraceStep[]): ConflictingWord {
+function conflictOf(host: Host, { space, at }: WordAddress, steps: readonly TraceStep[]): ConflictingWord {
   const last = steps.findLast((step) => step.space === space && step.at === at && isWrite(step));
-  const label = last?.label ?? `word 0x${at.toString(16)}`;
+  const label = last?.label ?? (space === 1 ? nameOfWord(host.kernel, at) : null) ?? `word 0x${at.toString(16)}`;
   return { label, space, at, lastWrite: last === undefined ? null : { actor: last.actor, step: last.step, value: last.value } };
 }
 

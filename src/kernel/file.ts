@@ -1,6 +1,7 @@
 /**
  * Open files: counted records behind a process's file descriptors. The last close runs the release on its own thread.
  */
+import { silent } from '#hostmem/atomics';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, u32 } from '#hostmem/struct';
 import { fail } from './errno.ts';
@@ -48,7 +49,7 @@ export function getFile(kernel: Kernel, fd: number): Ref<'File'> {
   const memory = kernel.memory;
   Process.files.acquire(memory, kernel.process);
   const file = fd < firstFd ? NULL : (Process.files.getLocked(memory, kernel.process, fd - firstFd + 1) as Ref<'File'>);
-  if (file !== NULL) File.references.add(memory, file, 1);
+  if (file !== NULL) silent.add(memory, File.references.address(memory, file), 1);
   Process.files.release(memory, kernel.process);
   if (file === NULL) fail('EBADF', `${fd} is no open descriptor`);
   return file;

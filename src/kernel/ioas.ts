@@ -106,16 +106,14 @@ export function ioasUnmap(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: IoasUnma
   const last = all ? U64_MAX : arg.iova + arg.length - 1n;
   const pages = all ? 0 : Number((arg.length + 4095n) >> 12n);
   UnmapCalled.emit(kernel.memory, arg.ioasId, high(arg.iova), low(arg.iova), pages, kernel.processNumber);
-  let errno = 0;
   try {
     arg.length = unmapRange(kernel, ioas, arg.iova, last);
     if (arg.length === 0n && !all) fail('ENOENT', `nothing is mapped in 0x${arg.iova.toString(16)}..0x${last.toString(16)}`);
   } catch (error) {
-    if (error instanceof Errno) errno = errnoNumber(error.name);
+    if (error instanceof Errno) UnmapReturned.emit(kernel.memory, arg.ioasId, high(arg.iova), low(arg.iova), pages, errnoNumber(error.name), kernel.processNumber);
     throw error;
-  } finally {
-    UnmapReturned.emit(kernel.memory, arg.ioasId, high(arg.iova), low(arg.iova), pages, errno, kernel.processNumber);
   }
+  UnmapReturned.emit(kernel.memory, arg.ioasId, high(arg.iova), low(arg.iova), pages, 0, kernel.processNumber);
 }
 
 /** IOMMU_IOAS_IOVA_RANGES: the holes of the reserved ranges. EMSGSIZE when they are more than there is room for. */

@@ -71,11 +71,7 @@ export function abortObject(kernel: Kernel, target: ObjectRef): void {
 /** Raises both counts unless the object is being destroyed (`iommufd_lock_obj`). */
 export function lockObject(kernel: Kernel, target: ObjectRef): boolean {
   const memory = kernel.memory;
-  for (;;) {
-    const users = IommufdObject.users.load(memory, target);
-    if (users === 0) return false;
-    if (IommufdObject.users.compareExchange(memory, target, users, users + 1) === users) break;
-  }
+  if (IommufdObject.users.addUnlessZero(memory, target, 1) === 0) return false;
   IommufdObject.waitCount.add(memory, target, 1);
   return true;
 }

@@ -4,7 +4,7 @@
  * Regions are anonymous shared memory, populated at once. Unmapping a region drops its pages; what is pinned stays
  * until unpinned (GROUP_STEPS 63). It does not know what pins.
  */
-import { idTable } from '#hostmem/id-table';
+import { leafIdTable } from '#hostmem/id-table';
 import { intervalTree } from '#hostmem/interval-tree';
 import { rwsem } from '#hostmem/locks';
 import { hpaOf, pageBytes, type Frame, type Hpa } from '#hostmem/memory';
@@ -22,7 +22,7 @@ export const Process = object('Process', {
   regions: intervalTree.under('mmapLock'),
   /** Where the next region goes, downwards. */
   mmapTop: u64,
-  files: idTable,
+  files: leafIdTable,
   /** Pages pinned for this process; VmPin is four times that in KiB. */
   pinnedPages: u32,
   next: ref('Process'),

@@ -198,7 +198,9 @@ function begin(kernel: Kernel, what: VfioCall, device: Ref<'VfioDevice'>, pt: nu
   VfioCalled.emit(kernel.memory, what, VfioDevice.number.peek(kernel.memory, device), groupOf(kernel, device), pt, kernel.processNumber);
 }
 
+/** A call that an assertion ended has not returned. */
 function end(kernel: Kernel, what: VfioCall, device: Ref<'VfioDevice'>, hwpt: number, errno: number): void {
+  if (errno < 0) return;
   const memory = kernel.memory;
   VfioReturned.emit(memory, what, VfioDevice.number.peek(memory, device), groupOf(kernel, device), hwpt, errno, kernel.processNumber);
 }
@@ -207,5 +209,5 @@ function groupOf(kernel: Kernel, device: Ref<'VfioDevice'>): number {
   return IommuGroup.number.peek(kernel.memory, PciDevice.group.peek(kernel.memory, VfioDevice.device.peek(kernel.memory, device)));
 }
 
-const errnoOf = (error: unknown): number => (error instanceof Errno ? errnoNumber(error.name) : 0);
+const errnoOf = (error: unknown): number => (error instanceof Errno ? errnoNumber(error.name) : -1);
 

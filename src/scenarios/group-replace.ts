@@ -35,6 +35,9 @@ export default scenario({
     const fdB = vmm.bind(group.vfio[1]!, iommufd);
     vmm.attach(fdA, ioas1);
     vmm.attach(fdB, ioas1);
+    // Devices of other groups stay on the new IOASes: their domains live on, whatever becomes of A and B.
+    vmm.attach(vmm.bind(w.group('X').vfio[0]!, iommufd), ioas2);
+    vmm.attach(vmm.bind(w.group('Y').vfio[0]!, iommufd), ioas3);
     const scratchVa = vmm.memory(page, 0x4444);
 
     const lone = w.group('C');
