@@ -28,10 +28,11 @@ export const headerBytes = 8;
 const smallestClass = 6;
 const classes = 16;
 
-/** Heap words at the start of kernel memory: lock, bump pointer (bytes), live objects, then a free list per class. */
+/** Heap words at the start of kernel memory: lock, bump pointer (bytes), live objects, first block, then a free list per class. */
 const heapLock = 64;
 const heapTop = 68;
 const heapLive = 72;
+const heapBase = 76;
 const freeHeads = 128;
 /** First byte that the heap may hand out. */
 export const heapStart = 512;
@@ -46,6 +47,7 @@ export function initialiseHeap(memory: Memory, start: number = heapStart): void 
   poke(memory, heapLock, 0);
   poke(memory, heapTop, Math.ceil(start / unit) * unit);
   poke(memory, heapLive, 0);
+  poke(memory, heapBase, peek(memory, heapTop));
 }
 
 /** The 15-bit number of a type in block headers. */
@@ -55,6 +57,13 @@ export function typeNumber(name: string): number {
 
 /** Takes a zeroed block for `sizeBytes` of fields. Throws when the heap is full: give the host more kernel memory. */
 export function allocate(memory: Memory, type: number, sizeBytes: number): Ref {
+  const ref = tryAllocate(memory, type, sizeBytes);
+  if (ref === NULL) throw new Error(`kernel memory is full (${memory.sizeBytes} bytes); give the host more`);
+  return ref;
+}
+
+/** As `allocate`, but `NULL` when the heap is full, for callers that can say ENOMEM. */
+export function tryAllocate(memory: Memory, type: number, sizeBytes: number): Ref {
   const blockClass = Math.max(smallestClass, 32 - Math.clz32(sizeBytes + headerBytes - 1));
   if (blockClass >= smallestClass + classes) throw new Error(`an object of ${sizeBytes} bytes is larger than the largest block`);
   lockLeaf(memory, heapLock);
@@ -68,7 +77,7 @@ export function allocate(memory: Memory, type: number, sizeBytes: number): Ref {
     at = peek(memory, heapTop);
     if (at + (1 << blockClass) > memory.sizeBytes) {
       unlockLeaf(memory, heapLock);
-      throw new Error(`kernel memory is full (${memory.sizeBytes} bytes); give the host more`);
+      return NULL;
     }
     poke(memory, heapTop, at + (1 << blockClass));
   }
@@ -106,6 +115,17 @@ export function addressOf(memory: Memory, ref: number, type: number): number {
 /** How many objects are live: what leaks is the difference between two moments of rest. */
 export function liveObjects(memory: Memory): number {
   return peek(memory, heapLive);
+}
+
+/** The live block that a byte address lies in, or null: walks the heap, for reports. */
+export function blockAt(memory: Memory, address: number): { readonly at: number; readonly type: number } | null {
+  const top = peek(memory, heapTop);
+  for (let at = peek(memory, heapBase); at < top; ) {
+    const end = at + (1 << (peek(memory, at + 4) >>> 26));
+    if (address < end) return address >= at && (peek(memory, at) & 1) !== 0 ? { at, type: (peek(memory, at) >>> 1) & 0x7fff } : null;
+    at = end;
+  }
+  return null;
 }
 
 function dangling(ref: number, header: number, type: number): UseAfterFree {

@@ -25,12 +25,10 @@ export interface PageTableFormat {
   readonly name: string;
   /** The root is at this level; leaves of 4 KiB are at level 1. */
   readonly levels: number;
-  /** Width of an IOVA. */
+  /** Width of an IOVA, 33 to 63. */
   readonly inputBits: number;
   /** Label of an entry, by level (index 0 is unused). */
   readonly labels: readonly number[];
-  /** Whether the IOVA is one that this format can translate; its high word decides. */
-  accepts(iovaHigh: number): boolean;
   /** `Access` bits that the entry grants and `Entry` bits; 0 when it is not present. */
   inspect(level: number, high: number, low: number): number;
   /** The frame that the entry names: of the next table, or the first one of a leaf. May lie outside RAM. */
@@ -73,6 +71,13 @@ export class WalkResult {
   entryLow = 0;
 }
 
+/** Copies for the walk: V8 folds a module's own constants, and loads and checks exported ones at each use (2 ns a walk and level). */
+const leaf = Entry.LEAF;
+const reserved = Entry.RESERVED;
+const none = WalkFault.NONE;
+const notPresent = WalkFault.NOT_PRESENT;
+const reservedBits = WalkFault.RESERVED;
+
 /** A page number from an IOVA: up to 52 bits, exact. */
 const pagesPerHigh = 1 << 20;
 
@@ -109,28 +114,40 @@ export class PageTable {
     const format = this.format;
     const ram = this.#ram;
     const words = ram.words;
-    result.permissions = accessMask;
-    result.level = format.levels + 1;
-    if (!format.accepts(iovaHigh)) return (result.fault = WalkFault.BEYOND_WIDTH);
+    const frameCount = this.#frameCount;
+    let fault: WalkFault = iovaHigh >>> (format.inputBits - 32) === 0 ? none : WalkFault.BEYOND_WIDTH;
+    let level = format.levels + 1;
     let table: number = root;
-    for (let level = format.levels; ; level--) {
-      if (table >= this.#frameCount) return (result.fault = WalkFault.TABLE_ACCESS);
-      const index = table * 1024 + indexAt(level, iovaHigh, iovaLow) * 2;
-      const low = announced ? read64(ram, index * 4, format.labels[level]!) : words[index]!;
-      const high = announced ? ram.high : words[index + 1]!;
-      const seen = format.inspect(level, high, low);
-      result.level = level;
-      result.entryAt = index * 4;
-      result.entryHigh = high;
-      result.entryLow = low;
-      result.permissions &= seen;
-      if (seen === 0) return (result.fault = WalkFault.NOT_PRESENT);
-      if ((seen & Entry.RESERVED) !== 0) return (result.fault = WalkFault.RESERVED);
+    let seen: number = accessMask;
+    let granted: number = accessMask;
+    let index = 0;
+    let low = 0;
+    let high = 0;
+    while (fault === none && (seen & leaf) === 0) {
+      if (table >= frameCount) {
+        fault = WalkFault.TABLE_ACCESS;
+        break;
+      }
+      level--;
+      index = table * 1024 + indexAt(level, iovaHigh, iovaLow) * 2;
+      if (announced) read64(ram, index * 4, format.labels[level]!);
+      low = words[index]!;
+      high = words[index + 1]!;
+      seen = format.inspect(level, high, low);
+      granted &= seen;
       table = format.frameOf(high, low);
-      if ((seen & Entry.LEAF) === 0) continue;
-      result.frame = (table + pageWithin(level, iovaHigh, iovaLow)) as Frame;
-      return (result.fault = denied(access & ~result.permissions));
+      if (seen === 0) fault = notPresent;
+      else if ((seen & reserved) !== 0) fault = reservedBits;
     }
+    if (fault === none) fault = denied(access & ~granted);
+    result.fault = fault;
+    result.frame = (level === 1 ? table : table + pageWithin(level, iovaHigh, iovaLow)) as Frame;
+    result.permissions = granted;
+    result.level = level;
+    result.entryAt = index * 4;
+    result.entryHigh = high;
+    result.entryLow = low;
+    return fault;
   }
 
   /**
@@ -140,7 +157,7 @@ export class PageTable {
   mapPage(root: Frame, iovaHigh: number, iovaLow: number, frame: Frame, permissions: number): 0 | 'ENOMEM' | 'EADDRINUSE' | 'ERANGE' | 'EINVAL' {
     const format = this.format;
     if ((permissions & accessMask) === 0) return 'EINVAL';
-    if (!format.accepts(iovaHigh) || frame >= 2 ** 40) return 'ERANGE';
+    if (iovaHigh >>> (format.inputBits - 32) !== 0 || frame >= 2 ** 40) return 'ERANGE';
     let table = root;
     for (let level = format.levels; level > 1; level--) {
       table = this.#nextTable(table, level, iovaHigh, iovaLow);
@@ -185,8 +202,8 @@ export class PageTable {
     let low = iovaLow;
     let removed = 0;
     let page = (high >>> 0) * pagesPerHigh + (low >>> 12);
-    const end = page + pageCount;
-    while (page < end && this.format.accepts(high)) {
+    const end = Math.min(page + pageCount, 2 ** (this.format.inputBits - 12));
+    while (page < end) {
       let table = root;
       let level = this.format.levels;
       for (; level > 1; level--) {
@@ -245,7 +262,7 @@ export class PageTable {
 /** Nine bits of the IOVA: which entry of a table of this level. */
 function indexAt(level: number, iovaHigh: number, iovaLow: number): number {
   const shift = 3 + 9 * level;
-  return (shift < 32 ? (iovaLow >>> shift) | (iovaHigh << (32 - shift)) : iovaHigh >>> (shift - 32)) & 511;
+  return shift < 32 ? ((iovaLow >>> shift) | (iovaHigh << (32 - shift))) & 511 : (iovaHigh >>> (shift - 32)) & 511;
 }
 
 /** Which page of a leaf of this level the IOVA is in. */

@@ -9,6 +9,7 @@ import type { Frame } from '../memory.ts';
 import { Access, Entry, type PageTableFormat } from '../page-table.ts';
 
 const permissionMask = Access.READ | Access.WRITE;
+const leaf = Entry.LEAF;
 const largeLeaf = 0x80;
 const addressHighMask = 0xfffff;
 /** Address bits that must be 0 in a large leaf: [20:12] of 2 MiB, [29:12] of 1 GiB. */
@@ -18,14 +19,11 @@ const labels = [0, ...['1', '2', '3', '4', '5'].map((level) => label(`VtdSecondS
 
 /** Tables of 3, 4 or 5 levels: 39, 48 or 57 bits of IOVA (AW codes 1, 2, 3). */
 export function vtdSecondStage(levels: 3 | 4 | 5): PageTableFormat {
-  const inputBits = 12 + 9 * levels;
-  const widthShift = inputBits - 32;
   return {
     name: `vtd-second-stage-${levels}`,
     levels,
-    inputBits,
+    inputBits: 12 + 9 * levels,
     labels,
-    accepts: (iovaHigh) => iovaHigh >>> widthShift === 0,
     inspect,
     frameOf,
     leafHigh: addressHigh,
@@ -39,10 +37,10 @@ export default [vtdSecondStage(3), vtdSecondStage(4), vtdSecondStage(5)];
 
 function inspect(level: number, _high: number, low: number): number {
   const permissions = low & permissionMask;
-  if (permissions === 0 || level === 1) return permissions === 0 ? 0 : permissions | Entry.LEAF;
+  if (permissions === 0 || level === 1) return permissions === 0 ? 0 : permissions | leaf;
   if ((low & largeLeaf) === 0) return permissions;
   const reserved = level === 2 ? low & misaligned2M : level === 3 ? low & misaligned1G : 1;
-  return permissions | (reserved === 0 ? Entry.LEAF : Entry.RESERVED);
+  return permissions | (reserved === 0 ? leaf : Entry.RESERVED);
 }
 
 /** An integer, and no double, for all that RAM can hold: the walk stays in integer arithmetic. */

@@ -5,9 +5,9 @@
  * each unit with an attached device. An invalidation visits the list under `tagLock`; a tag joins before the first entry that
  * points to the domain is installed, and leaves after the last one was removed and flushed (INVARIANTS C1).
  */
-import { mutex } from '../../hostmem/locks.ts';
-import type { Frame } from '../../hostmem/memory.ts';
-import { object, ref, u32, type WordKind } from '../../hostmem/struct.ts';
+import { mutex } from '#hostmem/locks';
+import type { Frame } from '#hostmem/memory';
+import { object, ref, u32, type WordKind } from '#hostmem/struct';
 
 export const DomainKind = { PAGING: 1, BLOCKED: 2, IDENTITY: 3 } as const;
 export type DomainKind = (typeof DomainKind)[keyof typeof DomainKind];

@@ -4,12 +4,12 @@
  * The kernel serialises attach and release of a device (group mutex); map, unmap and sync of one domain may run at the same
  * time as each other and as attaches, for disjoint IOVA ranges. A driver never reads a cache.
  */
-import type { Engine } from '../../hostmem/engine.ts';
-import { hashText } from '../../hostmem/labels.ts';
-import type { Frame } from '../../hostmem/memory.ts';
-import type { Ref } from '../../hostmem/object.ts';
-import type { PageTableFormat, WalkResult } from '../../hostmem/page-table.ts';
-import { object, ref } from '../../hostmem/struct.ts';
+import type { Engine } from '#hostmem/engine';
+import { hashText } from '#hostmem/labels';
+import type { Frame } from '#hostmem/memory';
+import type { Ref } from '#hostmem/object';
+import type { PageTableFormat, WalkResult } from '#hostmem/page-table';
+import { object, ref } from '#hostmem/struct';
 
 /** What a driver keeps of a device, reached through `PciFunction.driverData`; owned by who holds the group's mutex. */
 export const IommuDevice = object('IommuDevice', {

@@ -9,12 +9,12 @@
  * One thread drives a function at a time. In a controlled run the points of a transaction are: in flight, those of the
  * translation, the data, ended.
  */
-import { copy, fill, Op, peek, poke, store } from '../../hostmem/atomics.ts';
-import type { Host } from '../../hostmem/host.ts';
-import { label } from '../../hostmem/labels.ts';
-import { frameOf, pageBytes, type Memory } from '../../hostmem/memory.ts';
-import type { Ref } from '../../hostmem/object.ts';
-import { Access } from '../../hostmem/page-table.ts';
+import { copy, fill, Op, peek, poke, store } from '#hostmem/atomics';
+import type { Host } from '#hostmem/host';
+import { label } from '#hostmem/labels';
+import { frameOf, pageBytes, type Memory } from '#hostmem/memory';
+import type { Ref } from '#hostmem/object';
+import { Access } from '#hostmem/page-table';
 import { dma, DmaFlags } from './events.ts';
 import { bufferBytes, InFlight, PciFunction } from './function.ts';
 import type { TranslationUnit } from './translation-unit.ts';

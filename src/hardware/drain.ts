@@ -4,9 +4,9 @@
  * Pairs with `DmaEngine`, which publishes its in-flight slot by a sequentially consistent store before it reads the first
  * translation. A transaction whose slot was still idle when `mark` looked reads what software and the invalidation left.
  */
-import { peek, poke, silent } from '../../hostmem/atomics.ts';
-import type { Memory } from '../../hostmem/memory.ts';
-import type { Ref } from '../../hostmem/object.ts';
+import { peek, poke, silent } from '#hostmem/atomics';
+import type { Memory } from '#hostmem/memory';
+import type { Ref } from '#hostmem/object';
 import { InFlight, PciFunction } from './function.ts';
 import { IommuUnit } from './unit.ts';
 

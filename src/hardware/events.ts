@@ -1,5 +1,5 @@
 /** What hardware reports about itself: one event for each page that a DMA touched or was refused. */
-import { event } from '../../hostmem/history.ts';
+import { event } from '#hostmem/history';
 
 /** Parts of the `function` word of a `dma` event. */
 export const DmaFlags = { ridMask: 0xffff, WRITE: 1 << 16, reasonShift: 17 } as const;

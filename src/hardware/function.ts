@@ -7,7 +7,7 @@
  *   idle -> in flight   the device, before it reads any translation
  *   in flight -> idle   the device, after the data have moved
  */
-import { object, ref, u32, words } from '../../hostmem/struct.ts';
+import { object, ref, u32, words } from '#hostmem/struct';
 
 /** Bytes of a function's internal buffer. */
 export const bufferBytes = 4096;

@@ -11,11 +11,11 @@
  * In a controlled run a look-up and a fill are one step each. Both are announced at the epoch's word, and so is the queue's
  * step that invalidates: an invalidation of a domain touches every set, so dependence is per IOTLB.
  */
-import { Op, peek, poke, silent } from '../../hostmem/atomics.ts';
-import { label } from '../../hostmem/labels.ts';
-import type { Frame, Memory } from '../../hostmem/memory.ts';
-import type { Ref } from '../../hostmem/object.ts';
-import { object, u32, words } from '../../hostmem/struct.ts';
+import { Op, peek, poke, silent } from '#hostmem/atomics';
+import { label } from '#hostmem/labels';
+import type { Frame, Memory } from '#hostmem/memory';
+import type { Ref } from '#hostmem/object';
+import { object, u32, words } from '#hostmem/struct';
 
 const setCount = 64;
 const waysPerSet = 4;

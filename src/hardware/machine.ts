@@ -4,10 +4,10 @@
  * The world builds it with `Machine.create`, `addUnit` and `addFunction` before any thread joins; each thread then takes a
  * `Machine` of its own over the host, which gives it the units, their engines and the DMA engines of functions.
  */
-import type { Engine } from '../../hostmem/engine.ts';
-import type { Host } from '../../hostmem/host.ts';
-import { NULL, type Ref } from '../../hostmem/object.ts';
-import { object, ref, u32 } from '../../hostmem/struct.ts';
+import type { Engine } from '#hostmem/engine';
+import type { Host } from '#hostmem/host';
+import { NULL, type Ref } from '#hostmem/object';
+import { object, ref, u32 } from '#hostmem/struct';
 import { DmaEngine } from './dma-engine.ts';
 import { PciFunction } from './function.ts';
 import { Iotlb } from './iotlb.ts';

@@ -5,11 +5,11 @@
  * `RequesterTable`; the page-table walk is `hostmem/page-table.ts` over the vendor's format. In a controlled run the points
  * of a translation are: the requester's entry, the IOTLB, each page-table entry, the fill.
  */
-import { vtdSecondStage } from '../../hostmem/formats/vtd-second-stage.ts';
-import type { Host } from '../../hostmem/host.ts';
-import type { Frame } from '../../hostmem/memory.ts';
-import type { Ref } from '../../hostmem/object.ts';
-import { PageTable, WalkResult, type WalkFault } from '../../hostmem/page-table.ts';
+import { vtdSecondStage } from '#hostmem/formats/vtd-second-stage';
+import type { Host } from '#hostmem/host';
+import type { Frame } from '#hostmem/memory';
+import type { Ref } from '#hostmem/object';
+import { PageTable, WalkResult, type WalkFault } from '#hostmem/page-table';
 import { IotlbView } from './iotlb.ts';
 import { IommuUnit } from './unit.ts';
 import { VtdRegisters } from './vtd/registers.ts';

@@ -3,7 +3,7 @@
  *
  * Units are made with the world and stay for the life of the host.
  */
-import { object, ref, u32 } from '../../hostmem/struct.ts';
+import { object, ref, u32 } from '#hostmem/struct';
 
 /** Whose registers a unit has. */
 export const UnitKind = { VTD: 1 } as const;

@@ -5,8 +5,8 @@
  * blocked (`failedReplaceLeavesBlocked`, K7). Unlike 7.2 the cache tag is assigned before the entry is installed and
  * dropped after it is flushed; 7.2 leaves a window at both ends (`vtd-inval-list-*` in RACES).
  */
-import type { Frame } from '../../../hostmem/memory.ts';
-import { NULL, type Ref } from '../../../hostmem/object.ts';
+import type { Frame } from '#hostmem/memory';
+import { NULL, type Ref } from '#hostmem/object';
 import { TranslationType, contextHigh, contextLow } from '../../hardware/vtd/context-entry.ts';
 import { supportsLevels } from '../../hardware/vtd/registers.ts';
 import { IommuDomain } from '../domain.ts';

@@ -4,10 +4,10 @@
  * Present word last when an entry appears, first when it goes; in between the unit is told and drained (Q6). A replace is break
  * before make: there is no moment at which an entry is half of one domain and half of another (CVE-2026-45945).
  */
-import { peek, poke, write64 } from '../../../hostmem/atomics.ts';
-import { Owner } from '../../../hostmem/frames.ts';
-import { hpaOf, type Frame } from '../../../hostmem/memory.ts';
-import type { Ref } from '../../../hostmem/object.ts';
+import { peek, poke, write64 } from '#hostmem/atomics';
+import { Owner } from '#hostmem/frames';
+import { hpaOf, type Frame } from '#hostmem/memory';
+import type { Ref } from '#hostmem/object';
 import { PciFunction } from '../../hardware/function.ts';
 import * as entry from '../../hardware/vtd/context-entry.ts';
 import { contextAddress } from '../../hardware/vtd/requester.ts';

@@ -2,13 +2,13 @@
  * The VT-d driver, legacy mode, strict invalidation: second-stage tables, a context entry for each requester, and the
  * invalidation queue (the kernel's `intel_iommu_ops`).
  */
-import { vtdSecondStage } from '../../../hostmem/formats/vtd-second-stage.ts';
-import { Owner } from '../../../hostmem/frames.ts';
-import type { Host } from '../../../hostmem/host.ts';
-import { hpaOf, pageShift, type Frame } from '../../../hostmem/memory.ts';
-import { NULL, type Ref } from '../../../hostmem/object.ts';
-import type { Engine } from '../../../hostmem/engine.ts';
-import type { WalkResult } from '../../../hostmem/page-table.ts';
+import { vtdSecondStage } from '#hostmem/formats/vtd-second-stage';
+import { Owner } from '#hostmem/frames';
+import type { Host } from '#hostmem/host';
+import { hpaOf, pageShift, type Frame } from '#hostmem/memory';
+import { NULL, type Ref } from '#hostmem/object';
+import type { Engine } from '#hostmem/engine';
+import type { WalkResult } from '#hostmem/page-table';
 import { PciFunction } from '../../hardware/function.ts';
 import type { Machine } from '../../hardware/machine.ts';
 import { IommuUnit } from '../../hardware/unit.ts';

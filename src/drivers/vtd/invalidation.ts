@@ -1,7 +1,7 @@
 /**
  * The required sequences of invalidation (SEMANTICS d.2, Q1, Q2, Q6), and the cache tags that say whom they concern.
  */
-import { NULL, type Ref } from '../../../hostmem/object.ts';
+import { NULL, type Ref } from '#hostmem/object';
 import { CacheTag, IommuDomain } from '../domain.ts';
 import { returnDomainId, takeDomainId } from './unit-state.ts';
 import type { Vtd, VtdUnit } from './vtd.ts';

@@ -5,11 +5,11 @@
  * the queue go on. The kernel does this on a waiter's CPU while it polls; here it is a passive part, so that a waiter that sleeps
  * in a controlled run is not left alone with a stopped queue.
  */
-import { lockLeaf, poke, unlockLeaf } from '../../../hostmem/atomics.ts';
-import type { Engine } from '../../../hostmem/engine.ts';
-import type { Host } from '../../../hostmem/host.ts';
-import { label } from '../../../hostmem/labels.ts';
-import type { Memory } from '../../../hostmem/memory.ts';
+import { lockLeaf, poke, unlockLeaf } from '#hostmem/atomics';
+import type { Engine } from '#hostmem/engine';
+import type { Host } from '#hostmem/host';
+import { label } from '#hostmem/labels';
+import type { Memory } from '#hostmem/memory';
 import { Descriptor, descriptorBytes } from '../../hardware/vtd/descriptors.ts';
 import { changeFaultStatus } from '../../hardware/vtd/faults.ts';
 import { FaultStatus, VtdRegisters } from '../../hardware/vtd/registers.ts';

@@ -9,9 +9,9 @@
  * The queue's lock is a leaf: reserving slots, writing descriptors and moving the tail are one step, announced at the tail
  * register, which is all that hardware and other submitters can see of it. In a free run who waits helps the engine.
  */
-import { lockLeaf, Op, peek, poke, silent, sleepWhile, unlockLeaf, Until } from '../../../hostmem/atomics.ts';
-import { label } from '../../../hostmem/labels.ts';
-import { pageBytes } from '../../../hostmem/memory.ts';
+import { lockLeaf, Op, peek, poke, silent, sleepWhile, unlockLeaf, Until } from '#hostmem/atomics';
+import { label } from '#hostmem/labels';
+import { pageBytes } from '#hostmem/memory';
 import { Bits, Descriptor, descriptorBytes } from '../../hardware/vtd/descriptors.ts';
 import { VtdRegisters } from '../../hardware/vtd/registers.ts';
 import { assert } from '../../kernel/errno.ts';

@@ -1,11 +1,11 @@
 /**
  * What the VT-d driver keeps of one unit (the kernel's `struct intel_iommu`), reached through `IommuUnit.driverData`.
  */
-import { lockLeaf, peek, unlockLeaf } from '../../../hostmem/atomics.ts';
-import { mutex } from '../../../hostmem/locks.ts';
-import type { Memory } from '../../../hostmem/memory.ts';
-import type { Ref } from '../../../hostmem/object.ts';
-import { object, ref, u32, words } from '../../../hostmem/struct.ts';
+import { lockLeaf, peek, unlockLeaf } from '#hostmem/atomics';
+import { mutex } from '#hostmem/locks';
+import type { Memory } from '#hostmem/memory';
+import type { Ref } from '#hostmem/object';
+import { object, ref, u32, words } from '#hostmem/struct';
 
 /** Domain ids below this are never handed out: 0 is unusable, 1 tags pass-through (`FLPT_DEFAULT_DID`). */
 export const firstDomainId = 2;

@@ -1,12 +1,12 @@
 /**
  * What the functions of the VT-d driver work with: one thread's views of the host, the units, and the table of operations.
  */
-import type { Host } from '../../../hostmem/host.ts';
-import { vtdSecondStage } from '../../../hostmem/formats/vtd-second-stage.ts';
-import type { Frames } from '../../../hostmem/frames.ts';
-import { hpaOf, type Frame, type Memory } from '../../../hostmem/memory.ts';
-import type { Ref } from '../../../hostmem/object.ts';
-import { PageTable } from '../../../hostmem/page-table.ts';
+import type { Host } from '#hostmem/host';
+import { vtdSecondStage } from '#hostmem/formats/vtd-second-stage';
+import type { Frames } from '#hostmem/frames';
+import { hpaOf, type Frame, type Memory } from '#hostmem/memory';
+import type { Ref } from '#hostmem/object';
+import { PageTable } from '#hostmem/page-table';
 import type { Machine } from '../../hardware/machine.ts';
 import { IommuUnit, UnitKind } from '../../hardware/unit.ts';
 import type { InvalidationQueue } from '../../hardware/vtd/invalidation-queue.ts';

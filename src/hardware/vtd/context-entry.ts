@@ -7,8 +7,8 @@
  *
  * Tables lie below 4 GiB, so that the high word of every pointer is 0.
  */
-import { label } from '../../../hostmem/labels.ts';
-import { hpaOf, type Frame } from '../../../hostmem/memory.ts';
+import { label } from '#hostmem/labels';
+import { hpaOf, type Frame } from '#hostmem/memory';
 
 /** Bytes of an entry of either kind. */
 export const entryBytes = 16;

@@ -3,10 +3,10 @@
  *
  * Recording is no point: it happens within the step that found the fault.
  */
-import { lockLeaf, peek, poke, unlockLeaf } from '../../../hostmem/atomics.ts';
-import type { Memory } from '../../../hostmem/memory.ts';
-import type { Ref } from '../../../hostmem/object.ts';
-import { Access, WalkFault } from '../../../hostmem/page-table.ts';
+import { lockLeaf, peek, poke, unlockLeaf } from '#hostmem/atomics';
+import type { Memory } from '#hostmem/memory';
+import type { Ref } from '#hostmem/object';
+import { Access, WalkFault } from '#hostmem/page-table';
 import { FaultStatus, faultRecordsOf, faultRecordWords, VtdRegisters } from './registers.ts';
 
 /** Why the unit refused a request; 0 is "it did not". */

@@ -8,12 +8,12 @@
  *
  * It is a passive part: it runs when the scheduler picks it, or in a free run when somebody who waits helps.
  */
-import { peek, silent } from '../../../hostmem/atomics.ts';
-import type { Engine } from '../../../hostmem/engine.ts';
-import type { Host } from '../../../hostmem/host.ts';
-import { label } from '../../../hostmem/labels.ts';
-import type { Memory } from '../../../hostmem/memory.ts';
-import type { Ref } from '../../../hostmem/object.ts';
+import { peek, silent } from '#hostmem/atomics';
+import type { Engine } from '#hostmem/engine';
+import type { Host } from '#hostmem/host';
+import { label } from '#hostmem/labels';
+import type { Memory } from '#hostmem/memory';
+import type { Ref } from '#hostmem/object';
 import { Drain } from '../drain.ts';
 import { invalidateLabel, IotlbView } from '../iotlb.ts';
 import { IommuUnit } from '../unit.ts';

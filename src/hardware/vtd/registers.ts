@@ -4,7 +4,7 @@
  * System software writes root table, queue and global command; the unit writes head, fault status and fault records.
  * Only the queue's tail is a choice point: the others are written while a unit is set up, or when its queue has stopped.
  */
-import { object, u32, u64, words } from '../../../hostmem/struct.ts';
+import { object, u32, u64, words } from '#hostmem/struct';
 
 /** Most fault records that a unit can have here (the capability's NFR + 1 decides). */
 export const mostFaultRecords = 8;

@@ -7,11 +7,11 @@
  * fetches halves: then the entry can be seen torn. (In a free run it is read word by word in any case; present bit
  * first here and last in the writer, software that breaks before it makes cannot tell.)
  */
-import { peek, read64 } from '../../../hostmem/atomics.ts';
-import type { Host } from '../../../hostmem/host.ts';
-import { frameOf, type Frame, type Memory } from '../../../hostmem/memory.ts';
-import type { Ref } from '../../../hostmem/object.ts';
-import type { WalkFault } from '../../../hostmem/page-table.ts';
+import { peek, read64 } from '#hostmem/atomics';
+import type { Host } from '#hostmem/host';
+import { frameOf, type Frame, type Memory } from '#hostmem/memory';
+import type { Ref } from '#hostmem/object';
+import type { WalkFault } from '#hostmem/page-table';
 import type { Requester, RequesterTable } from '../translation-unit.ts';
 import * as entry from './context-entry.ts';
 import { FaultReason, reasonOf, recordFault } from './faults.ts';

@@ -1,0 +1,117 @@
+import { readdirSync } from 'node:fs';
+import fc from 'fast-check';
+import { Host } from '#hostmem/host';
+import type { Frame } from '#hostmem/memory';
+import { Access, PageTable, WalkFault, WalkResult, type PageTableFormat } from '#hostmem/page-table';
+import { describe, expect, test } from 'vitest';
+
+const folder = new URL('../../hostmem/formats/', import.meta.url);
+const formats: PageTableFormat[] = [];
+for (const name of readdirSync(folder).sort()) {
+  const built = new URL(`../../dist/hostmem/formats/${name.replace(/\.ts$/, '.js')}`, import.meta.url);
+  const module = (await import(built.href)) as { default: PageTableFormat[] };
+  formats.push(...module.default);
+}
+
+/** What a page table is: pages to frames with permissions. */
+type Model = Map<number, { frame: number; permissions: number }>;
+interface Real {
+  table: PageTable;
+  root: Frame;
+  result: WalkResult;
+}
+type Command = fc.Command<Model, Real>;
+
+const iovaHigh = (page: number): number => Math.floor(page / 2 ** 20) | 0;
+const iovaLow = (page: number): number => (page % 2 ** 20) << 12;
+
+function commandsFor(format: PageTableFormat): fc.Arbitrary<Iterable<Command>> {
+  const end = 2 ** (format.inputBits - 12);
+  const boundaries = [0, 512, 2 ** 18, 2 ** 20, 2 ** 26, 2 ** 27, end / 2, end - 8].filter((page) => page < end);
+  const page = fc.tuple(fc.constantFrom(...boundaries), fc.integer({ min: -4, max: 7 })).map(([at, by]) => Math.min(end - 1, Math.max(0, at + by)));
+  const permissions = fc.integer({ min: 1, max: 3 });
+  return fc.commands(
+    [
+      fc.tuple(page, fc.integer({ min: 1, max: 2 ** 40 - 1 }), permissions).map(([at, frame, granted]) => mapping(at, frame, granted)),
+      fc.tuple(page, fc.oneof(fc.integer({ min: 1, max: 9 }), fc.integer({ min: 1, max: 2 ** 28 }))).map(([at, count]) => unmapping(at, Math.min(count, end - at))),
+      fc.tuple(page, permissions).map(([at, access]) => walking(at, access)),
+    ],
+    { maxCommands: 60 },
+  );
+}
+
+const mapping = (page: number, frame: number, permissions: number): Command => ({
+  check: () => true,
+  run(model, { table, root }) {
+    const answer = table.mapPage(root, iovaHigh(page), iovaLow(page), frame as Frame, permissions);
+    expect(answer).toBe(model.has(page) ? 'EADDRINUSE' : 0);
+    if (answer === 0) model.set(page, { frame, permissions });
+  },
+  toString: () => `map(page 0x${page.toString(16)}, frame 0x${frame.toString(16)}, ${permissions})`,
+});
+
+const unmapping = (page: number, count: number): Command => ({
+  check: () => true,
+  run(model, { table, root }) {
+    const gone = [...model.keys()].filter((mapped) => mapped >= page && mapped < page + count);
+    expect(table.unmap(root, iovaHigh(page), iovaLow(page), count)).toBe(gone.length);
+    for (const mapped of gone) model.delete(mapped);
+  },
+  toString: () => `unmap(page 0x${page.toString(16)}, ${count})`,
+});
+
+const walking = (page: number, access: number): Command => ({
+  check: () => true,
+  run(model, { table, root, result }) {
+    const mapped = model.get(page);
+    const fault = table.walk(root, iovaHigh(page), iovaLow(page) | 0xabc, access, result);
+    expect(result.fault).toBe(fault);
+    if (mapped === undefined) expect(fault).toBe(WalkFault.NOT_PRESENT);
+    else {
+      const missing = access & ~mapped.permissions;
+      expect(fault).toBe(missing === 0 ? WalkFault.NONE : missing & Access.READ ? WalkFault.READ_DENIED : WalkFault.WRITE_DENIED);
+      expect([result.frame, result.permissions, result.level]).toEqual([mapped.frame, mapped.permissions, 1]);
+    }
+  },
+  toString: () => `walk(page 0x${page.toString(16)}, ${access})`,
+});
+
+test('the folder holds formats, and no two have one name', () => {
+  expect(formats.length).toBeGreaterThan(0);
+  expect(new Set(formats.map((format) => format.name)).size).toBe(formats.length);
+});
+
+describe.each(formats.map((format) => [format.name, format] as const))('%s', (_name, format) => {
+  test('maps, unmaps and translates as a map from pages to frames does, and destroy gives every table back', () => {
+    const host = Host.create(8 << 20, 1 << 20);
+    fc.assert(
+      fc.property(commandsFor(format), (commands) => {
+        const used = host.frames.inUse;
+        const table = new PageTable(host.ram, host.frames, format);
+        const root = table.create();
+        const real = { table, root, result: new WalkResult() };
+        const model: Model = new Map();
+        fc.modelRun(() => ({ model, real }), commands);
+        for (const page of model.keys()) walking(page, Access.READ).run(model, real);
+        table.destroy(root);
+        expect(host.frames.inUse).toBe(used);
+      }),
+      { numRuns: 150 },
+    );
+  });
+
+  test('an IOVA beyond its width is neither walked nor mapped', () => {
+    const host = Host.create(1 << 20, 1 << 20);
+    const table = new PageTable(host.ram, host.frames, format);
+    const root = table.create();
+    const result = new WalkResult();
+    const beyond = 2 ** (format.inputBits - 32);
+    expect(table.walk(root, beyond | 0, 0, Access.READ, result)).toBe(WalkFault.BEYOND_WIDTH);
+    expect(result.level).toBe(format.levels + 1);
+    expect(table.mapPage(root, beyond | 0, 0, 1 as Frame, 3)).toBe('ERANGE');
+    expect(table.unmap(root, beyond | 0, 0, 5)).toBe(0);
+    expect(table.mapPage(root, beyond - 1, 0xffff_f000 | 0, 7 as Frame, 3)).toBe(0);
+    expect(table.walk(root, beyond - 1, -1, Access.WRITE, result)).toBe(WalkFault.NONE);
+    expect(result.frame).toBe(7);
+  });
+});
