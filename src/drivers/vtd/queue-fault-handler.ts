@@ -9,8 +9,9 @@ import { lockLeaf, poke, unlockLeaf } from '#hostmem/atomics';
 import type { Engine } from '#hostmem/engine';
 import type { Host } from '#hostmem/host';
 import { label } from '#hostmem/labels';
-import { hpaOf, type Frame, type Memory } from '#hostmem/memory';
+import type { Memory } from '#hostmem/memory';
 import { Descriptor, descriptorBytes } from '../../hardware/vtd/descriptors.ts';
+import { changeFaultStatus } from '../../hardware/vtd/faults.ts';
 import { FaultStatus, VtdRegisters } from '../../hardware/vtd/registers.ts';
 import { SlotStatus } from './queue.ts';
 import { VtdUnitState } from './unit-state.ts';
@@ -50,11 +51,9 @@ export class QueueFaultHandler implements Engine {
     lockLeaf(kernel, lock);
     if (this.ready()) {
       const headBytes = VtdRegisters.queueHead.peek(kernel, registers);
-      const at = hpaOf(VtdUnitState.queue.peek(kernel, state) as Frame) + headBytes;
-      for (let word = 0; word < 4; word++) poke(this.#ram, at + word * 4, word === 0 ? Descriptor.WAIT : 0);
-      poke(this.#ram, hpaOf(VtdUnitState.queueStatus.peek(kernel, state) as Frame) + (headBytes / descriptorBytes) * 4, SlotStatus.ABORTED);
-      const status = VtdRegisters.faultStatus.peek(kernel, registers);
-      VtdRegisters.faultStatus.poke(kernel, registers, status & ~FaultStatus.QUEUE_ERROR);
+      for (let word = 0; word < 4; word++) poke(this.#ram, this.#unit.ringAt + headBytes + word * 4, word === 0 ? Descriptor.WAIT : 0);
+      poke(this.#ram, this.#unit.statusAt + (headBytes / descriptorBytes) * 4, SlotStatus.ABORTED);
+      changeFaultStatus(kernel, registers, 0, FaultStatus.QUEUE_ERROR);
     }
     unlockLeaf(kernel, lock);
   }

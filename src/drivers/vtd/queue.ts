@@ -11,7 +11,7 @@
  */
 import { lockLeaf, Op, peek, poke, silent, sleepWhile, unlockLeaf, Until } from '#hostmem/atomics';
 import { label } from '#hostmem/labels';
-import { hpaOf, pageBytes, type Frame } from '#hostmem/memory';
+import { pageBytes } from '#hostmem/memory';
 import { Bits, Descriptor, descriptorBytes } from '../../hardware/vtd/descriptors.ts';
 import { VtdRegisters } from '../../hardware/vtd/registers.ts';
 import { assert } from '../../kernel/errno.ts';
@@ -38,31 +38,29 @@ export function submit(vtd: Vtd, unit: VtdUnit, batch: Batch): 0 | 'EINVAL' {
 /** Writes the batch and a wait behind it, and moves the tail; returns the first slot. */
 function enqueue(vtd: Vtd, unit: VtdUnit, batch: Batch): number {
   const { kernel, ram } = vtd;
-  const { state, registers } = unit;
-  const tailAt = VtdRegisters.queueTail.address(kernel, registers);
+  const { state, ringAt, tailAt } = unit;
   if (kernel.control !== null) kernel.control.point(Op.STORE, kernel, tailAt, VtdRegisters.queueTail.label);
   lockWithRoom(vtd, unit, batch.length + 1);
   const first = VtdUnitState.queueFreeHead.peek(kernel, state);
-  const base = hpaOf(VtdUnitState.queue.peek(kernel, state) as Frame);
   const end = (first + batch.length) % ringLength;
   for (let i = 0; i < batch.length; i++) {
-    const at = base + ((first + i) % ringLength) * descriptorBytes;
+    const at = ringAt + ((first + i) % ringLength) * descriptorBytes;
     for (let word = 0; word < 4; word++) poke(ram, at + word * 4, batch.word(i, word));
-    poke(ram, statusAt(vtd, unit, (first + i) % ringLength), SlotStatus.IN_USE);
+    poke(ram, unit.statusAt + ((first + i) % ringLength) * 4, SlotStatus.IN_USE);
   }
-  writeWait(vtd, base + end * descriptorBytes, statusAt(vtd, unit, end));
+  writeWait(vtd, ringAt + end * descriptorBytes, unit.statusAt + end * 4);
   VtdUnitState.queueFreeHead.poke(kernel, state, (end + 1) % ringLength);
   VtdUnitState.queueFree.poke(kernel, state, VtdUnitState.queueFree.peek(kernel, state) - batch.length - 1);
   silent.store(kernel, tailAt, ((end + 1) % ringLength) * descriptorBytes);
   if (kernel.control !== null) kernel.control.saw(end);
-  unlockLeaf(kernel, VtdUnitState.queueLock.address(kernel, state));
+  unlockLeaf(kernel, unit.lockAt);
   return first;
 }
 
 /** One slot is kept free beside what is taken: a full ring would look empty. */
 function lockWithRoom(vtd: Vtd, unit: VtdUnit, slots: number): void {
   const kernel = vtd.kernel;
-  const lock = VtdUnitState.queueLock.address(kernel, unit.state);
+  const lock = unit.lockAt;
   lockLeaf(kernel, lock);
   while (VtdUnitState.queueFree.peek(kernel, unit.state) < slots + 1) {
     assert(kernel.control === null, `a controlled run has so few actors that a ring of ${ringLength} descriptors has room for all`);
@@ -83,7 +81,7 @@ function writeWait(vtd: Vtd, at: number, status: number): void {
 
 function waitUntilDone(vtd: Vtd, unit: VtdUnit, slot: number): void {
   const ram = vtd.ram;
-  const at = statusAt(vtd, unit, slot);
+  const at = unit.statusAt + slot * 4;
   if (ram.control !== null) {
     ram.control.pointWhen(Op.WAIT, ram, at, statusLabel, -1, Until.EQUAL, SlotStatus.DONE);
     ram.control.saw(SlotStatus.DONE);
@@ -101,21 +99,17 @@ function release(vtd: Vtd, unit: VtdUnit, first: number, slots: number): 0 | 'EI
   const { kernel, ram } = vtd;
   const state = unit.state;
   let aborted = false;
-  lockLeaf(kernel, VtdUnitState.queueLock.address(kernel, state));
+  lockLeaf(kernel, unit.lockAt);
   for (let i = 0; i < slots; i++) {
-    const at = statusAt(vtd, unit, (first + i) % ringLength);
+    const at = unit.statusAt + ((first + i) % ringLength) * 4;
     if (peek(ram, at) === SlotStatus.ABORTED) aborted = true;
     poke(ram, at, SlotStatus.FREE);
   }
   let tail = VtdUnitState.queueFreeTail.peek(kernel, state);
   let free = VtdUnitState.queueFree.peek(kernel, state);
-  for (; free < ringLength && peek(ram, statusAt(vtd, unit, tail)) === SlotStatus.FREE; free++) tail = (tail + 1) % ringLength;
+  for (; free < ringLength && peek(ram, unit.statusAt + tail * 4) === SlotStatus.FREE; free++) tail = (tail + 1) % ringLength;
   VtdUnitState.queueFreeTail.poke(kernel, state, tail);
   VtdUnitState.queueFree.poke(kernel, state, free);
-  unlockLeaf(kernel, VtdUnitState.queueLock.address(kernel, state));
+  unlockLeaf(kernel, unit.lockAt);
   return aborted ? 'EINVAL' : 0;
-}
-
-function statusAt(vtd: Vtd, unit: VtdUnit, slot: number): number {
-  return hpaOf(VtdUnitState.queueStatus.peek(vtd.kernel, unit.state) as Frame) + slot * 4;
 }

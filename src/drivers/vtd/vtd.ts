@@ -4,7 +4,7 @@
 import type { Host } from '#hostmem/host';
 import { vtdSecondStage } from '#hostmem/formats/vtd-second-stage';
 import type { Frames } from '#hostmem/frames';
-import type { Memory } from '#hostmem/memory';
+import { hpaOf, type Frame, type Memory } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
 import { PageTable } from '#hostmem/page-table';
 import type { Machine } from '../../hardware/machine.ts';
@@ -15,6 +15,7 @@ import { assert } from '../../kernel/errno.ts';
 import { Batch } from './batch.ts';
 import type { VtdOperations } from './operations.ts';
 import { QueueFaultHandler } from './queue-fault-handler.ts';
+import { VtdUnitState } from './unit-state.ts';
 
 /** A unit as the driver sees it. */
 export class VtdUnit {
@@ -27,12 +28,21 @@ export class VtdUnit {
   readonly capabilityLow: number;
   readonly domainIds: number;
   readonly largestOrder: number;
+  /** Byte addresses in RAM of the queue's ring and of its status words; in kernel memory, of the tail register and the queue's lock. */
+  readonly ringAt: number;
+  readonly statusAt: number;
+  readonly tailAt: number;
+  readonly lockAt: number;
 
   constructor(host: Host, unit: Ref<'IommuUnit'>, queue: InvalidationQueue) {
     const kernel = host.kernel;
     this.ref = unit;
     this.registers = IommuUnit.registers.peek(kernel, unit) as Ref<'VtdRegisters'>;
     this.state = IommuUnit.driverData.peek(kernel, unit) as Ref<'VtdUnitState'>;
+    this.ringAt = hpaOf(VtdUnitState.queue.peek(kernel, this.state) as Frame);
+    this.statusAt = hpaOf(VtdUnitState.queueStatus.peek(kernel, this.state) as Frame);
+    this.tailAt = VtdRegisters.queueTail.address(kernel, this.registers);
+    this.lockAt = VtdUnitState.queueLock.address(kernel, this.state);
     this.queue = queue;
     this.faultHandler = new QueueFaultHandler(host, this);
     this.capabilityLow = VtdRegisters.capability.peek(kernel, this.registers);

@@ -67,6 +67,14 @@ export function recordFault(kernel: Memory, unit: Ref<'VtdRegisters'>, sourceId:
   unlockLeaf(kernel, lock);
 }
 
+/** Sets and clears bits of FSTS in one step: faulting requests, the queue and software all write it. */
+export function changeFaultStatus(kernel: Memory, unit: Ref<'VtdRegisters'>, set: number, clear: number): void {
+  const lock = VtdRegisters.faultLock.address(kernel, unit);
+  lockLeaf(kernel, lock);
+  VtdRegisters.faultStatus.poke(kernel, unit, (VtdRegisters.faultStatus.peek(kernel, unit) & ~clear) | set);
+  unlockLeaf(kernel, lock);
+}
+
 /** What software's fault handler does: fetches the recorded faults, oldest first, frees their records and clears FSTS. */
 export function takeFaults(kernel: Memory, unit: Ref<'VtdRegisters'>): FaultRecord[] {
   const lock = VtdRegisters.faultLock.address(kernel, unit);

@@ -18,6 +18,7 @@ import { Drain } from '../drain.ts';
 import { invalidateLabel, IotlbView } from '../iotlb.ts';
 import { IommuUnit } from '../unit.ts';
 import { Bits, Descriptor, descriptorBytes, Granularity, isWellFormed, PageBits } from './descriptors.ts';
+import { changeFaultStatus } from './faults.ts';
 import { FaultStatus, GlobalStatus, largestOrderOf, VtdRegisters } from './registers.ts';
 
 const contextLabel = label('VtdQueue.contextCache');
@@ -29,6 +30,13 @@ export class InvalidationQueue implements Engine {
   readonly #kernel: Memory;
   readonly #ram: Memory;
   readonly #registers: Ref<'VtdRegisters'>;
+  /** Byte addresses of registers: a unit lives as long as its host. */
+  readonly #globalStatusAt: number;
+  readonly #faultStatusAt: number;
+  readonly #queueAddressAt: number;
+  readonly #headAt: number;
+  readonly #tailAt: number;
+  readonly #helpingAt: number;
   readonly #iotlb: IotlbView;
   readonly #drain: Drain;
   readonly #largestOrder: number;
@@ -38,19 +46,24 @@ export class InvalidationQueue implements Engine {
     this.name = `vtd${IommuUnit.number.peek(kernel, unit)}.queue`;
     this.#kernel = kernel;
     this.#ram = host.ram;
-    this.#registers = IommuUnit.registers.peek(kernel, unit) as Ref<'VtdRegisters'>;
+    const registers = IommuUnit.registers.peek(kernel, unit) as Ref<'VtdRegisters'>;
+    this.#registers = registers;
+    this.#globalStatusAt = VtdRegisters.globalStatus.address(kernel, registers);
+    this.#faultStatusAt = VtdRegisters.faultStatus.address(kernel, registers);
+    this.#queueAddressAt = VtdRegisters.queueAddress.address(kernel, registers);
+    this.#headAt = VtdRegisters.queueHead.address(kernel, registers);
+    this.#tailAt = VtdRegisters.queueTail.address(kernel, registers);
+    this.#helpingAt = VtdRegisters.helping.address(kernel, registers);
     this.#iotlb = new IotlbView(kernel, IommuUnit.iotlb.peek(kernel, unit));
     this.#drain = new Drain(kernel, unit);
-    this.#largestOrder = largestOrderOf(VtdRegisters.capability.peekHigh(kernel, this.#registers));
+    this.#largestOrder = largestOrderOf(VtdRegisters.capability.peekHigh(kernel, registers));
   }
 
   ready(): boolean {
     const kernel = this.#kernel;
-    const registers = this.#registers;
-    if ((VtdRegisters.globalStatus.peek(kernel, registers) & GlobalStatus.QUEUE_ENABLED) === 0) return false;
-    if ((VtdRegisters.faultStatus.peek(kernel, registers) & FaultStatus.QUEUE_ERROR) !== 0) return false;
-    const tail = silent.load(kernel, VtdRegisters.queueTail.address(kernel, registers));
-    if (VtdRegisters.queueHead.peek(kernel, registers) === tail) return false;
+    if ((peek(kernel, this.#globalStatusAt) & GlobalStatus.QUEUE_ENABLED) === 0) return false;
+    if ((peek(kernel, this.#faultStatusAt) & FaultStatus.QUEUE_ERROR) !== 0) return false;
+    if (peek(kernel, this.#headAt) === silent.load(kernel, this.#tailAt)) return false;
     return !this.#headIsWait() || this.#drain.done();
   }
 
@@ -74,8 +87,7 @@ export class InvalidationQueue implements Engine {
     const first = this.#word(0);
     const third = this.#word(2);
     if (!isWellFormed(first, third, this.#largestOrder)) {
-      const status = VtdRegisters.faultStatus.peek(this.#kernel, this.#registers);
-      VtdRegisters.faultStatus.poke(this.#kernel, this.#registers, status | FaultStatus.QUEUE_ERROR);
+      changeFaultStatus(this.#kernel, this.#registers, FaultStatus.QUEUE_ERROR, 0);
       return;
     }
     const type = first & Bits.typeMask;
@@ -88,10 +100,9 @@ export class InvalidationQueue implements Engine {
   help(): void {
     const kernel = this.#kernel;
     if (kernel.control !== null || !this.ready()) return;
-    const helping = VtdRegisters.helping.address(kernel, this.#registers);
-    if (silent.compareExchange(kernel, helping, 0, 1) !== 0) return;
+    if (silent.compareExchange(kernel, this.#helpingAt, 0, 1) !== 0) return;
     while (this.ready()) this.step();
-    silent.store(kernel, helping, 0);
+    silent.store(kernel, this.#helpingAt, 0);
   }
 
   /** Clears first, then marks: a transaction that is idle when it is looked at can only find what the clearing left. */
@@ -110,14 +121,13 @@ export class InvalidationQueue implements Engine {
 
   /** A word of the descriptor at the head. */
   #word(index: number): number {
-    const base = VtdRegisters.queueAddress.peek(this.#kernel, this.#registers) & ~4095;
-    return peek(this.#ram, base + VtdRegisters.queueHead.peek(this.#kernel, this.#registers) + index * 4);
+    const base = peek(this.#kernel, this.#queueAddressAt) & ~4095;
+    return peek(this.#ram, base + peek(this.#kernel, this.#headAt) + index * 4);
   }
 
   #advance(): void {
     const kernel = this.#kernel;
-    const sizeBytes = 4096 << (VtdRegisters.queueAddress.peek(kernel, this.#registers) & 7);
-    const next = (VtdRegisters.queueHead.peek(kernel, this.#registers) + descriptorBytes) % sizeBytes;
-    silent.store(kernel, VtdRegisters.queueHead.address(kernel, this.#registers), next);
+    const sizeBytes = 4096 << (peek(kernel, this.#queueAddressAt) & 7);
+    silent.store(kernel, this.#headAt, (peek(kernel, this.#headAt) + descriptorBytes) % sizeBytes);
   }
 }
