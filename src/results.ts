@@ -74,16 +74,17 @@ export interface ConformResult {
 
 export interface ListedVariant {
   readonly name: string;
-  readonly mistake: string;
+  /** Null for a kernel that holds. */
+  readonly mistake: string | null;
   readonly source: string;
-  readonly caughtBy: string;
+  readonly caughtBy: string | null;
 }
 
 export interface ListedScenario {
   readonly name: string;
   readonly title: string;
   /** Which of the discussions it makes executable. */
-  readonly seed: string;
+  readonly seed: string | null;
   readonly variants: readonly ListedVariant[];
 }
 
