@@ -42,7 +42,8 @@ export interface FieldDifference {
 
 /** The first field in which the outcome is not what was recorded; null when all agree. */
 export function firstDifference(line: TraceLine, got: Outcome): FieldDifference | null {
-  return compareResult(line, got) ?? compareFields('out', comparable(line), got.out) ?? compareAccounting(line, got) ?? compareDma(line, got);
+  const answer = compareResult(line, got) ?? compareFields('out', comparable(line), got.out);
+  return answer ?? compareAccounting(line, got) ?? compareDma(line, got);
 }
 
 function compareResult(line: TraceLine, got: Outcome): FieldDifference | null {
@@ -148,7 +149,9 @@ function loggedReasons(log: TraceValue | undefined): number[] {
   });
 }
 
-const differ = (field: string, expected: unknown, got: unknown): FieldDifference => ({ field, expected: show(expected), got: show(got) });
+function differ(field: string, expected: unknown, got: unknown): FieldDifference {
+  return { field, expected: show(expected), got: show(got) };
+}
 
 /** A value as it stands in a recording; what is absent is "nothing". */
 function show(value: unknown): string {

@@ -9,7 +9,7 @@ import { z } from 'zod';
 import { InputError } from '../input-error.ts';
 
 /** A value of a recording, numbers written as `0x...` as BigInt. */
-export type TraceValue = null | boolean | number | bigint | string | readonly TraceValue[] | { readonly [name: string]: TraceValue };
+export type TraceValue = null | boolean | number | bigint | string | readonly TraceValue[] | TraceFields;
 export type TraceFields = { readonly [name: string]: TraceValue };
 
 /** Pinned and locked memory of the calling process after the call, in KiB. */
@@ -94,13 +94,12 @@ function parseLine(file: string, line: number, source: string): TraceLine {
   const parsed = envelope.safeParse(json);
   if (!parsed.success) throw new InputError(`${file}:${line}: ${describe(parsed.error)}`);
   const { seq, call, phase, proc, fd, rawfd: _, in: input = {}, ret, errno, out, acct, ...rest } = parsed.data;
-  const exact = (value: z.core.util.JSONType | undefined, where: string): TraceValue => exactly(value ?? null, `${file}:${line}: ${where}`);
-  const exactFields = (value: object, where: string): TraceFields => exact(value as z.core.util.JSONType, where) as TraceFields;
+  const place = `${file}:${line}`;
   return {
     line, seq, call, phase, proc, fd, ret, errno, acct,
-    in: exactFields(input, 'in'),
-    out: out === undefined ? undefined : exactFields(out, 'out'),
-    rest: exactFields(rest, call),
+    in: exactFields(input, `${place}: in`),
+    out: out === undefined ? undefined : exactFields(out, `${place}: out`),
+    rest: exactFields(rest, `${place}: ${call}`),
   };
 }
 
@@ -114,14 +113,17 @@ function describe(error: z.ZodError): string {
 const lowerFirst = (text: string): string => text.charAt(0).toLowerCase() + text.slice(1);
 const oneLine = (text: string): string => text.replaceAll(/\s+/g, ' ').slice(0, 160);
 
-function exactly(value: z.core.util.JSONType, where: string): TraceValue {
+const exactFields = (members: object, where: string): TraceFields =>
+  Object.fromEntries(Object.entries(members).map(([name, value]) => [name, exactly(value, `${where}.${name}`)]));
+
+function exactly(value: unknown, where: string): TraceValue {
   if (typeof value === 'string') return /^0x[0-9a-fA-F]+$/.test(value) ? exactNumber(value, where) : value;
   if (typeof value === 'number' && Number.isInteger(value) && !Number.isSafeInteger(value)) {
     throw new InputError(`${where}: the number ${value} is beyond 2^53 and has lost digits; write it as '0x...'`);
   }
-  if (typeof value !== 'object' || value === null) return value;
+  if (typeof value === 'number' || typeof value === 'boolean' || value === null || value === undefined) return value ?? null;
   if (Array.isArray(value)) return value.map((element, index) => exactly(element, `${where}[${index}]`));
-  return Object.fromEntries(Object.entries(value).map(([name, member]) => [name, exactly(member, `${where}.${name}`)]));
+  return exactFields(value, where);
 }
 
 function exactNumber(text: string, where: string): bigint {

@@ -29,3 +29,11 @@ export function lockSpans(steps: readonly TraceStep[]): LockSpan[] {
 /** Whether the span reaches over both steps. */
 export const covers = (span: LockSpan, first: number, last: number): boolean =>
   span.from <= first && (span.to === null || span.to >= last);
+
+/** The spans of locks that more than one actor took: no other lock can keep two actors apart. Of one actor, all. */
+export function contended(spans: readonly LockSpan[], actors: readonly string[]): LockSpan[] {
+  const taken = spans.filter((span) => actors.includes(span.actor));
+  if (actors.length < 2) return taken;
+  const sameLock = (a: LockSpan, b: LockSpan): boolean => a.space === b.space && a.at === b.at;
+  return taken.filter((span) => taken.some((other) => sameLock(span, other) && other.actor !== span.actor));
+}

@@ -59,13 +59,15 @@ function inOrder(a: Row, b: Row): number {
 function rowOf(failure: Failure, locks: readonly LockSpan[], one: TraceStep): Row | null {
   const { step, actor, op, label, value } = one;
   if (failure.conflicts.some((word) => sameWord(word, one))) {
-    const last = failure.conflicts.some((word) => sameWord(word, one) && word.lastWrite?.step === step);
-    if (writes(op)) return { step, actor, text: `${label} := ${formatValue(value)}`, weight: last ? weight.lastWrite : weight.write };
-    if (op === 'LOAD' || op === 'READ') return { step, actor, text: `reads ${label}: ${formatValue(value)}`, weight: weight.read };
+    const last = failure.conflicts.some((word) => word.lastWrite?.step === step);
+    const shown = formatValue(value);
+    if (writes(op)) return { step, actor, text: `${label} := ${shown}`, weight: last ? weight.lastWrite : weight.write };
+    if (op === 'LOAD' || op === 'READ') return { step, actor, text: `reads ${label}: ${shown}`, weight: weight.read };
   }
   const span = locks.find((lock) => lock.actor === actor && (lock.from === step || lock.to === step));
   if (span === undefined) return null;
-  return { step, actor, text: `${span.from === step ? 'lock' : 'unlock'} ${label}${span.shared ? ' (shared)' : ''}`, weight: weight.lock };
+  const done = span.from === step ? 'lock' : 'unlock';
+  return { step, actor, text: `${done} ${label}${span.shared ? ' (shared)' : ''}`, weight: weight.lock };
 }
 
 /** The locks held at a write of a word that disagrees, at a pause, or at the end. */

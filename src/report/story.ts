@@ -5,9 +5,10 @@
  */
 import { explainDisagreement } from './disagreement.ts';
 import type { Failure } from './failure.ts';
-import { lockSpans } from './lock-spans.ts';
+import { contended, lockSpans } from './lock-spans.ts';
 import { pauses } from './pauses.ts';
 import { actorsThatMatter, rowsThatMatter, type Row } from './rows.ts';
+import { wrap } from './wrap.ts';
 
 const columns = 80;
 const mostLines = 25;
@@ -17,10 +18,11 @@ const fixedLines = 7;
 /** The lines of the story. */
 export function tellStory(failure: Failure): string[] {
   const { scenario, variant, violation, token } = failure;
-  const spans = lockSpans(failure.steps);
+  const actors = actorsThatMatter(failure);
+  const spans = contended(lockSpans(failure.steps), actors);
   const held = pauses(failure);
   const verdict = [
-    ...wrap(`${violation.invariant} broken in ${scenario}, ${variant}: ${violation.message}`, columns, '  '),
+    ...wrap(`${violation.invariant} in ${scenario}, ${variant}: ${violation.message}`, columns, '  '),
     ...wrap(`The claim: ${violation.claim}`, columns, '  '),
   ];
   const why = explainDisagreement(failure, spans).flatMap((line) => wrap(line, columns, '    '));
@@ -29,7 +31,7 @@ export function tellStory(failure: Failure): string[] {
   return [
     ...verdict,
     '',
-    ...table(actorsThatMatter(failure), rows),
+    ...table(actors, rows),
     ...(leftOut > 0 ? [`       (${leftOut} more in the trace)`] : []),
     '',
     ...why,
@@ -62,18 +64,3 @@ function list(actors: readonly string[], rows: readonly Row[]): string[] {
 }
 
 const fit = (text: string, width: number): string => (text.length <= width ? text : `${text.slice(0, width - 3)}...`);
-
-/** Breaks a line between words; the lines after the first are indented. */
-function wrap(text: string, width: number, indent: string): string[] {
-  const lines: string[] = [];
-  let line = '';
-  for (const [index, word] of text.split(' ').entries()) {
-    if (index > 0 && line.length + 1 + word.length > width) {
-      lines.push(line);
-      line = indent + word;
-    } else {
-      line = index === 0 ? word : `${line} ${word}`;
-    }
-  }
-  return [...lines, line];
-}

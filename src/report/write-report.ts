@@ -1,8 +1,8 @@
 /**
  * Writes the files of a report into a folder, each whole or not at all: first beside its place, then renamed into it.
  */
-import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { InputError } from '../input-error.ts';
 import { chromeTrace } from './chrome-trace.ts';
 import type { Failure } from './failure.ts';
@@ -19,7 +19,7 @@ export function writeReport(folder: string, result: object, story: readonly stri
 function writeWhole(folder: string, files: readonly (readonly [string, string])[]): string[] {
   const whole = files.map(([name, text]) => ({ path: join(folder, name), draft: join(folder, `.${name}.${process.pid}`), text }));
   try {
-    mkdirSync(folder, { recursive: true });
+    makeFolder(folder);
     for (const { draft, text } of whole) writeFileSync(draft, text);
     for (const { draft, path } of whole) renameSync(draft, path);
   } catch (error) {
@@ -28,6 +28,13 @@ function writeWhole(folder: string, files: readonly (readonly [string, string])[
     throw new InputError(`the report cannot be written to '${folder}' (${code}); name a folder you may write with --out`);
   }
   return whole.map(({ path }) => path);
+}
+
+/** Not `mkdir` with `recursive`: where folders cannot be made at all (`/proc`), Node 20 tries for ever. */
+function makeFolder(folder: string): void {
+  if (existsSync(folder)) return;
+  makeFolder(dirname(folder));
+  mkdirSync(folder);
 }
 
 /** A draft below a path that is no folder cannot exist either; the first error is the one to tell. */

@@ -3,13 +3,14 @@
  */
 import type { Failure, StepOp, TraceStep } from '#src/report/failure';
 
-const addresses: Record<string, number> = { 'Group.mutex': 0x40, 'Igroup.lock': 0x80, 'Group.domain': 0xc0, 'Igroup.hwpt': 0x100 };
+const addresses: Record<string, number> = { 'Igroup.lock': 0x80, 'Group.domain': 0xc0, 'Igroup.hwpt': 0x100 };
 
 /** `actor op label value`, numbered from 1. */
 function trace(...lines: readonly string[]): TraceStep[] {
   return lines.map((line, index) => {
     const [actor, op, label, value] = line.split(' ') as [string, StepOp, string, string | undefined];
-    return { step: index + 1, actor, op, space: 1, at: addresses[label] ?? 0x1000, label, value: Number(value ?? 0), choice: index > 0 };
+    const at = addresses[label] ?? 0x1000;
+    return { step: index + 1, actor, op, space: 1, at, label, value: Number(value ?? 0), choice: index > 0 };
   });
 }
 

@@ -4,8 +4,8 @@ import { crowded, forgotten, interleaved } from './failures.ts';
 
 test('two interleaved replaces are told as who did what, who was paused where, and what was let go of', () => {
   expect(tellStory(interleaved)).toEqual([
-    'G2 broken in group-replace, replace-unlocked: group edu: the record says hwpt 7,',
-    '  the group is on the domain of hwpt 6',
+    'G2 in group-replace, replace-unlocked: group edu: the record says hwpt 7, the',
+    '  group is on the domain of hwpt 6',
     'The claim: when no attach, replace, detach or close of a group is in progress,',
     '  record, group and hardware name one domain',
     '',
@@ -34,8 +34,8 @@ test('two interleaved replaces are told as who did what, who was paused where, a
 
 test('a mistake of one actor needs no switch, and the story says which word it forgot', () => {
   expect(tellStory(forgotten)).toEqual([
-    'G2 broken in group-replace, replace-v2: group edu: the record says hwpt 7, the',
-    '  group is on the domain of hwpt 6',
+    'G2 in group-replace, replace-v2: group edu: the record says hwpt 7, the group is',
+    '  on the domain of hwpt 6',
     'The claim: when no attach, replace, detach or close of a group is in progress,',
     '  record, group and hardware name one domain',
     '',
@@ -66,4 +66,13 @@ test('a long trace of many actors is told in 25 lines of 80 columns', () => {
   for (const line of lines.filter((one) => !one.includes(crowded.token))) expect(line.length).toBeLessThanOrEqual(80);
   expect(lines.join('\n')).toMatch(/\(\d+ more in the trace\)/);
   expect(lines.join('\n')).toMatch(/first-vmm-thread is paused here until step 31/);
+});
+
+test('a lock that only one actor takes keeps nobody apart, and is not named', () => {
+  const own = (step: number, op: 'LOCK' | 'UNLOCK') =>
+    ({ step, actor: 'vmm-a', op, space: 1, at: 0x4000, label: 'DevSet.lock', value: 0, choice: false }) as const;
+  const steps = [own(1.5, 'LOCK'), ...interleaved.steps, own(99, 'UNLOCK')].sort((a, b) => a.step - b.step);
+  const text = tellStory({ ...interleaved, steps }).join('\n');
+  expect(text).not.toContain('DevSet.lock');
+  expect(text).toContain('vmm-a let go of Igroup.lock (step 4)');
 });

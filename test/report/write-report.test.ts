@@ -25,6 +25,7 @@ test('a folder that cannot be written is one line, and leaves nothing half-writt
   writeFileSync(join(folder, 'taken'), 'a file');
   expect(() => writeReport(join(folder, 'taken'), {}, [], null)).toThrow(InputError);
   expect(() => writeReport(join(folder, 'taken', 'below'), {}, [], null)).toThrow(/cannot be written to .*ENOTDIR.*--out$/);
+  expect(() => writeReport('/proc/dmarena/report', {}, [], null)).toThrow(/cannot be written to/);
   mkdirSync(join(folder, 'report', 'result.json'), { recursive: true });
   expect(() => writeReport(join(folder, 'report'), {}, ['a'], null)).toThrow(/cannot be written/);
   expect(readdirSync(join(folder, 'report'))).toEqual(['result.json']);

@@ -1,0 +1,169 @@
+#!/usr/bin/env node
+/**
+ * The command line: reads the words, checks them, and calls one file of `commands/` a command.
+ *
+ * Exit 0: all held. 1: a violation was found, or a trace differs. 2: the command or its input is wrong. 3: it broke inside.
+ * What is wrong is one line on stderr; `DMARENA_DEBUG=1` adds the stack of what broke inside.
+ */
+import { Command, CommanderError } from 'commander';
+import { conform } from './commands/conform.ts';
+import { explore } from './commands/explore.ts';
+import { list } from './commands/list.ts';
+import { correct } from './commands/named.ts';
+import { replay } from './commands/replay.ts';
+import { run } from './commands/run.ts';
+import { tour } from './commands/tour.ts';
+import { parseDuration } from './duration.ts';
+import { InputError } from './input-error.ts';
+import { Terminal } from './terminal.ts';
+
+const exit = { held: 0, input: 2, broken: 3 } as const;
+const defaultStrategy = 'portfolio';
+/** A seed feeds a 32-bit generator that must not start at 0. */
+const greatestSeed = 2 ** 32 - 1;
+
+let status: number = exit.held;
+
+/** Runs a command's function with a terminal that knows whether `--json` was given. */
+const action =
+  <O extends object>(body: (options: O, terminal: Terminal) => Promise<number>) =>
+  async (options: O & { json?: boolean }): Promise<void> => {
+    status = await body(options, new Terminal(options.json === true));
+  };
+
+const whole = (flag: string, greatest: number) => (text: string): number => {
+  const value = /^\d+$/.test(text) ? Number(text) : NaN;
+  if (value >= 1 && value <= greatest) return value;
+  throw new InputError(`${flag} '${text}' is not a whole number from 1 to ${greatest}; for example ${flag} 1`);
+};
+const duration = (flag: string) => (text: string): number => parseDuration(text, flag);
+
+const seed = ['--seed <n>', 'where all randomness comes from', whole('--seed', greatestSeed), 1] as const;
+const variant = ['--variant <name|path>', 'the kernel, or one of its mistakes', correct] as const;
+const strategy = ['--strategy <name>', 'who goes next', defaultStrategy] as const;
+const json = ['--json', 'one JSON object on stdout; text goes to stderr'] as const;
+const count = Number.MAX_SAFE_INTEGER;
+
+function program(): Command {
+  const root = new Command('dmarena').description('An arena for DMA: race Linux iommufd and IOMMU hardware on real threads.');
+  root.exitOverride().configureOutput({ writeErr: () => undefined, outputError: () => undefined });
+  addTour(root);
+  root.command('list').description('what there is to run').option(...json).action(action(list));
+  addRun(root);
+  addExplore(root);
+  addReplay(root);
+  root
+    .command('conform')
+    .description('play recordings of a real kernel to the model')
+    .argument('<path...>', 'recordings (.jsonl), or folders of them')
+    .option(...json)
+    .action((paths: string[], options: { json?: boolean }) => action(conform)({ paths, ...options }));
+  return root;
+}
+
+function addTour(root: Command): void {
+  root
+    .command('tour')
+    .description('one race from found to fixed, in a minute')
+    .option(...seed)
+    .option(...strategy)
+    .option('--duration <time>', 'how long the free run lasts', duration('--duration'), 4_000)
+    .option('--out <dir>', 'where the report goes', 'dmarena-report')
+    .option(...json)
+    .action((options: { seed: number; strategy: string; duration: number; out: string; json?: boolean }) =>
+      action(tour)({ ...options, durationMs: options.duration }),
+    );
+}
+
+function addRun(root: Command): void {
+  root
+    .command('run')
+    .description('run a scenario freely, every actor on a thread of its own')
+    .argument('<scenario>', 'a name (see list), or a path')
+    .option(...variant)
+    .option(...seed)
+    .option('--duration <time>', '500ms, 10s, 2m', duration('--duration'), 10_000)
+    .option(...json)
+    .action((scenario: string, options: { variant: string; seed: number; duration: number; json?: boolean }) =>
+      action(run)({ ...options, scenario, durationMs: options.duration }),
+    );
+}
+
+interface ExploreFlags {
+  variant: string;
+  seed: number;
+  strategy: string;
+  schedules?: number;
+  budget?: number;
+  out?: string;
+  json?: boolean;
+}
+
+function addExplore(root: Command): void {
+  root
+    .command('explore')
+    .description('look for a schedule that breaks an invariant')
+    .argument('<scenario>', 'a name (see list), or a path')
+    .option(...variant)
+    .option(...seed)
+    .option(...strategy)
+    .option('--schedules <n>', 'stop after so many schedules', whole('--schedules', count))
+    .option('--budget <time>', 'stop after so long: 30s, 2m', duration('--budget'))
+    .option('--out <dir>', 'write a report')
+    .option(...json)
+    .action((scenario: string, { schedules, budget, out, ...flags }: ExploreFlags) =>
+      action(explore)({ ...flags, scenario, schedules: schedules ?? null, budgetMs: budget ?? null, out: out ?? null }),
+    );
+}
+
+function addReplay(root: Command): void {
+  root
+    .command('replay')
+    .description('run the schedule of a token again, exactly')
+    .argument('[token]', 'as explore printed it')
+    .option('--times <n>', 'how often', whole('--times', count), 1)
+    .option('--out <dir>', 'write a report')
+    .option(...json)
+    .action((token: string | undefined, { out, ...flags }: { times: number; out?: string; json?: boolean }) =>
+      action(replay)({ ...flags, token, out: out ?? null }),
+    );
+}
+
+/** The one line, and the exit status. */
+function explain(error: unknown): number {
+  if (error instanceof CommanderError) {
+    if (error.exitCode === 0) return exit.held;
+    return complain(`${error.message.replace(/^error: /, '')}; see dmarena --help`, exit.input);
+  }
+  if (error instanceof InputError) return complain(error.message, exit.input);
+  if (process.env['DMARENA_DEBUG'] === '1' && error instanceof Error) process.stderr.write(`${error.stack}\n`);
+  return complain(`it broke inside: ${describe(error)} (DMARENA_DEBUG=1 shows where)`, exit.broken);
+}
+
+function complain(message: string, code: number): number {
+  process.stderr.write(`dmarena: ${message.trim().replaceAll(/\s*\n\s*/g, ' ')}\n`);
+  return code;
+}
+
+/** The model's errno is a value with a name and a reason, not an `Error`. */
+function describe(error: unknown): string {
+  if (error instanceof Error) return error.message;
+  if (typeof error !== 'object' || error === null) return String(error);
+  const { name, reason } = error as { name?: unknown; reason?: unknown };
+  return typeof name === 'string' ? `${name}: ${String(reason)}` : JSON.stringify(error);
+}
+
+/** Leaves once stdout has taken all: a pool that a failure left open must not keep the process. */
+const leave = (code: number): void => void process.stdout.write('', () => process.exit(code));
+
+// A reader that has seen enough (`| head`) is no error.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? status : exit.broken));
+process.on('uncaughtException', (error) => process.exit(explain(error)));
+
+try {
+  if (process.argv.length > 2) await program().parseAsync();
+  else program().outputHelp();
+  leave(status);
+} catch (error) {
+  leave(explain(error));
+}

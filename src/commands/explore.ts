@@ -1,0 +1,59 @@
+/**
+ * `dmarena explore`: looks for a schedule that breaks an invariant, and tells its story.
+ */
+import type { Failure } from '../report/failure.ts';
+import { writeReport } from '../report/write-report.ts';
+import type { ExploreResult } from '../results.ts';
+import { formatSeconds } from '../duration.ts';
+import type { Terminal } from '../terminal.ts';
+import { checkNames } from './named.ts';
+
+export interface ExploreOptions {
+  readonly scenario: string;
+  readonly variant: string;
+  readonly seed: number;
+  readonly strategy: string;
+  /** Null: the strategy's own end. */
+  readonly schedules: number | null;
+  readonly budgetMs: number | null;
+  /** Where to write a report, if anywhere. */
+  readonly out: string | null;
+}
+
+/** What the composition adds to the answer for people; it is not part of the JSON. */
+export type Told<R> = R & { readonly story: readonly string[]; readonly failure?: Failure | null };
+
+/** 0 when nothing was found, 1 when a violation was. */
+export async function explore(options: ExploreOptions, terminal: Terminal): Promise<number> {
+  await checkNames(options);
+  const explored = await exploreAloud(options, terminal);
+  const { story, failure = null, ...result } = explored;
+  terminal.say(...summary(result, terminal), ...(story.length > 0 ? ['', ...story] : []));
+  if (options.out !== null) terminal.say('', `written: ${writeReport(options.out, result, story, failure).join(', ')}`);
+  terminal.answer(result);
+  return result.violation === null ? 0 : 1;
+}
+
+/** Explores with a progress line. */
+export async function exploreAloud(options: Omit<ExploreOptions, 'out'>, terminal: Terminal): Promise<Told<ExploreResult>> {
+  const composition = await import('../explore.ts');
+  const { scenario, variant, seed, strategy, schedules, budgetMs } = options;
+  return composition.explore({
+    scenario, variant, seed, strategy, schedules, budgetMs,
+    onProgress: (done: number, perSecond: number) =>
+      terminal.progress(`${scenario}, ${variant}: ${done} schedules, ${Math.round(perSecond)} a second`),
+  });
+}
+
+/** What was explored and found, in two lines. */
+export function summary(result: ExploreResult, terminal: Terminal): string[] {
+  const { scenario, variant, strategy, seed, schedules, seconds, schedulesPerSecond, complete, violation } = result;
+  const verdict =
+    violation === null
+      ? terminal.style('green', complete ? 'every schedule holds' : 'no violation found')
+      : terminal.style('red', `violation ${violation.invariant}`);
+  return [
+    `${scenario}, ${variant}: ${verdict}`,
+    `${schedules} schedules (${strategy}, seed ${seed}) in ${formatSeconds(seconds)}, ${Math.round(schedulesPerSecond)} a second`,
+  ];
+}

@@ -1,0 +1,32 @@
+/**
+ * `dmarena list`: what there is to run: scenarios with their variants, strategies, formats, invariants.
+ */
+import type { ListResult, ListedScenario, ListedVariant } from '../results.ts';
+import type { Terminal } from '../terminal.ts';
+
+export async function list(_options: object, terminal: Terminal): Promise<number> {
+  const { catalogue } = await import('../catalogue.ts');
+  const result: ListResult = await catalogue();
+  terminal.say(terminal.style('bold', 'scenarios'), ...result.scenarios.flatMap((scenario) => describe(scenario, terminal)));
+  terminal.heading('invariants');
+  terminal.say(...result.invariants.map(({ id, claim }) => `  ${id.padEnd(4)} ${claim}`));
+  terminal.heading('strategies');
+  terminal.say(`  ${result.strategies.join(', ')}`);
+  terminal.heading('page-table formats');
+  terminal.say(`  ${result.formats.join(', ')}`);
+  terminal.answer(result);
+  return 0;
+}
+
+function describe({ name, title, seed, variants }: ListedScenario, terminal: Terminal): string[] {
+  return [
+    `  ${terminal.style('cyan', name)}: ${title}${seed === null ? '' : ` (seed ${seed})`}`,
+    ...variants.flatMap((variant) => describeVariant(variant, terminal)),
+  ];
+}
+
+function describeVariant({ name, mistake, source, caughtBy }: ListedVariant, terminal: Terminal): string[] {
+  const caught = caughtBy === null ? '' : `, caught by ${caughtBy}`;
+  const told = mistake === null ? [] : [`      ${mistake}`];
+  return [`    --variant ${terminal.style('cyan', name)}${caught}`, ...told, `      ${source}`];
+}
