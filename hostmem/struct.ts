@@ -223,7 +223,7 @@ export class WordArray<V extends number = number> extends Field {
   }
 }
 
-interface WordKind<V extends number> extends FieldKind<Word<V>> {
+export interface WordKind<V extends number> extends FieldKind<Word<V>> {
   /** The same word, guarded by a lock of the same record, or `ref.lock` of the record that a ref field names. */
   under(guard: string): FieldKind<GuardedWord<V>>;
 }
