@@ -83,6 +83,24 @@ export function add(memory: Memory, at: number, delta: number, label: number): n
   return before;
 }
 
+/** Adds unless the word is 0, as `refcount_inc_not_zero`; returns the value before. One point. */
+export function addUnlessZero(memory: Memory, at: number, delta: number, label: number): number {
+  const control = memory.control;
+  if (control !== null) {
+    control.point(Op.RMW, memory, at, label);
+    const before = memory.words[at >>> 2]!;
+    if (before !== 0) put(control, memory, at, (before + delta) | 0);
+    else control.saw(before);
+    return before;
+  }
+  for (let seen = Atomics.load(memory.words, at >>> 2); ; ) {
+    if (seen === 0) return 0;
+    const found = Atomics.compareExchange(memory.words, at >>> 2, seen, (seen + delta) | 0);
+    if (found === seen) return seen;
+    seen = found;
+  }
+}
+
 /** Stores `value` and returns the value before. */
 export function exchange(memory: Memory, at: number, value: number, label: number): number {
   const control = memory.control;

@@ -11,9 +11,10 @@ import type { Memory } from './memory.ts';
 
 export const eventWords = 8;
 const headerWords = 32;
-/** Words of the header: the stamp counter, and whether a ring ran full. */
+/** Words of the header: the stamp counter, whether a ring ran full, and how often all was forgotten. */
 const stampWord = 0;
 const overflowWord = 16;
+const epochWord = 24;
 /** Each ring begins with its own length, on a cache line pair of its own. */
 const ringHeaderWords = 32;
 
@@ -89,6 +90,12 @@ export class History {
   reset(): void {
     this.clear();
     this.words[stampWord] = 0;
+    this.words[epochWord] = this.words[epochWord]! + 1;
+  }
+
+  /** Changes with every `reset`: whoever folds events starts anew. */
+  get epoch(): number {
+    return this.words[epochWord]!;
   }
 }
 

@@ -11,7 +11,7 @@
  * lock of its own (`xa_lock`), the only thing here that is a point; the nodes are touched silently under it. It does not
  * know what an id names.
  */
-import { peek, poke } from './atomics.ts';
+import { lockLeaf, peek, poke, unlockLeaf } from './atomics.ts';
 import { Mutex } from './locks.ts';
 import type { Memory } from './memory.ts';
 import { NULL, type Ref } from './object.ts';
@@ -34,16 +34,22 @@ type IdNode = Ref<'IdNode'>;
 export class IdTable extends Field {
   readonly #lock: Mutex;
 
-  constructor(place: Place) {
+  /** Its lock is a leaf: no point, and no point may be reached under it. */
+  readonly #isLeaf: boolean;
+
+  constructor(place: Place, isLeaf: boolean) {
     super(place);
     this.#lock = new Mutex(place);
+    this.#isLeaf = isLeaf;
   }
 
   acquire(memory: Memory, at: number): void {
-    this.#lock.acquire(memory, at);
+    if (this.#isLeaf) lockLeaf(memory, this.address(memory, at));
+    else this.#lock.acquire(memory, at);
   }
   release(memory: Memory, at: number): void {
-    this.#lock.release(memory, at);
+    if (this.#isLeaf) unlockLeaf(memory, this.address(memory, at));
+    else this.#lock.release(memory, at);
   }
 
   /** Takes the lowest free id; 0 when kernel memory is full. */
@@ -163,7 +169,9 @@ export class IdTable extends Field {
 }
 
 /** A table of ids within a record, with its lock; all zero is the empty table. */
-export const idTable: FieldKind<IdTable> = { words: 2, bind: (place) => new IdTable(place) };
+export const idTable: FieldKind<IdTable> = { words: 2, bind: (place) => new IdTable(place, false) };
+/** The same for tables that Linux looks up without a lock (descriptors): taking the lock is no choice point. */
+export const leafIdTable: FieldKind<IdTable> = { words: 2, bind: (place) => new IdTable(place, true) };
 
 function createNode(memory: Memory, level: number): IdNode {
   const node = IdNode.tryCreate(memory);

@@ -28,6 +28,7 @@ export class Mutex extends Field {
       return;
     }
     control.pointWhen(Op.LOCK, memory, address, this.label, -1, Until.EQUAL, 0);
+    this.recheck(memory, at);
     atomics.poke(memory, address, 1);
     control.acquired(memory, address, this.label);
   }
@@ -44,6 +45,7 @@ export class Mutex extends Field {
       return;
     }
     control.point(Op.UNLOCK, memory, address, this.label);
+    this.recheck(memory, at);
     atomics.poke(memory, address, 0);
     control.released(memory, address);
   }
@@ -61,6 +63,7 @@ export class RwSem extends Field {
     const control = memory.control;
     if (control !== null) {
       control.pointWhen(Op.RLOCK, memory, address, this.label, writer | waitingWriters, Until.EQUAL, 0);
+      this.recheck(memory, at);
       atomics.poke(memory, address, atomics.peek(memory, address) + 1);
       control.acquired(memory, address, this.label);
       return;
@@ -85,14 +88,22 @@ export class RwSem extends Field {
     if ((before & readersMask) === 1 && (before & sleepers) !== 0) this.wakeAll(memory, address);
   }
 
-  /** Two visible steps: the writer's arrival, which holds back new readers, then the wait for the grant. */
+  /** Free: one visible step. Else two: the writer's arrival, which holds back new readers, then the wait for the grant. */
   acquireWrite(memory: Memory, at: number): void {
     const address = this.address(memory, at);
     const control = memory.control;
     if (control !== null) {
       control.point(Op.RMW, memory, address, this.label);
-      atomics.poke(memory, address, atomics.peek(memory, address) + waitingWriter);
+      this.recheck(memory, at);
+      const state = atomics.peek(memory, address);
+      if ((state & (writer | readersMask)) === 0) {
+        atomics.poke(memory, address, state + writer);
+        control.acquired(memory, address, this.label);
+        return;
+      }
+      atomics.poke(memory, address, state + waitingWriter);
       control.pointWhen(Op.LOCK, memory, address, this.label, writer | readersMask, Until.EQUAL, 0);
+      this.recheck(memory, at);
       atomics.poke(memory, address, atomics.peek(memory, address) - waitingWriter + writer);
       control.acquired(memory, address, this.label);
       return;
@@ -140,7 +151,9 @@ export class RwSem extends Field {
  */
 export class WaitWord extends Field {
   load(memory: Memory, at: number): number {
-    return atomics.load(memory, this.address(memory, at), this.label);
+    const value = atomics.load(memory, this.address(memory, at), this.label);
+    this.recheck(memory, at);
+    return value;
   }
   store(memory: Memory, at: number, value: number): void {
     const address = this.address(memory, at);
@@ -151,6 +164,7 @@ export class WaitWord extends Field {
   add(memory: Memory, at: number, delta: number): number {
     const address = this.address(memory, at);
     const before = atomics.add(memory, address, delta, this.label);
+    this.recheck(memory, at);
     this.wakeSleepers(memory, address);
     return before;
   }

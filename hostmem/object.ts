@@ -28,10 +28,11 @@ export const headerBytes = 8;
 const smallestClass = 6;
 const classes = 16;
 
-/** Heap words at the start of kernel memory: lock, bump pointer (bytes), live objects, then a free list per class. */
+/** Heap words at the start of kernel memory: lock, bump pointer (bytes), live objects, first block, then a free list per class. */
 const heapLock = 64;
 const heapTop = 68;
 const heapLive = 72;
+const heapBase = 76;
 const freeHeads = 128;
 /** First byte that the heap may hand out. */
 export const heapStart = 512;
@@ -46,6 +47,7 @@ export function initialiseHeap(memory: Memory, start: number = heapStart): void 
   poke(memory, heapLock, 0);
   poke(memory, heapTop, Math.ceil(start / unit) * unit);
   poke(memory, heapLive, 0);
+  poke(memory, heapBase, peek(memory, heapTop));
 }
 
 /** The 15-bit number of a type in block headers. */
@@ -118,6 +120,17 @@ export function addressOf(memory: Memory, ref: number, type: number): number {
 /** How many objects are live: what leaks is the difference between two moments of rest. */
 export function liveObjects(memory: Memory): number {
   return peek(memory, heapLive);
+}
+
+/** The live block that a byte address lies in, or null: walks the heap, for reports. */
+export function blockAt(memory: Memory, address: number): { readonly at: number; readonly type: number } | null {
+  const top = peek(memory, heapTop);
+  for (let at = peek(memory, heapBase); at < top; ) {
+    const end = at + (1 << (peek(memory, at + 4) >>> 26));
+    if (address < end) return address >= at && (peek(memory, at) & 1) !== 0 ? { at, type: (peek(memory, at) >>> 1) & 0x7fff } : null;
+    at = end;
+  }
+  return null;
 }
 
 function dangling(ref: number, header: number, type: number): UseAfterFree {

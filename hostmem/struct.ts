@@ -9,7 +9,7 @@
 import * as atomics from './atomics.ts';
 import { label } from './labels.ts';
 import type { Memory } from './memory.ts';
-import { addressOf, allocate, free, headerBytes, tryAllocate, typeNumber, type Ref } from './object.ts';
+import { addressOf, allocate, blockAt, free, headerBytes, tryAllocate, typeNumber, type Ref } from './object.ts';
 
 /** Where a field landed. `type` is 0 in a struct. */
 export interface Place {
@@ -54,6 +54,8 @@ export function resolveGuards(): number {
   for (const word of guarded) word.resolveGuard();
   return guarded.length;
 }
+/** Names of object types by their number. */
+const recordNames = new Map<number, string>();
 
 /** Base of all fields: knows its word. */
 export class Field {
@@ -74,6 +76,14 @@ export class Field {
     return (this.type === 0 ? at : addressOf(memory, at, this.type)) + this.offsetBytes;
   }
 
+  /**
+   * Looks at the reference again: in a controlled run the object may have been freed while its point was waited at. Called
+   * behind every access that is one, so that the access itself is the one that is seen.
+   */
+  recheck(memory: Memory, at: number): void {
+    if (memory.control !== null && this.type !== 0) addressOf(memory, at, this.type);
+  }
+
   /** Reads the first word as no point: oracles, assertions, and what the caller owns. */
   peek(memory: Memory, at: number): number {
     return atomics.peek(memory, this.address(memory, at));
@@ -83,28 +93,46 @@ export class Field {
 /** One unguarded word, in both grades. */
 export class Word<V extends number = number> extends Field {
   load(memory: Memory, at: number): V {
-    return atomics.load(memory, this.address(memory, at), this.label) as V;
+    const value = atomics.load(memory, this.address(memory, at), this.label) as V;
+    this.recheck(memory, at);
+    return value;
   }
   store(memory: Memory, at: number, value: V): void {
     atomics.store(memory, this.address(memory, at), value, this.label);
+    this.recheck(memory, at);
   }
   /** Returns the value before. */
   add(memory: Memory, at: number, delta: number): number {
-    return atomics.add(memory, this.address(memory, at), delta, this.label);
+    const before = atomics.add(memory, this.address(memory, at), delta, this.label);
+    this.recheck(memory, at);
+    return before;
+  }
+  /** Adds unless the word is 0; returns the value before. */
+  addUnlessZero(memory: Memory, at: number, delta: number): number {
+    const before = atomics.addUnlessZero(memory, this.address(memory, at), delta, this.label);
+    this.recheck(memory, at);
+    return before;
   }
   /** Returns the value before. */
   exchange(memory: Memory, at: number, value: V): V {
-    return atomics.exchange(memory, this.address(memory, at), value, this.label) as V;
+    const before = atomics.exchange(memory, this.address(memory, at), value, this.label) as V;
+    this.recheck(memory, at);
+    return before;
   }
   /** Returns the value found. */
   compareExchange(memory: Memory, at: number, expected: V, replacement: V): V {
-    return atomics.compareExchange(memory, this.address(memory, at), expected, replacement, this.label) as V;
+    const found = atomics.compareExchange(memory, this.address(memory, at), expected, replacement, this.label) as V;
+    this.recheck(memory, at);
+    return found;
   }
   read(memory: Memory, at: number): V {
-    return atomics.read(memory, this.address(memory, at), this.label) as V;
+    const value = atomics.read(memory, this.address(memory, at), this.label) as V;
+    this.recheck(memory, at);
+    return value;
   }
   write(memory: Memory, at: number, value: V): void {
     atomics.write(memory, this.address(memory, at), value, this.label);
+    this.recheck(memory, at);
   }
   override peek(memory: Memory, at: number): V {
     return super.peek(memory, at) as V;
@@ -135,7 +163,9 @@ export class GuardedWord<V extends number = number> extends Field {
     if (control === null) return memory.words[address >>> 2]! as V;
     if (control.holds(memory, this.lockAddress(memory, address))) return memory.words[address >>> 2]! as V;
     control.unguarded(memory, address, this.label);
-    return atomics.read(memory, address, this.label) as V;
+    const value = atomics.read(memory, address, this.label) as V;
+    this.recheck(memory, at);
+    return value;
   }
 
   write(memory: Memory, at: number, value: V): void {
@@ -149,6 +179,7 @@ export class GuardedWord<V extends number = number> extends Field {
     } else {
       control.unguarded(memory, address, this.label);
       atomics.write(memory, address, value, this.label);
+      this.recheck(memory, at);
     }
   }
 
@@ -223,6 +254,7 @@ export class WordArray<V extends number = number> extends Field {
   }
 }
 
+/** A kind of one word. Named by the declarations of every record. */
 export interface WordKind<V extends number> extends FieldKind<Word<V>> {
   /** The same word, guarded by a lock of the same record, or `ref.lock` of the record that a ref field names. */
   under(guard: string): FieldKind<GuardedWord<V>>;
@@ -270,6 +302,9 @@ export function struct<F extends Fields>(name: string, fields: F): StructType<F>
 export function object<N extends string, F extends Fields>(name: N, fields: F): ObjectType<N, F> {
   const type = typeNumber(name);
   const { bound, sizeBytes } = layOut(name, fields, headerBytes, type);
+  const known = recordNames.get(type);
+  if (known !== undefined) throw new Error(`object types '${known}' and '${name}' have the same number; rename one`);
+  recordNames.set(type, name);
   return Object.freeze({
     ...bound,
     structName: name,
@@ -294,6 +329,16 @@ function layOut<F extends Fields>(name: string, fields: F, start: number, type: 
   }
   layouts.set(name, offsets);
   return { bound: bound as Bound<F>, sizeBytes: (offsetBytes + 7) & ~7 };
+}
+
+/** `Record.field` of a word in the heap of kernel memory, or null where no object that is known here has one. */
+export function nameOfWord(memory: Memory, at: number): string | null {
+  const block = blockAt(memory, at);
+  const record = block === null ? undefined : recordNames.get(block.type);
+  if (block === null || record === undefined) return null;
+  let name: string | null = null;
+  for (const [field, offset] of layouts.get(record)!) if (offset <= at - block.at) name = `${record}.${field}`;
+  return name;
 }
 
 function offsetOf(record: string, field: string): number {

@@ -27,3 +27,12 @@ export function fail(name: ErrnoName, reason: string): never {
 export function assert(condition: boolean, message: string): asserts condition {
   if (!condition) throw new Error(`assertion failed: ${message}`);
 }
+
+const names: readonly ErrnoName[] = [
+  'EPERM', 'ENOENT', 'EIO', 'ENXIO', 'E2BIG', 'EBADF', 'ENOMEM', 'EACCES', 'EFAULT', 'EBUSY', 'EEXIST', 'ENODEV', 'EINVAL', 'ENOTTY', 'ENOSPC',
+  'ESPIPE', 'ERANGE', 'EDEADLOCK', 'EOVERFLOW', 'EBADFD', 'EMSGSIZE', 'EOPNOTSUPP', 'EADDRINUSE', 'EPROBE_DEFER',
+];
+
+/** A number for shared memory (events): 0 for success, else an index of our own, not Linux's value. */
+export const errnoNumber = (name: ErrnoName | null): number => (name === null ? 0 : names.indexOf(name) + 1);
+export const errnoName = (number: number): ErrnoName | null => names[number - 1] ?? null;

@@ -1,0 +1,38 @@
+/**
+ * Runs: arrays of words in the heap, for data whose length is known only when it is made (frame lists, rings).
+ * Elements are reached as no point: a run belongs to a record, and the record's lock guards it.
+ */
+import { peek, poke } from './atomics.ts';
+import type { Memory } from './memory.ts';
+import { addressOf, allocate, free, headerBytes, typeNumber, type Ref } from './object.ts';
+
+const type = typeNumber('Run');
+
+/** A zeroed run of `count` words. */
+export function createRun(memory: Memory, count: number): Ref<'Run'> {
+  const run = allocate(memory, type, (count + 1) * 4) as Ref<'Run'>;
+  poke(memory, addressOf(memory, run, type) + headerBytes, count);
+  return run;
+}
+
+export function freeRun(memory: Memory, run: Ref<'Run'>): void {
+  free(memory, run, type);
+}
+
+export function runGet(memory: Memory, run: Ref<'Run'>, index: number): number {
+  return peek(memory, element(memory, run, index));
+}
+
+export function runSet(memory: Memory, run: Ref<'Run'>, index: number, value: number): void {
+  poke(memory, element(memory, run, index), value);
+}
+
+export function runLength(memory: Memory, run: Ref<'Run'>): number {
+  return peek(memory, addressOf(memory, run, type) + headerBytes);
+}
+
+function element(memory: Memory, run: Ref<'Run'>, index: number): number {
+  const at = addressOf(memory, run, type) + headerBytes;
+  if (index < 0 || index >= peek(memory, at)) throw new Error(`index ${index} is outside a run of ${peek(memory, at)} words`);
+  return at + 4 + index * 4;
+}

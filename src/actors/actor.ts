@@ -1,0 +1,90 @@
+/**
+ * What every actor has: the host and the kernel as its thread sees them, randomness of its own, and ways to wait and to
+ * complain. It decides nothing about schedules.
+ */
+import { Until } from '#hostmem/atomics';
+import type { Host } from '#hostmem/host';
+import type { WaitWord } from '#hostmem/locks';
+import { mix32 } from '#hostmem/labels';
+import type { Memory } from '#hostmem/memory';
+import type { Kernel } from '../kernel/kernel.ts';
+import { Violation } from '../schedule/violation.ts';
+import type { Counters } from './counters.ts';
+
+/** What a worker hands to its actor. */
+export interface Seat {
+  readonly name: string;
+  readonly host: Host;
+  readonly kernel: Kernel;
+  readonly counters: Counters;
+  /** Called in idle waits of a free run; null in a controlled one. */
+  readonly rest: (() => void) | null;
+  /** The run's seed, mixed with the actor's number. */
+  readonly seed: number;
+  /** Names of the world: functions, processes, guests. */
+  readonly directory: Readonly<Record<string, number>>;
+}
+
+/** How often an idle thread of a free run looks whether it has to meet the others. */
+const restEveryMs = 2;
+
+export class Actor {
+  readonly name: string;
+  readonly host: Host;
+  readonly kernel: Kernel;
+  readonly counters: Counters;
+  readonly #rest: (() => void) | null;
+  readonly #seed: number;
+  readonly #directory: Readonly<Record<string, number>>;
+  #random = 0;
+
+  constructor(seat: Seat) {
+    this.name = seat.name;
+    this.host = seat.host;
+    this.kernel = seat.kernel;
+    this.counters = seat.counters;
+    this.#rest = seat.rest;
+    this.#seed = seat.seed;
+    this.#random = seat.seed;
+    this.#directory = seat.directory;
+  }
+
+  /** The reference of something that the world named. */
+  named(name: string): number {
+    const found = this.#directory[name];
+    if (found === undefined) throw new Error(`the world has nothing called '${name}'; it has ${Object.keys(this.#directory).join(', ')}`);
+    return found;
+  }
+
+  /** Before each controlled schedule: the same draws again. */
+  reseed(): void {
+    this.#random = this.#seed;
+  }
+
+  /** An integer in `[0, bound)`, from the seed alone. */
+  random(bound: number): number {
+    this.#random = (this.#random + 0x9e3779b9) | 0;
+    return mix32(this.#random) % bound;
+  }
+
+  /** Ends the run as a violation of the scenario's own claim when `holds` is false. */
+  check(holds: boolean, message: string): void {
+    if (!holds) throw new Violation('CHECK', `${this.name}: ${message}`);
+  }
+
+  /** Waits for a word at a place where the actor holds nothing: a doorbell, a completion. A run may end here. */
+  waitIdle(word: WaitWord, memory: Memory, at: number, until: Until, value: number): void {
+    if (this.#rest === null) {
+      word.waitUntil(memory, at, until, value);
+      return;
+    }
+    for (let seen = word.load(memory, at); (seen === value) !== (until === Until.EQUAL); seen = word.load(memory, at)) {
+      this.#rest();
+      word.sleepWhile(memory, at, seen, restEveryMs);
+    }
+  }
+}
+
+/** The words of an IOVA given as a number below 2^53. */
+export const highOf = (address: number): number => Math.floor(address / 0x1_0000_0000) | 0;
+export const lowOf = (address: number): number => address | 0;

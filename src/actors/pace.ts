@@ -1,0 +1,82 @@
+/**
+ * The pace of a free run: slices, and the end. Actors repeat their bodies; when a ring of events fills up, all meet,
+ * actor 0 judges the slice while everybody stands still, and all go on. Idle waits are places to meet, too.
+ *
+ * All in one shared buffer; free runs only. It does not know what is judged.
+ */
+import { door } from '#hostmem/atomics';
+import type { History } from '#hostmem/history';
+
+const Word = { stop: 0, broken: 1, request: 32, arrived: 64, slice: 96 } as const;
+const words = 128;
+const recheckMs = 2_000;
+
+/** Leaves an actor's body at a place where it holds nothing: the run is over. */
+export class Stopped {}
+
+export class Pace {
+  readonly #words: Int32Array<SharedArrayBuffer>;
+  readonly #actors: number;
+  readonly #actor: number;
+  readonly #history: History;
+  /** Judges a slice; true ends the run. Actor 0 has one. */
+  readonly #judge: (() => boolean) | null;
+
+  constructor(buffer: SharedArrayBuffer, actors: number, actor: number, history: History, judge: (() => boolean) | null) {
+    this.#words = new Int32Array(buffer);
+    this.#actors = actors;
+    this.#actor = actor;
+    this.#history = history;
+    this.#judge = judge;
+  }
+
+  static createBuffer(): SharedArrayBuffer {
+    return new SharedArrayBuffer(words * 4);
+  }
+
+  /** Ends the run: everybody leaves at the next meeting. From any thread. */
+  static stop(buffer: SharedArrayBuffer): void {
+    const shared = new Int32Array(buffer);
+    door.store(shared, Word.stop, 1);
+    door.store(shared, Word.request, 1);
+  }
+
+  /** Ends the run because this actor broke: what it left half done is not judged. */
+  breakOff(): void {
+    door.store(this.#words, Word.broken, 1);
+    Pace.stop(this.#words.buffer);
+  }
+
+  /** Slices judged so far. */
+  static slices(buffer: SharedArrayBuffer): number {
+    return door.load(new Int32Array(buffer), Word.slice);
+  }
+
+  /** Between two runs of a body, and in idle waits: meets the others when a slice ends. Throws `Stopped` at the end. */
+  rest(): void {
+    const ring = this.#history.ring;
+    if (this.#history.length(ring) * 2 > this.#history.capacity) door.store(this.#words, Word.request, 1);
+    if (door.load(this.#words, Word.request) === 0) return;
+    this.#meet();
+    if (door.load(this.#words, Word.stop) !== 0) throw new Stopped();
+  }
+
+  #meet(): void {
+    const slice = door.load(this.#words, Word.slice);
+    door.add(this.#words, Word.arrived, 1);
+    door.notify(this.#words, Word.arrived);
+    if (this.#actor !== 0) {
+      while (door.load(this.#words, Word.slice) === slice) door.wait(this.#words, Word.slice, slice, recheckMs);
+      return;
+    }
+    for (let seen = door.load(this.#words, Word.arrived); seen < this.#actors; seen = door.load(this.#words, Word.arrived)) {
+      door.wait(this.#words, Word.arrived, seen, recheckMs);
+    }
+    const isWhole = door.load(this.#words, Word.broken) === 0;
+    if (isWhole && this.#judge !== null && this.#judge()) door.store(this.#words, Word.stop, 1);
+    door.store(this.#words, Word.arrived, 0);
+    if (door.load(this.#words, Word.stop) === 0) door.store(this.#words, Word.request, 0);
+    door.add(this.#words, Word.slice, 1);
+    door.notify(this.#words, Word.slice);
+  }
+}

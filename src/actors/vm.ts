@@ -1,0 +1,129 @@
+/**
+ * A thread of a VMM or of its guest: system calls of its process, loads and stores to its memory, and driving its device
+ * and its virtual IOMMU.
+ */
+import { read, Until, write } from '#hostmem/atomics';
+import { label } from '#hostmem/labels';
+import type { Ref } from '#hostmem/object';
+import { EduOp, EduRegisters } from '../hardware/edu.ts';
+import { Errno, type ErrnoName } from '../kernel/errno.ts';
+import { MapFlag } from '../kernel/ioas.ts';
+import { userAddress } from '../kernel/process.ts';
+import { close, ioctl, open, type Commands } from '../kernel/syscalls.ts';
+import { Actor, highOf, lowOf, type Seat } from './actor.ts';
+import { guestAddress } from './guest-memory.ts';
+import { CommandRing, commandAt, GuestCommand, GuestOp, guestPresent, guestTableEntries, guestTableGpa } from './command-ring.ts';
+
+const ramWord = label('user memory');
+
+export class Vm extends Actor {
+  constructor(seat: Seat, processName: string) {
+    super(seat);
+    this.kernel.enter(this.named(processName) as Ref<'Process'>);
+  }
+
+  /** ioctl(2): null, or the errno. What the kernel wrote is in `arg`. */
+  ioctl<N extends keyof Commands>(fd: number, command: N, arg: Commands[N]): ErrnoName | null {
+    try {
+      ioctl(this.kernel, fd, command, arg);
+      return null;
+    } catch (error) {
+      if (error instanceof Errno) return error.name;
+      throw error;
+    }
+  }
+
+  open(path: string): number {
+    return open(this.kernel, path);
+  }
+  close(fd: number): void {
+    close(this.kernel, fd);
+  }
+
+  /** VFIO_DEVICE_ATTACH_IOMMUFD_PT: attaches, or replaces what is attached. */
+  attach(vfio: number, ptId: number): ErrnoName | null {
+    const errno = this.ioctl(vfio, 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', { argsz: 16, flags: 0, ptId });
+    if (errno === null) this.counters.add('replaces', 1);
+    return errno;
+  }
+  detach(vfio: number): ErrnoName | null {
+    return this.ioctl(vfio, 'VFIO_DEVICE_DETACH_IOMMUFD_PT', { argsz: 12, flags: 0 });
+  }
+
+  /** IOMMU_IOAS_MAP at a fixed iova, readable and writeable. */
+  map(iommufd: number, ioasId: number, iova: number, userVa: bigint, lengthBytes: number): ErrnoName | null {
+    const flags = MapFlag.FIXED_IOVA | MapFlag.WRITEABLE | MapFlag.READABLE;
+    const arg = { flags, ioasId, userVa, length: BigInt(lengthBytes), iova: BigInt(iova) };
+    const errno = this.ioctl(iommufd, 'IOMMU_IOAS_MAP', arg);
+    if (errno === null) this.counters.add('maps', 1);
+    return errno;
+  }
+  unmap(iommufd: number, ioasId: number, iova: number, lengthBytes: number): ErrnoName | null {
+    const errno = this.ioctl(iommufd, 'IOMMU_IOAS_UNMAP', { ioasId, iova: BigInt(iova), length: BigInt(lengthBytes) });
+    if (errno === null) this.counters.add('unmaps', 1);
+    return errno;
+  }
+
+  /** The process's own load and store of a word; a signal (an assertion here) where nothing is mapped. */
+  load(va: bigint): number {
+    return read(this.host.ram, userAddress(this.kernel, this.kernel.process, va), ramWord);
+  }
+  store(va: bigint, value: number): void {
+    write(this.host.ram, userAddress(this.kernel, this.kernel.process, va), value, ramWord);
+  }
+
+  /** The driver's part: gives a device a DMA command and waits for its end. 0, or the unit's fault reason. */
+  dma(device: string, op: 'read' | 'write', iova: number, lengthBytes: number): number {
+    const memory = this.host.kernel;
+    const registers = this.named(`${device}.registers`) as Ref<'EduRegisters'>;
+    EduRegisters.op.poke(memory, registers, op === 'read' ? EduOp.READ : EduOp.WRITE);
+    EduRegisters.iova.poke(memory, registers, highOf(iova), lowOf(iova));
+    EduRegisters.lengthBytes.poke(memory, registers, lengthBytes);
+    const given = EduRegisters.given.add(memory, registers, 1) + 1;
+    this.waitIdle(EduRegisters.finished, memory, registers, Until.EQUAL, given);
+    return EduRegisters.status.peek(memory, registers);
+  }
+
+  /** The guest's part: maps `pages` of guest memory at an iova of its virtual IOMMU. True on success. */
+  guestMap(guest: string, iova: number, gpa: number, pages: number): boolean {
+    return this.#command(guest, GuestOp.MAP, iova, gpa, pages);
+  }
+  guestUnmap(guest: string, iova: number, pages: number): boolean {
+    return this.#command(guest, GuestOp.UNMAP, iova, 0, pages);
+  }
+
+  /** Writes the guest's own table entry for a page (`null`: not present), then tells the vIOMMU to look again. */
+  guestRemap(guest: string, iova: number, gpa: number | null): boolean {
+    const entry = this.#guestAddress(guest, guestTableGpa + ((iova / 4096) % guestTableEntries) * 4);
+    write(this.host.ram, entry, gpa === null ? 0 : gpa | guestPresent, ramWord);
+    return this.#command(guest, GuestOp.INVALIDATE, iova, 0, 1);
+  }
+
+  /** A guest's load and store of a word at a guest physical address. */
+  guestLoad(guest: string, gpa: number): number {
+    return read(this.host.ram, this.#guestAddress(guest, gpa), ramWord);
+  }
+  guestStore(guest: string, gpa: number, value: number): void {
+    write(this.host.ram, this.#guestAddress(guest, gpa), value, ramWord);
+  }
+
+  #guestAddress(guest: string, gpa: number): number {
+    return guestAddress(this, guest, gpa);
+  }
+
+  #command(guest: string, op: number, iova: number, gpa: number, pages: number): boolean {
+    const ram = this.host.ram;
+    const ring = this.#guestAddress(guest, 0);
+    const tail = CommandRing.tail.load(ram, ring);
+    const command = commandAt(ring, tail);
+    GuestCommand.op.poke(ram, command, op);
+    GuestCommand.iovaHigh.poke(ram, command, highOf(iova));
+    GuestCommand.iovaLow.poke(ram, command, lowOf(iova));
+    GuestCommand.gpa.poke(ram, command, gpa);
+    GuestCommand.pages.poke(ram, command, pages);
+    GuestCommand.status.poke(ram, command, 0);
+    CommandRing.tail.store(ram, ring, tail + 1);
+    this.waitIdle(CommandRing.head, ram, ring, Until.EQUAL, tail + 1);
+    return GuestCommand.status.peek(ram, command) === 1;
+  }
+}

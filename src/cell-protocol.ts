@@ -1,0 +1,77 @@
+/** What an exploring cell is asked, and what it answers. */
+import type { Failure } from './report/failure.ts';
+import type { Switch } from './schedule/board.ts';
+
+interface Breach {
+  readonly invariant: string;
+  readonly message: string;
+}
+
+export interface OpenRequest {
+  readonly kind: 'open';
+  readonly scenario: string;
+  readonly variant: string;
+  readonly seed: number;
+}
+
+/** Schedules `first`, `first + stride`, ... below `end`. */
+export interface ExploreRequest {
+  readonly kind: 'explore';
+  readonly strategy: string;
+  readonly seed: number;
+  readonly first: number;
+  readonly stride: number;
+  readonly count: number;
+}
+
+export interface ReplayRequest {
+  readonly kind: 'replay';
+  readonly switches: readonly Switch[];
+  readonly times: number;
+}
+
+export interface ShrinkRequest {
+  readonly kind: 'shrink';
+  readonly switches: readonly Switch[];
+  readonly steps: number;
+  readonly invariant: string;
+}
+
+/** Replays once with a trace and makes the story's material of it; `token` becomes part of it. */
+export interface TellRequest {
+  readonly kind: 'tell';
+  readonly switches: readonly Switch[];
+  readonly token: string;
+}
+
+export type CellRequest =
+  | OpenRequest | ExploreRequest | ReplayRequest | ShrinkRequest | TellRequest
+  | { readonly kind: 'stop before'; readonly index: number }
+  | { readonly kind: 'close' };
+
+export interface Explored {
+  readonly schedules: number;
+  /** Of the failing schedule; where none failed, the next one. */
+  readonly index: number;
+  readonly violation: Breach | null;
+  readonly switches: readonly Switch[] | null;
+  readonly steps: number;
+}
+
+export interface Replayed {
+  readonly hashes: readonly string[];
+  readonly times: number;
+  readonly violation: Breach | null;
+}
+
+export interface ShrunkAnswer {
+  readonly switches: readonly Switch[];
+  readonly steps: number;
+  readonly replays: number;
+}
+
+export interface Told {
+  readonly failure: Failure | null;
+  /** The trace in short: who did what, in order. */
+  readonly steps: readonly { readonly actor: string; readonly label: string }[];
+}

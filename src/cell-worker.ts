@@ -1,0 +1,128 @@
+/**
+ * The work of a cell: one world under the baton, its commander, and what is asked of it.
+ */
+import type { ExploreRequest, Explored, OpenRequest, Replayed, ReplayRequest, ShrinkRequest, ShrunkAnswer, TellRequest, Told } from './cell-protocol.ts';
+import { Arena } from './arena.ts';
+import { findScenario, findVariant } from './catalogue.ts';
+import { loadInvariants } from './check/catalogue.ts';
+import { Machine } from './hardware/machine.ts';
+import { VtdDriver } from './drivers/vtd/driver.ts';
+import { keptBytes } from './kept-events.ts';
+import { Board } from './schedule/board.ts';
+import { Checkpoint } from './schedule/checkpoint.ts';
+import { Commander, type ReplayOutcome } from './schedule/commander.ts';
+import { shrink } from './schedule/shrink.ts';
+import { Strategies } from './schedule/strategy.ts';
+import { tellFailure } from './tell-failure.ts';
+
+/** Events of one schedule at most, and trace entries of it. */
+const eventCapacity = 1 << 12;
+const traceCapacity = 1 << 15;
+const progressMs = 200;
+
+export class CellWorker {
+  readonly #arena: Arena;
+  readonly #commander: Commander;
+  readonly #kept: SharedArrayBuffer;
+  readonly #names: readonly string[];
+  readonly #request: OpenRequest;
+
+  private constructor(request: OpenRequest, arena: Arena, commander: Commander, kept: SharedArrayBuffer, engines: readonly string[]) {
+    this.#request = request;
+    this.#arena = arena;
+    this.#commander = commander;
+    this.#kept = kept;
+    this.#names = [...arena.names, ...engines];
+  }
+
+  /** Builds the world and starts the threads. */
+  static async open(request: OpenRequest): Promise<CellWorker> {
+    const scenario = await findScenario(request.scenario);
+    const variant = await findVariant(scenario, request.variant);
+    const arena = new Arena({ scenario, variant, seed: request.seed, rings: 1, capacity: eventCapacity });
+    const { host } = arena.world;
+    const machine = new Machine(host);
+    const engines = [...machine.engines(), ...new VtdDriver(host, machine).engines()].map(({ name }) => name);
+    const board = Board.create({ actors: arena.names.length, engines: engines.length, traceCapacity });
+    const kept = new SharedArrayBuffer(keptBytes(eventCapacity));
+    const ended = arena.start({ controlled: { board: board.buffer, checkpoint: Checkpoint.take(host), kept } });
+    const commander = new Commander(board, await Strategies.load(), ended);
+    return new CellWorker(request, arena, commander, kept, engines);
+  }
+
+  async explore(request: ExploreRequest, onProgress: (schedules: number) => void): Promise<Explored> {
+    const timer = setInterval(() => onProgress(this.#commander.schedules), progressMs);
+    try {
+      const { schedules, index, violation, switches, steps } = await this.#commander.explore(request);
+      return { schedules, index, violation: plain(violation), switches, steps };
+    } finally {
+      clearInterval(timer);
+    }
+  }
+
+  stopBefore(index: number): void {
+    this.#commander.stopBefore(index);
+  }
+
+  async replay({ switches, times }: ReplayRequest): Promise<Replayed> {
+    const { hashes, violation, times: done } = await this.#commander.replay({ switches, times });
+    return { hashes, times: done, violation: plain(violation) };
+  }
+
+  async shrink({ switches, steps, invariant }: ShrinkRequest): Promise<ShrunkAnswer> {
+    return shrink(
+      { switches, steps },
+      async (candidate) => {
+        const outcome = await this.#commander.replay({ switches: candidate });
+        const sameFailure = outcome.violation?.invariant === invariant && outcome.switches !== null;
+        return { sameFailure, switches: outcome.switches ?? candidate, steps: outcome.steps };
+      },
+      { actors: this.#arena.names.length },
+    );
+  }
+
+  /** One traced replay. */
+  async tell({ switches, token }: TellRequest): Promise<Told> {
+    const outcome = await this.#commander.replay({ switches, trace: true });
+    const steps = outcome.trace.filter(({ guarded, inside }) => !guarded && !inside).map(({ actor, op, label }) => ({
+      actor: this.#names[actor] ?? String(actor),
+      label: label === '' ? op : `${op} ${label}`,
+    }));
+    return { failure: outcome.violation === null ? null : await this.#failure(outcome, token), steps };
+  }
+
+  async #failure(outcome: ReplayOutcome, token: string): Promise<Told['failure']> {
+    const { invariant, message } = outcome.violation!;
+    const claims = await loadInvariants((await findScenario(this.#request.scenario)).value.holds);
+    const claim = claims.find(({ id }) => id === invariant)?.claim ?? schedulerClaims[invariant] ?? '';
+    return tellFailure({
+      scenario: this.#request.scenario,
+      variant: this.#request.variant,
+      violation: { invariant, message, claim },
+      names: this.#names,
+      directory: this.#arena.world.directory,
+      host: this.#arena.world.host,
+      outcome,
+      kept: this.#kept,
+      token,
+    });
+  }
+
+  async close(): Promise<void> {
+    await this.#commander.close();
+    await this.#arena.destroy();
+  }
+}
+
+/** What the scheduler itself finds. */
+const schedulerClaims: Readonly<Record<string, string>> = {
+  DEADLOCK: 'somebody can always go on',
+  BUDGET: 'a schedule ends within its budget of steps',
+  THROWN: 'no assertion of the model fails',
+  O2: 'nobody follows a reference to an object that was freed',
+  L2: 'a guarded field is touched only under its lock',
+  CHECK: 'what the scenario itself checks',
+};
+
+const plain = (violation: { invariant: string; message: string } | null): Explored['violation'] =>
+  violation === null ? null : { invariant: violation.invariant, message: violation.message };

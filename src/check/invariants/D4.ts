@@ -1,0 +1,61 @@
+/** D4, the two-domain rule: while a group moves, a DMA of a member reaches the old domain or the new one, or nothing. */
+import { DmaFlags, dma } from '../../hardware/events.ts';
+import { GroupMoved, GroupMoves } from '../../kernel/events.ts';
+import { breach, invariant } from '../invariant.ts';
+
+/** A group's domain over a time: from the stamp where it became possible to the one where it ceased to be. */
+interface Stay {
+  readonly root: number;
+  readonly from: number;
+  until: number;
+}
+
+/** Stays per group, oldest first. Those that ended long before any transaction still open are dropped. */
+type Stays = Map<number, Stay[]>;
+
+const keptStays = 64;
+
+export default invariant<Stays>({
+  id: 'D4',
+  claim: 'while a group is attached, replaced or detached, a DMA of a member reaches only the old or the new domain, or is blocked',
+  events: [GroupMoves, GroupMoved, dma],
+  start: () => new Map(),
+  step(stays, event, view) {
+    if (event.kind === GroupMoves.kind) return move(stays, event.stamp, GroupMoves.get.group(event), GroupMoves.get.oldRoot(event), GroupMoves.get.newRoot(event));
+    if (event.kind === GroupMoved.kind) return settle(stays, event.stamp, GroupMoved.get.group(event), GroupMoved.get.root(event));
+    const root = dma.get.root(event);
+    if (dma.get.frame(event) === 0 || root === 0) return null;
+    const rid = dma.get.function(event) & DmaFlags.ridMask;
+    const known = stays.get(view.groupOf(rid));
+    if (known === undefined) return null;
+    const begin = dma.get.begin(event);
+    if (known.some((stay) => stay.root === root && stay.from <= event.stamp && stay.until >= begin)) return null;
+    return breach(
+      `a DMA of function ${rid >> 8}:${(rid & 0xff).toString(16)} reached the domain with root frame 0x${root.toString(16)}, ` +
+        `which its group had at no time between the DMA's start and its end (it had ${describe(known, begin)})`,
+    );
+  },
+});
+
+/** From here on old and new are both possible. Nothing is known of a group before its first move. */
+function move(stays: Stays, stamp: number, group: number, oldRoot: number, newRoot: number): null {
+  let known = stays.get(group);
+  if (known === undefined) stays.set(group, (known = [{ root: oldRoot, from: 0, until: Infinity }]));
+  known.push({ root: newRoot, from: stamp, until: Infinity });
+  return null;
+}
+
+/** Only `root` is possible from here on. */
+function settle(stays: Stays, stamp: number, group: number, root: number): null {
+  const known = stays.get(group) ?? [];
+  let current: Stay | undefined;
+  for (const stay of known) if (stay.root === root && stay.until === Infinity) current = stay;
+  for (const stay of known) if (stay !== current && stay.until === Infinity) stay.until = stamp;
+  if (known.length > keptStays) known.splice(0, known.length - keptStays / 2);
+  return null;
+}
+
+function describe(known: readonly Stay[], begin: number): string {
+  const roots = known.filter(({ until }) => until >= begin).map(({ root }) => (root === 0 ? 'blocking' : `0x${root.toString(16)}`));
+  return roots.join(', ') || 'none';
+}

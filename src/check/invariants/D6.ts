@@ -1,0 +1,47 @@
+/** D6, blocked means blocked: an owned group without attachment completes no DMA. */
+import { DmaFlags, dma } from '../../hardware/events.ts';
+import { GroupBlocked, GroupReleased, VfioCall, VfioCalled, VfioReturned } from '../../kernel/events.ts';
+import { breach, invariant } from '../invariant.ts';
+
+interface Blocking {
+  /** Groups that are blocked now. */
+  readonly blocked: Set<number>;
+  /** Attaches (and replaces) that have begun and not returned, per group. */
+  readonly attaching: Map<number, number>;
+}
+
+const isAttach = (what: number): boolean => what === VfioCall.ATTACH || what === VfioCall.REPLACE;
+
+export default invariant<Blocking>({
+  id: 'D6',
+  claim: 'from the claim of a group, or the detach of its last member, until the next attach starts, no DMA of a member completes',
+  events: [GroupBlocked, GroupReleased, VfioCalled, VfioReturned, dma],
+  start: () => ({ blocked: new Set(), attaching: new Map() }),
+  step(state, event, view) {
+    if (event.kind === GroupBlocked.kind) {
+      const group = GroupBlocked.get.group(event);
+      if ((state.attaching.get(group) ?? 0) === 0) state.blocked.add(group);
+    } else if (event.kind === GroupReleased.kind) {
+      state.blocked.delete(GroupReleased.get.group(event));
+    } else if (event.kind === VfioCalled.kind) {
+      if (isAttach(VfioCalled.get.what(event))) count(state, VfioCalled.get.group(event), 1);
+    } else if (event.kind === VfioReturned.kind) {
+      if (isAttach(VfioReturned.get.what(event))) count(state, VfioReturned.get.group(event), -1);
+    } else if (dma.get.frame(event) !== 0) {
+      const rid = dma.get.function(event) & DmaFlags.ridMask;
+      const group = view.groupOf(rid);
+      if (state.blocked.has(group)) {
+        return breach(
+          `a DMA of function ${rid >> 8}:${(rid & 0xff).toString(16)} reached frame 0x${dma.get.frame(event).toString(16)} ` +
+            `while its group ${group} was blocked`,
+        );
+      }
+    }
+    return null;
+  },
+});
+
+function count({ blocked, attaching }: Blocking, group: number, change: number): void {
+  attaching.set(group, (attaching.get(group) ?? 0) + change);
+  if (change > 0) blocked.delete(group);
+}

@@ -1,0 +1,89 @@
+/** G2, views agree: what iommufd has recorded for a group is what the core and the hardware have. */
+import { NULL, type Ref } from '#hostmem/object';
+import { VfioCall, VfioCalled, VfioReturned } from '../../kernel/events.ts';
+import { Hwpt } from '../../kernel/hwpt.ts';
+import { IommuGroup } from '../../kernel/iommu-group.ts';
+import { IommufdDevice, IommufdGroup } from '../../kernel/iommufd-device.ts';
+import { Ioas } from '../../kernel/ioas.ts';
+import { IommufdObject, Kind } from '../../kernel/objects.ts';
+import { breach, invariant, type Breach } from '../invariant.ts';
+import { contexts, iommufdGroups, membersAttached, objects } from '../records.ts';
+import type { View } from '../view.ts';
+
+/** Attaches, replaces, detaches and closes in progress, per group: the claim is silent about a group during one. */
+type InProgress = Map<number, number>;
+
+const changes = (what: number): boolean => what !== VfioCall.BIND;
+
+export default invariant<InProgress>({
+  id: 'G2',
+  claim: 'while no attach, replace, detach or close of a group runs: the recorded HWPT, the group and the hardware name one domain',
+  events: [VfioCalled, VfioReturned],
+  start: () => new Map(),
+  step(state, event) {
+    if (event.kind === VfioCalled.kind) {
+      if (changes(VfioCalled.get.what(event))) add(state, VfioCalled.get.group(event), 1);
+    } else if (changes(VfioReturned.get.what(event))) add(state, VfioReturned.get.group(event), -1);
+    return null;
+  },
+  inspectAfter: [VfioReturned],
+  inspect(state, view) {
+    for (const iommufd of contexts(view)) {
+      for (const group of iommufdGroups(view, iommufd)) {
+        const core = IommufdGroup.group.peek(view.host.kernel, group);
+        if ((state.get(IommuGroup.number.peek(view.host.kernel, core)) ?? 0) !== 0) continue;
+        const found = compare(view, group, core);
+        if (found !== null) return found;
+      }
+    }
+    return null;
+  },
+});
+
+function add(state: InProgress, group: number, change: number): void {
+  state.set(group, (state.get(group) ?? 0) + change);
+}
+
+function compare(view: View, group: Ref<'IommufdGroup'>, core: Ref<'IommuGroup'>): Breach | null {
+  const memory = view.host.kernel;
+  const current = IommuGroup.domain.peek(memory, core);
+  const number = IommuGroup.number.peek(memory, core);
+  const recorded = IommufdGroup.hwpt.peek(memory, group);
+  const coreWord = { space: 1, at: IommuGroup.domain.address(memory, core) } as const;
+  if (recorded === NULL) {
+    if (current === IommuGroup.blockingDomain.peek(memory, core)) return null;
+    return breach(`nobody of group ${number} is attached, but the group is not blocked`, [coreWord]);
+  }
+  for (const device of membersAttached(view, group)) {
+    const own = IommufdDevice.hwpt.peek(memory, device);
+    const hwpt = own === NULL ? recorded : own;
+    if (Hwpt.domain.peek(memory, hwpt) === current) continue;
+    const recordWord = own === NULL ? IommufdGroup.hwpt.address(memory, group) : IommufdDevice.hwpt.address(memory, device);
+    return breach(
+      `device ${idOf(view, device)} of group ${number} is recorded on ${nameOf(view, hwpt)}, ` +
+        `but the group and its hardware translate through ${nameOfDomain(view, group, current)}`,
+      [{ space: 1, at: recordWord }, coreWord],
+    );
+  }
+  return null;
+}
+
+const idOf = (view: View, device: Ref<'IommufdDevice'>): number =>
+  IommufdObject.id.peek(view.host.kernel, IommufdDevice.header.peek(view.host.kernel, device));
+
+/** `HWPT 7 of IOAS 2`. */
+function nameOf(view: View, hwpt: Ref<'Hwpt'>): string {
+  const memory = view.host.kernel;
+  const id = IommufdObject.id.peek(memory, Hwpt.header.peek(memory, hwpt));
+  return `HWPT ${id} of IOAS ${IommufdObject.id.peek(memory, Ioas.header.peek(memory, Hwpt.ioas.peek(memory, hwpt)))}`;
+}
+
+function nameOfDomain(view: View, group: Ref<'IommufdGroup'>, domain: Ref<'IommuDomain'>): string {
+  const memory = view.host.kernel;
+  for (const target of objects(view, IommufdGroup.iommufd.peek(memory, group))) {
+    if (IommufdObject.kind.peek(memory, target) !== Kind.HWPT) continue;
+    const hwpt = IommufdObject.body.peek(memory, target) as Ref<'Hwpt'>;
+    if (Hwpt.domain.peek(memory, hwpt) === domain) return nameOf(view, hwpt);
+  }
+  return domain === IommuGroup.blockingDomain.peek(memory, IommufdGroup.group.peek(memory, group)) ? 'nothing (blocked)' : 'another domain';
+}

@@ -1,0 +1,71 @@
+/** Events of the kernel as lines of a story: `ATTACH A -> IOAS 3`. Knows the world's names, and who moves what where. */
+import type { Cursor } from '#hostmem/history';
+import { dma, DmaFlags } from './hardware/events.ts';
+import { errnoName } from './kernel/errno.ts';
+import {
+  GroupBlocked, GroupMoved, GroupMoves, HwptRecorded, MapCalled, MapReturned, UnmapCalled, UnmapReturned, VfioCall, VfioCalled, VfioReturned,
+} from './kernel/events.ts';
+
+const callNames = { [VfioCall.BIND]: 'BIND', [VfioCall.ATTACH]: 'ATTACH', [VfioCall.REPLACE]: 'REPLACE', [VfioCall.DETACH]: 'DETACH', [VfioCall.CLOSE]: 'CLOSE' };
+
+export class EventDescriber {
+  /** Character devices by number. */
+  readonly #devices: readonly string[];
+  /** Functions by requester id. */
+  readonly #functions: ReadonlyMap<number, string>;
+  /** What each actor's call asks for, so that the domain it moves a group to has a name. */
+  readonly #asked = new Map<number, string>();
+  readonly #roots = new Map<number, string>([[0, 'nothing (blocked)']]);
+
+  constructor(devices: readonly string[], functions: ReadonlyMap<number, string>) {
+    this.#devices = devices;
+    this.#functions = functions;
+  }
+
+  /** The line of an event, or null for one that tells nothing. */
+  describe(event: Cursor): string | null {
+    switch (event.kind) {
+      case VfioCalled.kind: return this.#called(event);
+      case VfioReturned.kind: return this.#returned(event);
+      case GroupMoves.kind: {
+        const to = GroupMoves.get.newRoot(event);
+        if (!this.#roots.has(to)) this.#roots.set(to, this.#asked.get(event.actor) ?? 'another domain');
+        return `group ${GroupMoves.get.group(event)} starts to move to ${this.#roots.get(to)}`;
+      }
+      case GroupMoved.kind: return `group ${GroupMoved.get.group(event)} translates through ${this.#roots.get(GroupMoved.get.root(event)) ?? 'its default domain'}`;
+      case HwptRecorded.kind: return `the record of group ${HwptRecorded.get.group(event)} says ${HwptRecorded.get.hwpt(event) === 0 ? 'nothing' : `HWPT ${HwptRecorded.get.hwpt(event)}`}`;
+      case GroupBlocked.kind: return `group ${GroupBlocked.get.group(event)} is blocked`;
+      case MapCalled.kind: return `MAP ${range(MapCalled.get.iovaHigh(event), MapCalled.get.iovaLow(event))} on IOAS ${MapCalled.get.ioas(event)}`;
+      case MapReturned.kind: return `MAP on IOAS ${MapReturned.get.ioas(event)} returned ${errnoName(MapReturned.get.errno(event)) ?? '0'}`;
+      case UnmapCalled.kind: return `UNMAP ${range(UnmapCalled.get.iovaHigh(event), UnmapCalled.get.iovaLow(event))} on IOAS ${UnmapCalled.get.ioas(event)}`;
+      case UnmapReturned.kind: return `UNMAP on IOAS ${UnmapReturned.get.ioas(event)} returned ${errnoName(UnmapReturned.get.errno(event)) ?? '0'}`;
+      case dma.kind: return this.#dma(event);
+      default: return null;
+    }
+  }
+
+  #called(event: Cursor): string {
+    const pt = VfioCalled.get.pt(event);
+    const what = callNames[VfioCalled.get.what(event) as VfioCall];
+    this.#asked.set(event.actor, `object ${pt}'s domain`);
+    return `${what} ${this.#devices[VfioCalled.get.device(event)]}${pt === 0 ? '' : ` to object ${pt}`}`;
+  }
+
+  #returned(event: Cursor): string {
+    const what = callNames[VfioReturned.get.what(event) as VfioCall];
+    const errno = errnoName(VfioReturned.get.errno(event));
+    const hwpt = VfioReturned.get.hwpt(event);
+    return `${what} ${this.#devices[VfioReturned.get.device(event)]} returned ${errno ?? (hwpt === 0 ? '0' : `0, HWPT ${hwpt}`)}`;
+  }
+
+  #dma(event: Cursor): string {
+    const word = dma.get.function(event);
+    const reason = word >>> DmaFlags.reasonShift;
+    const what = (word & DmaFlags.WRITE) !== 0 ? 'write' : 'read';
+    const where = range(dma.get.iovaHigh(event), dma.get.iovaLow(event));
+    const outcome = reason !== 0 ? `fault 0x${reason.toString(16)}` : `frame 0x${dma.get.frame(event).toString(16)}`;
+    return `${this.#functions.get(word & DmaFlags.ridMask) ?? 'a function'}: DMA ${what} ${where}: ${outcome}`;
+  }
+}
+
+const range = (high: number, low: number): string => `0x${((high >>> 0) * 0x1_0000_0000 + (low >>> 0)).toString(16)}`;

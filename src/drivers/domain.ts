@@ -1,0 +1,48 @@
+/**
+ * An IOMMU domain: what a device translates through, whichever driver made it.
+ *
+ * A paging domain owns page tables in RAM. Whose caches may hold its translations is the list of its cache tags: one for
+ * each unit with an attached device. An invalidation visits the list under `tagLock`; a tag joins before the first entry that
+ * points to the domain is installed, and leaves after the last one was removed and flushed (INVARIANTS C1).
+ */
+import { mutex } from '#hostmem/locks';
+import type { Frame } from '#hostmem/memory';
+import { object, ref, u32, type WordKind } from '#hostmem/struct';
+
+export const DomainKind = { PAGING: 1, BLOCKED: 2, IDENTITY: 3 } as const;
+export type DomainKind = (typeof DomainKind)[keyof typeof DomainKind];
+
+/** Whose `iommu_ops` a domain belongs to. */
+export const DriverKind = { VTD: 1 } as const;
+export type DriverKind = (typeof DriverKind)[keyof typeof DriverKind];
+
+const frame = u32 as WordKind<number> as WordKind<Frame>;
+
+/** All but the tags is constant while the domain lives, and written before it is published. */
+export const IommuDomain = object('IommuDomain', {
+  kind: u32,
+  driver: u32,
+  /** `formatId` of the page tables; 0 for a static domain. */
+  format: u32,
+  /** Levels of the page tables. */
+  levels: u32,
+  root: frame,
+  /** The last IOVA that can be mapped. */
+  apertureLastHigh: u32,
+  apertureLastLow: u32,
+  /** Smallest page, as a power of two. */
+  smallestPageBits: u32,
+  /** Not 0 when the domain delivers page requests: only a device that can make them may attach. */
+  pageRequests: u32,
+  tagLock: mutex,
+  firstTag: ref('CacheTag').under('tagLock'),
+});
+
+/** Under `domainId`, caches of `unit` may hold translations of `domain`; `users` devices behind the unit are attached. */
+export const CacheTag = object('CacheTag', {
+  domain: ref('IommuDomain'),
+  unit: ref('IommuUnit'),
+  domainId: u32,
+  users: u32.under('domain.tagLock'),
+  next: ref('CacheTag').under('domain.tagLock'),
+});

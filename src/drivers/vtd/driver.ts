@@ -1,0 +1,209 @@
+/**
+ * The VT-d driver, legacy mode, strict invalidation: second-stage tables, a context entry for each requester, and the
+ * invalidation queue (the kernel's `intel_iommu_ops`).
+ */
+import { vtdSecondStage } from '#hostmem/formats/vtd-second-stage';
+import { Owner } from '#hostmem/frames';
+import type { Host } from '#hostmem/host';
+import { hpaOf, pageShift, type Frame } from '#hostmem/memory';
+import { NULL, type Ref } from '#hostmem/object';
+import type { Engine } from '#hostmem/engine';
+import type { WalkResult } from '#hostmem/page-table';
+import { PciFunction } from '../../hardware/function.ts';
+import type { Machine } from '../../hardware/machine.ts';
+import { IommuUnit } from '../../hardware/unit.ts';
+import { GlobalStatus, VtdRegisters } from '../../hardware/vtd/registers.ts';
+import { assert, fail } from '../../kernel/errno.ts';
+import { DomainKind, DriverKind, IommuDomain } from '../domain.ts';
+import { DomainFlags, formatId, IommuDevice, type AttachError, type HwInfo, type IommuDriver, type MapError, type ReservedRegion } from '../driver.ts';
+import { widestLevels } from './attach.ts';
+import { ensureContextTable } from './context.ts';
+import { vtdOperations, type VtdOperations } from './operations.ts';
+import { ringLength } from './queue.ts';
+import { reserveDomainIds, VtdUnitState } from './unit-state.ts';
+import { Vtd, type VtdUnit } from './vtd.ts';
+
+/** HW_INFO: the type of VT-d, and IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED. */
+const hwInfoTypeVtd = 1;
+const atsNotSupported = 8;
+const interruptWindow: readonly ReservedRegion[] = [{ first: 0xfee00000, last: 0xfeefffff }];
+
+export class VtdDriver implements IommuDriver {
+  readonly blockedDomain: Ref<'IommuDomain'>;
+  readonly identityDomain: Ref<'IommuDomain'>;
+  readonly #vtd: Vtd;
+
+  /** Joins units that `boot` set up. There is at least one. */
+  constructor(host: Host, machine: Machine, operations: VtdOperations = vtdOperations) {
+    this.#vtd = new Vtd(host, machine, operations);
+    const first = this.#vtd.units[0];
+    assert(first !== undefined, 'the machine has a VT-d unit');
+    this.blockedDomain = VtdUnitState.blockedDomain.peek(host.kernel, first.state);
+    this.identityDomain = VtdUnitState.identityDomain.peek(host.kernel, first.state);
+  }
+
+  /** Sets up every unit of the machine, once in the life of a host: tables, queue, translation on, everything blocked. ENOMEM. */
+  static boot(host: Host, machine: Machine): void {
+    const kernel = host.kernel;
+    const blocked = createStaticDomain(host, DomainKind.BLOCKED);
+    const identity = createStaticDomain(host, DomainKind.IDENTITY);
+    for (const unit of machine.units) {
+      const state = VtdUnitState.create(kernel);
+      VtdUnitState.blockedDomain.poke(kernel, state, blocked);
+      VtdUnitState.identityDomain.poke(kernel, state, identity);
+      reserveDomainIds(kernel, state);
+      IommuUnit.driverData.poke(kernel, unit.ref, state);
+      enableUnit(host, IommuUnit.registers.peek(kernel, unit.ref) as Ref<'VtdRegisters'>, state);
+    }
+  }
+
+  engines(): readonly Engine[] {
+    return this.#vtd.units.map((unit) => unit.faultHandler);
+  }
+
+  probe(pciFunction: Ref<'PciFunction'>): void {
+    const { kernel } = this.#vtd;
+    const unit = this.#vtd.unit(PciFunction.unit.peek(kernel, pciFunction));
+    for (const sourceId of [PciFunction.rid.peek(kernel, pciFunction), PciFunction.sourceId.peek(kernel, pciFunction)])
+      if (!ensureContextTable(this.#vtd, unit, sourceId)) fail('ENOMEM', 'no frame for a context table');
+    const device = IommuDevice.create(kernel);
+    IommuDevice.function.poke(kernel, device, pciFunction);
+    IommuDevice.unit.poke(kernel, device, unit.ref);
+    PciFunction.driverData.poke(kernel, pciFunction, device);
+  }
+
+  release(pciFunction: Ref<'PciFunction'>): void {
+    const device = this.#device(pciFunction);
+    this.#vtd.operations.blockTranslation(this.#vtd, device);
+    PciFunction.driverData.poke(this.#vtd.kernel, pciFunction, NULL);
+    IommuDevice.free(this.#vtd.kernel, device);
+  }
+
+  allocPagingDomain(pciFunction: Ref<'PciFunction'>, flags: number): Ref<'IommuDomain'> {
+    if ((flags & ~DomainFlags.PASID) !== 0) fail('EOPNOTSUPP', `VT-d in legacy mode has no support for domain flags 0x${flags.toString(16)}`);
+    const kernel = this.#vtd.kernel;
+    const format = vtdSecondStage(widestLevels(this.#unit(pciFunction)));
+    const root = this.#vtd.tables(format.levels).create();
+    if (root === 0) fail('ENOMEM', 'no frame for a page table');
+    const domain = IommuDomain.create(kernel);
+    IommuDomain.kind.poke(kernel, domain, DomainKind.PAGING);
+    IommuDomain.driver.poke(kernel, domain, DriverKind.VTD);
+    IommuDomain.format.poke(kernel, domain, formatId(format));
+    IommuDomain.levels.poke(kernel, domain, format.levels);
+    IommuDomain.root.poke(kernel, domain, root);
+    IommuDomain.apertureLastHigh.poke(kernel, domain, 2 ** (format.inputBits - 32) - 1);
+    IommuDomain.apertureLastLow.poke(kernel, domain, -1);
+    IommuDomain.smallestPageBits.poke(kernel, domain, pageShift);
+    return domain;
+  }
+
+  /** Its tables are freed at once: no unit can hold any of it since the last detach was flushed (Q6 covers Q2). */
+  freeDomain(domain: Ref<'IommuDomain'>): void {
+    const kernel = this.#vtd.kernel;
+    assert(this.#isPaging(domain), 'static domains are never freed');
+    assert(IommuDomain.firstTag.peek(kernel, domain) === NULL, 'a domain is freed when no device is attached');
+    this.#vtd.tables(IommuDomain.levels.peek(kernel, domain)).destroy(IommuDomain.root.peek(kernel, domain));
+    IommuDomain.free(kernel, domain);
+  }
+
+  attach(domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>): 0 | AttachError {
+    const vtd = this.#vtd;
+    const device = this.#device(pciFunction);
+    const kind = IommuDomain.kind.peek(vtd.kernel, domain);
+    if (kind === DomainKind.PAGING) return vtd.operations.attachPaging(vtd, device, domain);
+    if (kind === DomainKind.IDENTITY) return vtd.operations.attachIdentity(vtd, device);
+    vtd.operations.blockTranslation(vtd, device);
+    return 0;
+  }
+
+  map(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, frame: Frame, permissions: number, pages: number = 1): 0 | MapError {
+    if ((iovaLow & 0xfff) !== 0 || !this.#isPaging(domain)) return 'EINVAL';
+    const kernel = this.#vtd.kernel;
+    const table = this.#vtd.tables(IommuDomain.levels.peek(kernel, domain));
+    const root = IommuDomain.root.peek(kernel, domain);
+    let high = iovaHigh;
+    let low = iovaLow;
+    for (let page = 0; page < pages; page++) {
+      const error = table.mapPage(root, high, low, (frame + page) as Frame, permissions);
+      if (error !== 0) {
+        if (page > 0) this.#undo(domain, iovaHigh, iovaLow, page);
+        return error;
+      }
+      low = (low + 4096) | 0;
+      if (low === 0) high = (high + 1) | 0;
+    }
+    return 0;
+  }
+
+  unmap(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, pages: number): number {
+    const kernel = this.#vtd.kernel;
+    return this.#vtd.tables(IommuDomain.levels.peek(kernel, domain)).unmap(IommuDomain.root.peek(kernel, domain), iovaHigh, iovaLow, pages);
+  }
+
+  sync(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, pages: number, leafOnly: boolean): void {
+    this.#vtd.operations.flushRange(this.#vtd, domain, iovaHigh, iovaLow, pages, leafOnly);
+  }
+
+  translate(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, result: WalkResult): number {
+    const kernel = this.#vtd.kernel;
+    return this.#vtd.tables(IommuDomain.levels.peek(kernel, domain)).translate(IommuDomain.root.peek(kernel, domain), iovaHigh, iovaLow, result);
+  }
+
+  hwInfo(pciFunction: Ref<'PciFunction'>): HwInfo {
+    const { registers } = this.#unit(pciFunction);
+    const kernel = this.#vtd.kernel;
+    const words = [VtdRegisters.capability.peekBig(kernel, registers), VtdRegisters.extendedCapability.peekBig(kernel, registers)];
+    return { type: hwInfoTypeVtd, flags: 0, words, capabilities: atsNotSupported, maxPasidLog2: 0 };
+  }
+
+  reservedRegions(): readonly ReservedRegion[] {
+    return interruptWindow;
+  }
+
+  #undo(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, pages: number): void {
+    this.unmap(domain, iovaHigh, iovaLow, pages);
+    this.sync(domain, iovaHigh, iovaLow, pages, true);
+  }
+
+  #isPaging(domain: Ref<'IommuDomain'>): boolean {
+    return IommuDomain.kind.peek(this.#vtd.kernel, domain) === DomainKind.PAGING;
+  }
+
+  #unit(pciFunction: Ref<'PciFunction'>): VtdUnit {
+    return this.#vtd.unit(PciFunction.unit.peek(this.#vtd.kernel, pciFunction));
+  }
+
+  #device(pciFunction: Ref<'PciFunction'>): Ref<'IommuDevice'> {
+    const device = PciFunction.driverData.peek(this.#vtd.kernel, pciFunction) as Ref<'IommuDevice'>;
+    assert(device !== NULL, 'the function was probed');
+    return device;
+  }
+}
+
+function createStaticDomain(host: Host, kind: DomainKind): Ref<'IommuDomain'> {
+  const domain = IommuDomain.create(host.kernel);
+  IommuDomain.kind.poke(host.kernel, domain, kind);
+  IommuDomain.driver.poke(host.kernel, domain, DriverKind.VTD);
+  return domain;
+}
+
+/** Root table, queue and status words are frames in RAM; then the queue is enabled, then translation. */
+function enableUnit(host: Host, registers: Ref<'VtdRegisters'>, state: Ref<'VtdUnitState'>): void {
+  const kernel = host.kernel;
+  const rootTable = kernelFrame(host);
+  const queue = kernelFrame(host);
+  VtdUnitState.rootTable.poke(kernel, state, rootTable);
+  VtdUnitState.queue.poke(kernel, state, queue);
+  VtdUnitState.queueStatus.poke(kernel, state, kernelFrame(host));
+  VtdUnitState.queueFree.poke(kernel, state, ringLength);
+  VtdRegisters.rootTable.poke(kernel, registers, 0, hpaOf(rootTable) | 0);
+  VtdRegisters.queueAddress.poke(kernel, registers, 0, hpaOf(queue) | 0);
+  const on = GlobalStatus.ROOT_TABLE_SET | GlobalStatus.QUEUE_ENABLED | GlobalStatus.TRANSLATING;
+  VtdRegisters.globalStatus.poke(kernel, registers, on);
+}
+
+function kernelFrame(host: Host): Frame {
+  const frame = host.frames.allocate(Owner.KERNEL);
+  if (frame === 0) fail('ENOMEM', 'no frame for the tables of an IOMMU unit');
+  return frame;
+}

@@ -1,0 +1,25 @@
+/**
+ * The functions of the VT-d driver that a variant may replace: `{ ...vtdOperations, flushRange: mine }`.
+ *
+ * They call each other through the table of the `Vtd` they are given, so that a replaced one is used throughout.
+ */
+import { attachIdentity, attachPaging, blockTranslation, enterDomain } from './attach.ts';
+import { clearContext, installContext } from './context.ts';
+import { assignTag, flushContext, flushRange, unassignTag } from './invalidation.ts';
+import { submit } from './queue.ts';
+
+export const vtdOperations = {
+  submit,
+  flushRange,
+  flushContext,
+  assignTag,
+  unassignTag,
+  installContext,
+  clearContext,
+  blockTranslation,
+  attachPaging,
+  enterDomain,
+  attachIdentity,
+};
+
+export type VtdOperations = typeof vtdOperations;

@@ -1,0 +1,121 @@
+/**
+ * Submission to a unit's invalidation queue (the kernel's `qi_submit_sync`).
+ *
+ *   slot   FREE -> IN_USE    by the submitter, under the queue's lock
+ *          IN_USE -> DONE    by hardware: the status write of a wait, a real write to RAM
+ *          IN_USE -> ABORTED by `queue-fault-handler.ts`, for a descriptor that the unit refused
+ *          any -> FREE       by the submitter, when its wait is done
+ *
+ * The queue's lock is a leaf: reserving slots, writing descriptors and moving the tail are one step, announced at the tail
+ * register, which is all that hardware and other submitters can see of it. In a free run who waits helps the engine.
+ */
+import { lockLeaf, Op, peek, poke, silent, sleepWhile, unlockLeaf, Until } from '#hostmem/atomics';
+import { label } from '#hostmem/labels';
+import { hpaOf, pageBytes, type Frame } from '#hostmem/memory';
+import { Bits, Descriptor, descriptorBytes } from '../../hardware/vtd/descriptors.ts';
+import { VtdRegisters } from '../../hardware/vtd/registers.ts';
+import { assert } from '../../kernel/errno.ts';
+import type { Batch } from './batch.ts';
+import { VtdUnitState } from './unit-state.ts';
+import type { Vtd, VtdUnit } from './vtd.ts';
+
+export const SlotStatus = { FREE: 0, IN_USE: 1, DONE: 2, ABORTED: 3 } as const;
+
+/** Descriptors in the ring: one frame. */
+export const ringLength = pageBytes / descriptorBytes;
+
+const statusLabel = label('VtdQueue.status');
+/** How often a waiter helps before it gives its core away, a millisecond at most. */
+const helpsBeforeSleep = 100;
+
+/** Carries the batch out and returns when it is done: 0, or EINVAL when the unit refused a descriptor. */
+export function submit(vtd: Vtd, unit: VtdUnit, batch: Batch): 0 | 'EINVAL' {
+  const first = enqueue(vtd, unit, batch);
+  waitUntilDone(vtd, unit, (first + batch.length) % ringLength);
+  return release(vtd, unit, first, batch.length + 1);
+}
+
+/** Writes the batch and a wait behind it, and moves the tail; returns the first slot. */
+function enqueue(vtd: Vtd, unit: VtdUnit, batch: Batch): number {
+  const { kernel, ram } = vtd;
+  const { state, registers } = unit;
+  const tailAt = VtdRegisters.queueTail.address(kernel, registers);
+  if (kernel.control !== null) kernel.control.point(Op.STORE, kernel, tailAt, VtdRegisters.queueTail.label);
+  lockWithRoom(vtd, unit, batch.length + 1);
+  const first = VtdUnitState.queueFreeHead.peek(kernel, state);
+  const base = hpaOf(VtdUnitState.queue.peek(kernel, state) as Frame);
+  const end = (first + batch.length) % ringLength;
+  for (let i = 0; i < batch.length; i++) {
+    const at = base + ((first + i) % ringLength) * descriptorBytes;
+    for (let word = 0; word < 4; word++) poke(ram, at + word * 4, batch.word(i, word));
+    poke(ram, statusAt(vtd, unit, (first + i) % ringLength), SlotStatus.IN_USE);
+  }
+  writeWait(vtd, base + end * descriptorBytes, statusAt(vtd, unit, end));
+  VtdUnitState.queueFreeHead.poke(kernel, state, (end + 1) % ringLength);
+  VtdUnitState.queueFree.poke(kernel, state, VtdUnitState.queueFree.peek(kernel, state) - batch.length - 1);
+  silent.store(kernel, tailAt, ((end + 1) % ringLength) * descriptorBytes);
+  if (kernel.control !== null) kernel.control.saw(end);
+  unlockLeaf(kernel, VtdUnitState.queueLock.address(kernel, state));
+  return first;
+}
+
+/** One slot is kept free beside what is taken: a full ring would look empty. */
+function lockWithRoom(vtd: Vtd, unit: VtdUnit, slots: number): void {
+  const kernel = vtd.kernel;
+  const lock = VtdUnitState.queueLock.address(kernel, unit.state);
+  lockLeaf(kernel, lock);
+  while (VtdUnitState.queueFree.peek(kernel, unit.state) < slots + 1) {
+    assert(kernel.control === null, `a controlled run has so few actors that a ring of ${ringLength} descriptors has room for all`);
+    unlockLeaf(kernel, lock);
+    unit.queue.help();
+    lockLeaf(kernel, lock);
+  }
+}
+
+function writeWait(vtd: Vtd, at: number, status: number): void {
+  const ram = vtd.ram;
+  poke(ram, at, Descriptor.WAIT | Bits.waitStatusWrite);
+  poke(ram, at + 4, SlotStatus.DONE);
+  poke(ram, at + 8, status);
+  poke(ram, at + 12, 0);
+  poke(ram, status, SlotStatus.IN_USE);
+}
+
+function waitUntilDone(vtd: Vtd, unit: VtdUnit, slot: number): void {
+  const ram = vtd.ram;
+  const at = statusAt(vtd, unit, slot);
+  if (ram.control !== null) {
+    ram.control.pointWhen(Op.WAIT, ram, at, statusLabel, -1, Until.EQUAL, SlotStatus.DONE);
+    ram.control.saw(SlotStatus.DONE);
+    return;
+  }
+  for (let helps = 0; silent.load(ram, at) !== SlotStatus.DONE; helps++) {
+    unit.queue.help();
+    if (unit.faultHandler.ready()) unit.faultHandler.step();
+    else if (helps > helpsBeforeSleep) sleepWhile(ram, at, SlotStatus.IN_USE, 1);
+  }
+}
+
+/** Frees the slots, and moves the free tail over all that are free in a row: waits may be over in any order. */
+function release(vtd: Vtd, unit: VtdUnit, first: number, slots: number): 0 | 'EINVAL' {
+  const { kernel, ram } = vtd;
+  const state = unit.state;
+  let aborted = false;
+  lockLeaf(kernel, VtdUnitState.queueLock.address(kernel, state));
+  for (let i = 0; i < slots; i++) {
+    const at = statusAt(vtd, unit, (first + i) % ringLength);
+    if (peek(ram, at) === SlotStatus.ABORTED) aborted = true;
+    poke(ram, at, SlotStatus.FREE);
+  }
+  let tail = VtdUnitState.queueFreeTail.peek(kernel, state);
+  let free = VtdUnitState.queueFree.peek(kernel, state);
+  for (; free < ringLength && peek(ram, statusAt(vtd, unit, tail)) === SlotStatus.FREE; free++) tail = (tail + 1) % ringLength;
+  VtdUnitState.queueFreeTail.poke(kernel, state, tail);
+  VtdUnitState.queueFree.poke(kernel, state, free);
+  unlockLeaf(kernel, VtdUnitState.queueLock.address(kernel, state));
+  return aborted ? 'EINVAL' : 0;
+}
+
+function statusAt(vtd: Vtd, unit: VtdUnit, slot: number): number {
+  return hpaOf(VtdUnitState.queueStatus.peek(vtd.kernel, unit.state) as Frame) + slot * 4;
+}

@@ -1,0 +1,140 @@
+/**
+ * Exploration and replay: cells on every CPU share the schedules out, the failing schedule with the lowest number wins, so
+ * that the result does not depend on how many cells there were.
+ */
+import { findScenario, findVariant, variantOfTag, variantTag } from './catalogue.ts';
+import { CellProcess, cellCpus } from './cell-process.ts';
+import type { Explored } from './cell-protocol.ts';
+import { codeHash } from './code-hash.ts';
+import { InputError } from './input-error.ts';
+import type { Failure } from './report/failure.ts';
+import { tellStory } from './report/story.ts';
+import type { ExploreResult, FoundViolation, ReplayResult } from './results.ts';
+import { decodeToken, encodeToken, TokenError, type Token } from './schedule/token.ts';
+
+export interface ExploreOptions {
+  readonly scenario: string;
+  readonly variant: string;
+  readonly seed: number;
+  readonly strategy: string;
+  /** Null: `defaultSchedules`, or until the budget is used up. */
+  readonly schedules: number | null;
+  readonly budgetMs: number | null;
+  onProgress?(schedules: number, perSecond: number): void;
+}
+
+export const defaultSchedules = 2_000;
+
+interface Telling {
+  readonly story: readonly string[];
+  readonly failure: Failure | null;
+}
+
+/** Looks for a failing schedule; shrinks and tells it. Throws `InputError`. */
+export async function explore(options: ExploreOptions): Promise<ExploreResult & Telling> {
+  const scenario = await findScenario(options.scenario);
+  const variant = await findVariant(scenario, options.variant);
+  const request = { scenario: scenario.name, variant: variant.name, seed: options.seed };
+  const count = options.schedules ?? (options.budgetMs === null ? defaultSchedules : 0x3fffffff);
+  const progress: number[] = [];
+  let begin = performance.now();
+  const report = (cell: number) => (schedules: number) => {
+    progress[cell] = schedules;
+    const total = progress.reduce((sum, one) => sum + one, 0);
+    options.onProgress?.(total, total / ((performance.now() - begin) / 1000));
+  };
+  const cpus = cellCpus().slice(0, Math.max(1, count));
+  const cells = await Promise.all(cpus.map((cpu, index) => CellProcess.open(cpu, request, report(index))));
+  try {
+    begin = performance.now();
+    const answers = await share(cells, options, count);
+    const seconds = (performance.now() - begin) / 1000;
+    const schedules = answers.reduce((sum, { schedules: done }) => sum + done, 0);
+    const first = firstFailure(answers);
+    const told = first === null ? null : await tell(cells[first.cell]!, options, first.answer);
+    return {
+      scenario: scenario.name,
+      variant: variant.name,
+      strategy: options.strategy,
+      seed: options.seed,
+      schedules,
+      seconds,
+      schedulesPerSecond: schedules / seconds,
+      complete: false,
+      violation: told?.violation ?? null,
+      story: told?.story ?? [],
+      failure: told?.failure ?? null,
+    };
+  } finally {
+    for (const cell of cells) cell.close();
+  }
+}
+
+/** Cell `k` of `n` runs schedules k, k + n, ...; the first failure lowers everybody's end. */
+async function share(cells: readonly CellProcess[], { strategy, seed, budgetMs }: ExploreOptions, count: number): Promise<Explored[]> {
+  const stride = cells.length;
+  const timer = budgetMs === null ? null : setTimeout(() => cells.forEach((cell) => cell.stopBefore(0)), budgetMs);
+  try {
+    return await Promise.all(
+      cells.map(async (cell, first) => {
+        const own = Math.ceil((count - first) / stride);
+        const answer = await cell.explore({ strategy, seed, first, stride, count: own });
+        if (answer.violation !== null) for (const other of cells) if (other !== cell) other.stopBefore(answer.index);
+        return answer;
+      }),
+    );
+  } finally {
+    if (timer !== null) clearTimeout(timer);
+  }
+}
+
+function firstFailure(answers: readonly Explored[]): { cell: number; answer: Explored } | null {
+  let best: { cell: number; answer: Explored } | null = null;
+  answers.forEach((answer, cell) => {
+    if (answer.violation !== null && (best === null || answer.index < best.answer.index)) best = { cell, answer };
+  });
+  return best;
+}
+
+async function tell(cell: CellProcess, options: ExploreOptions, found: Explored): Promise<Telling & { violation: FoundViolation }> {
+  const { invariant, message } = found.violation!;
+  if (found.switches === null) throw new Error(`schedule ${found.index} breaks ${invariant} (${message}), but has too many switches to be kept`);
+  const shrunk = await cell.shrink({ switches: found.switches, steps: found.steps, invariant });
+  const token = encodeToken({
+    scenario: options.scenario,
+    variantTag: variantTag(options.variant),
+    codeHash: codeHash(),
+    seed: options.seed,
+    parameters: [],
+    switches: shrunk.switches,
+  });
+  const { failure, steps } = await cell.tell({ switches: shrunk.switches, token });
+  const violation = { invariant, message: failure?.violation.message ?? message, token, switches: shrunk.switches.length, steps };
+  return { violation, failure, story: failure === null ? [] : tellStory(failure) };
+}
+
+/** Replays a token. Throws `InputError` for what is no token, or one of a scenario or variant that does not exist. */
+export async function replay({ token: text, times }: { token: string; times: number }): Promise<ReplayResult & Telling & { note: string | null }> {
+  const token = parse(text);
+  const scenario = await findScenario(token.scenario);
+  const variant = variantOfTag(scenario, token.variantTag);
+  const cell = await CellProcess.open(cellCpus()[0]!, { scenario: scenario.name, variant, seed: token.seed }, () => {});
+  try {
+    const { hashes, times: done, violation } = await cell.replay({ switches: token.switches, times });
+    const { failure } = await cell.tell({ switches: token.switches, token: text });
+    const isOther = token.codeHash !== codeHash();
+    const note = isOther ? 'the token is from other code: switches that no longer apply were skipped' : null;
+    return { token: text, times: done, hashes, violation, failure, note, story: failure === null ? [] : tellStory(failure) };
+  } finally {
+    cell.close();
+  }
+}
+
+function parse(text: string): Token {
+  try {
+    return decodeToken(text);
+  } catch (error) {
+    if (error instanceof TokenError) throw new InputError(error.message);
+    throw error;
+  }
+}

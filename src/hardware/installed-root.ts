@@ -1,0 +1,22 @@
+/** What a unit would translate a function's requests through, read off its tables as no point: for oracles. */
+import type { Host } from '#hostmem/host';
+import type { Frame } from '#hostmem/memory';
+import type { Ref } from '#hostmem/object';
+import { PciFunction } from './function.ts';
+import type { Requester } from './translation-unit.ts';
+import { IommuUnit } from './unit.ts';
+import { VtdRequesters } from './vtd/requester.ts';
+
+/** Requests reach memory untranslated. */
+export const passesThrough = -1;
+
+/** The root frame of the page tables in force, 0 when requests are blocked, or `passesThrough`. */
+export function installedRoot(host: Host, pciFunction: Ref<'PciFunction'>): number {
+  const kernel = host.kernel;
+  const unit = PciFunction.unit.peek(kernel, pciFunction);
+  const registers = IommuUnit.registers.peek(kernel, unit) as Ref<'VtdRegisters'>;
+  const requester: Requester = { root: 0 as Frame, levels: 0, domainId: 0, passThrough: false, silent: false };
+  const fault = new VtdRequesters(host, registers).lookup(PciFunction.sourceId.peek(kernel, pciFunction), requester);
+  if (fault !== 0) return 0;
+  return requester.passThrough ? passesThrough : requester.root;
+}

@@ -1,0 +1,185 @@
+/**
+ * The IOTLB of a unit: set-associative, in shared memory, shared by all functions behind the unit.
+ *
+ * An entry is tagged (domain id, PASID, 4 KiB page); a large leaf is cached page by page. The hit path is plain reads under
+ * the set's sequence word: it relies on loads staying in order (x86 TSO, and V8 which neither merges nor moves plain reads
+ * of shared memory). A reader that meets a writer misses, which is always allowed.
+ *
+ * A fill is discarded when an invalidation began after its transaction did, whatever the invalidation covers: the
+ * invalidator moves `epoch` on *before* it clears, the filler compares it under the set's lock.
+ *
+ * In a controlled run a look-up and a fill are one step each. Both are announced at the epoch's word, and so is the queue's
+ * step that invalidates: an invalidation of a domain touches every set, so dependence is per IOTLB.
+ */
+import { Op, peek, poke, silent } from '#hostmem/atomics';
+import { label } from '#hostmem/labels';
+import type { Frame, Memory } from '#hostmem/memory';
+import type { Ref } from '#hostmem/object';
+import { object, u32, words } from '#hostmem/struct';
+
+const setCount = 64;
+const waysPerSet = 4;
+/** A set: sequence word (odd while written), next victim, six unused, then the ways; 128 bytes. */
+const setWords = 32;
+const victimWord = 1;
+const firstWay = 8;
+const wayWords = 6;
+/** A way: page [31:0] · page [47:32] << 16 | domain id · valid << 31 | PASID · frame · permissions · root table. */
+const Way = { PAGE: 0, TAG: 1, PASID: 2, FRAME: 3, PERMISSIONS: 4, ROOT: 5 } as const;
+const valid = 0x80000000 | 0;
+
+const lookupLabel = label('Iotlb.lookup');
+const fillLabel = label('Iotlb.fill');
+export const invalidateLabel = label('Iotlb.invalidate');
+
+export const Iotlb = object('Iotlb', { on: u32, padBefore: words(13), epoch: u32, padBehind: words(31), sets: words(setCount * setWords) });
+
+/** One thread's view; after a hit `frame`, `permissions` and `root` are those of the entry. */
+export class IotlbView {
+  frame = 0 as Frame;
+  permissions = 0;
+  /** Root of the tables that the entry was filled from. */
+  root = 0 as Frame;
+  readonly #kernel: Memory;
+  readonly #epochAt: number;
+  /** Word index of set 0. */
+  readonly #sets: number;
+  readonly #on: boolean;
+
+  constructor(kernel: Memory, iotlb: Ref<'Iotlb'>) {
+    this.#kernel = kernel;
+    this.#epochAt = Iotlb.epoch.address(kernel, iotlb);
+    this.#sets = Iotlb.sets.elementAddress(kernel, iotlb, 0) >>> 2;
+    this.#on = Iotlb.on.peek(kernel, iotlb) !== 0;
+  }
+
+  /** Byte address at which look-ups, fills and invalidations are announced. */
+  get at(): number {
+    return this.#epochAt;
+  }
+
+  /** To be taken after the transaction is published as in flight, and handed to `fill`. */
+  epoch(): number {
+    return peek(this.#kernel, this.#epochAt);
+  }
+
+  /** Whether the page is cached. */
+  lookup(domainId: number, iovaHigh: number, iovaLow: number): boolean {
+    if (!this.#on) return false;
+    const control = this.#kernel.control;
+    if (control !== null) control.point(Op.READ, this.#kernel, this.#epochAt, lookupLabel);
+    const words = this.#kernel.words;
+    const page = (iovaHigh << 20) | (iovaLow >>> 12);
+    const tag = tagOf(domainId, iovaHigh);
+    const set = this.#set(domainId, page);
+    const sequence = words[set]!;
+    if ((sequence & 1) !== 0) return false;
+    for (let way = set + firstWay; way < set + setWords; way += wayWords) {
+      if (words[way] !== page || words[way + Way.TAG] !== tag || words[way + Way.PASID] !== valid) continue;
+      this.frame = words[way + Way.FRAME]! as Frame;
+      this.permissions = words[way + Way.PERMISSIONS]!;
+      this.root = words[way + Way.ROOT]! as Frame;
+      return words[set] === sequence;
+    }
+    return false;
+  }
+
+  /** Caches a translation, unless an invalidation began since `epoch` was taken or another thread has the set. */
+  fill(domainId: number, iovaHigh: number, iovaLow: number, frame: Frame, permissions: number, root: Frame, epoch: number): void {
+    if (!this.#on) return;
+    const kernel = this.#kernel;
+    const control = kernel.control;
+    if (control !== null) control.point(Op.WRITE, kernel, this.#epochAt, fillLabel);
+    const page = (iovaHigh << 20) | (iovaLow >>> 12);
+    const set = this.#set(domainId, page);
+    const sequence = silent.load(kernel, set * 4);
+    if (!this.#tryLock(set, sequence)) return;
+    if (silent.load(kernel, this.#epochAt) === epoch) {
+      const way = this.#place(set, page, tagOf(domainId, iovaHigh)) * 4;
+      poke(kernel, way + Way.PAGE * 4, page);
+      poke(kernel, way + Way.TAG * 4, tagOf(domainId, iovaHigh));
+      poke(kernel, way + Way.PASID * 4, valid);
+      poke(kernel, way + Way.FRAME * 4, frame);
+      poke(kernel, way + Way.PERMISSIONS * 4, permissions);
+      poke(kernel, way + Way.ROOT * 4, root);
+    }
+    silent.store(kernel, set * 4, sequence + 2);
+  }
+
+  invalidateAll(): void {
+    this.#invalidateSets(0, 0, 0, 0);
+  }
+
+  invalidateDomain(domainId: number): void {
+    this.#invalidateSets(0, 0, domainId, 0xffff);
+  }
+
+  /** Drops the pages of the aligned block of `1 << order` pages around the IOVA; `order` below 32. */
+  invalidatePages(domainId: number, iovaHigh: number, iovaLow: number, order: number): void {
+    const mask = -1 << order;
+    const first = ((iovaHigh << 20) | (iovaLow >>> 12)) & mask;
+    const tag = tagOf(domainId, iovaHigh);
+    if (1 << order >= setCount) {
+      this.#invalidateSets(first, mask, tag, -1);
+      return;
+    }
+    silent.add(this.#kernel, this.#epochAt, 1);
+    for (let page = 0; page < 1 << order; page++) this.#invalidateSet(this.#set(domainId, first + page), first, mask, tag, -1);
+  }
+
+  /** Clears in every set what agrees with the page and the tag in the bits of the masks. */
+  #invalidateSets(page: number, pageMask: number, tag: number, tagMask: number): void {
+    silent.add(this.#kernel, this.#epochAt, 1);
+    for (let set = 0; set < setCount; set++) this.#invalidateSet(this.#sets + set * setWords, page, pageMask, tag, tagMask);
+  }
+
+  /**
+   * A set is locked only if it holds something to clear. Looking without the lock is enough: whoever fills from now on
+   * either sees the new epoch, or had the lock before it moved, and then the sequence word is still odd here.
+   */
+  #invalidateSet(set: number, page: number, pageMask: number, tag: number, tagMask: number): void {
+    const kernel = this.#kernel;
+    for (;;) {
+      const sequence = silent.load(kernel, set * 4);
+      if ((sequence & 1) !== 0) continue;
+      if (this.#match(set, page, pageMask, tag, tagMask, set + firstWay) < 0) return;
+      if (!this.#tryLock(set, sequence)) continue;
+      let way = set + firstWay;
+      while ((way = this.#match(set, page, pageMask, tag, tagMask, way)) >= 0) poke(kernel, (way + Way.PASID) * 4, 0);
+      silent.store(kernel, set * 4, sequence + 2);
+      return;
+    }
+  }
+
+  /** Word index of the first way from `from` on that agrees with the page and the tag in the bits of the masks, or -1. */
+  #match(set: number, page: number, pageMask: number, tag: number, tagMask: number, from: number): number {
+    const words = this.#kernel.words;
+    for (let way = from; way < set + setWords; way += wayWords) {
+      if (words[way + Way.PASID]! >= 0) continue;
+      if (((words[way]! ^ page) & pageMask) === 0 && ((words[way + Way.TAG]! ^ tag) & tagMask) === 0) return way;
+    }
+    return -1;
+  }
+
+  /** The way of the same page if there is one, else a free one, else the next victim; the set is locked. */
+  #place(set: number, page: number, tag: number): number {
+    const same = this.#match(set, page, -1, tag, -1, set + firstWay);
+    if (same >= 0) return same;
+    for (let way = set + firstWay; way < set + setWords; way += wayWords) if (peek(this.#kernel, (way + Way.PASID) * 4) >= 0) return way;
+    const victim = peek(this.#kernel, (set + victimWord) * 4);
+    poke(this.#kernel, (set + victimWord) * 4, (victim + 1) % waysPerSet);
+    return set + firstWay + victim * wayWords;
+  }
+
+  #tryLock(set: number, sequence: number): boolean {
+    return (sequence & 1) === 0 && silent.compareExchange(this.#kernel, set * 4, sequence, sequence + 1) === sequence;
+  }
+
+  #set(domainId: number, page: number): number {
+    return this.#sets + ((page ^ (domainId * 13)) & (setCount - 1)) * setWords;
+  }
+}
+
+function tagOf(domainId: number, iovaHigh: number): number {
+  return ((iovaHigh >>> 12) << 16) | domainId;
+}

@@ -1,0 +1,143 @@
+/**
+ * The hardware of one host: its IOMMU units and PCI functions.
+ *
+ * The world builds it with `Machine.create`, `addUnit` and `addFunction` before any thread joins; each thread then takes a
+ * `Machine` of its own over the host, which gives it the units, their engines and the DMA engines of functions.
+ */
+import type { Engine } from '#hostmem/engine';
+import type { Host } from '#hostmem/host';
+import { NULL, type Ref } from '#hostmem/object';
+import { object, ref, u32 } from '#hostmem/struct';
+import { DmaEngine } from './dma-engine.ts';
+import { PciFunction } from './function.ts';
+import { Iotlb } from './iotlb.ts';
+import { TranslationUnit } from './translation-unit.ts';
+import { IommuUnit, UnitKind } from './unit.ts';
+import { InvalidationQueue } from './vtd/invalidation-queue.ts';
+import { faultRecordsOf, mostFaultRecords, recordedCapability, recordedExtendedCapability, VtdRegisters } from './vtd/registers.ts';
+
+const MachineRecord = object('Machine', { firstUnit: ref('IommuUnit'), units: u32, firstFunction: ref('PciFunction') });
+
+export interface VtdUnitOptions {
+  /** CAP and ECAP; by default those of the recorded unit. */
+  readonly capability?: bigint;
+  readonly extendedCapability?: bigint;
+  /** How many bits of a context entry the unit fetches at once; 128 by default. */
+  readonly fetchBits?: 64 | 128;
+  /** Without an IOTLB every request walks. */
+  readonly iotlb?: boolean;
+}
+
+export interface PciFunctionOptions {
+  /** `bus << 8 | device << 3 | function`. */
+  readonly rid: number;
+  /** The id under which its requests reach the unit, where a bridge takes ownership of them; `rid` by default. */
+  readonly sourceId?: number;
+}
+
+/** A unit as one thread sees it. */
+export class Unit {
+  readonly ref: Ref<'IommuUnit'>;
+  readonly translation: TranslationUnit;
+  readonly queue: InvalidationQueue;
+
+  constructor(host: Host, unit: Ref<'IommuUnit'>) {
+    this.ref = unit;
+    this.translation = new TranslationUnit(host, unit);
+    this.queue = new InvalidationQueue(host, unit);
+  }
+}
+
+export class Machine {
+  readonly units: readonly Unit[];
+  readonly #host: Host;
+
+  /** Joins the machine of a host that `create` made. Units added later are not seen. */
+  constructor(host: Host) {
+    this.#host = host;
+    const units: Unit[] = [];
+    for (let at = MachineRecord.firstUnit.peek(host.kernel, host.machine); at !== NULL; at = IommuUnit.next.peek(host.kernel, at)) units.push(new Unit(host, at));
+    this.units = units;
+  }
+
+  /** An empty machine, kept as the host's. */
+  static create(host: Host): void {
+    host.machine = MachineRecord.create(host.kernel);
+  }
+
+  /** Adds a VT-d unit as it is after reset: it translates nothing until software sets it up. */
+  static addUnit(host: Host, options: VtdUnitOptions = {}): Ref<'IommuUnit'> {
+    const { kernel, machine } = host;
+    const unit = IommuUnit.create(kernel);
+    const number = MachineRecord.units.peek(kernel, machine);
+    IommuUnit.number.poke(kernel, unit, number);
+    IommuUnit.kind.poke(kernel, unit, UnitKind.VTD);
+    IommuUnit.registers.poke(kernel, unit, createRegisters(host, options));
+    const iotlb = Iotlb.create(kernel);
+    Iotlb.on.poke(kernel, iotlb, (options.iotlb ?? true) ? 1 : 0);
+    IommuUnit.iotlb.poke(kernel, unit, iotlb);
+    MachineRecord.units.poke(kernel, machine, number + 1);
+    const last = lastUnit(host);
+    if (last === NULL) MachineRecord.firstUnit.poke(kernel, machine, unit);
+    else IommuUnit.next.poke(kernel, last, unit);
+    return unit;
+  }
+
+  /** Adds a function behind a unit. */
+  static addFunction(host: Host, unit: Ref<'IommuUnit'>, options: PciFunctionOptions): Ref<'PciFunction'> {
+    const { kernel, machine } = host;
+    const added = PciFunction.create(kernel);
+    PciFunction.rid.poke(kernel, added, options.rid);
+    PciFunction.sourceId.poke(kernel, added, options.sourceId ?? options.rid);
+    PciFunction.unit.poke(kernel, added, unit);
+    PciFunction.nextOfMachine.poke(kernel, added, MachineRecord.firstFunction.peek(kernel, machine));
+    PciFunction.nextOfUnit.poke(kernel, added, IommuUnit.firstFunction.peek(kernel, unit));
+    MachineRecord.firstFunction.poke(kernel, machine, added);
+    IommuUnit.firstFunction.poke(kernel, unit, added);
+    return added;
+  }
+
+  /** All functions, in the order of their requester ids. */
+  functions(): Ref<'PciFunction'>[] {
+    const kernel = this.#host.kernel;
+    const found: Ref<'PciFunction'>[] = [];
+    for (let at = MachineRecord.firstFunction.peek(kernel, this.#host.machine); at !== NULL; at = PciFunction.nextOfMachine.peek(kernel, at)) found.push(at);
+    return found.sort((a, b) => PciFunction.rid.peek(kernel, a) - PciFunction.rid.peek(kernel, b));
+  }
+
+  /** The unit that a function is behind. */
+  unitOf(pciFunction: Ref<'PciFunction'>): Unit {
+    return this.unit(PciFunction.unit.peek(this.#host.kernel, pciFunction));
+  }
+
+  unit(unit: Ref<'IommuUnit'>): Unit {
+    const number = IommuUnit.number.peek(this.#host.kernel, unit);
+    return this.units[number]!;
+  }
+
+  /** The DMA engine of a function; the thread that drives the function takes one. */
+  dma(pciFunction: Ref<'PciFunction'>): DmaEngine {
+    return new DmaEngine(this.#host, this.unitOf(pciFunction).translation, pciFunction);
+  }
+
+  /** The parts that act by themselves. */
+  engines(): readonly Engine[] {
+    return this.units.map((unit) => unit.queue);
+  }
+}
+
+function createRegisters(host: Host, options: VtdUnitOptions): Ref<'VtdRegisters'> {
+  const registers = VtdRegisters.create(host.kernel);
+  VtdRegisters.capability.pokeBig(host.kernel, registers, options.capability ?? recordedCapability);
+  VtdRegisters.extendedCapability.pokeBig(host.kernel, registers, options.extendedCapability ?? recordedExtendedCapability);
+  VtdRegisters.fetchesHalves.poke(host.kernel, registers, options.fetchBits === 64 ? 1 : 0);
+  const records = faultRecordsOf(VtdRegisters.capability.peekHigh(host.kernel, registers));
+  if (records > mostFaultRecords) throw new Error(`a unit with ${records} fault records; ${mostFaultRecords} is the most`);
+  return registers;
+}
+
+function lastUnit(host: Host): Ref<'IommuUnit'> {
+  let last: Ref<'IommuUnit'> = MachineRecord.firstUnit.peek(host.kernel, host.machine);
+  for (let at = last; at !== NULL; at = IommuUnit.next.peek(host.kernel, at)) last = at;
+  return last;
+}

@@ -1,0 +1,22 @@
+/**
+ * An IOMMU unit as every vendor has it: whose functions it serves, its IOTLB, and its vendor's registers.
+ *
+ * Units are made with the world and stay for the life of the host.
+ */
+import { object, ref, u32 } from '#hostmem/struct';
+
+/** Whose registers a unit has. */
+export const UnitKind = { VTD: 1 } as const;
+export type UnitKind = (typeof UnitKind)[keyof typeof UnitKind];
+
+export const IommuUnit = object('IommuUnit', {
+  number: u32,
+  kind: u32,
+  next: ref('IommuUnit'),
+  firstFunction: ref('PciFunction'),
+  iotlb: ref('Iotlb'),
+  /** The vendor's register file: `VtdRegisters`. */
+  registers: u32,
+  /** Kept for system software, which hangs a record of its own here; hardware never reads it. */
+  driverData: u32,
+});

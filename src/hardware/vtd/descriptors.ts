@@ -1,0 +1,45 @@
+/**
+ * Descriptors of the VT-d invalidation queue (VT-d specification 6.5.2; SEMANTICS d.2): 128 bits, four words.
+ */
+export const descriptorBytes = 16;
+export const descriptorWords = 4;
+
+export const Descriptor = { CONTEXT_CACHE: 1, IOTLB: 2, WAIT: 5 } as const;
+
+/** Bits [5:4] of an invalidation: what it covers. For the context cache, `SELECTED` is one requester. */
+export const Granularity = { GLOBAL: 1, DOMAIN: 2, SELECTED: 3 } as const;
+
+/** Bits of the first word. */
+export const Bits = {
+  typeMask: 0xf,
+  granularityShift: 4,
+  granularityMask: 3,
+  drainWrites: 1 << 6,
+  drainReads: 1 << 7,
+  domainShift: 16,
+  waitInterrupt: 1 << 4,
+  waitStatusWrite: 1 << 5,
+  waitFence: 1 << 6,
+  waitPageRequests: 1 << 7,
+} as const;
+
+/** Bits of the third word of an IOTLB descriptor. */
+export const PageBits = { orderMask: 0x3f, leafOnly: 1 << 6 } as const;
+
+/** Bits that must be 0 in the first word, by type. Bits [11:9] extend the type and are 0 in all of these. */
+const reserved: Readonly<Record<number, number>> = {
+  [Descriptor.CONTEXT_CACHE]: 0xffc0,
+  [Descriptor.IOTLB]: 0xff00,
+  [Descriptor.WAIT]: 0xff00,
+};
+
+/** Whether a queue of this unit can carry it out: known type, granularity and order, reserved bits clear, aligned status address. */
+export function isWellFormed(first: number, third: number, largestOrder: number): boolean {
+  const type = first & Bits.typeMask;
+  const reservedBits = reserved[type];
+  if (reservedBits === undefined || (first & reservedBits) !== 0) return false;
+  if (type === Descriptor.WAIT) return (third & 3) === 0;
+  const granularity = (first >>> Bits.granularityShift) & Bits.granularityMask;
+  if (granularity === 0) return false;
+  return type !== Descriptor.IOTLB || granularity !== Granularity.SELECTED || (third & PageBits.orderMask) <= largestOrder;
+}

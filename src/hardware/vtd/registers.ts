@@ -1,0 +1,57 @@
+/**
+ * The register file of one VT-d unit (VT-d specification 11.4), in kernel memory as MMIO registers are to the kernel.
+ *
+ * System software writes root table, queue and global command; the unit writes head, fault status and fault records.
+ * Only the queue's tail is a choice point: the others are written while a unit is set up, or when its queue has stopped.
+ */
+import { object, u32, u64, words } from '#hostmem/struct';
+
+/** Most fault records that a unit can have here (the capability's NFR + 1 decides). */
+export const mostFaultRecords = 8;
+/** Words of a fault record: 128 bits. */
+export const faultRecordWords = 4;
+
+export const VtdRegisters = object('VtdRegisters', {
+  capability: u64,
+  extendedCapability: u64,
+  /** GSTS: what the last global command left enabled. */
+  globalStatus: u32,
+  /** RTADDR: address of the root table, bits [11:10] the mode (0 legacy). */
+  rootTable: u64,
+  /** IQA: address of the queue, bits [2:0] its size: `2^x` pages. */
+  queueAddress: u64,
+  /** IQH, IQT: byte offsets of the next descriptor to fetch, and behind the last one. */
+  queueHead: u32,
+  queueTail: u32,
+  /** FSTS. */
+  faultStatus: u32,
+  faultRecords: words(mostFaultRecords * faultRecordWords),
+  /** The record that the next fault goes to, and the leaf lock under which faults are recorded and fetched. */
+  faultNext: u32,
+  faultLock: u32,
+  /** Property of the unit, no register: whether it fetches a context entry in 64-bit halves. */
+  fetchesHalves: u32,
+  /** Leaf lock of the threads that help the queue along in a free run. */
+  helping: u32,
+});
+
+/** Bits of GSTS. */
+export const GlobalStatus = { TRANSLATING: 0x80000000 | 0, ROOT_TABLE_SET: 1 << 30, QUEUE_ENABLED: 1 << 26 } as const;
+
+/** Bits of FSTS: fault records overflowed, a record is pending, the queue stopped at a bad descriptor. */
+export const FaultStatus = { OVERFLOW: 1, PENDING: 2, QUEUE_ERROR: 1 << 4 } as const;
+
+/** What the recorded QEMU 7.2 unit reports: 39 bits, 2^16 domain ids, MAMV 18, one fault record (`traces/GROUP_STEPS.md` 52). */
+export const recordedCapability = 0x00d2008c22260206n;
+export const recordedExtendedCapability = 0xf00f4an;
+
+/** Width of an address that the unit translates (MGAW + 1). */
+export const addressBitsOf = (capabilityLow: number): number => ((capabilityLow >>> 16) & 0x3f) + 1;
+/** Whether tables of that many levels can be used (SAGAW). */
+export const supportsLevels = (capabilityLow: number, levels: number): boolean => levels >= 3 && levels <= 5 && ((capabilityLow >>> (8 + levels - 2)) & 1) !== 0;
+/** How many domain ids there are (ND). */
+export const domainIdsOf = (capabilityLow: number): number => 1 << (4 + 2 * (capabilityLow & 7));
+/** Largest order of pages that one descriptor invalidates (MAMV). */
+export const largestOrderOf = (capabilityHigh: number): number => (capabilityHigh >>> 16) & 0x3f;
+/** How many fault records there are (NFR + 1). */
+export const faultRecordsOf = (capabilityHigh: number): number => ((capabilityHigh >>> 8) & 0xff) + 1;

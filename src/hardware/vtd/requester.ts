@@ -1,0 +1,90 @@
+/**
+ * What a VT-d unit knows of a requester: its root and context entry, read anew for every request.
+ *
+ * This unit has no context cache, so a context-cache invalidation finds nothing to drop; the drain that goes with the
+ * IOTLB invalidation is what makes a changed entry safe. Root entries are read as no point: software fills them when it
+ * probes a bus, before any function on it does DMA. A context entry of 128 bits is one point, or two where the unit
+ * fetches halves: then the entry can be seen torn. (In a free run it is read word by word in any case; present bit
+ * first here and last in the writer, software that breaks before it makes cannot tell.)
+ */
+import { peek, read64 } from '#hostmem/atomics';
+import type { Host } from '#hostmem/host';
+import { frameOf, type Frame, type Memory } from '#hostmem/memory';
+import type { Ref } from '#hostmem/object';
+import type { WalkFault } from '#hostmem/page-table';
+import type { Requester, RequesterTable } from '../translation-unit.ts';
+import * as entry from './context-entry.ts';
+import { FaultReason, reasonOf, recordFault } from './faults.ts';
+import { addressBitsOf, GlobalStatus, supportsLevels, VtdRegisters } from './registers.ts';
+
+export class VtdRequesters implements RequesterTable {
+  readonly #kernel: Memory;
+  readonly #ram: Memory;
+  readonly #registers: Ref<'VtdRegisters'>;
+  /** Word indices of registers that every request reads. */
+  readonly #globalStatus: number;
+  readonly #rootTable: number;
+  readonly #capabilityLow: number;
+  readonly #halves: boolean;
+  readonly addressBits: number;
+
+  constructor(host: Host, registers: Ref<'VtdRegisters'>) {
+    this.#kernel = host.kernel;
+    this.#ram = host.ram;
+    this.#registers = registers;
+    this.#globalStatus = VtdRegisters.globalStatus.address(host.kernel, registers) >>> 2;
+    this.#rootTable = VtdRegisters.rootTable.address(host.kernel, registers) >>> 2;
+    this.#capabilityLow = VtdRegisters.capability.peek(host.kernel, registers);
+    this.#halves = VtdRegisters.fetchesHalves.peek(host.kernel, registers) !== 0;
+    this.addressBits = addressBitsOf(this.#capabilityLow);
+  }
+
+  /** Reads the entries of a requester. A unit that does not translate passes everything through. */
+  lookup(sourceId: number, result: Requester): FaultReason {
+    const registers = this.#kernel.words;
+    result.silent = false;
+    result.passThrough = (registers[this.#globalStatus]! & GlobalStatus.TRANSLATING) === 0;
+    if (result.passThrough) return FaultReason.NONE;
+    const ram = this.#ram;
+    const rootAt = entry.rootEntryAt(frameOf(registers[this.#rootTable]!), sourceId);
+    if (rootAt >= ram.sizeBytes) return FaultReason.ROOT_ACCESS;
+    const rootLow = peek(ram, rootAt);
+    if ((rootLow & entry.present) === 0) return FaultReason.ROOT_NOT_PRESENT;
+    if ((rootLow & entry.reservedInRoot) !== 0) return FaultReason.ROOT_RESERVED;
+    const at = entry.contextEntryAt(frameOf(rootLow), sourceId);
+    if (at >= ram.sizeBytes) return FaultReason.CONTEXT_ACCESS;
+    const low = read64(ram, at, entry.lowLabel);
+    return this.#decode(low, this.#halves ? read64(ram, at + 8, entry.highLabel) : peek(ram, at + 8), result);
+  }
+
+  #decode(low: number, high: number, result: Requester): FaultReason {
+    result.silent = (low & entry.faultsDisabled) !== 0;
+    if ((low & entry.present) === 0) return FaultReason.CONTEXT_NOT_PRESENT;
+    if ((low & entry.reservedInLow) !== 0 || (high & entry.reservedInHigh) !== 0) return FaultReason.CONTEXT_RESERVED;
+    const type = entry.typeOf(low);
+    result.levels = entry.levelsOf(high);
+    result.domainId = entry.domainIdOf(high);
+    result.root = frameOf(low);
+    result.passThrough = type === entry.TranslationType.PASS_THROUGH;
+    const usable = (type === entry.TranslationType.UNTRANSLATED_ONLY || result.passThrough) && supportsLevels(this.#capabilityLow, result.levels);
+    return usable ? FaultReason.NONE : FaultReason.CONTEXT_INVALID;
+  }
+
+  beyondWidth(): FaultReason {
+    return FaultReason.BEYOND_WIDTH;
+  }
+
+  reasonOf(fault: WalkFault, access: number): FaultReason {
+    return reasonOf(fault, access);
+  }
+
+  record(sourceId: number, iovaHigh: number, iovaLow: number, reason: number, access: number): void {
+    recordFault(this.#kernel, this.#registers, sourceId, iovaHigh, iovaLow, reason as FaultReason, access);
+  }
+}
+
+/** The context entry of a requester as no point, for oracles and software that holds its lock: byte address, or 0 when its bus has no table. */
+export function contextAddress(ram: Memory, rootTable: Frame, sourceId: number): number {
+  const low = peek(ram, entry.rootEntryAt(rootTable, sourceId));
+  return (low & entry.present) === 0 ? 0 : entry.contextEntryAt(frameOf(low), sourceId);
+}

@@ -1,0 +1,78 @@
+/**
+ * Open files: counted records behind a process's file descriptors. The last close runs the release on its own thread.
+ */
+import { silent } from '#hostmem/atomics';
+import { NULL, type Ref } from '#hostmem/object';
+import { object, u32 } from '#hostmem/struct';
+import { fail } from './errno.ts';
+import type { Kernel } from './kernel.ts';
+import { Iommufd, putIommufd } from './objects.ts';
+import { Process } from './process.ts';
+import { releaseVfioFile } from './vfio.ts';
+
+export const FileKind = { IOMMUFD: 1, VFIO: 2 } as const;
+
+export const File = object('File', {
+  kind: u32,
+  references: u32,
+  /** `Iommufd` or `VfioFile`. */
+  body: u32,
+});
+
+/** Descriptors 0 to 2 are the process's own. */
+const firstFd = 3;
+
+/** Opens `/dev/iommu`; returns the descriptor. */
+export function openIommufd(kernel: Kernel): number {
+  const memory = kernel.memory;
+  const iommufd = Iommufd.create(memory);
+  Iommufd.references.poke(memory, iommufd, 1);
+  Iommufd.process.poke(memory, iommufd, kernel.process);
+  return installFile(kernel, FileKind.IOMMUFD, iommufd);
+}
+
+/** Gives the calling process a descriptor for a new file. ENOMEM. */
+export function installFile(kernel: Kernel, kind: number, body: number): number {
+  const memory = kernel.memory;
+  const file = File.create(memory);
+  File.kind.poke(memory, file, kind);
+  File.references.poke(memory, file, 1);
+  File.body.poke(memory, file, body);
+  const id = Process.files.reserve(memory, kernel.process);
+  if (id === 0) fail('ENOMEM', 'no descriptor is left');
+  Process.files.publish(memory, kernel.process, id, file);
+  return id - 1 + firstFd;
+}
+
+/** The file behind a descriptor, held until `putFile`; EBADF. */
+export function getFile(kernel: Kernel, fd: number): Ref<'File'> {
+  const memory = kernel.memory;
+  Process.files.acquire(memory, kernel.process);
+  const file = fd < firstFd ? NULL : (Process.files.getLocked(memory, kernel.process, fd - firstFd + 1) as Ref<'File'>);
+  if (file !== NULL) silent.add(memory, File.references.address(memory, file), 1);
+  Process.files.release(memory, kernel.process);
+  if (file === NULL) fail('EBADF', `${fd} is no open descriptor`);
+  return file;
+}
+
+/** The last reference releases what is behind the file. */
+export function putFile(kernel: Kernel, file: Ref<'File'>): void {
+  const memory = kernel.memory;
+  if (File.references.add(memory, file, -1) !== 1) return;
+  const body = File.body.peek(memory, file);
+  if (File.kind.peek(memory, file) === FileKind.IOMMUFD) putIommufd(kernel, body as Ref<'Iommufd'>);
+  else releaseVfioFile(kernel, body as Ref<'VfioFile'>);
+  File.free(memory, file);
+}
+
+/** close(2). EBADF. */
+export function closeFd(kernel: Kernel, fd: number): void {
+  const memory = kernel.memory;
+  const id = fd - firstFd + 1;
+  Process.files.acquire(memory, kernel.process);
+  const file = fd < firstFd ? NULL : (Process.files.getLocked(memory, kernel.process, id) as Ref<'File'>);
+  if (file !== NULL) Process.files.eraseLocked(memory, kernel.process, id);
+  Process.files.release(memory, kernel.process);
+  if (file === NULL) fail('EBADF', `${fd} is no open descriptor`);
+  putFile(kernel, file);
+}

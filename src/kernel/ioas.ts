@@ -1,0 +1,150 @@
+/**
+ * The IOAS object and its ioctls (drivers/iommu/iommufd/ioas.c): checks in the kernel's order, then `iopt.ts`.
+ */
+import { intervalTree } from '#hostmem/interval-tree';
+import { mutex, rwsem } from '#hostmem/locks';
+import type { Ref } from '#hostmem/object';
+import { object, ref, u32 } from '#hostmem/struct';
+import { Errno, errnoNumber, fail } from './errno.ts';
+import { MapCalled, MapReturned, UnmapCalled, UnmapReturned } from './events.ts';
+import { iovaHoles, mapPages, placeAutomatically, placeFixed, replaceAllowed, unmapRange } from './iopt.ts';
+import type { Kernel } from './kernel.ts';
+import { getObject, IommufdObject, Kind, publishObject, reserveObject } from './objects.ts';
+import { high, low, U64_MAX } from './u64.ts';
+
+export const Ioas = object('Ioas', {
+  header: ref('IommufdObject'),
+  /** `ioas->mutex`: the list of HWPTs. */
+  mutex: mutex,
+  hwpts: ref('Hwpt').under('mutex'),
+  domainsRwsem: rwsem,
+  iovaRwsem: rwsem,
+  areas: intervalTree.under('iovaRwsem'),
+  reserved: intervalTree.under('iovaRwsem'),
+  allowed: intervalTree.under('iovaRwsem'),
+  /** What every iova, length and page offset must be a multiple of, in bytes. */
+  alignment: u32.under('iovaRwsem'),
+  domains: ref('IoptDomain').under('domainsRwsem'),
+});
+
+export const MapFlag = { FIXED_IOVA: 1, WRITEABLE: 2, READABLE: 4 } as const;
+
+export interface IoasAlloc { flags: number; outIoasId: number }
+export interface IoasMap { flags: number; reserved?: number; ioasId: number; userVa: bigint; length: bigint; iova: bigint }
+export interface IoasUnmap { ioasId: number; iova: bigint; length: bigint }
+export interface IoasIovaRanges {
+  ioasId: number;
+  reserved?: number;
+  numIovas: number;
+  /** `[start, last]`, as many as `numIovas` had room for. */
+  ranges: [bigint, bigint][];
+  outIovaAlignment: bigint;
+}
+export interface IoasAllowIovas { ioasId: number; reserved?: number; ranges: readonly (readonly [bigint, bigint])[] }
+
+/** IOMMU_IOAS_ALLOC: EOPNOTSUPP for flags. */
+export function ioasAlloc(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: IoasAlloc): void {
+  const memory = kernel.memory;
+  if (arg.flags !== 0) fail('EOPNOTSUPP', `unknown flags 0x${arg.flags.toString(16)}`);
+  const header = reserveObject(kernel, iommufd, Kind.IOAS);
+  const ioas = Ioas.create(memory);
+  Ioas.header.poke(memory, ioas, header);
+  Ioas.alignment.poke(memory, ioas, 1);
+  IommufdObject.body.poke(memory, header, ioas);
+  publishObject(kernel, header);
+  arg.outIoasId = IommufdObject.id.peek(memory, header);
+}
+
+/** The destructor: nobody uses it, so no domain is left; its areas go (`iommufd_ioas_destroy`). */
+export function destroyIoas(kernel: Kernel, ioas: Ref<'Ioas'>): void {
+  const memory = kernel.memory;
+  unmapRange(kernel, ioas, 0n, U64_MAX);
+  Ioas.iovaRwsem.acquireWrite(memory, ioas);
+  Ioas.reserved.clear(memory, ioas);
+  Ioas.allowed.clear(memory, ioas);
+  Ioas.iovaRwsem.releaseWrite(memory, ioas);
+  Ioas.free(memory, ioas);
+}
+
+/** The IOAS with this id, held for the rest of the call. ENOENT. */
+export function getIoas(kernel: Kernel, iommufd: Ref<'Iommufd'>, id: number): Ref<'Ioas'> {
+  return IommufdObject.body.peek(kernel.memory, kernel.hold(getObject(kernel, iommufd, id, Kind.IOAS))) as Ref<'Ioas'>;
+}
+
+/** IOMMU_IOAS_MAP, checks 1 to 8 of SEMANTICS a.1. */
+export function ioasMap(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: IoasMap): void {
+  if ((arg.flags & ~7) !== 0 || (arg.reserved ?? 0) !== 0) fail('EOPNOTSUPP', `unknown flags 0x${arg.flags.toString(16)}`);
+  if (arg.iova === U64_MAX || arg.length === U64_MAX) fail('EOVERFLOW', 'iova or length is 2^64-1');
+  if ((arg.flags & (MapFlag.WRITEABLE | MapFlag.READABLE)) === 0) fail('EINVAL', 'neither readable nor writeable');
+  const ioas = getIoas(kernel, iommufd, arg.ioasId);
+  if (arg.userVa + arg.length > U64_MAX) fail('EOVERFLOW', 'user_va + length wraps');
+  if (arg.length === 0n || arg.length > U64_MAX - 4096n) fail('EINVAL', 'length is 0 or too large');
+  const pages = Number((arg.length + 4095n) >> 12n);
+  const fixed = (arg.flags & MapFlag.FIXED_IOVA) !== 0;
+  MapCalled.emit(kernel.memory, arg.ioasId, high(arg.iova), low(arg.iova), pages, kernel.processNumber);
+  try {
+    const area = fixed
+      ? placeFixed(kernel, ioas, arg.iova, arg.length, arg.userVa, arg.flags)
+      : placeAutomatically(kernel, ioas, arg.length, arg.userVa, arg.flags);
+    arg.iova = mapPages(kernel, ioas, area);
+  } catch (error) {
+    if (error instanceof Errno) MapReturned.emit(kernel.memory, arg.ioasId, high(arg.iova), low(arg.iova), pages, errnoNumber(error.name), kernel.processNumber);
+    throw error;
+  }
+  MapReturned.emit(kernel.memory, arg.ioasId, high(arg.iova), low(arg.iova), pages, 0, kernel.processNumber);
+}
+
+/** IOMMU_IOAS_UNMAP; `arg.length` becomes the bytes removed. */
+export function ioasUnmap(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: IoasUnmap): void {
+  const ioas = getIoas(kernel, iommufd, arg.ioasId);
+  const all = arg.iova === 0n && arg.length === U64_MAX;
+  if (!all) {
+    if (arg.iova === U64_MAX || arg.length === U64_MAX) fail('EOVERFLOW', 'iova or length is 2^64-1');
+    if (arg.length === 0n) fail('EINVAL', 'length is 0');
+    if (arg.iova + arg.length - 1n > U64_MAX) fail('EOVERFLOW', 'iova + length wraps');
+  }
+  const last = all ? U64_MAX : arg.iova + arg.length - 1n;
+  const pages = all ? 0 : Number((arg.length + 4095n) >> 12n);
+  UnmapCalled.emit(kernel.memory, arg.ioasId, high(arg.iova), low(arg.iova), pages, kernel.processNumber);
+  try {
+    arg.length = unmapRange(kernel, ioas, arg.iova, last);
+    if (arg.length === 0n && !all) fail('ENOENT', `nothing is mapped in 0x${arg.iova.toString(16)}..0x${last.toString(16)}`);
+  } catch (error) {
+    if (error instanceof Errno) UnmapReturned.emit(kernel.memory, arg.ioasId, high(arg.iova), low(arg.iova), pages, errnoNumber(error.name), kernel.processNumber);
+    throw error;
+  }
+  UnmapReturned.emit(kernel.memory, arg.ioasId, high(arg.iova), low(arg.iova), pages, 0, kernel.processNumber);
+}
+
+/** IOMMU_IOAS_IOVA_RANGES: the holes of the reserved ranges. EMSGSIZE when they are more than there is room for. */
+export function ioasIovaRanges(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: IoasIovaRanges): void {
+  if ((arg.reserved ?? 0) !== 0) fail('EOPNOTSUPP', 'the reserved field is not 0');
+  const ioas = getIoas(kernel, iommufd, arg.ioasId);
+  const room = arg.numIovas;
+  Ioas.iovaRwsem.acquireRead(kernel.memory, ioas);
+  const holes = iovaHoles(kernel, ioas);
+  arg.outIovaAlignment = BigInt(Ioas.alignment.read(kernel.memory, ioas));
+  Ioas.iovaRwsem.releaseRead(kernel.memory, ioas);
+  arg.numIovas = holes.length;
+  arg.ranges = holes.slice(0, room);
+  if (holes.length > room) fail('EMSGSIZE', `${holes.length} ranges, room for ${room}`);
+}
+
+/** IOMMU_IOAS_ALLOW_IOVAS: replaces the list that automatic placement chooses from; all or nothing. */
+export function ioasAllowIovas(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: IoasAllowIovas): void {
+  if ((arg.reserved ?? 0) !== 0) fail('EOPNOTSUPP', 'the reserved field is not 0');
+  const ioas = getIoas(kernel, iommufd, arg.ioasId);
+  const sorted = arg.ranges.toSorted((a, b) => (a[0] < b[0] ? -1 : 1));
+  for (const [index, [start, last]] of sorted.entries()) {
+    if (start >= last) fail('EINVAL', `range 0x${start.toString(16)}..0x${last.toString(16)} is empty or one byte`);
+    const next = sorted[index + 1];
+    if (next !== undefined && next[0] <= last) fail('EINVAL', 'two ranges overlap');
+  }
+  Ioas.iovaRwsem.acquireWrite(kernel.memory, ioas);
+  try {
+    replaceAllowed(kernel, ioas, sorted);
+  } finally {
+    Ioas.iovaRwsem.releaseWrite(kernel.memory, ioas);
+  }
+}
+

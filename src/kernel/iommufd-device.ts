@@ -1,0 +1,381 @@
+/**
+ * Devices inside iommufd: bind, attach, replace, detach (drivers/iommu/iommufd/device.c, 7.2).
+ *
+ * The group's attachment record is the truth: one HWPT and the list of members that asked for it. The first member to
+ * attach switches the whole group, later ones only join; a replace through any member moves all. Lock order:
+ * `Ioas.mutex` -> `IommufdGroup.lock` -> `IommuGroup.mutex`. Only the RID slot exists; PASID slots will be its siblings.
+ */
+import { mutex } from '#hostmem/locks';
+import { NULL, type Ref } from '#hostmem/object';
+import { object, ref, u32 } from '#hostmem/struct';
+import { Errno, fail } from './errno.ts';
+import { HwptRecorded } from './events.ts';
+import { abortHwpt, allocateHwpt, headerOf, Hwpt, hwptId, joinIoas, leaveIoas, putHwpt } from './hwpt.ts';
+import { Ioas } from './ioas.ts';
+import { attachGroup, claimOwner, detachGroup, IommuGroup, PciDevice, releaseOwner, replaceGroup } from './iommu-group.ts';
+import { reserve, unreserve } from './iopt.ts';
+import type { Kernel } from './kernel.ts';
+import {
+  addUser, dropUser, getObject, Iommufd, IommufdObject, Kind, lockObject, publishObject, putIommufd, putObject, removeObject, Remove,
+  reserveObject,
+} from './objects.ts';
+
+/** iommufd's side of an iommu group, one per context (`struct iommufd_group`). */
+export const IommufdGroup = object('IommufdGroup', {
+  lock: mutex,
+  group: ref('IommuGroup'),
+  iommufd: ref('Iommufd'),
+  /** Bound devices that use it; under the context's `groupsLock`. */
+  references: u32.under('iommufd.groupsLock'),
+  next: ref('IommufdGroup').under('iommufd.groupsLock'),
+  /** The attachment record of the RID slot: what the members asked for, null when none is attached. */
+  hwpt: ref('Hwpt').under('lock'),
+  attached: ref('IommufdDevice').under('lock'),
+});
+
+/** A bound device (`struct iommufd_device`). */
+export const IommufdDevice = object('IommufdDevice', {
+  header: ref('IommufdObject'),
+  iommufd: ref('Iommufd'),
+  device: ref('PciDevice'),
+  group: ref('IommufdGroup'),
+  /** It is on the group's list of attached members. */
+  attached: u32.under('group.lock'),
+  nextAttached: ref('IommufdDevice').under('group.lock'),
+  /** The device's own record of its HWPT: what iommufd had before `iommufd_group`; 7.2 has none and leaves it null. */
+  hwpt: ref('Hwpt').under('group.lock'),
+});
+
+/** The window that x86 reserves for interrupts in every IOAS with a device. */
+export const msiWindow = { start: 0xfee00000n, last: 0xfeefffffn } as const;
+
+/** Claims the device's group for the context and makes the DEVICE object (`iommufd_device_bind`). EPERM, EBUSY. */
+export function bindDevice(kernel: Kernel, iommufd: Ref<'Iommufd'>, pci: Ref<'PciDevice'>): Ref<'IommufdDevice'> {
+  const memory = kernel.memory;
+  const group = PciDevice.group.peek(memory, pci);
+  const shared = getGroup(kernel, iommufd, group);
+  try {
+    claimOwner(kernel, group, iommufd);
+  } catch (error) {
+    putGroup(kernel, shared);
+    throw error;
+  }
+  const header = reserveObject(kernel, iommufd, Kind.DEVICE);
+  const device = IommufdDevice.create(memory);
+  IommufdDevice.header.poke(memory, device, header);
+  IommufdDevice.iommufd.poke(memory, device, iommufd);
+  IommufdDevice.device.poke(memory, device, pci);
+  IommufdDevice.group.poke(memory, device, shared);
+  IommufdObject.body.poke(memory, header, device);
+  Iommufd.references.add(memory, iommufd, 1);
+  // The driver's own user: DESTROY of a device id is EBUSY until it unbinds (A9).
+  addUser(kernel, header);
+  publishObject(kernel, header);
+  return device;
+}
+
+/** Unbinds (`iommufd_device_unbind`); the device is detached. */
+export function unbindDevice(kernel: Kernel, device: Ref<'IommufdDevice'>): void {
+  const memory = kernel.memory;
+  const header = IommufdDevice.header.peek(memory, device);
+  const iommufd = IommufdDevice.iommufd.peek(memory, device);
+  removeObject(kernel, iommufd, IommufdObject.id.peek(memory, header), header, Remove.DROP_MY_USER);
+  putIommufd(kernel, iommufd);
+}
+
+/** The destructor (`iommufd_device_destroy`). */
+export function destroyDevice(kernel: Kernel, device: Ref<'IommufdDevice'>): void {
+  const memory = kernel.memory;
+  const shared = IommufdDevice.group.peek(memory, device);
+  releaseOwner(kernel, IommufdGroup.group.peek(memory, shared));
+  putGroup(kernel, shared);
+  IommufdDevice.free(memory, device);
+}
+
+function getGroup(kernel: Kernel, iommufd: Ref<'Iommufd'>, group: Ref<'IommuGroup'>): Ref<'IommufdGroup'> {
+  const memory = kernel.memory;
+  Iommufd.groupsLock.acquire(memory, iommufd);
+  let found: Ref<'IommufdGroup'> = Iommufd.groups.read(memory, iommufd);
+  while (found !== NULL && IommufdGroup.group.peek(memory, found) !== group) found = IommufdGroup.next.read(memory, found);
+  if (found === NULL) {
+    found = IommufdGroup.create(memory);
+    IommufdGroup.group.poke(memory, found, group);
+    IommufdGroup.iommufd.poke(memory, found, iommufd);
+    IommufdGroup.next.poke(memory, found, Iommufd.groups.read(memory, iommufd));
+    Iommufd.groups.write(memory, iommufd, found);
+  }
+  IommufdGroup.references.write(memory, found, IommufdGroup.references.read(memory, found) + 1);
+  Iommufd.groupsLock.release(memory, iommufd);
+  return found;
+}
+
+function putGroup(kernel: Kernel, shared: Ref<'IommufdGroup'>): void {
+  const memory = kernel.memory;
+  const iommufd = IommufdGroup.iommufd.peek(memory, shared);
+  Iommufd.groupsLock.acquire(memory, iommufd);
+  const references = IommufdGroup.references.read(memory, shared) - 1;
+  IommufdGroup.references.write(memory, shared, references);
+  if (references === 0) unlinkGroup(kernel, iommufd, shared);
+  Iommufd.groupsLock.release(memory, iommufd);
+  if (references === 0) IommufdGroup.free(memory, shared);
+}
+
+function unlinkGroup(kernel: Kernel, iommufd: Ref<'Iommufd'>, shared: Ref<'IommufdGroup'>): void {
+  const memory = kernel.memory;
+  const next = IommufdGroup.next.read(memory, shared);
+  let at = Iommufd.groups.read(memory, iommufd);
+  if (at === shared) {
+    Iommufd.groups.write(memory, iommufd, next);
+    return;
+  }
+  while (IommufdGroup.next.read(memory, at) !== shared) at = IommufdGroup.next.read(memory, at);
+  IommufdGroup.next.write(memory, at, next);
+}
+
+/** What `changePt` does with the HWPT it found: returns the HWPT whose user the caller has to drop, or null. */
+export const Change = { ATTACH: 0, REPLACE: 1 } as const;
+
+/**
+ * Attaches or replaces (`iommufd_device_change_pt`): `ptId` names an HWPT, or an IOAS, for which an automatic HWPT is
+ * found or made. Returns the id of the HWPT in force. ENOENT, EINVAL, EADDRINUSE, EBUSY, ENOMEM.
+ */
+export function changePt(kernel: Kernel, device: Ref<'IommufdDevice'>, ptId: number, change: number): number {
+  const memory = kernel.memory;
+  const target = getObject(kernel, IommufdDevice.iommufd.peek(memory, device), ptId, Kind.ANY);
+  let old: Ref<'Hwpt'> = NULL;
+  let id = ptId;
+  try {
+    const kind = IommufdObject.kind.peek(memory, target);
+    if (kind === Kind.HWPT) old = changeTo(kernel, device, IommufdObject.body.peek(memory, target) as Ref<'Hwpt'>, change);
+    else if (kind === Kind.IOAS) {
+      const result = changeToIoas(kernel, device, IommufdObject.body.peek(memory, target) as Ref<'Ioas'>, change);
+      old = result.old;
+      id = result.id;
+    } else fail('EINVAL', `object ${ptId} is neither an IOAS nor an HWPT`);
+  } finally {
+    putObject(kernel, target);
+  }
+  if (old !== NULL) putHwpt(kernel, old);
+  return id;
+}
+
+function changeTo(kernel: Kernel, device: Ref<'IommufdDevice'>, hwpt: Ref<'Hwpt'>, change: number): Ref<'Hwpt'> {
+  if (change === Change.REPLACE) return kernel.operations.attach.replace(kernel, device, hwpt);
+  kernel.operations.attach.attach(kernel, device, hwpt);
+  return NULL;
+}
+
+/** Tries every automatic HWPT of the IOAS, then makes one (`iommufd_device_auto_get_domain`). */
+function changeToIoas(kernel: Kernel, device: Ref<'IommufdDevice'>, ioas: Ref<'Ioas'>, change: number): { old: Ref<'Hwpt'>; id: number } {
+  const memory = kernel.memory;
+  Ioas.mutex.acquire(memory, ioas);
+  try {
+    for (let hwpt = Ioas.hwpts.read(memory, ioas); hwpt !== NULL; hwpt = Hwpt.next.read(memory, hwpt)) {
+      if (Hwpt.automatic.load(memory, hwpt) === 0 || !lockObject(kernel, headerOf(kernel, hwpt))) continue;
+      try {
+        return { old: changeTo(kernel, device, hwpt, change), id: hwptId(kernel, hwpt) };
+      } catch (error) {
+        // EINVAL: this one does not suit the device, the next may.
+        if (!(error instanceof Errno && error.name === 'EINVAL')) throw error;
+      } finally {
+        putObject(kernel, headerOf(kernel, hwpt));
+      }
+    }
+    return makeAutomatic(kernel, device, ioas, change);
+  } finally {
+    Ioas.mutex.release(memory, ioas);
+  }
+}
+
+/** An attach switches the group before the new domain is filled ("immediate attach"), a replace after it. */
+function makeAutomatic(kernel: Kernel, device: Ref<'IommufdDevice'>, ioas: Ref<'Ioas'>, change: number): { old: Ref<'Hwpt'>; id: number } {
+  const hwpt = allocateHwpt(kernel, device, ioas);
+  let old: Ref<'Hwpt'> = NULL;
+  if (change === Change.ATTACH) attachThenFill(kernel, device, hwpt);
+  else old = fillThenReplace(kernel, device, hwpt);
+  Hwpt.automatic.store(kernel.memory, hwpt, 1);
+  publishObject(kernel, headerOf(kernel, hwpt));
+  return { old, id: hwptId(kernel, hwpt) };
+}
+
+function attachThenFill(kernel: Kernel, device: Ref<'IommufdDevice'>, hwpt: Ref<'Hwpt'>): void {
+  let attached = false;
+  try {
+    kernel.operations.attach.attach(kernel, device, hwpt);
+    attached = true;
+    joinIoas(kernel, hwpt);
+  } catch (error) {
+    if (attached) {
+      kernel.operations.attach.detach(kernel, device);
+      dropUser(kernel, headerOf(kernel, hwpt));
+    }
+    abortHwpt(kernel, hwpt);
+    throw error;
+  }
+}
+
+function fillThenReplace(kernel: Kernel, device: Ref<'IommufdDevice'>, hwpt: Ref<'Hwpt'>): Ref<'Hwpt'> {
+  try {
+    joinIoas(kernel, hwpt);
+  } catch (error) {
+    abortHwpt(kernel, hwpt);
+    throw error;
+  }
+  try {
+    return kernel.operations.attach.replace(kernel, device, hwpt);
+  } catch (error) {
+    leaveIoas(kernel, hwpt);
+    abortHwpt(kernel, hwpt);
+    throw error;
+  }
+}
+
+/** Joins the group's attachment; the first member switches the group (`iommufd_hw_pagetable_attach`). */
+export function attach(kernel: Kernel, device: Ref<'IommufdDevice'>, hwpt: Ref<'Hwpt'>): void {
+  const memory = kernel.memory;
+  const group = IommufdDevice.group.peek(memory, device);
+  IommufdGroup.lock.acquire(memory, group);
+  try {
+    const current = IommufdGroup.hwpt.read(memory, group);
+    if (current !== NULL && current !== hwpt) fail('EINVAL', 'a member of the group is attached to something else');
+    if (IommufdDevice.attached.read(memory, device) !== 0) fail('EBUSY', 'the device is attached');
+    reserveForDevice(kernel, Hwpt.ioas.peek(memory, hwpt), device);
+    try {
+      if (current === NULL) attachGroup(kernel, IommufdGroup.group.peek(memory, group), Hwpt.domain.peek(memory, hwpt));
+    } catch (error) {
+      unreserveForDevice(kernel, Hwpt.ioas.peek(memory, hwpt), device);
+      throw error;
+    }
+    addUser(kernel, headerOf(kernel, hwpt));
+    IommufdDevice.attached.write(memory, device, 1);
+    IommufdDevice.nextAttached.write(memory, device, IommufdGroup.attached.read(memory, group));
+    IommufdGroup.attached.write(memory, group, device);
+    record(kernel, group, device, hwpt);
+  } finally {
+    IommufdGroup.lock.release(memory, group);
+  }
+}
+
+/**
+ * Moves the whole group to another HWPT (`iommufd_device_do_replace`, the seven steps of SEEDS 002). Returns the old
+ * HWPT, whose last user the caller drops when no lock is held, or null when nothing changed.
+ */
+export function replace(kernel: Kernel, device: Ref<'IommufdDevice'>, hwpt: Ref<'Hwpt'>): Ref<'Hwpt'> {
+  const memory = kernel.memory;
+  const group = IommufdDevice.group.peek(memory, device);
+  IommufdGroup.lock.acquire(memory, group);
+  try {
+    const old = attachedHwpt(kernel, group, device);
+    if (old === hwpt) return NULL;
+    const sameIoas = Hwpt.ioas.peek(memory, old) === Hwpt.ioas.peek(memory, hwpt);
+    if (!sameIoas) reserveForMembers(kernel, group, Hwpt.ioas.peek(memory, hwpt));
+    try {
+      replaceGroup(kernel, IommufdGroup.group.peek(memory, group), Hwpt.domain.peek(memory, hwpt));
+    } catch (error) {
+      // K4 `failedReplaceDropsReserved`: 7.2 takes the regions away also when old and new share the IOAS.
+      unreserveForMembers(kernel, group, Hwpt.ioas.peek(memory, hwpt));
+      throw error;
+    }
+    if (!sameIoas) unreserveForMembers(kernel, group, Hwpt.ioas.peek(memory, old));
+    record(kernel, group, device, hwpt);
+    moveUsers(kernel, group, old, hwpt);
+    return old;
+  } finally {
+    IommufdGroup.lock.release(memory, group);
+  }
+}
+
+/** What the group is recorded on, seen from an attached member; EINVAL for one that is not (55c85fa7579d). */
+export function attachedHwpt(kernel: Kernel, group: Ref<'IommufdGroup'>, device: Ref<'IommufdDevice'>): Ref<'Hwpt'> {
+  const hwpt = IommufdGroup.hwpt.read(kernel.memory, group);
+  if (hwpt === NULL || IommufdDevice.attached.read(kernel.memory, device) === 0) fail('EINVAL', 'the device is not attached');
+  return hwpt;
+}
+
+/** Says where the group is. The caller holds `IommufdGroup.lock`. */
+export function record(kernel: Kernel, group: Ref<'IommufdGroup'>, device: Ref<'IommufdDevice'>, hwpt: Ref<'Hwpt'>): void {
+  const memory = kernel.memory;
+  IommufdGroup.hwpt.write(memory, group, hwpt);
+  HwptRecorded.emit(memory, groupNumber(kernel, group), deviceId(kernel, device), hwpt === NULL ? 0 : hwptId(kernel, hwpt));
+}
+
+/** Every member's edge goes from `old` to `hwpt`, but one on `old`, which the caller drops last (it may destroy). */
+export function moveUsers(kernel: Kernel, group: Ref<'IommufdGroup'>, old: Ref<'Hwpt'>, hwpt: Ref<'Hwpt'>): void {
+  const memory = kernel.memory;
+  let members = 0;
+  for (let at = IommufdGroup.attached.read(memory, group); at !== NULL; at = IommufdDevice.nextAttached.read(memory, at)) members++;
+  addUser(kernel, headerOf(kernel, hwpt), members);
+  if (members > 1) dropUser(kernel, headerOf(kernel, old), members - 1);
+}
+
+/** Leaves the attachment; the last member blocks the group (`iommufd_hw_pagetable_detach`). Returns the HWPT to put. */
+export function detach(kernel: Kernel, device: Ref<'IommufdDevice'>): Ref<'Hwpt'> {
+  const memory = kernel.memory;
+  const group = IommufdDevice.group.peek(memory, device);
+  IommufdGroup.lock.acquire(memory, group);
+  const hwpt = IommufdGroup.hwpt.read(memory, group);
+  unlinkAttached(kernel, group, device);
+  if (IommufdGroup.attached.read(memory, group) === NULL) {
+    record(kernel, group, device, NULL);
+    detachGroup(kernel, IommufdGroup.group.peek(memory, group));
+  }
+  unreserveForDevice(kernel, Hwpt.ioas.peek(memory, hwpt), device);
+  IommufdGroup.lock.release(memory, group);
+  return hwpt;
+}
+
+export function unlinkAttached(kernel: Kernel, group: Ref<'IommufdGroup'>, device: Ref<'IommufdDevice'>): void {
+  const memory = kernel.memory;
+  const next = IommufdDevice.nextAttached.read(memory, device);
+  let at = IommufdGroup.attached.read(memory, group);
+  if (at === device) IommufdGroup.attached.write(memory, group, next);
+  else {
+    while (IommufdDevice.nextAttached.read(memory, at) !== device) at = IommufdDevice.nextAttached.read(memory, at);
+    IommufdDevice.nextAttached.write(memory, at, next);
+  }
+  IommufdDevice.nextAttached.write(memory, device, NULL);
+  IommufdDevice.attached.write(memory, device, 0);
+}
+
+/** The device's reserved regions (here the interrupt window) become the IOAS's. EADDRINUSE when one is in use. */
+export function reserveForDevice(kernel: Kernel, ioas: Ref<'Ioas'>, device: Ref<'IommufdDevice'>): void {
+  Ioas.iovaRwsem.acquireWrite(kernel.memory, ioas);
+  try {
+    reserve(kernel, ioas, msiWindow.start, msiWindow.last, device);
+  } finally {
+    Ioas.iovaRwsem.releaseWrite(kernel.memory, ioas);
+  }
+}
+
+export function unreserveForDevice(kernel: Kernel, ioas: Ref<'Ioas'>, device: Ref<'IommufdDevice'>): void {
+  Ioas.iovaRwsem.acquireWrite(kernel.memory, ioas);
+  unreserve(kernel, ioas, device);
+  Ioas.iovaRwsem.releaseWrite(kernel.memory, ioas);
+}
+
+/** Step 3: every attached member's regions, or none of them. */
+export function reserveForMembers(kernel: Kernel, group: Ref<'IommufdGroup'>, ioas: Ref<'Ioas'>): void {
+  const memory = kernel.memory;
+  let at = IommufdGroup.attached.read(memory, group);
+  try {
+    for (; at !== NULL; at = IommufdDevice.nextAttached.read(memory, at)) reserveForDevice(kernel, ioas, at);
+  } catch (error) {
+    for (let undo = IommufdGroup.attached.read(memory, group); undo !== at; undo = IommufdDevice.nextAttached.read(memory, undo)) {
+      unreserveForDevice(kernel, ioas, undo);
+    }
+    throw error;
+  }
+}
+
+export function unreserveForMembers(kernel: Kernel, group: Ref<'IommufdGroup'>, ioas: Ref<'Ioas'>): void {
+  const memory = kernel.memory;
+  for (let at = IommufdGroup.attached.read(memory, group); at !== NULL; at = IommufdDevice.nextAttached.read(memory, at)) {
+    unreserveForDevice(kernel, ioas, at);
+  }
+}
+
+export const groupNumber = (kernel: Kernel, group: Ref<'IommufdGroup'>): number =>
+  IommuGroup.number.peek(kernel.memory, IommufdGroup.group.peek(kernel.memory, group));
+
+export const deviceId = (kernel: Kernel, device: Ref<'IommufdDevice'>): number =>
+  IommufdObject.id.peek(kernel.memory, IommufdDevice.header.peek(kernel.memory, device));

@@ -1,0 +1,452 @@
+/**
+ * The IO page table of an IOAS (`struct io_pagetable`, drivers/iommu/iommufd/io_pagetable.c): areas, reserved and allowed
+ * ranges, and the domains that all hold the same translations.
+ *
+ * Locks, outer first: `domainsRwsem`, `iovaRwsem`, the pages' mutex. An area whose `pages` is null is being mapped or
+ * unmapped: others see its range as taken. This file does not know devices or HWPTs.
+ */
+import type { IntervalNode } from '#hostmem/interval-tree';
+import { NULL, type Ref } from '#hostmem/object';
+import { Access } from '#hostmem/page-table';
+import { object, ref, u32 } from '#hostmem/struct';
+import { IommuDomain } from '../drivers/domain.ts';
+import { fail } from './errno.ts';
+import { Ioas, MapFlag } from './ioas.ts';
+import type { Kernel } from './kernel.ts';
+import { addFill, createPages, dropFill, Pages, pinnedFrame, putPages } from './pages.ts';
+import { big, high, low, lowestSetBit, PAGE, roundUpPowerOfTwo, U64_MAX } from './u64.ts';
+
+/** One mapping (`struct iopt_area`). */
+export const Area = object('Area', {
+  ioas: ref('Ioas'),
+  /** Its node in `Ioas.areas`, which holds the range. */
+  node: ref('IntervalNode'),
+  /** Null while it is being mapped or unmapped. */
+  pages: ref('Pages').under('ioas.iovaRwsem'),
+  /** The pages, also while in transit; the one who maps or unmaps owns it then. */
+  transit: ref('Pages'),
+  /** Offset of the first byte within its first page. */
+  pageOffset: u32,
+  permissions: u32,
+});
+
+/** A domain of an IOAS. */
+export const IoptDomain = object('IoptDomain', { domain: ref('IommuDomain'), next: ref('IoptDomain') });
+
+const pmdSize = 1n << 21n;
+
+/** Reserves `[iova, iova + length)` for a mapping that will be filled: step 6 of SEMANTICS a.1, FIXED. */
+export function placeFixed(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, length: bigint, userVa: bigint, flags: number): Ref<'Area'> {
+  const memory = kernel.memory;
+  Ioas.iovaRwsem.acquireWrite(memory, ioas);
+  try {
+    const alignment = BigInt(Ioas.alignment.read(memory, ioas));
+    if (length % alignment !== 0n) fail('EINVAL', `length is no multiple of ${alignment}`);
+    if (iova % alignment !== 0n) fail('EINVAL', `iova is no multiple of ${alignment}`);
+    const last = iova + length - 1n;
+    if (last > U64_MAX) fail('EOVERFLOW', 'iova + length wraps');
+    if (Ioas.reserved.first(memory, ioas, high(iova), low(iova), high(last), low(last)) !== NULL) fail('EINVAL', 'the range is reserved');
+    if (Ioas.areas.first(memory, ioas, high(iova), low(iova), high(last), low(last)) !== NULL) fail('EEXIST', 'the range is mapped');
+    return insertArea(kernel, ioas, iova, length, userVa, flags, alignment);
+  } finally {
+    Ioas.iovaRwsem.releaseWrite(memory, ioas);
+  }
+}
+
+/** The same with an iova of the kernel's choice (`iopt_alloc_iova`): first fit, ascending, never 0. */
+export function placeAutomatically(kernel: Kernel, ioas: Ref<'Ioas'>, length: bigint, userVa: bigint, flags: number): Ref<'Area'> {
+  const memory = kernel.memory;
+  Ioas.iovaRwsem.acquireWrite(memory, ioas);
+  try {
+    const alignment = BigInt(Ioas.alignment.read(memory, ioas));
+    if (length % alignment !== 0n) fail('EINVAL', `length is no multiple of ${alignment}`);
+    const iova = chooseIova(kernel, ioas, length, userVa, alignment);
+    return insertArea(kernel, ioas, iova, length, userVa, flags, alignment);
+  } finally {
+    Ioas.iovaRwsem.releaseWrite(memory, ioas);
+  }
+}
+
+function chooseIova(kernel: Kernel, ioas: Ref<'Ioas'>, length: bigint, userVa: bigint, alignment: bigint): bigint {
+  if (length >= U64_MAX / 2n) fail('EOVERFLOW', 'length is half the space or more');
+  let wanted = roundUpPowerOfTwo(length);
+  if (userVa !== 0n && lowestSetBit(userVa) < wanted) wanted = lowestSetBit(userVa);
+  if (wanted > pmdSize) wanted = pmdSize;
+  if (wanted < alignment) fail('EINVAL', `user_va is aligned to ${wanted}, ${alignment} is needed`);
+  for (const [start, last] of searchRanges(kernel, ioas)) {
+    const iova = firstFit(kernel, ioas, start, last, length, wanted, userVa % PAGE);
+    if (iova !== null) return iova;
+  }
+  return fail('ENOSPC', `no free range of 0x${length.toString(16)} bytes`);
+}
+
+/** Where automatic placement may look: the allowed ranges, or everything but the first and the last page. */
+function searchRanges(kernel: Kernel, ioas: Ref<'Ioas'>): [bigint, bigint][] {
+  const memory = kernel.memory;
+  const ranges: [bigint, bigint][] = [];
+  let node = Ioas.allowed.first(memory, ioas, 0, 0, -1, -1);
+  if (node === NULL) return [[PAGE, U64_MAX - PAGE]];
+  for (; node !== NULL; node = Ioas.allowed.next(memory, ioas, node, 0, 0, -1, -1)) {
+    const start = big(Ioas.allowed.startHigh(memory, node), Ioas.allowed.startLow(memory, node));
+    const last = big(Ioas.allowed.lastHigh(memory, node), Ioas.allowed.lastLow(memory, node));
+    ranges.push([start < PAGE ? PAGE : start, last > U64_MAX - PAGE ? U64_MAX - PAGE : last]);
+  }
+  return ranges;
+}
+
+function firstFit(
+  kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, last: bigint, length: bigint, alignment: bigint, offset: bigint,
+): bigint | null {
+  const memory = kernel.memory;
+  let hole = start;
+  for (;;) {
+    const iova = ((hole + alignment - 1n) / alignment) * alignment | offset;
+    if (iova > last || last - iova < length - 1n) return null;
+    const end = iova + length - 1n;
+    const inAreas = Ioas.areas.first(memory, ioas, high(iova), low(iova), high(end), low(end));
+    const inReserved = Ioas.reserved.first(memory, ioas, high(iova), low(iova), high(end), low(end));
+    if (inAreas === NULL && inReserved === NULL) return iova;
+    const tree = inAreas !== NULL ? Ioas.areas : Ioas.reserved;
+    const node = inAreas !== NULL ? inAreas : inReserved;
+    const obstacle = big(tree.lastHigh(memory, node), tree.lastLow(memory, node));
+    if (obstacle >= last) return null;
+    hole = obstacle + 1n;
+  }
+}
+
+/** The caller holds `iovaRwsem` for writing. */
+function insertArea(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, length: bigint, userVa: bigint, flags: number, alignment: bigint): Ref<'Area'> {
+  const memory = kernel.memory;
+  const offset = userVa % PAGE;
+  if (offset % alignment !== 0n) fail('EINVAL', `user_va is no multiple of ${alignment}`);
+  const count = Number((offset + length + PAGE - 1n) >> 12n);
+  const writable = (flags & MapFlag.WRITEABLE) !== 0;
+  const area = Area.create(memory);
+  const last = iova + length - 1n;
+  Area.ioas.poke(memory, area, ioas);
+  Area.pageOffset.poke(memory, area, Number(offset));
+  Area.permissions.poke(memory, area, (flags & MapFlag.READABLE ? Access.READ : 0) | (writable ? Access.WRITE : 0));
+  Area.transit.poke(memory, area, createPages(kernel, kernel.process, userVa, count, writable));
+  Area.node.poke(memory, area, Ioas.areas.insert(memory, ioas, high(iova), low(iova), high(last), low(last), area));
+  return area;
+}
+
+/**
+ * Fills every domain with a placed area and makes it a mapping (`iopt_map_pages`): filling and publishing happen under
+ * one read lock of `domainsRwsem`, so that a domain added meanwhile misses nothing (`map-attach-fill-gap`).
+ * Returns the iova. EFAULT, ENOMEM; a failure leaves nothing behind.
+ */
+export function mapPages(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>): bigint {
+  const memory = kernel.memory;
+  const iova = areaIova(kernel, area);
+  Ioas.domainsRwsem.acquireRead(memory, ioas);
+  try {
+    fillDomains(kernel, ioas, area);
+    Ioas.iovaRwsem.acquireWrite(memory, ioas);
+    Area.pages.write(memory, area, Area.transit.peek(memory, area));
+    Ioas.iovaRwsem.releaseWrite(memory, ioas);
+  } catch (error) {
+    abortArea(kernel, ioas, area);
+    throw error;
+  } finally {
+    Ioas.domainsRwsem.releaseRead(memory, ioas);
+  }
+  return iova;
+}
+
+/** Takes an unfinished area out again (`iopt_abort_area`). */
+function abortArea(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>): void {
+  const memory = kernel.memory;
+  Ioas.iovaRwsem.acquireWrite(memory, ioas);
+  Ioas.areas.remove(memory, ioas, Area.node.peek(memory, area));
+  Ioas.iovaRwsem.releaseWrite(memory, ioas);
+  putPages(kernel, Area.transit.peek(memory, area));
+  Area.free(memory, area);
+}
+
+/** All domains or none. The caller holds `domainsRwsem`. */
+function fillDomains(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>): void {
+  const memory = kernel.memory;
+  const first = Ioas.domains.read(memory, ioas);
+  if (first === NULL) return;
+  const pages = Area.transit.peek(memory, area);
+  Pages.mutex.acquire(memory, pages);
+  let at: Ref<'IoptDomain'> = first;
+  try {
+    for (; at !== NULL; at = IoptDomain.next.peek(memory, at)) fillArea(kernel, IoptDomain.domain.peek(memory, at), area);
+  } catch (error) {
+    for (let undo: Ref<'IoptDomain'> = first; undo !== at; undo = IoptDomain.next.peek(memory, undo)) {
+      emptyArea(kernel, IoptDomain.domain.peek(memory, undo), area);
+    }
+    throw error;
+  } finally {
+    Pages.mutex.release(memory, pages);
+  }
+}
+
+/** Pins if need be and writes one domain's entries; undoes itself. The caller holds the pages' mutex. EFAULT, ENOMEM. */
+function fillArea(kernel: Kernel, domain: Ref<'IommuDomain'>, area: Ref<'Area'>): void {
+  const memory = kernel.memory;
+  const pages = Area.transit.peek(memory, area);
+  const iova = areaIova(kernel, area);
+  const count = Pages.count.peek(memory, pages);
+  const permissions = Area.permissions.peek(memory, area);
+  addFill(kernel, pages);
+  for (let i = 0; i < count; i++) {
+    const page = iova + BigInt(i) * PAGE;
+    const problem = kernel.driver.map(domain, high(page), low(page), pinnedFrame(kernel, pages, i), permissions);
+    if (problem === 0) continue;
+    if (i > 0) kernel.driver.unmap(domain, high(iova), low(iova), i);
+    if (i > 0) kernel.driver.sync(domain, high(iova), low(iova), i, true);
+    dropFill(kernel, pages);
+    fail(problem, `the domain refuses page 0x${page.toString(16)}`);
+  }
+}
+
+/** Clears one domain's entries, waits for the invalidation, then unpins: never the other way round (I4, D1). */
+function emptyArea(kernel: Kernel, domain: Ref<'IommuDomain'>, area: Ref<'Area'>): void {
+  const memory = kernel.memory;
+  const pages = Area.transit.peek(memory, area);
+  const iova = areaIova(kernel, area);
+  const count = Pages.count.peek(memory, pages);
+  kernel.driver.unmap(domain, high(iova), low(iova), count);
+  kernel.driver.sync(domain, high(iova), low(iova), count, true);
+  dropFill(kernel, pages);
+}
+
+/**
+ * Removes every whole area in `[start, last]` (`iopt_unmap_iova_range`); returns the bytes removed. Areas that went
+ * before an error stay gone. EBUSY for an unfinished area, ENOENT for one that sticks out.
+ */
+export function unmapRange(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, last: bigint): bigint {
+  const memory = kernel.memory;
+  let removed = 0n;
+  let from = start;
+  Ioas.domainsRwsem.acquireRead(memory, ioas);
+  try {
+    for (;;) {
+      const area = takeArea(kernel, ioas, from, last);
+      if (area === NULL) return removed;
+      const areaLast = areaEnd(kernel, area);
+      removed += areaLast - areaIova(kernel, area) + 1n;
+      emptyDomains(kernel, ioas, area);
+      abortArea(kernel, ioas, area);
+      // The next search starts behind what went: a mapping made meanwhile in the freed range is not ours (8602018b1f17).
+      if (areaLast >= last) return removed;
+      from = areaLast + 1n;
+    }
+  } finally {
+    Ioas.domainsRwsem.releaseRead(memory, ioas);
+  }
+}
+
+/** Finds the first area of the range and makes it unfinished; `NULL` when there is none. */
+function takeArea(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, last: bigint): Ref<'Area'> {
+  const memory = kernel.memory;
+  Ioas.iovaRwsem.acquireWrite(memory, ioas);
+  try {
+    const node = Ioas.areas.first(memory, ioas, high(start), low(start), high(last), low(last));
+    if (node === NULL) return NULL;
+    const area = Ioas.areas.value(memory, node) as Ref<'Area'>;
+    if (Area.pages.read(memory, area) === NULL) fail('EBUSY', 'a mapping in the range is not finished');
+    if (areaIova(kernel, area) < start || areaEnd(kernel, area) > last) fail('ENOENT', 'a mapping sticks out of the range');
+    Area.pages.write(memory, area, NULL);
+    return area;
+  } finally {
+    Ioas.iovaRwsem.releaseWrite(memory, ioas);
+  }
+}
+
+function emptyDomains(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>): void {
+  const memory = kernel.memory;
+  if (Ioas.domains.read(memory, ioas) === NULL) return;
+  const pages = Area.transit.peek(memory, area);
+  Pages.mutex.acquire(memory, pages);
+  let at: Ref<'IoptDomain'> = Ioas.domains.read(memory, ioas);
+  for (; at !== NULL; at = IoptDomain.next.peek(memory, at)) emptyArea(kernel, IoptDomain.domain.peek(memory, at), area);
+  Pages.mutex.release(memory, pages);
+}
+
+/**
+ * Makes a domain hold what the IOAS holds (`iopt_table_add_domain`). EADDRINUSE when the domain's aperture or alignment
+ * does not fit what is mapped or allowed; a failure leaves the IOAS as it was.
+ */
+export function addDomain(kernel: Kernel, ioas: Ref<'Ioas'>, domain: Ref<'IommuDomain'>): void {
+  const memory = kernel.memory;
+  Ioas.domainsRwsem.acquireWrite(memory, ioas);
+  Ioas.iovaRwsem.acquireWrite(memory, ioas);
+  try {
+    const before = Ioas.alignment.read(memory, ioas);
+    try {
+      reserve(kernel, ioas, apertureLast(kernel, domain) + 1n, U64_MAX, domain);
+      raiseAlignment(kernel, ioas, pageBytesOf(kernel, domain));
+      fillAllAreas(kernel, ioas, domain);
+    } catch (error) {
+      Ioas.alignment.write(memory, ioas, before);
+      unreserve(kernel, ioas, domain);
+      throw error;
+    }
+    const link = IoptDomain.create(memory);
+    IoptDomain.domain.poke(memory, link, domain);
+    IoptDomain.next.poke(memory, link, Ioas.domains.read(memory, ioas));
+    Ioas.domains.write(memory, ioas, link);
+  } finally {
+    Ioas.iovaRwsem.releaseWrite(memory, ioas);
+    Ioas.domainsRwsem.releaseWrite(memory, ioas);
+  }
+}
+
+function raiseAlignment(kernel: Kernel, ioas: Ref<'Ioas'>, bytes: number): void {
+  const memory = kernel.memory;
+  if (bytes <= Ioas.alignment.read(memory, ioas)) return;
+  const alignment = BigInt(bytes);
+  for (let node = firstArea(kernel, ioas); node !== NULL; node = nextArea(kernel, ioas, node)) {
+    const area = Ioas.areas.value(memory, node) as Ref<'Area'>;
+    const misaligned = areaIova(kernel, area) % alignment !== 0n || (areaEnd(kernel, area) + 1n) % alignment !== 0n;
+    if (misaligned || Area.pageOffset.peek(memory, area) % bytes !== 0) fail('EADDRINUSE', `a mapping is not aligned to ${bytes}`);
+  }
+  Ioas.alignment.write(memory, ioas, bytes);
+}
+
+function fillAllAreas(kernel: Kernel, ioas: Ref<'Ioas'>, domain: Ref<'IommuDomain'>): void {
+  const memory = kernel.memory;
+  let node = firstArea(kernel, ioas);
+  try {
+    for (; node !== NULL; node = nextArea(kernel, ioas, node)) {
+      const area = Ioas.areas.value(memory, node) as Ref<'Area'>;
+      if (Area.pages.read(memory, area) === NULL) continue;
+      fillUnderMutex(kernel, area, domain);
+    }
+  } catch (error) {
+    for (let undo = firstArea(kernel, ioas); undo !== node; undo = nextArea(kernel, ioas, undo)) {
+      const area = Ioas.areas.value(memory, undo) as Ref<'Area'>;
+      if (Area.pages.read(memory, area) !== NULL) emptyUnderMutex(kernel, area, domain);
+    }
+    throw error;
+  }
+}
+
+function fillUnderMutex(kernel: Kernel, area: Ref<'Area'>, domain: Ref<'IommuDomain'>): void {
+  const pages = Area.transit.peek(kernel.memory, area);
+  Pages.mutex.acquire(kernel.memory, pages);
+  try {
+    fillArea(kernel, domain, area);
+  } finally {
+    Pages.mutex.release(kernel.memory, pages);
+  }
+}
+
+function emptyUnderMutex(kernel: Kernel, area: Ref<'Area'>, domain: Ref<'IommuDomain'>): void {
+  const pages = Area.transit.peek(kernel.memory, area);
+  Pages.mutex.acquire(kernel.memory, pages);
+  emptyArea(kernel, domain, area);
+  Pages.mutex.release(kernel.memory, pages);
+}
+
+/** Takes a domain out: empties it and gives its reservations back (`iopt_table_remove_domain`). */
+export function removeDomain(kernel: Kernel, ioas: Ref<'Ioas'>, domain: Ref<'IommuDomain'>): void {
+  const memory = kernel.memory;
+  Ioas.domainsRwsem.acquireWrite(memory, ioas);
+  Ioas.iovaRwsem.acquireWrite(memory, ioas);
+  unlinkDomain(kernel, ioas, domain);
+  for (let node = firstArea(kernel, ioas); node !== NULL; node = nextArea(kernel, ioas, node)) {
+    const area = Ioas.areas.value(memory, node) as Ref<'Area'>;
+    if (Area.pages.read(memory, area) !== NULL) emptyUnderMutex(kernel, area, domain);
+  }
+  unreserve(kernel, ioas, domain);
+  lowerAlignment(kernel, ioas);
+  Ioas.iovaRwsem.releaseWrite(memory, ioas);
+  Ioas.domainsRwsem.releaseWrite(memory, ioas);
+}
+
+function unlinkDomain(kernel: Kernel, ioas: Ref<'Ioas'>, domain: Ref<'IommuDomain'>): void {
+  const memory = kernel.memory;
+  let before: Ref<'IoptDomain'> = NULL;
+  let at: Ref<'IoptDomain'> = Ioas.domains.read(memory, ioas);
+  while (IoptDomain.domain.peek(memory, at) !== domain) {
+    before = at;
+    at = IoptDomain.next.peek(memory, at);
+  }
+  const next = IoptDomain.next.peek(memory, at);
+  if (before === NULL) Ioas.domains.write(memory, ioas, next);
+  else IoptDomain.next.poke(memory, before, next);
+  IoptDomain.free(memory, at);
+}
+
+function lowerAlignment(kernel: Kernel, ioas: Ref<'Ioas'>): void {
+  const memory = kernel.memory;
+  let alignment = 1;
+  let at: Ref<'IoptDomain'> = Ioas.domains.read(memory, ioas);
+  for (; at !== NULL; at = IoptDomain.next.peek(memory, at)) {
+    alignment = Math.max(alignment, pageBytesOf(kernel, IoptDomain.domain.peek(memory, at)));
+  }
+  Ioas.alignment.write(memory, ioas, alignment);
+}
+
+/** Reserves `[start, last]` for `owner`. EADDRINUSE when it meets an area or an allowed range. Under `iovaRwsem`. */
+export function reserve(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, last: bigint, owner: number): void {
+  const memory = kernel.memory;
+  if (start > last) return;
+  const meetsArea = Ioas.areas.first(memory, ioas, high(start), low(start), high(last), low(last)) !== NULL;
+  const meetsAllowed = Ioas.allowed.first(memory, ioas, high(start), low(start), high(last), low(last)) !== NULL;
+  if (meetsArea || meetsAllowed) {
+    fail('EADDRINUSE', `0x${start.toString(16)}..0x${last.toString(16)} has to be reserved and is ${meetsArea ? 'mapped' : 'allowed'}`);
+  }
+  Ioas.reserved.insert(memory, ioas, high(start), low(start), high(last), low(last), owner as Ref);
+}
+
+/** Removes every reservation of `owner` (`__iopt_remove_reserved_iova`). Under `iovaRwsem`. */
+export function unreserve(kernel: Kernel, ioas: Ref<'Ioas'>, owner: number): void {
+  const memory = kernel.memory;
+  let node = Ioas.reserved.first(memory, ioas, 0, 0, -1, -1);
+  while (node !== NULL) {
+    const next = Ioas.reserved.next(memory, ioas, node, 0, 0, -1, -1);
+    if (Ioas.reserved.value(memory, node) === owner) Ioas.reserved.remove(memory, ioas, node);
+    node = next;
+  }
+}
+
+/** The ranges that nothing reserves, ascending, over the whole 64-bit space. Under `iovaRwsem`. */
+export function iovaHoles(kernel: Kernel, ioas: Ref<'Ioas'>): [bigint, bigint][] {
+  const memory = kernel.memory;
+  const holes: [bigint, bigint][] = [];
+  let free = 0n;
+  for (let node = Ioas.reserved.first(memory, ioas, 0, 0, -1, -1); node !== NULL; node = Ioas.reserved.next(memory, ioas, node, 0, 0, -1, -1)) {
+    const start = big(Ioas.reserved.startHigh(memory, node), Ioas.reserved.startLow(memory, node));
+    const last = big(Ioas.reserved.lastHigh(memory, node), Ioas.reserved.lastLow(memory, node));
+    if (start > free) holes.push([free, start - 1n]);
+    if (last + 1n > free) free = last + 1n;
+  }
+  if (free <= U64_MAX) holes.push([free, U64_MAX]);
+  return holes;
+}
+
+/** Replaces the allowed ranges. EADDRINUSE when one meets a reserved range; then the old ones stay. Under `iovaRwsem`. */
+export function replaceAllowed(kernel: Kernel, ioas: Ref<'Ioas'>, ranges: readonly (readonly [bigint, bigint])[]): void {
+  const memory = kernel.memory;
+  for (const [start, last] of ranges) {
+    if (Ioas.reserved.first(memory, ioas, high(start), low(start), high(last), low(last)) !== NULL) fail('EADDRINUSE', 'a reserved range is in the way');
+  }
+  Ioas.allowed.clear(memory, ioas);
+  for (const [start, last] of ranges) Ioas.allowed.insert(memory, ioas, high(start), low(start), high(last), low(last), NULL);
+}
+
+const pageBytesOf = (kernel: Kernel, domain: Ref<'IommuDomain'>): number =>
+  1 << IommuDomain.smallestPageBits.peek(kernel.memory, domain);
+
+const apertureLast = (kernel: Kernel, domain: Ref<'IommuDomain'>): bigint =>
+  big(IommuDomain.apertureLastHigh.peek(kernel.memory, domain), IommuDomain.apertureLastLow.peek(kernel.memory, domain));
+
+const firstArea = (kernel: Kernel, ioas: Ref<'Ioas'>): IntervalNode => Ioas.areas.first(kernel.memory, ioas, 0, 0, -1, -1);
+const nextArea = (kernel: Kernel, ioas: Ref<'Ioas'>, node: IntervalNode): IntervalNode =>
+  Ioas.areas.next(kernel.memory, ioas, node, 0, 0, -1, -1);
+
+function areaIova(kernel: Kernel, area: Ref<'Area'>): bigint {
+  const node = Area.node.peek(kernel.memory, area);
+  return big(Ioas.areas.startHigh(kernel.memory, node), Ioas.areas.startLow(kernel.memory, node));
+}
+
+function areaEnd(kernel: Kernel, area: Ref<'Area'>): bigint {
+  const node = Area.node.peek(kernel.memory, area);
+  return big(Ioas.areas.lastHigh(kernel.memory, node), Ioas.areas.lastLow(kernel.memory, node));
+}

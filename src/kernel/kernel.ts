@@ -1,0 +1,65 @@
+/**
+ * The kernel as one thread sees it: the shared state of the host, the functions in force, and who is calling.
+ *
+ * Nobody owns the kernel: a system call runs on the calling worker's thread, under locks in shared memory.
+ */
+import type { Host } from '#hostmem/host';
+import type { Memory } from '#hostmem/memory';
+import { NULL, type Ref } from '#hostmem/object';
+import { object, ref, u32 } from '#hostmem/struct';
+import type { IommuDriver } from '../drivers/driver.ts';
+import { putObject, type ObjectRef } from './objects.ts';
+import type { Operations } from './operations.ts';
+import { Process } from './process.ts';
+
+/** What exists once per host. The lists are fixed when the world is built. */
+export const KernelRoot = object('KernelRoot', {
+  processes: ref('Process'),
+  groups: ref('IommuGroup'),
+  vfioDevices: ref('VfioDevice'),
+  processCount: u32,
+});
+
+export class Kernel {
+  readonly host: Host;
+  readonly memory: Memory;
+  readonly operations: Operations;
+  readonly driver: IommuDriver;
+  /** The calling process. */
+  process: Ref<'Process'> = NULL;
+  processNumber = 0;
+  /** Objects got during the running call; the dispatcher puts them on every way out. */
+  readonly #held: ObjectRef[] = [];
+
+  constructor(host: Host, operations: Operations, driver: IommuDriver) {
+    this.host = host;
+    this.memory = host.kernel;
+    this.operations = operations;
+    this.driver = driver;
+  }
+
+  /** Becomes a process: what follows is its system calls. */
+  enter(process: Ref<'Process'>): void {
+    this.process = process;
+    this.processNumber = Process.number.peek(this.memory, process);
+  }
+
+  get root(): Ref<'KernelRoot'> {
+    return this.host.kernelRoot as Ref<'KernelRoot'>;
+  }
+
+  get firstVfioDevice(): Ref<'VfioDevice'> {
+    return KernelRoot.vfioDevices.peek(this.memory, this.root);
+  }
+
+  /** Leaves an object to the dispatcher. */
+  hold(target: ObjectRef): ObjectRef {
+    this.#held.push(target);
+    return target;
+  }
+
+  /** Puts what the call holds, the last got first. */
+  putHeld(): void {
+    for (let target = this.#held.pop(); target !== undefined; target = this.#held.pop()) putObject(this, target);
+  }
+}

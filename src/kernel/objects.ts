@@ -1,0 +1,175 @@
+/**
+ * iommufd's object table: ids, users and wait counts (`struct iommufd_object`, drivers/iommu/iommufd/main.c).
+ *
+ * `users` is 1 for the table plus every referrer; DESTROY refuses unless it is 1. `waitCount` is 1 plus those who are
+ * inside a call with the object; destruction waits for it. An object is reserved (its id taken, nobody finds it)
+ * before the work, and published after it.
+ *
+ *   reserved -> published by `publishObject`;  reserved -> gone by `abortObject`;  published -> gone by `destroyObject`
+ */
+import { idTable } from '#hostmem/id-table';
+import { mutex, waitWord } from '#hostmem/locks';
+import { Until } from '#hostmem/atomics';
+import { NULL, type Ref } from '#hostmem/object';
+import { object, ref, u32 } from '#hostmem/struct';
+import { assert, fail } from './errno.ts';
+import type { Kernel } from './kernel.ts';
+
+/** `enum iommufd_object_type`. */
+export const Kind = { ANY: 0, IOAS: 1, HWPT: 2, DEVICE: 3 } as const;
+export type Kind = (typeof Kind)[keyof typeof Kind];
+
+/** One open of /dev/iommu (`struct iommufd_ctx`); it is also the owner token of DMA ownership. */
+export const Iommufd = object('Iommufd', {
+  objects: idTable,
+  /** The file itself, each bound device and each fault fd hold the context. */
+  references: u32,
+  groupsLock: mutex,
+  groups: ref('IommufdGroup').under('groupsLock'),
+  process: ref('Process'),
+});
+
+export const IommufdObject = object('IommufdObject', {
+  kind: u32,
+  users: u32,
+  waitCount: waitWord,
+  id: u32,
+  iommufd: ref('Iommufd'),
+  /** The record of the kind: `Ioas`, `Hwpt`, `IommufdDevice`. */
+  body: u32,
+});
+
+export type ObjectRef = Ref<'IommufdObject'>;
+
+/** Reserves an id and makes the object that will stand behind it. ENOMEM. */
+export function reserveObject(kernel: Kernel, iommufd: Ref<'Iommufd'>, kind: Kind): ObjectRef {
+  const memory = kernel.memory;
+  const id = Iommufd.objects.reserve(memory, iommufd);
+  if (id === 0) fail('ENOMEM', 'no id is left');
+  const created = IommufdObject.create(memory);
+  IommufdObject.kind.poke(memory, created, kind);
+  IommufdObject.users.poke(memory, created, 1);
+  IommufdObject.waitCount.poke(memory, created, 1);
+  IommufdObject.id.poke(memory, created, id);
+  IommufdObject.iommufd.poke(memory, created, iommufd);
+  return created;
+}
+
+/** From here on other threads find it (`iommufd_object_finalize`). */
+export function publishObject(kernel: Kernel, target: ObjectRef): void {
+  const memory = kernel.memory;
+  Iommufd.objects.publish(memory, IommufdObject.iommufd.peek(memory, target), IommufdObject.id.peek(memory, target), target);
+}
+
+/** Takes a reservation back (`iommufd_object_abort`); the body is the caller's to free. */
+export function abortObject(kernel: Kernel, target: ObjectRef): void {
+  const memory = kernel.memory;
+  Iommufd.objects.erase(memory, IommufdObject.iommufd.peek(memory, target), IommufdObject.id.peek(memory, target));
+  IommufdObject.free(memory, target);
+}
+
+/** Raises both counts unless the object is being destroyed (`iommufd_lock_obj`). */
+export function lockObject(kernel: Kernel, target: ObjectRef): boolean {
+  const memory = kernel.memory;
+  if (IommufdObject.users.addUnlessZero(memory, target, 1) === 0) return false;
+  IommufdObject.waitCount.add(memory, target, 1);
+  return true;
+}
+
+/**
+ * The object behind an id, held until `putObject` (the dispatcher's, for what `kernel.get` got). ENOENT when it is
+ * absent, unpublished, of another kind or being destroyed (`iommufd_get_object`).
+ */
+export function getObject(kernel: Kernel, iommufd: Ref<'Iommufd'>, id: number, kind: Kind): ObjectRef {
+  const memory = kernel.memory;
+  Iommufd.objects.acquire(memory, iommufd);
+  const found = Iommufd.objects.getLocked(memory, iommufd, id) as ObjectRef;
+  const right = found !== NULL && (kind === Kind.ANY || IommufdObject.kind.peek(memory, found) === kind);
+  const locked = right && lockObject(kernel, found);
+  Iommufd.objects.release(memory, iommufd);
+  if (!locked) fail('ENOENT', `there is no ${kindName(kind)} with id ${id}`);
+  return found;
+}
+
+/** `users` first: whoever sees `waitCount` reach zero may free the object (`iommufd_put_object`). */
+export function putObject(kernel: Kernel, target: ObjectRef): void {
+  const before = IommufdObject.users.add(kernel.memory, target, -1);
+  assert(before > 1, `users of object ${target} fell to ${before - 1} by a put`);
+  IommufdObject.waitCount.add(kernel.memory, target, -1);
+}
+
+/** A long-lived edge to the object. The caller knows that it is alive. */
+export function addUser(kernel: Kernel, target: ObjectRef, count: number = 1): void {
+  const before = IommufdObject.users.add(kernel.memory, target, count);
+  assert(before > 0, `object ${target} was resurrected`);
+}
+
+export function dropUser(kernel: Kernel, target: ObjectRef, count: number = 1): void {
+  const before = IommufdObject.users.add(kernel.memory, target, -count);
+  assert(before > count, `users of object ${target} fell to ${before - count}`);
+}
+
+/** What `removeObject` is told about the caller. */
+export const Remove = { BY_ID: 0, DROP_MY_USER: 1 } as const;
+
+/**
+ * Erases and destroys the object if nobody but the table uses it (`iommufd_object_remove`). With `DROP_MY_USER` the
+ * caller's edge goes first, under the same lock. ENOENT, EBUSY.
+ */
+export function removeObject(kernel: Kernel, iommufd: Ref<'Iommufd'>, id: number, target: ObjectRef | 0, how: number): void {
+  const memory = kernel.memory;
+  Iommufd.objects.acquire(memory, iommufd);
+  const found = Iommufd.objects.getLocked(memory, iommufd, id) as ObjectRef;
+  let problem: 'ENOENT' | 'EBUSY' | null = null;
+  if (how === Remove.DROP_MY_USER && target !== NULL) IommufdObject.users.add(memory, target, -1);
+  if (found === NULL || (target !== NULL && found !== target)) problem = 'ENOENT';
+  else if (IommufdObject.users.compareExchange(memory, found, 1, 0) !== 1) problem = 'EBUSY';
+  else Iommufd.objects.eraseLocked(memory, iommufd, id);
+  Iommufd.objects.release(memory, iommufd);
+  if (problem === 'ENOENT') fail('ENOENT', `there is no object with id ${id}`);
+  if (problem === 'EBUSY') fail('EBUSY', `object ${id} is in use`);
+  IommufdObject.waitCount.add(memory, found, -1);
+  IommufdObject.waitCount.waitUntil(memory, found, Until.EQUAL, 0);
+  destroyBody(kernel, found);
+  IommufdObject.free(memory, found);
+}
+
+function destroyBody(kernel: Kernel, target: ObjectRef): void {
+  const kind = IommufdObject.kind.peek(kernel.memory, target);
+  const body = IommufdObject.body.peek(kernel.memory, target);
+  const objects = kernel.operations.objects;
+  if (kind === Kind.IOAS) objects.destroyIoas(kernel, body as Ref<'Ioas'>);
+  else if (kind === Kind.HWPT) objects.destroyHwpt(kernel, body as Ref<'Hwpt'>);
+  else objects.destroyDevice(kernel, body as Ref<'IommufdDevice'>);
+}
+
+/** Drops a reference to the context; the last one frees it (its table is empty by then). */
+export function putIommufd(kernel: Kernel, iommufd: Ref<'Iommufd'>): void {
+  const memory = kernel.memory;
+  if (Iommufd.references.add(memory, iommufd, -1) !== 1) return;
+  sweep(kernel, iommufd);
+  Iommufd.objects.destroy(memory, iommufd);
+  Iommufd.free(memory, iommufd);
+}
+
+/** Destroys leaves first until nothing is left (`iommufd_fops_release`). A pass that destroys nothing is a bug. */
+function sweep(kernel: Kernel, iommufd: Ref<'Iommufd'>): void {
+  const memory = kernel.memory;
+  for (;;) {
+    let seen = 0;
+    let destroyed = 0;
+    for (let id = Iommufd.objects.next(memory, iommufd, 0); id !== 0; id = Iommufd.objects.next(memory, iommufd, id)) {
+      const target = Iommufd.objects.get(memory, iommufd, id) as ObjectRef;
+      seen++;
+      if (IommufdObject.users.load(memory, target) !== 1) continue;
+      removeObject(kernel, iommufd, id, target, Remove.BY_ID);
+      destroyed++;
+    }
+    if (seen === 0) return;
+    assert(destroyed > 0, `closing the context leaves ${seen} objects that hold each other`);
+  }
+}
+
+function kindName(kind: Kind): string {
+  return ['object', 'IOAS', 'HWPT', 'device'][kind]!;
+}

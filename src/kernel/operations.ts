@@ -1,0 +1,46 @@
+/**
+ * The functions that a variant may replace, as Linux 7.2 has them. A variant differs from this table in one function.
+ */
+import type { Ref } from '#hostmem/object';
+import { fail } from './errno.ts';
+import type { Kernel } from './kernel.ts';
+import { destroyHwpt } from './hwpt.ts';
+import { destroyIoas } from './ioas.ts';
+import { attach, destroyDevice, detach, replace } from './iommufd-device.ts';
+
+/** Destructors, by kind of object. */
+export interface ObjectOperations {
+  destroyIoas(kernel: Kernel, ioas: Ref<'Ioas'>): void;
+  destroyHwpt(kernel: Kernel, hwpt: Ref<'Hwpt'>): void;
+  destroyDevice(kernel: Kernel, device: Ref<'IommufdDevice'>): void;
+}
+
+/** How a device joins, moves and leaves its group's attachment. */
+export interface AttachOperations {
+  attach(kernel: Kernel, device: Ref<'IommufdDevice'>, hwpt: Ref<'Hwpt'>): void;
+  /** Returns the HWPT whose last user the caller drops, or null. */
+  replace(kernel: Kernel, device: Ref<'IommufdDevice'>, hwpt: Ref<'Hwpt'>): Ref<'Hwpt'>;
+  detach(kernel: Kernel, device: Ref<'IommufdDevice'>): Ref<'Hwpt'>;
+}
+
+/** What the core asks of the IOMMU driver for one member of a group. */
+export interface DriverOperations {
+  attach(kernel: Kernel, domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>): void;
+}
+
+export interface Operations {
+  readonly objects: ObjectOperations;
+  readonly attach: AttachOperations;
+  readonly driver: DriverOperations;
+}
+
+export const linux72: Operations = Object.freeze({
+  objects: Object.freeze({ destroyIoas, destroyHwpt, destroyDevice }),
+  attach: Object.freeze({ attach, replace, detach }),
+  driver: Object.freeze({
+    attach(kernel: Kernel, domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>): void {
+      const problem = kernel.driver.attach(domain, pciFunction);
+      if (problem !== 0) fail(problem, 'the driver refuses the domain for the device');
+    },
+  }),
+});

@@ -1,0 +1,177 @@
+/**
+ * A process: an address space whose pages can be pinned, and a table of open files.
+ *
+ * Regions are anonymous shared memory, populated at once. Unmapping a region drops its pages; what is pinned stays
+ * until unpinned (GROUP_STEPS 63). It does not know what pins.
+ */
+import { leafIdTable } from '#hostmem/id-table';
+import { intervalTree } from '#hostmem/interval-tree';
+import { rwsem } from '#hostmem/locks';
+import { hpaOf, pageBytes, type Frame, type Hpa } from '#hostmem/memory';
+import { Owner } from '#hostmem/frames';
+import { NULL, type Ref } from '#hostmem/object';
+import { createRun, freeRun, runGet, runSet } from '#hostmem/run';
+import { object, ref, u32, u64 } from '#hostmem/struct';
+import type { Kernel } from './kernel.ts';
+import { fail } from './errno.ts';
+import { big, high, low } from './u64.ts';
+
+export const Process = object('Process', {
+  number: u32,
+  mmapLock: rwsem,
+  regions: intervalTree.under('mmapLock'),
+  /** Where the next region goes, downwards. */
+  mmapTop: u64,
+  files: leafIdTable,
+  /** Pages pinned for this process; VmPin is four times that in KiB. */
+  pinnedPages: u32,
+  next: ref('Process'),
+});
+
+const Region = object('Region', { pages: u32, writable: u32, frames: ref('Run') });
+
+const firstMmapTop = 0x7fff_f7ff_6000n;
+
+/** A new process without memory or files. */
+export function createProcess(kernel: Kernel, number: number): Ref<'Process'> {
+  const memory = kernel.memory;
+  const process = Process.create(memory);
+  Process.number.poke(memory, process, number);
+  Process.mmapTop.pokeBig(memory, process, firstMmapTop);
+  return process;
+}
+
+/** Who owns the frames of a process (`Frames.ownerOf`). */
+export const ownerOf = (processNumber: number): number => Owner.firstProcess + processNumber;
+
+/** Maps `lengthBytes` (a multiple of 4096) of zeroed memory at `at`, or below the last mapping. ENOMEM, EEXIST. */
+export function mmap(kernel: Kernel, process: Ref<'Process'>, lengthBytes: number, writable: boolean, at: bigint | null): bigint {
+  const memory = kernel.memory;
+  const pages = Math.ceil(lengthBytes / pageBytes);
+  Process.mmapLock.acquireWrite(memory, process);
+  try {
+    const start = at ?? Process.mmapTop.peekBig(memory, process) - BigInt(pages * pageBytes);
+    const last = start + BigInt(pages * pageBytes) - 1n;
+    if (Process.regions.first(memory, process, high(start), low(start), high(last), low(last)) !== NULL) fail('EEXIST', 'something is mapped there');
+    const region = createRegion(kernel, process, pages, writable);
+    Process.regions.insert(memory, process, high(start), low(start), high(last), low(last), region);
+    if (at === null) Process.mmapTop.pokeBig(memory, process, start);
+    return start;
+  } finally {
+    Process.mmapLock.releaseWrite(memory, process);
+  }
+}
+
+function createRegion(kernel: Kernel, process: Ref<'Process'>, pages: number, writable: boolean): Ref<'Region'> {
+  const memory = kernel.memory;
+  const region = Region.create(memory);
+  const frames = createRun(memory, pages);
+  Region.pages.poke(memory, region, pages);
+  Region.writable.poke(memory, region, writable ? 1 : 0);
+  Region.frames.poke(memory, region, frames);
+  const owner = ownerOf(Process.number.peek(memory, process));
+  for (let i = 0; i < pages; i++) {
+    const frame = kernel.host.frames.allocate(owner);
+    if (frame === 0) {
+      Region.pages.poke(memory, region, i);
+      freeRegion(kernel, region);
+      fail('ENOMEM', 'host RAM is used up');
+    }
+    runSet(memory, frames, i, frame);
+  }
+  return region;
+}
+
+function freeRegion(kernel: Kernel, region: Ref<'Region'>): void {
+  const memory = kernel.memory;
+  const frames = Region.frames.peek(memory, region);
+  const pages = Region.pages.peek(memory, region);
+  for (let i = 0; i < pages; i++) kernel.host.frames.drop(runGet(memory, frames, i) as Frame);
+  freeRun(memory, frames);
+  Region.free(memory, region);
+}
+
+/** Unmaps every region that begins in the range; EINVAL when none does. */
+export function munmap(kernel: Kernel, process: Ref<'Process'>, start: bigint, lengthBytes: bigint): void {
+  const memory = kernel.memory;
+  const last = start + lengthBytes - 1n;
+  Process.mmapLock.acquireWrite(memory, process);
+  try {
+    let removed = 0;
+    for (;;) {
+      const node = Process.regions.first(memory, process, high(start), low(start), high(last), low(last));
+      if (node === NULL) break;
+      const region = Process.regions.value(memory, node) as Ref<'Region'>;
+      Process.regions.remove(memory, process, node);
+      freeRegion(kernel, region);
+      removed++;
+    }
+    if (removed === 0) fail('EINVAL', 'nothing is mapped there');
+  } finally {
+    Process.mmapLock.releaseWrite(memory, process);
+  }
+}
+
+/**
+ * Pins `count` pages from the page of `va` into `frames[0..count)`. EFAULT when a page is absent, or `write` meets a
+ * read-only region; then nothing stays pinned.
+ */
+export function pinPages(kernel: Kernel, process: Ref<'Process'>, va: bigint, count: number, write: boolean, frames: Ref<'Run'>): void {
+  const memory = kernel.memory;
+  Process.mmapLock.acquireRead(memory, process);
+  try {
+    for (let i = 0; i < count; i++) {
+      const frame = userFrame(kernel, process, va + BigInt(i * pageBytes), write);
+      if (frame === 0) {
+        for (let undo = 0; undo < i; undo++) kernel.host.frames.unpin(runGet(memory, frames, undo) as Frame);
+        fail('EFAULT', `page 0x${(va + BigInt(i * pageBytes)).toString(16)} is ${write ? 'absent or read-only' : 'absent'}`);
+      }
+      kernel.host.frames.pin(frame);
+      runSet(memory, frames, i, frame);
+    }
+  } finally {
+    Process.mmapLock.releaseRead(memory, process);
+  }
+  Process.pinnedPages.add(memory, process, count);
+}
+
+/** Undoes `pinPages`. */
+export function unpinPages(kernel: Kernel, process: Ref<'Process'>, frames: Ref<'Run'>, count: number): void {
+  for (let i = 0; i < count; i++) kernel.host.frames.unpin(runGet(kernel.memory, frames, i) as Frame);
+  Process.pinnedPages.add(kernel.memory, process, -count);
+}
+
+/** The frame behind an address, or 0. The caller holds `mmapLock`. */
+function userFrame(kernel: Kernel, process: Ref<'Process'>, va: bigint, write: boolean): Frame {
+  const memory = kernel.memory;
+  const node = Process.regions.first(memory, process, high(va), low(va), high(va), low(va));
+  if (node === NULL) return 0 as Frame;
+  const region = Process.regions.value(memory, node) as Ref<'Region'>;
+  if (write && Region.writable.peek(memory, region) === 0) return 0 as Frame;
+  const start = big(Process.regions.startHigh(memory, node), Process.regions.startLow(memory, node));
+  return runGet(memory, Region.frames.peek(memory, region), Number((va - start) >> 12n)) as Frame;
+}
+
+/** Where a process's own loads and stores at `va` go (the CPU's page tables); EFAULT when nothing is mapped. */
+export function userAddress(kernel: Kernel, process: Ref<'Process'>, va: bigint): Hpa {
+  Process.mmapLock.acquireRead(kernel.memory, process);
+  const frame = userFrame(kernel, process, va, false);
+  Process.mmapLock.releaseRead(kernel.memory, process);
+  if (frame === 0) fail('EFAULT', `0x${va.toString(16)} is not mapped`);
+  return (hpaOf(frame) + Number(va & 0xfffn)) as Hpa;
+}
+
+/** Drops all memory of a process. */
+export function exitMemory(kernel: Kernel, process: Ref<'Process'>): void {
+  const memory = kernel.memory;
+  Process.mmapLock.acquireWrite(memory, process);
+  for (;;) {
+    const node = Process.regions.first(memory, process, 0, 0, -1, -1);
+    if (node === NULL) break;
+    const region = Process.regions.value(memory, node) as Ref<'Region'>;
+    Process.regions.remove(memory, process, node);
+    freeRegion(kernel, region);
+  }
+  Process.mmapLock.releaseWrite(memory, process);
+}
+

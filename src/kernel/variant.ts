@@ -1,0 +1,31 @@
+/**
+ * A kernel that differs from Linux 7.2 in one function: a mistake to be caught, or a proposal to be judged.
+ */
+import { linux72, type Operations } from './operations.ts';
+
+type Changes = { readonly [Table in keyof Operations]?: Partial<Operations[Table]> };
+
+export interface Variant extends Changes {
+  /** What it does wrong, in one sentence; null for one that holds. */
+  readonly mistake: string | null;
+  /** Commit, CVE or message that it is taken from. */
+  readonly source: string;
+  /** The id of the invariant that catches it; null for one that holds. */
+  readonly caughtBy: string | null;
+}
+
+export function variant(definition: Variant): Variant {
+  return Object.freeze(definition);
+}
+
+/** Linux 7.2 as the specification has it. */
+export const correct: Variant = variant({ mistake: null, source: 'Linux 7.2.13', caughtBy: null });
+
+/** The tables in force under a variant. */
+export function operationsOf(changes: Variant): Operations {
+  return Object.freeze({
+    objects: Object.freeze({ ...linux72.objects, ...changes.objects }),
+    attach: Object.freeze({ ...linux72.attach, ...changes.attach }),
+    driver: Object.freeze({ ...linux72.driver, ...changes.driver }),
+  });
+}

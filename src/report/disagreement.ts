@@ -1,0 +1,59 @@
+/**
+ * Why two words disagree: who wrote each of them last, and which lock was, or was not, held over both writes.
+ */
+import { writes, type ConflictingWord, type Failure, type TraceStep } from './failure.ts';
+import { covers, type LockSpan } from './lock-spans.ts';
+
+/** As hexadecimal from 10 on: ids stay readable, addresses too. */
+export function formatValue(value: number): string {
+  return value >= 0 && value < 10 ? `${value}` : `0x${(value >>> 0).toString(16)}`;
+}
+
+export const sameWord = (a: { space: number; at: number }, b: { space: number; at: number }): boolean =>
+  a.space === b.space && a.at === b.at;
+
+/** One line a word, then one for each writer that had no lock over both. Nothing when no words are known. */
+export function explainDisagreement(failure: Failure, spans: readonly LockSpan[]): string[] {
+  const { conflicts } = failure;
+  if (conflicts.length === 0) return [];
+  const width = Math.max(...conflicts.map((word) => word.label.length));
+  const lines = conflicts.map((word) => `  ${word.label.padEnd(width)} = ${describeWord(word, spans)}`);
+  if (conflicts.length === 1) return ['The word that is wrong:', ...lines];
+  for (const actor of writers(conflicts)) lines.push(`  ${describeWriter(failure, spans, actor)}`);
+  return ['The words that disagree:', ...lines];
+}
+
+function describeWord(word: ConflictingWord, spans: readonly LockSpan[]): string {
+  const write = word.lastWrite;
+  if (write === null) return `${word.means ?? 'its first value'}, as at the start: nobody wrote it`;
+  const held = heldOver(spans, write.actor, write.step, write.step);
+  const under = held.length === 0 ? 'under no lock' : `under ${held.join(', ')}`;
+  return `${word.means ?? formatValue(write.value)}, by ${write.actor} at step ${write.step}, ${under}`;
+}
+
+/** Actors that wrote one of the words last, each once. */
+export function writers(conflicts: readonly ConflictingWord[]): string[] {
+  return [...new Set(conflicts.flatMap((word) => (word.lastWrite === null ? [] : [word.lastWrite.actor])))];
+}
+
+function describeWriter(failure: Failure, spans: readonly LockSpan[], actor: string): string {
+  const { conflicts } = failure;
+  const written = conflicts.map((word) => lastWriteBy(failure.steps, actor, word));
+  const missing = conflicts.filter((_, index) => written[index] === undefined);
+  if (missing.length > 0) return `${actor} never wrote ${missing.map((word) => word.label).join(', ')}.`;
+  const steps = written.map((step) => step!.step);
+  const [first, last] = [Math.min(...steps), Math.max(...steps)];
+  const held = heldOver(spans, actor, first, last);
+  if (held.length > 0) return `${actor} held ${held.join(', ')} from one write to the other (steps ${first} to ${last}).`;
+  const dropped = spans.find((span) => span.actor === actor && covers(span, first, first));
+  if (dropped === undefined) return `${actor} held no lock at its writes (steps ${first}, ${last}).`;
+  return `${actor} let go of ${dropped.label} (step ${dropped.to}) between its writes (${first}, ${last}).`;
+}
+
+function lastWriteBy(steps: readonly TraceStep[], actor: string, word: ConflictingWord): TraceStep | undefined {
+  return steps.findLast((step) => step.actor === actor && writes(step.op) && sameWord(step, word));
+}
+
+function heldOver(spans: readonly LockSpan[], actor: string, first: number, last: number): string[] {
+  return spans.filter((span) => span.actor === actor && covers(span, first, last)).map((span) => span.label);
+}

@@ -1,0 +1,73 @@
+/**
+ * A shrunk failure, as the report reads it: what each actor did in order, and which words disagree.
+ *
+ * Plain data with names instead of numbers: this room knows neither the scheduler's board nor the model's records.
+ */
+import type { Op } from '#hostmem/atomics';
+
+/** `WROTE` is a guarded word that was written under its lock: no point, but part of the story. */
+export type StepOp = keyof typeof Op | 'WROTE';
+
+export interface TraceStep {
+  /** Place in the global order, ascending. */
+  readonly step: number;
+  readonly actor: string;
+  readonly op: StepOp;
+  /** Which memory (`Space`), and the byte address in it. */
+  readonly space: number;
+  readonly at: number;
+  /** Record and field: `Igroup.lock`. */
+  readonly label: string;
+  /** What the operation read or left behind. */
+  readonly value: number;
+  /** Whether more than one actor could have gone here. */
+  readonly choice: boolean;
+}
+
+/** What the model reported about itself, as text: `ATTACH A -> ioas 3`. */
+export interface StoryEvent {
+  /** The step after which it was reported. */
+  readonly step: number;
+  readonly actor: string;
+  readonly text: string;
+}
+
+/** `actor` is held after its own `op`-th operation and `next` goes on. At the start of the schedule `actor` is null. */
+export interface ForcedSwitch {
+  readonly actor: string | null;
+  readonly op: number;
+  readonly next: string;
+}
+
+/** One of the words that should agree and do not. */
+export interface ConflictingWord {
+  readonly label: string;
+  readonly space: number;
+  readonly at: number;
+  /** Null when it was never written in this schedule. */
+  readonly lastWrite: { readonly actor: string; readonly step: number; readonly value: number } | null;
+  /** The value in the field's words, where it is known: `hwpt 7 of ioas 2`. */
+  readonly means?: string;
+}
+
+export interface Failure {
+  readonly scenario: string;
+  readonly variant: string;
+  readonly violation: {
+    readonly invariant: string;
+    readonly claim: string;
+    readonly message: string;
+    /** Who saw it, where one actor did. */
+    readonly actor?: string;
+  };
+  /** All actors of the scenario, in its order. */
+  readonly actors: readonly string[];
+  readonly steps: readonly TraceStep[];
+  readonly events: readonly StoryEvent[];
+  readonly switches: readonly ForcedSwitch[];
+  readonly conflicts: readonly ConflictingWord[];
+  readonly token: string;
+}
+
+/** Whether the step left a new value in its word. */
+export const writes = (op: StepOp): boolean => op === 'STORE' || op === 'RMW' || op === 'WRITE' || op === 'WROTE';

@@ -1,0 +1,79 @@
+/**
+ * A shrunk failure as text: what broke, what each actor did, who was paused where, and how to see it again.
+ *
+ * At most 25 lines, readable at 80 columns; only the token may be longer. No colour: who prints it may add some.
+ */
+import { explainDisagreement } from './disagreement.ts';
+import type { Failure } from './failure.ts';
+import { lockSpans } from './lock-spans.ts';
+import { pauses } from './pauses.ts';
+import { actorsThatMatter, rowsThatMatter, type Row } from './rows.ts';
+
+const columns = 80;
+const mostLines = 25;
+/** The heading of the table, the line about what was left out, empty lines, the token, the command. */
+const fixedLines = 7;
+
+/** The lines of the story. */
+export function tellStory(failure: Failure): string[] {
+  const { scenario, variant, violation, token } = failure;
+  const spans = lockSpans(failure.steps);
+  const held = pauses(failure);
+  const verdict = [
+    ...wrap(`${violation.invariant} broken in ${scenario}, ${variant}: ${violation.message}`, columns, '  '),
+    ...wrap(`The claim: ${violation.claim}`, columns, '  '),
+  ];
+  const why = explainDisagreement(failure, spans).flatMap((line) => wrap(line, columns, '    '));
+  const room = Math.max(4, mostLines - fixedLines - verdict.length - why.length);
+  const { rows, leftOut } = rowsThatMatter(failure, spans, held, room);
+  return [
+    ...verdict,
+    '',
+    ...table(actorsThatMatter(failure), rows),
+    ...(leftOut > 0 ? [`       (${leftOut} more in the trace)`] : []),
+    '',
+    ...why,
+    ...(why.length > 0 ? [''] : []),
+    `token   ${token}`,
+    `replay  dmarena replay ${token}`,
+  ];
+}
+
+/** A column for each of up to two actors; with more, the actor's name in each line. */
+function table(actors: readonly string[], rows: readonly Row[]): string[] {
+  if (actors.length > 2) return list(actors, rows);
+  const width = Math.floor((columns - 7) / Math.max(1, actors.length));
+  const line = (step: string, cells: readonly string[]): string =>
+    `${step.padStart(5)}  ${cells.map((cell) => fit(cell, width - 1).padEnd(width)).join('')}`.trimEnd();
+  return [
+    line('step', actors),
+    ...rows.map((row) => {
+      if (row.text.length >= width) return `${`${row.step}`.padStart(5)}  ${fit(row.text, columns - 7)}`;
+      return line(`${row.step}`, actors.map((actor) => (actor === row.actor ? row.text : '')));
+    }),
+  ];
+}
+
+function list(actors: readonly string[], rows: readonly Row[]): string[] {
+  const width = Math.min(16, Math.max(...actors.map((actor) => actor.length)));
+  const line = (step: string, actor: string, text: string): string =>
+    fit(`${step.padStart(5)}  ${fit(actor, width).padEnd(width)}  ${text}`, columns).trimEnd();
+  return [line('step', 'actor', ''), ...rows.map((row) => line(`${row.step}`, row.actor, row.text))];
+}
+
+const fit = (text: string, width: number): string => (text.length <= width ? text : `${text.slice(0, width - 3)}...`);
+
+/** Breaks a line between words; the lines after the first are indented. */
+function wrap(text: string, width: number, indent: string): string[] {
+  const lines: string[] = [];
+  let line = '';
+  for (const [index, word] of text.split(' ').entries()) {
+    if (index > 0 && line.length + 1 + word.length > width) {
+      lines.push(line);
+      line = indent + word;
+    } else {
+      line = index === 0 ? word : `${line} ${word}`;
+    }
+  }
+  return [...lines, line];
+}

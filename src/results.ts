@@ -1,0 +1,96 @@
+/**
+ * What each command answers: the objects that `--json` prints. Their member names are a contract; more may be added.
+ */
+
+/** An invariant that did not hold. `invariant` is the id alone (`G2`). */
+export interface Violation {
+  readonly invariant: string;
+  readonly message: string;
+}
+
+/** A violation with its shortest schedule. */
+export interface FoundViolation extends Violation {
+  readonly token: string;
+  /** Forced switches in the token. */
+  readonly switches: number;
+  readonly steps: readonly { readonly actor: string; readonly label: string }[];
+}
+
+export interface ExploreResult {
+  readonly scenario: string;
+  readonly variant: string;
+  readonly strategy: string;
+  readonly seed: number;
+  /** Distinct executions; replays made by shrinking are not counted. */
+  readonly schedules: number;
+  readonly seconds: number;
+  readonly schedulesPerSecond: number;
+  /** Whether an exhaustive strategy came to its end. */
+  readonly complete: boolean;
+  readonly violation: FoundViolation | null;
+}
+
+export interface ReplayResult {
+  readonly token: string;
+  readonly times: number;
+  /** The distinct trace hashes: one, if replay is exact. */
+  readonly hashes: readonly string[];
+  readonly violation: Violation | null;
+}
+
+export interface Counts {
+  readonly translations: number;
+  readonly dma: number;
+  readonly maps: number;
+  readonly unmaps: number;
+  readonly replaces: number;
+  readonly faults: number;
+}
+
+export interface RunResult {
+  readonly scenario: string;
+  readonly variant: string;
+  readonly seconds: number;
+  readonly threads: readonly { readonly actor: string; readonly role: string; readonly threadId: number }[];
+  readonly counts: Counts;
+  readonly violation: Violation | null;
+}
+
+/** The first field in which the model answered otherwise than the recorded kernel. */
+export interface Difference {
+  readonly file: string;
+  readonly line: number;
+  readonly call: string;
+  readonly expected: string;
+  readonly got: string;
+}
+
+export interface ConformResult {
+  readonly files: number;
+  readonly passed: number;
+  readonly failed: readonly Difference[];
+  readonly skipped: readonly { readonly file: string; readonly why: string }[];
+}
+
+export interface ListedVariant {
+  readonly name: string;
+  /** Null for a kernel that holds. */
+  readonly mistake: string | null;
+  readonly source: string;
+  readonly caughtBy: string | null;
+}
+
+export interface ListedScenario {
+  readonly name: string;
+  readonly title: string;
+  /** Which of the discussions it makes executable. */
+  readonly seed: string | null;
+  readonly variants: readonly ListedVariant[];
+}
+
+export interface ListResult {
+  readonly scenarios: readonly ListedScenario[];
+  readonly formats: readonly string[];
+  readonly strategies: readonly string[];
+  readonly invariants: readonly { readonly id: string; readonly claim: string }[];
+}

@@ -1,0 +1,294 @@
+/**
+ * The control block of one cell: everything that the scheduler knows, in one SharedArrayBuffer, so that the thread
+ * that holds the baton decides alone.
+ *
+ *   header | strategy words | results | texts | one block an actor | forced switches | recorded switches | trace ring
+ *
+ * Only the holder of the baton writes, with plain stores; the futex words (`BlockWord.turn`, `Head.answer`) order them.
+ * This file knows the layout and what each word means, not how anybody decides.
+ */
+import { door } from '#hostmem/atomics';
+import type { Space } from '#hostmem/memory';
+import type { WordAddress } from './violation.ts';
+
+/** Words of the header. */
+export const Head = {
+  actors: 0,
+  engines: 1,
+  switchCapacity: 2,
+  traceCapacity: 3,
+  // The command, written by the commander while everybody waits.
+  state: 8,
+  serial: 9,
+  kind: 10,
+  first: 11,
+  stride: 12,
+  end: 13,
+  seed: 14,
+  budget: 15,
+  tracing: 16,
+  reportsUnguarded: 17,
+  times: 18,
+  forcedCount: 19,
+  // The schedule that runs, or ran last.
+  index: 32,
+  attempt: 33,
+  random: 34,
+  step: 35,
+  choices: 36,
+  hashLow: 37,
+  hashHigh: 38,
+  current: 39,
+  lastActor: 40,
+  isChoice: 41,
+  failed: 42,
+  recordedCount: 43,
+  traceLength: 44,
+  unguardedActor: 45,
+  unguardedSpace: 46,
+  unguardedAt: 47,
+  unguardedLabel: 48,
+  firstHashLow: 49,
+  firstHashHigh: 50,
+  // What the command has found.
+  answer: 64,
+  schedules: 65,
+  executions: 66,
+  failures: 67,
+  failedActor: 68,
+  choicesOfFirst: 69,
+  disagreeing: 70,
+  distinctHashes: 71,
+  // Lists.
+  strategyWords: 96,
+  disagreeingWords: 112,
+  hashes: 128,
+  strategyName: 160,
+  invariant: 176,
+  message: 192,
+} as const;
+
+const headerWords = 704;
+const nameWords = 16;
+const messageWords = 512;
+/** Distinct trace hashes that a replay keeps; it counts the others. */
+export const hashCapacity = 16;
+/** Addresses that a violation may name. */
+const disagreeingCapacity = 8;
+
+/** idle -> command  by the commander;  command -> playing, playing -> idle  by the holder;  any -> exit  by the commander */
+export const State = { IDLE: 0, COMMAND: 1, PLAYING: 2, EXIT: 3 } as const;
+export const Kind = { EXPLORE: 0, REPLAY: 1 } as const;
+
+/** Words of an actor's or engine's block, which has two cache line pairs of its own. */
+export const BlockWord = {
+  /** 1 while it is this actor's turn; what it sleeps on. */
+  turn: 0,
+  status: 1,
+  op: 2,
+  space: 3,
+  at: 4,
+  label: 5,
+  /** `Until`, or -1: the pending operation is always possible. */
+  until: 6,
+  mask: 7,
+  value: 8,
+  /** How many operations it has announced: what switches are keyed by. */
+  ops: 9,
+  /** The operation at which its strategy wants to be asked: -1 always, 0 never. */
+  askAt: 10,
+  strategyA: 11,
+  strategyB: 12,
+  lockCount: 13,
+  locks: 14,
+} as const;
+
+const blockWords = 64;
+/** Locks that one actor can hold at a time. */
+export const lockCapacity = blockWords - BlockWord.locks;
+
+/** not started -> runnable  by its first turn;  runnable -> done  by the end of its body;  not started -> done  by a failure elsewhere */
+export const Status = { NOT_STARTED: 0, RUNNABLE: 1, DONE: 2, ENGINE: 3 } as const;
+
+/** At its operation number `count` (the one behind the last: its exit), `actor` hands on to `next`, against the default policy. */
+export interface Switch {
+  readonly actor: number;
+  readonly count: number;
+  readonly next: number;
+}
+
+/** The actor of the switch that names another start actor; its count is 0. */
+export const startOfSchedule = 255;
+const switchWords = 3;
+
+/** Words of an entry of the trace ring. */
+export const TraceWord = { step: 0, actor: 1, flags: 2, at: 3, label: 4, value: 5 } as const;
+export const traceWords = 6;
+
+export interface BoardSize {
+  readonly actors: number;
+  readonly engines: number;
+  /** Switches that are kept of one schedule (12 bytes each, twice). */
+  readonly switchCapacity?: number;
+  /** Entries of the trace ring (24 bytes each). */
+  readonly traceCapacity?: number;
+}
+
+export class Board {
+  readonly words: Int32Array<SharedArrayBuffer>;
+  readonly actors: number;
+  readonly engines: number;
+  readonly #bytes: Uint8Array;
+  readonly #forced: number;
+  readonly #recorded: number;
+  readonly #trace: number;
+
+  /** Joins a board that `Board.create` made. */
+  constructor(buffer: SharedArrayBuffer) {
+    this.words = new Int32Array(buffer);
+    this.#bytes = new Uint8Array(buffer);
+    this.actors = this.words[Head.actors]!;
+    this.engines = this.words[Head.engines]!;
+    const switches = this.words[Head.switchCapacity]! * switchWords;
+    this.#forced = headerWords + (this.actors + this.engines) * blockWords;
+    this.#recorded = this.#forced + switches;
+    this.#trace = this.#recorded + switches;
+  }
+
+  static create({ actors, engines, switchCapacity = 8192, traceCapacity = 8192 }: BoardSize): Board {
+    if (actors < 1 || actors + engines >= startOfSchedule) throw new Error(`${actors} actors and ${engines} engines: 1 to 254 are possible`);
+    const words = headerWords + (actors + engines) * blockWords + 2 * switchCapacity * switchWords + traceCapacity * traceWords;
+    const header = new Int32Array(new SharedArrayBuffer(words * 4));
+    header[Head.actors] = actors;
+    header[Head.engines] = engines;
+    header[Head.switchCapacity] = switchCapacity;
+    header[Head.traceCapacity] = traceCapacity;
+    return new Board(header.buffer);
+  }
+
+  get buffer(): SharedArrayBuffer {
+    return this.words.buffer;
+  }
+
+  get(word: number): number {
+    return this.words[word]!;
+  }
+  set(word: number, value: number): void {
+    this.words[word] = value;
+  }
+
+  /** Index of an actor's or engine's block. */
+  block(actor: number): number {
+    return headerWords + actor * blockWords;
+  }
+  /** Index of an entry of the trace ring. */
+  traceAt(entry: number): number {
+    return this.#trace + (entry % this.words[Head.traceCapacity]!) * traceWords;
+  }
+
+  /** Gives the turn to an actor and wakes it, and only it. Pairs with `awaitTurn`. */
+  pass(actor: number): void {
+    const turn = this.block(actor) + BlockWord.turn;
+    door.store(this.words, turn, 1);
+    door.notify(this.words, turn, 1);
+  }
+
+  /** Sleeps until it is this actor's turn, and takes it. */
+  awaitTurn(actor: number): void {
+    const turn = this.block(actor) + BlockWord.turn;
+    // Bounded, so that a wake-up which the host loses costs seconds and not the run.
+    while (door.load(this.words, turn) === 0) door.wait(this.words, turn, 0, recheckMs);
+    this.words[turn] = 0;
+  }
+
+  /** Tells the commander that its command is done. */
+  report(): void {
+    door.add(this.words, Head.answer, 1);
+    door.notify(this.words, Head.answer);
+  }
+
+  /** A random number of 32 bits from the schedule's own stream. */
+  random(): number {
+    const state = (this.words[Head.random]! + 0x9e3779b9) | 0;
+    this.words[Head.random] = state;
+    let mixed = Math.imul(state ^ (state >>> 16), 0x21f0aaad);
+    mixed = Math.imul(mixed ^ (mixed >>> 15), 0x735a2d97);
+    return (mixed ^ (mixed >>> 15)) >>> 0;
+  }
+  /** A random number from 0 up to, and not including, `bound`. */
+  randomBelow(bound: number): number {
+    return Math.floor((this.random() / 0x1_0000_0000) * bound);
+  }
+
+  /** Parts of a forced switch, without an object: a replay looks often. */
+  forcedActor(index: number): number {
+    return this.words[this.#forced + index * switchWords]!;
+  }
+  forcedCount(index: number): number {
+    return this.words[this.#forced + index * switchWords + 1]!;
+  }
+  forcedNext(index: number): number {
+    return this.words[this.#forced + index * switchWords + 2]!;
+  }
+  /** Sets the list of forced switches; those beyond the capacity cannot have been recorded here and are refused. */
+  setForced(switches: readonly Switch[]): void {
+    if (switches.length > this.words[Head.switchCapacity]!) throw new Error(`${switches.length} forced switches are more than the board holds`);
+    switches.forEach((one, index) => this.#putSwitch(this.#forced + index * switchWords, one.actor, one.count, one.next));
+    this.words[Head.forcedCount] = switches.length;
+  }
+
+  /** Notes a choice that differs from the default policy's. */
+  recordSwitch(actor: number, count: number, next: number): void {
+    const index = this.words[Head.recordedCount]!;
+    this.words[Head.recordedCount] = index + 1;
+    if (index < this.words[Head.switchCapacity]!) this.#putSwitch(this.#recorded + index * switchWords, actor, count, next);
+  }
+  /** The switches of the last schedule, or null when there were more than the board holds. */
+  recorded(): Switch[] | null {
+    const count = this.words[Head.recordedCount]!;
+    if (count > this.words[Head.switchCapacity]!) return null;
+    return Array.from({ length: count }, (_, index) => this.#switchAt(this.#recorded + index * switchWords));
+  }
+
+  /** Addresses that a violation names; those beyond the capacity are dropped. */
+  setDisagreeing(addresses: readonly WordAddress[]): void {
+    const kept = addresses.slice(0, disagreeingCapacity);
+    this.words[Head.disagreeing] = kept.length;
+    kept.forEach(({ space, at }, index) => {
+      this.words[Head.disagreeingWords + 2 * index] = space;
+      this.words[Head.disagreeingWords + 2 * index + 1] = at;
+    });
+  }
+  disagreeing(): WordAddress[] {
+    return Array.from({ length: this.words[Head.disagreeing]! }, (_, index) => ({
+      space: this.words[Head.disagreeingWords + 2 * index]! as Space,
+      at: this.words[Head.disagreeingWords + 2 * index + 1]! >>> 0,
+    }));
+  }
+
+  setText(at: TextAt, text: string): void {
+    const room = roomOf(at);
+    const bytes = new TextEncoder().encode(text).subarray(0, room);
+    this.words[at] = bytes.length;
+    this.#bytes.set(bytes, (at + 1) * 4);
+  }
+  text(at: TextAt): string {
+    return new TextDecoder().decode(this.#bytes.slice((at + 1) * 4, (at + 1) * 4 + this.words[at]!));
+  }
+
+  #switchAt(at: number): Switch {
+    return { actor: this.words[at]!, count: this.words[at + 1]!, next: this.words[at + 2]! };
+  }
+  #putSwitch(at: number, actor: number, count: number, next: number): void {
+    this.words[at] = actor;
+    this.words[at + 1] = count;
+    this.words[at + 2] = next;
+  }
+}
+
+type TextAt = typeof Head.strategyName | typeof Head.invariant | typeof Head.message;
+
+const recheckMs = 2_000;
+
+/** Bytes of a text: its area less the word of its length. */
+const roomOf = (at: TextAt): number => ((at === Head.message ? messageWords : nameWords) - 1) * 4;

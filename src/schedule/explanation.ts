@@ -1,0 +1,56 @@
+/**
+ * The words for what the scheduler finds by itself: who waits for what, and who has it.
+ */
+import { Op, Until } from '#hostmem/atomics';
+import { labelText } from '#hostmem/labels';
+import { Space } from '#hostmem/memory';
+import { BlockWord, Head, Status, type Board } from './board.ts';
+
+/** Names every actor that waits, what for, and the holder of the lock where there is one. */
+export function describeDeadlock(board: Board, names: readonly string[]): string {
+  const waits: string[] = [];
+  for (let actor = 0; actor < board.actors; actor++) {
+    if (board.get(board.block(actor) + BlockWord.status) === Status.RUNNABLE) waits.push(describeWait(board, names, actor));
+  }
+  return `nobody can go on: ${waits.join('; ')}`;
+}
+
+/** The first touch of a guarded word without its lock. */
+export function describeUnguarded(board: Board, names: readonly string[]): string {
+  const place = describePlace(board.get(Head.unguardedLabel), board.get(Head.unguardedSpace), board.get(Head.unguardedAt));
+  return `${nameOf(names, board.get(Head.unguardedActor))} touches ${place} without its lock`;
+}
+
+function describeWait(board: Board, names: readonly string[], actor: number): string {
+  const block = board.block(actor);
+  const op = board.get(block + BlockWord.op);
+  const space = board.get(block + BlockWord.space);
+  const at = board.get(block + BlockWord.at);
+  const place = describePlace(board.get(block + BlockWord.label), space, at);
+  if (op !== Op.LOCK && op !== Op.RLOCK) return `${nameOf(names, actor)} waits until ${place} ${describeCondition(board, block)}`;
+  const holders = holdersOf(board, at | space).map((holder) => nameOf(names, holder));
+  return `${nameOf(names, actor)} waits for ${place}${holders.length > 0 ? `, held by ${holders.join(' and ')}` : ''}`;
+}
+
+function describeCondition(board: Board, block: number): string {
+  const mask = board.get(block + BlockWord.mask);
+  const is = board.get(block + BlockWord.until) === Until.EQUAL ? 'is' : 'is no longer';
+  return `${mask === -1 ? '' : `& 0x${(mask >>> 0).toString(16)} `}${is} ${board.get(block + BlockWord.value)}`;
+}
+
+/** `key` is the lock's address with its space in the lowest bits, as the lists of locks have it. */
+function holdersOf(board: Board, key: number): number[] {
+  const holders: number[] = [];
+  for (let actor = 0; actor < board.actors + board.engines; actor++) {
+    const block = board.block(actor);
+    const count = board.get(block + BlockWord.lockCount);
+    const locks = block + BlockWord.locks;
+    for (let i = 0; i < count; i++) if (board.get(locks + i) === key) holders.push(actor);
+  }
+  return holders;
+}
+
+const describePlace = (label: number, space: number, at: number): string =>
+  `${labelText(label)} (${space === Space.RAM ? 'ram' : 'kernel'} 0x${(at >>> 0).toString(16)})`;
+
+const nameOf = (names: readonly string[], actor: number): string => names[actor] ?? `actor ${actor}`;

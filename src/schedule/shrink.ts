@@ -1,0 +1,129 @@
+/**
+ * Makes a failing schedule small: fewest forced switches first, fewest steps second.
+ *
+ * Pure but for the `replay` it is given, which decides what "the same failure" is. Every success is taken as it was
+ * recorded anew, so that switches that no longer do anything fall away by themselves.
+ */
+import { startOfSchedule, type Switch } from './board.ts';
+
+export interface Attempt {
+  /** The same class of failure as the one being shrunk. */
+  readonly sameFailure: boolean;
+  /** As recorded by this run. */
+  readonly switches: readonly Switch[];
+  readonly steps: number;
+}
+
+export interface Shrunk {
+  readonly switches: readonly Switch[];
+  readonly steps: number;
+  /** How many schedules that took. */
+  readonly replays: number;
+}
+
+export interface ShrinkOptions {
+  /** How many could start: real actors. */
+  readonly actors: number;
+  readonly maxReplays?: number;
+}
+
+export async function shrink(
+  failing: { readonly switches: readonly Switch[]; readonly steps: number },
+  replay: (switches: readonly Switch[]) => Promise<Attempt>,
+  { actors, maxReplays = 2_000 }: ShrinkOptions,
+): Promise<Shrunk> {
+  const shrinker = new Shrinker(failing, replay, maxReplays);
+  let before: number;
+  do {
+    before = shrinker.improvements;
+    await shrinker.deleteChunks();
+    await shrinker.tryAll(retargeted);
+    await shrinker.tryAll((switches) => startedElsewhere(switches, actors));
+    await shrinker.tryAll(withoutPairs);
+  } while (shrinker.improvements > before);
+  return { switches: shrinker.switches, steps: shrinker.steps, replays: shrinker.replays };
+}
+
+class Shrinker {
+  switches: readonly Switch[];
+  steps: number;
+  replays = 0;
+  improvements = 0;
+  readonly #replay: (switches: readonly Switch[]) => Promise<Attempt>;
+  readonly #maxReplays: number;
+  readonly #tried = new Set<string>();
+
+  constructor(
+    { switches, steps }: { readonly switches: readonly Switch[]; readonly steps: number },
+    replay: (switches: readonly Switch[]) => Promise<Attempt>,
+    maxReplays: number,
+  ) {
+    this.switches = switches;
+    this.steps = steps;
+    this.#replay = replay;
+    this.#maxReplays = maxReplays;
+  }
+
+  /** Deletes runs of switches, the long ones first (ddmin, Zeller and Hildebrandt 2002). */
+  async deleteChunks(): Promise<void> {
+    for (let length = this.switches.length; length >= 1; length = Math.floor(length / 2)) {
+      for (let from = 0; from < this.switches.length; ) {
+        const kept = [...this.switches.slice(0, from), ...this.switches.slice(from + length)];
+        if (!(await this.#accept(kept))) from += length;
+      }
+    }
+  }
+
+  /** Tries what `candidates` makes of the best list, from the beginning after each success. */
+  async tryAll(candidates: (switches: readonly Switch[]) => Switch[][]): Promise<void> {
+    for (let pending = candidates(this.switches); pending.length > 0; ) {
+      if (await this.#accept(pending.shift()!)) pending = candidates(this.switches);
+    }
+  }
+
+  async #accept(candidate: readonly Switch[]): Promise<boolean> {
+    const key = candidate.map(({ actor, count, next }) => `${actor}.${count}.${next}`).join();
+    if (this.#tried.has(key) || this.replays >= this.#maxReplays) return false;
+    this.#tried.add(key);
+    this.replays++;
+    const attempt = await this.#replay(candidate);
+    if (!attempt.sameFailure || !this.#isBetter(attempt)) return false;
+    this.switches = attempt.switches;
+    this.steps = attempt.steps;
+    this.improvements++;
+    return true;
+  }
+
+  #isBetter({ switches, steps }: Attempt): boolean {
+    if (switches.length !== this.switches.length) return switches.length < this.switches.length;
+    return steps < this.steps;
+  }
+}
+
+/** A switch a -> b that is followed by b -> c becomes a -> c. */
+function retargeted(switches: readonly Switch[]): Switch[][] {
+  const candidates: Switch[][] = [];
+  for (let i = 0; i + 1 < switches.length; i++) {
+    const [first, second] = [switches[i]!, switches[i + 1]!];
+    if (first.next !== second.actor || first.actor === second.next) continue;
+    candidates.push([...switches.slice(0, i), { ...first, next: second.next }, ...switches.slice(i + 2)]);
+  }
+  return candidates;
+}
+
+function startedElsewhere(switches: readonly Switch[], actors: number): Switch[][] {
+  const others = switches.filter(({ actor }) => actor !== startOfSchedule);
+  const starts = Array.from({ length: actors }, (_, next): Switch[] => (next === 0 ? [] : [{ actor: startOfSchedule, count: 0, next }]));
+  // With another start, what was two switches is often one, or none: all of the rest is left out, then each once.
+  return starts.flatMap((start) => [start, [...start, ...others], ...others.map((_, i) => [...start, ...others.toSpliced(i, 1)])]);
+}
+
+/** Two switches that only make sense together, where there are few. */
+function withoutPairs(switches: readonly Switch[]): Switch[][] {
+  if (switches.length > 10) return [];
+  const candidates: Switch[][] = [];
+  for (let i = 0; i < switches.length; i++) {
+    for (let j = i + 1; j < switches.length; j++) candidates.push(switches.filter((_, at) => at !== i && at !== j));
+  }
+  return candidates;
+}

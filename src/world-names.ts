@@ -1,0 +1,34 @@
+/** Names that a world gave, by the numbers that events carry. */
+import type { Host } from '#hostmem/host';
+import { NULL, type Ref } from '#hostmem/object';
+import { PciFunction } from './hardware/function.ts';
+import { PciDevice } from './kernel/iommu-group.ts';
+import { KernelRoot } from './kernel/kernel.ts';
+import { VfioDevice } from './kernel/vfio.ts';
+
+type Directory = Readonly<Record<string, number>>;
+
+/** Names of PCI functions by requester id. */
+export function functionNames(host: Host, directory: Directory): Map<number, string> {
+  const names = new Map<number, string>();
+  for (const [name, pciFunction] of functionsOf(directory)) names.set(PciFunction.rid.peek(host.kernel, pciFunction), name);
+  return names;
+}
+
+/** Names of the functions behind the VFIO character devices, by number. */
+export function vfioNames(host: Host, directory: Directory): string[] {
+  const kernel = host.kernel;
+  const byFunction = new Map([...functionsOf(directory)].map(([name, pciFunction]) => [pciFunction, name]));
+  const names: string[] = [];
+  let at = KernelRoot.vfioDevices.peek(kernel, host.kernelRoot);
+  for (; at !== NULL; at = VfioDevice.next.peek(kernel, at)) {
+    const pciFunction = PciDevice.function.peek(kernel, VfioDevice.device.peek(kernel, at));
+    names[VfioDevice.number.peek(kernel, at)] = byFunction.get(pciFunction) ?? '?';
+  }
+  return names;
+}
+
+/** The named functions: those that have registers. */
+function functionsOf(directory: Directory): [string, Ref<'PciFunction'>][] {
+  return Object.keys(directory).filter((name) => `${name}.registers` in directory).map((name) => [name, directory[name] as Ref<'PciFunction'>]);
+}

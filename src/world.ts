@@ -1,0 +1,215 @@
+/**
+ * Builds the host of a scenario: groups of functions, processes with their memory and files, guests.
+ *
+ * One thread builds, before any actor runs; nothing here is a point and no event is written. What it names can be asked
+ * for by the actors; what the scenario's `world` returns is their stage.
+ */
+import { fill } from '#hostmem/atomics';
+import { Host } from '#hostmem/host';
+import { frameOf } from '#hostmem/memory';
+import { NULL, type Ref } from '#hostmem/object';
+import { createRun, runSet } from '#hostmem/run';
+import { VtdDriver } from './drivers/vtd/driver.ts';
+import { EduRegisters } from './hardware/edu.ts';
+import { Machine } from './hardware/machine.ts';
+import { IommuGroup, Move, PciDevice, setGroupDomain } from './kernel/iommu-group.ts';
+import { MapFlag } from './kernel/ioas.ts';
+import { Kernel, KernelRoot } from './kernel/kernel.ts';
+import { linux72 } from './kernel/operations.ts';
+import { createProcess, mmap, Process, userAddress } from './kernel/process.ts';
+import { ioctl, open } from './kernel/syscalls.ts';
+import { DevSet, VfioDevice } from './kernel/vfio.ts';
+
+/** RAM and kernel memory of a host, in bytes. */
+export interface HostSize {
+  readonly ramBytes: number;
+  readonly kernelBytes: number;
+}
+
+const defaultSize: HostSize = { ramBytes: 4 << 20, kernelBytes: 2 << 20 };
+
+/** First device number on bus 0 that the world gives out, as in the recorded machine. */
+const firstSlot = 5;
+
+/** One group: `number` is the iommu group's, `vfio` the number of each member's character device. */
+export interface BuiltGroup {
+  readonly number: number;
+  readonly vfio: readonly number[];
+}
+
+/** A process while the world is built: its first system calls. */
+export class BuiltProcess {
+  readonly ref: Ref<'Process'>;
+  readonly #kernel: Kernel;
+
+  constructor(kernel: Kernel, process: Ref<'Process'>) {
+    this.#kernel = kernel;
+    this.ref = process;
+  }
+
+  /** A descriptor of `/dev/iommu`. */
+  iommufd(): number {
+    this.#kernel.enter(this.ref);
+    return open(this.#kernel, '/dev/iommu');
+  }
+
+  /** The id of a new IOAS. */
+  ioas(iommufd: number): number {
+    const arg = { flags: 0, outIoasId: 0 };
+    this.#ioctl(iommufd, 'IOMMU_IOAS_ALLOC', arg);
+    return arg.outIoasId;
+  }
+
+  /** Zeroed memory of the process, or memory whose every word is `tag`; returns its address. */
+  memory(lengthBytes: number, tag: number = 0): bigint {
+    const va = mmap(this.#kernel, this.ref, lengthBytes, true, null);
+    for (let offset = 0; offset < lengthBytes; offset += 4096) {
+      fill(this.#kernel.host.ram, userAddress(this.#kernel, this.ref, va + BigInt(offset)), 4096, tag);
+    }
+    return va;
+  }
+
+  /** IOMMU_IOAS_MAP at a fixed iova, readable and writeable. */
+  map(iommufd: number, ioasId: number, iova: number, userVa: bigint, lengthBytes: number): void {
+    const flags = MapFlag.FIXED_IOVA | MapFlag.READABLE | MapFlag.WRITEABLE;
+    this.#ioctl(iommufd, 'IOMMU_IOAS_MAP', { flags, ioasId, userVa, length: BigInt(lengthBytes), iova: BigInt(iova) });
+  }
+
+  /** Opens `/dev/vfio/devices/vfio<n>` and binds it to the iommufd; returns its descriptor. */
+  bind(vfio: number, iommufd: number): number {
+    this.#kernel.enter(this.ref);
+    const fd = open(this.#kernel, `/dev/vfio/devices/vfio${vfio}`);
+    this.#ioctl(fd, 'VFIO_DEVICE_BIND_IOMMUFD', { argsz: 24, flags: 0, iommufd, outDevid: 0 });
+    return fd;
+  }
+
+  attach(vfioFd: number, ptId: number): void {
+    this.#ioctl(vfioFd, 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', { argsz: 16, flags: 0, ptId });
+  }
+
+  #ioctl(...[fd, command, arg]: Parameters<typeof ioctl> extends [Kernel, ...infer Rest] ? Rest : never): void {
+    this.#kernel.enter(this.ref);
+    ioctl(this.#kernel, fd, command, arg);
+  }
+}
+
+export class World {
+  readonly host: Host;
+  readonly kernel: Kernel;
+  /** What actors find by name: functions and their registers, processes, guests' memory. */
+  readonly directory: Record<string, number> = {};
+  readonly #unit: Ref<'IommuUnit'>;
+  readonly #groups: Ref<'IommuGroup'>[] = [];
+  readonly #processes: Ref<'Process'>[] = [];
+  #vfioDevices = 0;
+  #slots = 0;
+
+  constructor(size: Partial<HostSize> = {}) {
+    const { ramBytes, kernelBytes } = { ...defaultSize, ...size };
+    this.host = Host.create(ramBytes, kernelBytes);
+    Machine.create(this.host);
+    this.#unit = Machine.addUnit(this.host);
+    const machine = new Machine(this.host);
+    VtdDriver.boot(this.host, machine);
+    this.host.kernelRoot = KernelRoot.create(this.host.kernel);
+    this.kernel = new Kernel(this.host, linux72, new VtdDriver(this.host, machine));
+  }
+
+  /** A multi-function device on the root bus without ACS: its functions are one group, each a VFIO dev_set of its own. */
+  group(...names: string[]): BuiltGroup {
+    const memory = this.host.kernel;
+    const slot = firstSlot + this.#slots++;
+    const group = IommuGroup.create(memory);
+    const number = this.#groups.length + 1;
+    IommuGroup.number.poke(memory, group, number);
+    this.#groups.push(group);
+    const vfio = names.map((name, index) => this.#member(group, name, (slot << 3) | index));
+    this.#settleOnDefault(group);
+    this.#linkGroups();
+    return { number, vfio };
+  }
+
+  #member(group: Ref<'IommuGroup'>, name: string, rid: number): number {
+    const memory = this.host.kernel;
+    const added = Machine.addFunction(this.host, this.#unit, { rid });
+    this.kernel.driver.probe(added);
+    const device = PciDevice.create(memory);
+    PciDevice.function.poke(memory, device, added);
+    PciDevice.group.poke(memory, device, group);
+    this.#append(group, device);
+    const registers = EduRegisters.create(memory);
+    EduRegisters.function.poke(memory, registers, added);
+    this.directory[name] = added;
+    this.directory[`${name}.registers`] = registers;
+    return this.#vfioDevice(device);
+  }
+
+  /** Members keep the order in which they were found: it is the order in which a group moves. */
+  #append(group: Ref<'IommuGroup'>, device: Ref<'PciDevice'>): void {
+    const memory = this.host.kernel;
+    let last = IommuGroup.members.peek(memory, group);
+    if (last === NULL) {
+      IommuGroup.members.poke(memory, group, device);
+      return;
+    }
+    while (PciDevice.nextInGroup.peek(memory, last) !== NULL) last = PciDevice.nextInGroup.peek(memory, last);
+    PciDevice.nextInGroup.poke(memory, last, device);
+  }
+
+  #vfioDevice(device: Ref<'PciDevice'>): number {
+    const memory = this.host.kernel;
+    const added = VfioDevice.create(memory);
+    const number = this.#vfioDevices++;
+    VfioDevice.number.poke(memory, added, number);
+    VfioDevice.device.poke(memory, added, device);
+    VfioDevice.devSet.poke(memory, added, DevSet.create(memory));
+    VfioDevice.next.poke(memory, added, this.kernel.firstVfioDevice);
+    KernelRoot.vfioDevices.poke(memory, this.kernel.root, added);
+    return number;
+  }
+
+  /** Nobody owns the group yet: an empty domain for kernel DMA, so that nothing is reached. */
+  #settleOnDefault(group: Ref<'IommuGroup'>): void {
+    const memory = this.host.kernel;
+    const first = PciDevice.function.peek(memory, IommuGroup.members.peek(memory, group));
+    const domain = this.kernel.driver.allocPagingDomain(first, 0);
+    IommuGroup.defaultDomain.poke(memory, group, domain);
+    IommuGroup.blockingDomain.poke(memory, group, this.kernel.driver.blockedDomain);
+    IommuGroup.domain.poke(memory, group, this.kernel.driver.blockedDomain);
+    IommuGroup.mutex.acquire(memory, group);
+    setGroupDomain(this.kernel, group, domain, Move.MAY_FAIL);
+    IommuGroup.mutex.release(memory, group);
+  }
+
+  #linkGroups(): void {
+    const memory = this.host.kernel;
+    this.#groups.forEach((group, index) => IommuGroup.next.poke(memory, group, this.#groups[index + 1] ?? NULL));
+    KernelRoot.groups.poke(memory, this.kernel.root, this.#groups[0] ?? NULL);
+  }
+
+  /** A process without memory and files. */
+  process(name: string): BuiltProcess {
+    const memory = this.host.kernel;
+    const process = createProcess(this.kernel, this.#processes.length + 1);
+    this.#processes.push(process);
+    this.#processes.forEach((one, index) => Process.next.poke(memory, one, this.#processes[index + 1] ?? NULL));
+    KernelRoot.processes.poke(memory, this.kernel.root, this.#processes[0]!);
+    this.directory[name] = process;
+    return new BuiltProcess(this.kernel, process);
+  }
+
+  /** The VMM process of a guest with `pages` of memory, mapped in one piece from gpa 0. */
+  guest(name: string, pages: number): BuiltProcess {
+    const memory = this.host.kernel;
+    const process = this.process(name);
+    const va = process.memory(pages * 4096);
+    const frames = createRun(memory, pages);
+    for (let page = 0; page < pages; page++) {
+      runSet(memory, frames, page, frameOf(userAddress(this.kernel, process.ref, va + BigInt(page * 4096))));
+    }
+    this.directory[`${name}.memory`] = Number(va);
+    this.directory[`${name}.frames`] = frames;
+    return process;
+  }
+}
+

@@ -1,0 +1,50 @@
+import { IommuUnit } from '#src/hardware/unit';
+import { VtdRegisters } from '#src/hardware/vtd/registers';
+import { Batch } from '#src/drivers/vtd/batch';
+import { vtdOperations } from '#src/drivers/vtd/operations';
+import { ringLength, submit } from '#src/drivers/vtd/queue';
+import { VtdUnitState } from '#src/drivers/vtd/unit-state';
+import { Vtd } from '#src/drivers/vtd/vtd';
+import type { Ref } from '#hostmem/object';
+import { expect, test } from 'vitest';
+import { Interposer, smallMachine } from '../hardware/small-machine.ts';
+
+function queue(): { vtd: Vtd; submitOne: (batch: Batch) => 0 | 'EINVAL'; free: () => number; head: () => number } {
+  const small = smallMachine();
+  const vtd = new Vtd(small.host, small.machine, vtdOperations);
+  const unit = vtd.units[0]!;
+  const state = IommuUnit.driverData.peek(vtd.kernel, unit.ref) as Ref<'VtdUnitState'>;
+  return {
+    vtd,
+    submitOne: (batch) => submit(vtd, unit, batch),
+    free: () => VtdUnitState.queueFree.peek(vtd.kernel, state),
+    head: () => VtdRegisters.queueHead.peek(vtd.kernel, unit.registers) / 16,
+  };
+}
+
+test('submissions go round the ring again and again, and all slots are free at rest', () => {
+  const { submitOne, free, head } = queue();
+  const batch = new Batch();
+  let descriptors = 0;
+  for (let round = 0; round < 400; round++) {
+    batch.clear();
+    for (let i = 0; i <= round % 7; i++) batch.iotlbOfDomain(i);
+    expect(submitOne(batch)).toBe(0);
+    descriptors += batch.length + 1;
+    expect([head(), free()]).toEqual([descriptors % ringLength, ringLength]);
+  }
+});
+
+test('who submits a descriptor that the unit refuses gets EINVAL, and the queue goes on', () => {
+  const { submitOne, free } = queue();
+  expect(submitOne(new Batch().iotlbOfDomain(1).push(0xf, 0, 0, 0).iotlbOfDomain(2))).toBe('EINVAL');
+  expect(submitOne(new Batch().iotlbOfDomain(1))).toBe(0);
+  expect(free()).toBe(ringLength);
+});
+
+test('a submission is two points: the tail, and the wait', () => {
+  const { vtd, submitOne } = queue();
+  const interposer = new Interposer(vtd.host);
+  interposer.during(() => void submitOne(new Batch().iotlbAll()), 'VtdQueue.status', () => vtd.units[0]!.queue.help());
+  expect(interposer.points).toEqual(['VtdRegisters.queueTail', 'VtdQueue.status']);
+});

@@ -1,0 +1,123 @@
+import { silent } from '#hostmem/atomics';
+import { Cursor, History, historyBytes } from '#hostmem/history';
+import { Memory, Space, type Frame } from '#hostmem/memory';
+import type { Ref } from '#hostmem/object';
+import { VtdDriver } from '#src/drivers/vtd/driver';
+import { vtdOperations, type VtdOperations } from '#src/drivers/vtd/operations';
+import { dma as dmaEvent } from '#src/hardware/events';
+import { PciFunction } from '#src/hardware/function';
+import { fileURLToPath } from 'node:url';
+import { Worker } from 'node:worker_threads';
+import { expect, test } from 'vitest';
+import { smallMachine, type SmallMachine } from '../hardware/small-machine.ts';
+import type { DmaLoop } from './dma-loop.ts';
+
+const devices = 3;
+const capacity = 150_000;
+const iovas = [0x10000, 0x11000, 0x12000, 0x50000];
+const canary = 0x0ca9a47;
+const loopFile = fileURLToPath(new URL('../../dist/test/drivers/dma-loop.js', import.meta.url));
+
+/** When a frame was behind an IOVA: from before it was mapped until the sync after its unmap had returned. */
+interface Span {
+  readonly iova: number;
+  readonly frame: number;
+  readonly from: number;
+  until: number;
+}
+
+interface Outcome {
+  /** Events that reached a frame outside the spans in which it was behind the IOVA. */
+  strays: number;
+  /** Frames that changed after the sync had returned. */
+  scribbled: number;
+  reached: number;
+  hits: number;
+}
+
+/** Three devices do DMA on threads of their own while this thread maps, unmaps and syncs the pages under them. */
+async function race(operations: VtdOperations, rounds: number): Promise<Outcome> {
+  const small = smallMachine({}, Array.from({ length: devices }, (_, i) => ({ rid: 0x100 + i * 8 })));
+  const driver = new VtdDriver(small.host, small.machine, operations);
+  const functions = small.machine.functions();
+  const domain = driver.allocPagingDomain(functions[0]!, 0);
+  for (const each of functions) expect(driver.attach(domain, each)).toBe(0);
+  const history = new History(new SharedArrayBuffer(historyBytes(devices, capacity)), devices, capacity);
+  const flags = new Memory(new SharedArrayBuffer(64), Space.KERNEL);
+  const workers = await start(small, history, flags);
+  const { spans, scribbled } = mapAndUnmap(small, driver, domain, history, rounds);
+  silent.store(flags, 4, 1);
+  await Promise.all(workers.map((worker) => worker.terminate()));
+  const hits = functions.reduce((sum, each) => sum + PciFunction.hits.peek(small.host.kernel, each), 0);
+  return { ...judge(history, spans), scribbled, hits };
+}
+
+async function start(small: SmallMachine, history: History, flags: Memory): Promise<Worker[]> {
+  const common = { buffers: small.host.buffers, flags: flags.buffer, history: history.words.buffer, rings: devices, capacity, iovas, bytes: 64 };
+  const workers = Array.from({ length: devices }, (_, index) => new Worker(loopFile, { workerData: { ...common, index } satisfies DmaLoop }));
+  await Promise.all(workers.map((worker) => new Promise<void>((resolve, reject) => worker.once('online', resolve).once('error', reject))));
+  while (silent.load(flags, 0) < devices) await new Promise((resolve) => setTimeout(resolve, 1));
+  return workers;
+}
+
+function mapAndUnmap(small: SmallMachine, driver: VtdDriver, domain: Ref<'IommuDomain'>, history: History, rounds: number): { spans: Span[]; scribbled: number } {
+  const { frames, ram } = small.host;
+  const spans: Span[] = [];
+  const mapped: (Span | null)[] = iovas.map(() => null);
+  const retired: Frame[] = [];
+  let scribbled = 0;
+  const retire = (frame: Frame): void => {
+    ram.words.fill(canary, frame * 1024, frame * 1024 + 16);
+    retired.push(frame);
+    if (retired.length < 16) return;
+    const oldest = retired.shift()!;
+    if (ram.words.subarray(oldest * 1024, oldest * 1024 + 16).some((word) => word !== canary)) scribbled++;
+    frames.drop(oldest);
+  };
+  for (let round = 0; round < rounds; round++) {
+    const which = round % iovas.length;
+    const iova = iovas[which]!;
+    const old = mapped[which];
+    if (old) {
+      expect(driver.unmap(domain, 0, iova, 1)).toBe(1);
+      driver.sync(domain, 0, iova, 1, true);
+      old.until = history.stamp();
+      retire(old.frame as Frame);
+    }
+    const span = { iova, frame: frames.allocate(16), from: history.stamp(), until: Number.POSITIVE_INFINITY };
+    expect(driver.map(domain, 0, iova, span.frame, 3)).toBe(0);
+    spans.push((mapped[which] = span));
+  }
+  return { spans, scribbled };
+}
+
+function judge(history: History, spans: readonly Span[]): { strays: number; reached: number } {
+  const byPlace = new Map<string, Span[]>();
+  for (const span of spans) byPlace.set(`${span.iova}:${span.frame}`, [...(byPlace.get(`${span.iova}:${span.frame}`) ?? []), span]);
+  const cursor = new Cursor(history.words);
+  let reached = 0;
+  let strays = 0;
+  for (let ring = 0; ring < devices; ring++) {
+    for (let index = 0; index < history.length(ring); index++) {
+      cursor.at = history.at(ring, index);
+      const frame = dmaEvent.get.frame(cursor);
+      if (frame === 0) continue;
+      reached++;
+      const candidates = byPlace.get(`${dmaEvent.get.iovaLow(cursor)}:${frame}`) ?? [];
+      if (!candidates.some((span) => span.from < cursor.stamp && cursor.stamp < span.until)) strays++;
+    }
+  }
+  return { strays, reached };
+}
+
+test('once unmap and sync have returned, no DMA of three concurrent devices reaches the old frame', async () => {
+  const outcome = await race(vtdOperations, 6000);
+  expect(outcome).toMatchObject({ strays: 0, scribbled: 0 });
+  expect(outcome.reached).toBeGreaterThan(1000);
+  expect(outcome.hits).toBeGreaterThan(1000);
+});
+
+test('the same race without invalidation is caught', async () => {
+  const outcome = await race({ ...vtdOperations, flushRange: () => {} }, 6000);
+  expect(outcome.strays).toBeGreaterThan(0);
+});

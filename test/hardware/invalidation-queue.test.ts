@@ -1,0 +1,178 @@
+import { poke, silent, store } from '#hostmem/atomics';
+import { hpaOf, type Frame } from '#hostmem/memory';
+import { Batch } from '#src/drivers/vtd/batch';
+import { VtdUnitState } from '#src/drivers/vtd/unit-state';
+import { InFlight, PciFunction } from '#src/hardware/function';
+import { IommuUnit } from '#src/hardware/unit';
+import type { InvalidationQueue } from '#src/hardware/vtd/invalidation-queue';
+import { FaultStatus, VtdRegisters } from '#src/hardware/vtd/registers';
+import type { Ref } from '#hostmem/object';
+import { expect, test } from 'vitest';
+import { smallMachine, type SmallMachine } from './small-machine.ts';
+
+const waitType = 0x25;
+
+/** The queue as bare hardware: descriptors are written by hand, and steps are taken one at a time. */
+class BareQueue {
+  readonly small: SmallMachine;
+  readonly queue: InvalidationQueue;
+  readonly statusFrame: Frame;
+  readonly #ring: number;
+  tail = 0;
+
+  constructor(small: SmallMachine) {
+    const { kernel } = small.host;
+    this.small = small;
+    this.queue = small.machine.unit(small.unit).queue;
+    const state = IommuUnit.driverData.peek(kernel, small.unit) as Ref<'VtdUnitState'>;
+    this.#ring = hpaOf(VtdUnitState.queue.peek(kernel, state) as Frame);
+    this.statusFrame = small.host.frames.allocate(16);
+  }
+
+  push(...words: readonly [number, number, number, number]): void {
+    words.forEach((word, index) => poke(this.small.host.ram, this.#ring + this.tail * 16 + index * 4, word));
+    this.tail = (this.tail + 1) % 256;
+    store(this.small.host.kernel, VtdRegisters.queueTail.address(this.small.host.kernel, this.small.registers), this.tail * 16, 0);
+  }
+
+  pushWait(slot: number, value: number): void {
+    this.push(waitType, value, hpaOf(this.statusFrame) + slot * 4, 0);
+  }
+
+  pushBatch(batch: Batch): void {
+    for (let i = 0; i < batch.length; i++) this.push(batch.word(i, 0), batch.word(i, 1), batch.word(i, 2), batch.word(i, 3));
+  }
+
+  status(slot: number): number {
+    return silent.load(this.small.host.ram, hpaOf(this.statusFrame) + slot * 4);
+  }
+
+  get head(): number {
+    return VtdRegisters.queueHead.peek(this.small.host.kernel, this.small.registers) / 16;
+  }
+
+  get error(): boolean {
+    return (VtdRegisters.faultStatus.peek(this.small.host.kernel, this.small.registers) & FaultStatus.QUEUE_ERROR) !== 0;
+  }
+}
+
+const words = (batch: Batch): number[] => [0, 1, 2, 3].map((index) => batch.word(0, index) >>> 0);
+
+test('descriptors have their fields where the specification has them', () => {
+  const batch = new Batch();
+  expect(words(batch.clear().contextCacheOfRequester(0x1234, 0x0108))).toEqual([0x12340031, 0x0108, 0, 0]);
+  expect(words(batch.clear().contextCacheOfDomain(0x1234))).toEqual([0x12340021, 0, 0, 0]);
+  expect(words(batch.clear().iotlbAll())).toEqual([0xd2, 0, 0, 0]);
+  expect(words(batch.clear().iotlbOfDomain(7))).toEqual([0x000700e2, 0, 0, 0]);
+  expect(words(batch.clear().iotlbPages(7, 0x12, 0x8000, 0, false))).toEqual([0x000700f2, 0, 0x8000, 0x12]);
+  expect(words(batch.clear().iotlbPages(7, 0x12, 0x5000, 4, true))).toEqual([0x000700f2, 0, 0x44, 0x12]);
+  expect(words(batch.clear().iotlbPages(7, 0x17, 0xfffff000 | 0, 22, true))).toEqual([0x000700f2, 0, 0x56, 0x14]);
+});
+
+test('descriptors are carried out in order, one a step, and the ring wraps', () => {
+  const bare = new BareQueue(smallMachine());
+  const { queue } = bare;
+  for (let round = 0; round < 5; round++) {
+    for (let i = 0; i < 100; i++) bare.pushWait(i, round * 100 + i + 1);
+    for (let i = 0; i < 100; i++) {
+      expect(queue.ready()).toBe(true);
+      expect([bare.status(i), bare.head]).toEqual([round === 0 ? 0 : (round - 1) * 100 + i + 1, (round * 100 + i) % 256]);
+      queue.step();
+      expect(bare.status(i)).toBe(round * 100 + i + 1);
+    }
+    expect(queue.ready()).toBe(false);
+  }
+});
+
+test('a wait is not possible while a transaction that began before the invalidation is in flight', () => {
+  const small = smallMachine();
+  const bare = new BareQueue(small);
+  const { kernel } = small.host;
+  const slot = PciFunction.inFlight.address(kernel, small.functions[0]!);
+  const set = (transaction: number, flags: number): void => silent.store(kernel, slot, transaction * InFlight.countUnit + flags);
+  const invalidate = (drain: number): void => {
+    bare.push(0x12 | drain, 0, 0, 0);
+    bare.pushWait(0, 1);
+    bare.queue.step();
+  };
+  set(1, InFlight.BUSY);
+  invalidate(0xc0);
+  expect(bare.queue.ready()).toBe(false);
+  set(1, 0);
+  expect(bare.queue.ready()).toBe(true);
+  set(2, InFlight.BUSY);
+  expect(bare.queue.ready()).toBe(true);
+  bare.queue.step();
+  expect(bare.status(0)).toBe(1);
+
+  set(3, InFlight.BUSY | InFlight.WRITE);
+  for (const [drain, possible] of [[0, true], [0x80, true], [0x40, false]] as const) {
+    invalidate(drain);
+    expect([drain, bare.queue.ready()]).toEqual([drain, possible]);
+    set(3, possible ? InFlight.BUSY | InFlight.WRITE : 0);
+    expect(bare.queue.ready()).toBe(true);
+    bare.queue.step();
+  }
+});
+
+test('another transaction of the function, begun after the invalidation, is not waited for', () => {
+  const small = smallMachine();
+  const bare = new BareQueue(small);
+  const { kernel } = small.host;
+  const slot = PciFunction.inFlight.address(kernel, small.functions[1]!);
+  silent.store(kernel, slot, InFlight.countUnit | InFlight.BUSY);
+  bare.push(0xd2, 0, 0, 0);
+  bare.pushWait(0, 1);
+  bare.queue.step();
+  expect(bare.queue.ready()).toBe(false);
+  silent.store(kernel, slot, 2 * InFlight.countUnit | InFlight.BUSY);
+  expect(bare.queue.ready()).toBe(true);
+});
+
+test('a bad descriptor stops the queue at it until software clears the error', () => {
+  const bad: (readonly [number, number, number, number])[] = [
+    [0, 0, 0, 0],
+    [3, 0, 0, 0],
+    [0x2, 0, 0, 0],
+    [0x1, 0, 0, 0],
+    [0x32, 0, 19, 0],
+    [0x212, 0, 0, 0],
+    [0x25, 1, 2, 0],
+  ];
+  for (const descriptor of bad) {
+    const bare = new BareQueue(smallMachine());
+    bare.pushWait(0, 1);
+    bare.push(...descriptor);
+    bare.pushWait(1, 1);
+    for (let i = 0; i < 10 && bare.queue.ready(); i++) bare.queue.step();
+    expect([descriptor, bare.error, bare.head, bare.status(0), bare.status(1)]).toEqual([descriptor, true, 1, 1, 0]);
+  }
+});
+
+test('a queue that is not enabled fetches nothing', () => {
+  const small = smallMachine();
+  const bare = new BareQueue(small);
+  VtdRegisters.globalStatus.poke(small.host.kernel, small.registers, 0);
+  bare.pushWait(0, 1);
+  expect(bare.queue.ready()).toBe(false);
+});
+
+test('each granularity of an IOTLB descriptor reaches the cache', () => {
+  const small = smallMachine();
+  const bare = new BareQueue(small);
+  const iotlb = small.machine.unit(small.unit).translation.iotlb;
+  const left = (batch: Batch): string[] => {
+    iotlb.invalidateAll();
+    const keys = [2, 3].flatMap((domainId) => [0x4000, 0x7000, 0x8000].map((iova) => ({ domainId, iova })));
+    for (const key of keys) iotlb.fill(key.domainId, 0, key.iova, 5 as Frame, 3, 9 as Frame, iotlb.epoch());
+    bare.pushBatch(batch);
+    bare.queue.step();
+    return keys.filter((key) => iotlb.lookup(key.domainId, 0, key.iova)).map((key) => `${key.domainId}:${key.iova.toString(16)}`);
+  };
+  const batch = new Batch();
+  expect(left(batch.clear().contextCacheOfDomain(2))).toEqual(['2:4000', '2:7000', '2:8000', '3:4000', '3:7000', '3:8000']);
+  expect(left(batch.clear().iotlbPages(2, 0, 0x7000, 0, true))).toEqual(['2:4000', '2:8000', '3:4000', '3:7000', '3:8000']);
+  expect(left(batch.clear().iotlbPages(2, 0, 0x7000, 2, true))).toEqual(['2:8000', '3:4000', '3:7000', '3:8000']);
+  expect(left(batch.clear().iotlbOfDomain(2))).toEqual(['3:4000', '3:7000', '3:8000']);
+  expect(left(batch.clear().iotlbAll())).toEqual([]);
+});

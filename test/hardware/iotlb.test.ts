@@ -1,0 +1,84 @@
+import { Host } from '#hostmem/host';
+import type { Frame } from '#hostmem/memory';
+import { Iotlb, IotlbView } from '#src/hardware/iotlb';
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+
+function cache(): IotlbView {
+  const host = Host.create(1 << 16, 1 << 20);
+  const iotlb = Iotlb.create(host.kernel);
+  Iotlb.on.poke(host.kernel, iotlb, 1);
+  return new IotlbView(host.kernel, iotlb);
+}
+
+const put = (iotlb: IotlbView, domainId: number, page: number, high: number = 0): void =>
+  iotlb.fill(domainId, high, page << 12, (page + 1) as Frame, 3, 9 as Frame, iotlb.epoch());
+const has = (iotlb: IotlbView, domainId: number, page: number, high: number = 0): boolean => iotlb.lookup(domainId, high, page << 12);
+
+test('an entry gives back what was filled, for its domain and page alone', () => {
+  const iotlb = cache();
+  iotlb.fill(5, 0x7f, 0xabcde000 | 0, 0x1234 as Frame, 2, 77 as Frame, iotlb.epoch());
+  expect(iotlb.lookup(5, 0x7f, 0xabcdeffc | 0)).toBe(true);
+  expect([iotlb.frame, iotlb.permissions, iotlb.root]).toEqual([0x1234, 2, 77]);
+  expect(iotlb.lookup(6, 0x7f, 0xabcde000 | 0)).toBe(false);
+  expect(iotlb.lookup(5, 0x7e, 0xabcde000 | 0)).toBe(false);
+  expect(iotlb.lookup(5, 0x107f, 0xabcde000 | 0)).toBe(false);
+  expect(iotlb.lookup(5, 0x7f, 0xabcdf000 | 0)).toBe(false);
+});
+
+test('four pages of one set stay, a fifth takes the place of the oldest', () => {
+  const iotlb = cache();
+  for (let i = 0; i < 4; i++) put(iotlb, 1, i * 64);
+  expect([0, 1, 2, 3].map((i) => has(iotlb, 1, i * 64))).toEqual([true, true, true, true]);
+  put(iotlb, 1, 4 * 64);
+  expect([0, 1, 2, 3, 4].map((i) => has(iotlb, 1, i * 64))).toEqual([false, true, true, true, true]);
+});
+
+test('a page is filled anew in its own place', () => {
+  const iotlb = cache();
+  for (let i = 0; i < 4; i++) put(iotlb, 1, i * 64);
+  iotlb.fill(1, 0, 64 << 12, 500 as Frame, 1, 9 as Frame, iotlb.epoch());
+  expect(has(iotlb, 1, 64) && iotlb.frame === 500 && iotlb.permissions === 1).toBe(true);
+  expect([0, 2, 3].map((i) => has(iotlb, 1, i * 64))).toEqual([true, true, true]);
+});
+
+test('each invalidation drops what it names and nothing else', () => {
+  const pages = [0, 1, 5, 63, 64, 65, 0x1ff, 0x200, 0x5000, 0xfffff];
+  const keys = [1, 2, 3].flatMap((domainId) => pages.flatMap((page) => [0, 0x41].map((high) => ({ domainId, page, high }))));
+  const scope = fc.oneof(
+    fc.constant({ kind: 'all' as const, domainId: 0, page: 0, high: 0, order: 0 }),
+    fc.record({ kind: fc.constant('domain' as const), domainId: fc.integer({ min: 1, max: 3 }), page: fc.constant(0), high: fc.constant(0), order: fc.constant(0) }),
+    fc.record({ kind: fc.constant('pages' as const), domainId: fc.integer({ min: 1, max: 3 }), page: fc.constantFrom(...pages), high: fc.constantFrom(0, 0x41), order: fc.nat(20) }),
+  );
+  fc.assert(
+    fc.property(fc.shuffledSubarray(keys, { maxLength: 30 }), scope, (filled, { kind, domainId, page, high, order }) => {
+      const iotlb = cache();
+      for (const key of filled) put(iotlb, key.domainId, key.page, key.high);
+      const there = filled.filter((key) => has(iotlb, key.domainId, key.page, key.high));
+      if (kind === 'all') iotlb.invalidateAll();
+      else if (kind === 'domain') iotlb.invalidateDomain(domainId);
+      else iotlb.invalidatePages(domainId, high, page << 12, order);
+      const inBlock = (key: { page: number; high: number }): boolean => key.high === high && Math.floor(key.page / 2 ** order) === Math.floor(page / 2 ** order);
+      const kept = there.filter((key) => kind !== 'all' && (key.domainId !== domainId || (kind === 'pages' && !inBlock(key))));
+      expect(there.filter((key) => has(iotlb, key.domainId, key.page, key.high))).toEqual(kept);
+    }),
+    { numRuns: 300, seed: 11 },
+  );
+});
+
+test('a fill with an epoch from before an invalidation leaves nothing', () => {
+  const iotlb = cache();
+  const epoch = iotlb.epoch();
+  iotlb.invalidatePages(9, 0, 0x4000, 0);
+  iotlb.fill(1, 0, 0x1000, 3 as Frame, 3, 9 as Frame, epoch);
+  expect(has(iotlb, 1, 1)).toBe(false);
+  put(iotlb, 1, 1);
+  expect(has(iotlb, 1, 1)).toBe(true);
+});
+
+test('an IOTLB that is off never hits', () => {
+  const host = Host.create(1 << 16, 1 << 20);
+  const iotlb = new IotlbView(host.kernel, Iotlb.create(host.kernel));
+  put(iotlb, 1, 1);
+  expect(has(iotlb, 1, 1)).toBe(false);
+});

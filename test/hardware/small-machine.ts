@@ -1,0 +1,85 @@
+/** One host with one VT-d unit, booted, and functions behind it: what most tests of hardware and drivers start from. */
+import { Host } from '#hostmem/host';
+import type { Memory } from '#hostmem/memory';
+import type { Control } from '#hostmem/atomics';
+import { labelText } from '#hostmem/labels';
+import type { Ref } from '#hostmem/object';
+import { VtdDriver } from '#src/drivers/vtd/driver';
+import type { DmaEngine } from '#src/hardware/dma-engine';
+import { Machine, type PciFunctionOptions, type VtdUnitOptions } from '#src/hardware/machine';
+import { IommuUnit } from '#src/hardware/unit';
+import { takeFaults, type FaultRecord } from '#src/hardware/vtd/faults';
+
+/** CAP of the recorded unit, but with eight fault records. */
+export const eightFaultRecords = 0x00d2078c22260206n;
+
+export interface SmallMachine {
+  readonly host: Host;
+  readonly machine: Machine;
+  readonly unit: Ref<'IommuUnit'>;
+  readonly registers: Ref<'VtdRegisters'>;
+  readonly driver: VtdDriver;
+  readonly functions: readonly Ref<'PciFunction'>[];
+  readonly engines: readonly DmaEngine[];
+  faults(): FaultRecord[];
+}
+
+export function smallMachine(options: VtdUnitOptions = {}, functions: readonly PciFunctionOptions[] = [{ rid: 0x0108 }, { rid: 0x0110 }]): SmallMachine {
+  const host = Host.create(4 << 20, 2 << 20);
+  Machine.create(host);
+  const unit = Machine.addUnit(host, { capability: eightFaultRecords, ...options });
+  const added = functions.map((each) => Machine.addFunction(host, unit, each));
+  const machine = new Machine(host);
+  VtdDriver.boot(host, machine);
+  const driver = new VtdDriver(host, machine);
+  for (const each of added) driver.probe(each);
+  const registers = IommuUnit.registers.peek(host.kernel, unit) as Ref<'VtdRegisters'>;
+  const engines = added.map((each) => machine.dma(each));
+  return { host, machine, unit, registers, driver, functions: added, engines, faults: () => takeFaults(host.kernel, registers) };
+}
+
+/** Stands in for the scheduler: notes the points, and lets a test act, as another party would, just before one of them. */
+export class Interposer implements Control {
+  readonly points: string[] = [];
+  readonly #host: Host;
+  #action: { readonly before: string; run: () => void } | null = null;
+
+  constructor(host: Host) {
+    this.#host = host;
+  }
+
+  /** Runs `body` in controlled mode; `run` happens, with points silent, before the first point with that label. */
+  during(body: () => void, before: string = '', run: () => void = () => {}): void {
+    this.#action = before === '' ? null : { before, run };
+    this.#host.ram.control = this.#host.kernel.control = this;
+    try {
+      body();
+    } finally {
+      this.#host.ram.control = this.#host.kernel.control = null;
+    }
+  }
+
+  point(_op: number, _memory: Memory, _at: number, label: number): void {
+    const text = labelText(label);
+    this.points.push(text);
+    const action = this.#action;
+    if (action === null || action.before !== text) return;
+    this.#action = null;
+    this.#host.ram.control = this.#host.kernel.control = null;
+    action.run();
+    this.#host.ram.control = this.#host.kernel.control = this;
+  }
+
+  pointWhen(op: number, memory: Memory, at: number, label: number): void {
+    this.point(op, memory, at, label);
+  }
+  saw(): void {}
+  dirty(): void {}
+  wroteGuarded(): void {}
+  acquired(): void {}
+  released(): void {}
+  holds(): boolean {
+    return true;
+  }
+  unguarded(): void {}
+}

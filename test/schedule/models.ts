@@ -1,0 +1,372 @@
+/**
+ * Small models with known bugs, for the scheduler's own tests: words of shared memory, and a body for each actor.
+ */
+import { Until } from '#hostmem/atomics';
+import type { Engine } from '#hostmem/engine';
+import type { Host } from '#hostmem/host';
+import { mutex, waitWord } from '#hostmem/locks';
+import type { Ref } from '#hostmem/object';
+import { object, u32 } from '#hostmem/struct';
+import { Violation } from '#src/schedule/violation';
+
+export const Cells = object('ScheduleCells', {
+  lock: mutex,
+  other: mutex,
+  m1: u32,
+  m2: u32,
+  m3: u32,
+  m4: u32,
+  m5: u32,
+  m6: u32,
+  guarded: u32.under('lock'),
+  asked: waitWord,
+  answered: waitWord,
+});
+const Brief = object('ScheduleBrief', { word: u32 });
+
+export interface Room {
+  readonly host: Host;
+  readonly cells: Ref<'ScheduleCells'>;
+}
+
+export interface Model {
+  readonly set?: (room: Room) => void;
+  readonly actors: readonly ((room: Room) => void)[];
+  readonly engines?: (room: Room) => Engine[];
+  readonly judge?: (room: Room) => Violation | null;
+}
+
+function expect(condition: boolean, message: string): void {
+  if (!condition) throw new Violation('MODEL', message);
+}
+
+function setThree({ host: { kernel }, cells }: Room, value: number): void {
+  Cells.lock.acquire(kernel, cells);
+  try {
+    Cells.m1.store(kernel, cells, value);
+    Cells.m2.store(kernel, cells, value);
+    Cells.m3.store(kernel, cells, value);
+  } finally {
+    Cells.lock.release(kernel, cells);
+  }
+}
+
+function compareOneAndThree({ host: { kernel }, cells }: Room): void {
+  const group = Cells.m1.load(kernel, cells);
+  const device = Cells.m3.load(kernel, cells);
+  expect(group === device, `the group says ${group}, the device ${device}`);
+}
+
+function setOnes({ host: { kernel }, cells }: Room): void {
+  Cells.m1.poke(kernel, cells, 1);
+  Cells.m2.poke(kernel, cells, 1);
+  Cells.m3.poke(kernel, cells, 1);
+}
+
+function underLock(room: Room, section: (room: Room) => void): void {
+  Cells.lock.acquire(room.host.kernel, room.cells);
+  try {
+    section(room);
+  } finally {
+    Cells.lock.release(room.host.kernel, room.cells);
+  }
+}
+
+/** The device of `stale-hit` and `fill-vs-unmap`: looks into the cache (m2), fills it from the table (m1). */
+function translateTwice(room: Room, fill: (room: Room) => void): void {
+  const { kernel } = room.host;
+  for (let i = 0; i < 2; i++) {
+    const isUnmapped = Cells.m3.load(kernel, room.cells);
+    const hit = Cells.m2.load(kernel, room.cells);
+    if (hit !== 0) expect(isUnmapped === 0, 'the cache hits after the unmap has returned');
+    else fill(room);
+  }
+}
+
+function fillCache({ host: { kernel }, cells }: Room): void {
+  const page = Cells.m1.load(kernel, cells);
+  if (page !== 0) Cells.m2.store(kernel, cells, page);
+}
+
+function clearBoth({ host: { kernel }, cells }: Room): void {
+  Cells.m1.store(kernel, cells, 0);
+  Cells.m2.store(kernel, cells, 0);
+}
+
+function unmapped({ host: { kernel }, cells }: Room): void {
+  Cells.m3.store(kernel, cells, 1);
+}
+
+function addFour({ host: { kernel }, cells }: Room): void {
+  for (let i = 0; i < 4; i++) Cells.m1.add(kernel, cells, 1);
+}
+
+/** 12 points a round: a lock, ten accesses, an unlock. */
+function busy({ host: { kernel }, cells }: Room): void {
+  for (let round = 0; round < 3; round++) {
+    Cells.lock.acquire(kernel, cells);
+    for (let i = 0; i < 5; i++) Cells.m1.store(kernel, cells, Cells.m2.load(kernel, cells) + i);
+    Cells.lock.release(kernel, cells);
+  }
+}
+
+function lockBoth(room: Room, first: typeof Cells.lock, second: typeof Cells.lock): void {
+  const { kernel } = room.host;
+  first.acquire(kernel, room.cells);
+  second.acquire(kernel, room.cells);
+  Cells.m1.add(kernel, room.cells, 1);
+  second.release(kernel, room.cells);
+  first.release(kernel, room.cells);
+}
+
+/** Lives outside the memory that is restored: what a model must not do. */
+let leak = 0;
+
+export const models: Record<string, Model> = {
+  'torn-pointer': { set: setOnes, actors: [(room) => setThree(room, 2), compareOneAndThree] },
+
+  'use-after-replace': {
+    set: ({ host: { kernel }, cells }) => Cells.m1.poke(kernel, cells, 1),
+    actors: [
+      ({ host: { kernel }, cells }) => {
+        const old = Cells.m1.exchange(kernel, cells, 2);
+        if (old === 1) Cells.m5.store(kernel, cells, 1);
+        else Cells.m6.store(kernel, cells, 1);
+      },
+      ({ host: { kernel }, cells }) => {
+        Cells.m3.add(kernel, cells, 1);
+        Cells.m3.add(kernel, cells, 1);
+      },
+      ({ host: { kernel }, cells }) => {
+        const used = Cells.m1.load(kernel, cells);
+        const isFreed = used === 1 ? Cells.m5.load(kernel, cells) : Cells.m6.load(kernel, cells);
+        expect(isFreed === 0, `object ${used} is used after it was freed`);
+      },
+    ],
+  },
+
+  'stale-hit': {
+    set: ({ host: { kernel }, cells }) => Cells.m1.poke(kernel, cells, 7),
+    actors: [
+      (room) => translateTwice(room, fillCache),
+      (room) => {
+        clearBoth(room);
+        unmapped(room);
+      },
+    ],
+  },
+
+  'three-locks': {
+    set: setOnes,
+    actors: [(room) => setThree(room, 2), (room) => setThree(room, 3), (room) => underLock(room, compareOneAndThree)],
+  },
+
+  'fill-vs-unmap': {
+    set: ({ host: { kernel }, cells }) => Cells.m1.poke(kernel, cells, 7),
+    actors: [
+      (room) => translateTwice(room, (inner) => underLock(inner, fillCache)),
+      (room) => {
+        underLock(room, clearBoth);
+        unmapped(room);
+      },
+    ],
+  },
+
+  'adds-3x4': {
+    actors: [addFour, addFour, addFour],
+    judge: ({ host: { kernel }, cells }) => {
+      const sum = Cells.m1.peek(kernel, cells);
+      return sum === 12 ? null : new Violation('SUM', `twelve additions give ${sum}`);
+    },
+  },
+
+  /** A load and a store where an addition belongs: only the judge sees it. */
+  'lost-update': {
+    actors: [0, 1].map(() => ({ host: { kernel }, cells }: Room): void => {
+      Cells.m1.store(kernel, cells, Cells.m1.load(kernel, cells) + 1);
+    }),
+    judge: ({ host: { kernel }, cells }) => {
+      const sum = Cells.m1.peek(kernel, cells);
+      const at = Cells.m1.address(kernel, cells);
+      return sum === 2 ? null : new Violation('SUM', `two additions give ${sum}`, [{ space: 1, at }]);
+    },
+  },
+
+  'abba': { actors: [(room) => lockBoth(room, Cells.lock, Cells.other), (room) => lockBoth(room, Cells.other, Cells.lock)] },
+
+  /** The second actor throws when it finds the first in the middle; the first and the third hold or want the lock. */
+  'throws': {
+    actors: [
+      (room) => setThree(room, 2),
+      ({ host: { kernel, ram }, cells }) => {
+        Cells.m4.store(kernel, cells, 9);
+        ram.words[0] = ram.words[0]!;
+        if (Cells.m1.load(kernel, cells) === 2 && Cells.m3.load(kernel, cells) === 0) throw new RangeError('the second actor gives up');
+      },
+      (room) => setThree(room, 3),
+    ],
+  },
+
+  /** Follows a reference to what the other actor frees. */
+  'dangling': {
+    set: ({ host: { kernel }, cells }) => Cells.m1.poke(kernel, cells, Brief.create(kernel)),
+    actors: [
+      ({ host: { kernel }, cells }) => {
+        const brief = Cells.m1.exchange(kernel, cells, 0);
+        Brief.free(kernel, brief as Ref<'ScheduleBrief'>);
+      },
+      ({ host: { kernel }, cells }) => {
+        const brief = Cells.m1.load(kernel, cells);
+        if (brief !== 0) Brief.word.store(kernel, brief, Brief.word.load(kernel, brief) + 1);
+      },
+    ],
+  },
+
+  'unguarded': {
+    actors: [
+      (room) => underLock(room, ({ host: { kernel }, cells }) => Cells.guarded.write(kernel, cells, 5)),
+      ({ host: { kernel }, cells }) => Cells.guarded.write(kernel, cells, 6),
+    ],
+  },
+
+  /** The client asks, the engine answers; an engine that answers before it has the value (m1) is found out. */
+  'engine': {
+    actors: [
+      ({ host: { kernel }, cells }) => {
+        Cells.asked.store(kernel, cells, 1);
+        Cells.answered.waitUntil(kernel, cells, Until.EQUAL, 1);
+        expect(Cells.m2.load(kernel, cells) === 5, 'the answer is what was there before the value came');
+      },
+      ({ host: { kernel }, cells }) => Cells.m1.store(kernel, cells, 5),
+    ],
+    engines: ({ host: { kernel }, cells }) => [
+      {
+        name: 'answerer',
+        memory: kernel,
+        ready: () => Cells.asked.peek(kernel, cells) === 1 && Cells.answered.peek(kernel, cells) === 0,
+        at: () => Cells.answered.address(kernel, cells),
+        label: () => Cells.answered.label,
+        step: () => {
+          Cells.m2.store(kernel, cells, Cells.m1.load(kernel, cells));
+          Cells.answered.store(kernel, cells, 1);
+        },
+      },
+    ],
+  },
+
+  /** Two engines with several steps each, beside two actors; nothing is wrong. */
+  'engines-agree': {
+    actors: [
+      ({ host: { kernel }, cells }) => {
+        for (let round = 1; round <= 3; round++) {
+          Cells.asked.store(kernel, cells, round);
+          Cells.answered.waitUntil(kernel, cells, Until.EQUAL, round);
+        }
+      },
+      addFour,
+    ],
+    engines: ({ host: { kernel }, cells }) => [
+      {
+        name: 'answerer',
+        memory: kernel,
+        ready: () => Cells.answered.peek(kernel, cells) < Cells.asked.peek(kernel, cells),
+        at: () => Cells.answered.address(kernel, cells),
+        label: () => Cells.answered.label,
+        step: () => {
+          Cells.m2.store(kernel, cells, Cells.m1.load(kernel, cells));
+          Cells.answered.add(kernel, cells, 1);
+        },
+      },
+      {
+        name: 'follower',
+        memory: kernel,
+        ready: () => Cells.m4.peek(kernel, cells) < Cells.m1.peek(kernel, cells),
+        at: () => Cells.m4.address(kernel, cells),
+        label: () => Cells.m4.label,
+        step: () => void Cells.m4.add(kernel, cells, 1),
+      },
+    ],
+    judge: ({ host: { kernel }, cells }) => {
+      const followed = Cells.m4.peek(kernel, cells);
+      return followed === 4 ? null : new Violation('FOLLOWS', `the follower has seen ${followed} of 4 additions`);
+    },
+  },
+
+  'engine-throws': {
+    actors: [({ host: { kernel }, cells }) => Cells.m1.store(kernel, cells, 1), addFour],
+    engines: ({ host: { kernel }, cells }) => [
+      {
+        name: 'broken',
+        memory: kernel,
+        ready: () => Cells.m1.peek(kernel, cells) > 2,
+        at: () => Cells.m1.address(kernel, cells),
+        label: () => Cells.m1.label,
+        step: () => {
+          Cells.m4.store(kernel, cells, 1);
+          throw new RangeError('the engine is on fire');
+        },
+      },
+    ],
+  },
+
+  'leaks': {
+    actors: [
+      ({ host: { kernel }, cells }) => Cells.m1.store(kernel, cells, leak++),
+      ({ host: { kernel }, cells }) => void Cells.m1.load(kernel, cells),
+    ],
+  },
+
+  /** Waits by asking again and again: never ends unless the other one runs. */
+  'spins': {
+    actors: [
+      ({ host: { kernel }, cells }) => {
+        while (Cells.m1.load(kernel, cells) === 0);
+      },
+      ({ host: { kernel }, cells }) => Cells.m1.store(kernel, cells, 1),
+    ],
+  },
+
+  /** Reaches no point any more. */
+  'hangs': {
+    actors: [
+      ({ host: { kernel }, cells }) => {
+        Cells.m1.store(kernel, cells, 1);
+        while (kernel.words[Cells.m1.address(kernel, cells) >>> 2] !== 3);
+      },
+      addFour,
+    ],
+  },
+
+  /** Its thread ends in the middle of a schedule. */
+  'dies': { actors: [addFour, () => process.exit(3)] },
+
+  /** Catches everything, what the scheduler throws too, and goes on; and waits for ever once the others are gone. */
+  'swallows': {
+    actors: [
+      ({ host: { kernel }, cells }) => {
+        for (let tries = 0; tries < 3; tries++) {
+          try {
+            while (Cells.m2.load(kernel, cells) === 0) Cells.m1.add(kernel, cells, 1);
+          } catch {
+            Cells.m4.store(kernel, cells, tries);
+          }
+        }
+      },
+      ({ host: { kernel }, cells }) => {
+        Cells.m3.store(kernel, cells, 1);
+        throw new RangeError('leaves the other one alone');
+      },
+    ],
+  },
+
+  'busy-3x36': { actors: [busy, busy, busy] },
+
+  /** One long actor, for what a point costs that keeps the baton. */
+  'long': {
+    actors: [
+      ({ host: { kernel }, cells }) => {
+        for (let i = 0; i < 1_000_000; i++) Cells.m1.store(kernel, cells, i);
+      },
+    ],
+  },
+};

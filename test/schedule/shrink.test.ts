@@ -1,0 +1,51 @@
+import { startOfSchedule, type Switch } from '#src/schedule/board';
+import { shrink } from '#src/schedule/shrink';
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+
+const one = (actor: number, count: number, next: number): Switch => ({ actor, count, next });
+const has = (switches: readonly Switch[], { actor, count, next }: Switch): boolean =>
+  switches.some((other) => other.actor === actor && other.count === count && other.next === next);
+
+const switchArbitrary = fc.record({ actor: fc.nat(4), count: fc.integer({ min: 1, max: 60 }), next: fc.nat(4) });
+
+test('whatever else is in the list, only the switches that the failure needs are left', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.uniqueArray(switchArbitrary, { minLength: 1, maxLength: 40, selector: (s) => JSON.stringify(s) }), fc.nat(), async (all, pick) => {
+      const needed = all.filter((_, i) => (i * 7 + pick) % 11 === 0).slice(0, 3);
+      const { switches, replays } = await shrink(
+        { switches: all, steps: 100 },
+        async (tried) => ({ sameFailure: needed.every((need) => has(tried, need)), switches: tried, steps: 100 }),
+        { actors: 5 },
+      );
+      expect(switches).toEqual(needed);
+      expect(replays).toBeLessThan(2_000);
+    }),
+    { numRuns: 60, seed: 4 },
+  );
+});
+
+test('a switch to b followed by one from b to c becomes one switch to c', async () => {
+  const result = await shrink(
+    { switches: [one(0, 3, 1), one(1, 1, 2)], steps: 10 },
+    async (tried) => ({ sameFailure: has(tried, one(0, 3, 2)) || tried.length === 2, switches: tried, steps: 10 }),
+    { actors: 3 },
+  );
+  expect(result.switches).toEqual([one(0, 3, 2)]);
+});
+
+test('another start actor is tried', async () => {
+  const start = one(startOfSchedule, 0, 2);
+  const result = await shrink(
+    { switches: [one(0, 1, 2), one(2, 5, 0)], steps: 10 },
+    async (tried) => ({ sameFailure: tried.length === 2 || (tried.length === 1 && has(tried, start)), switches: tried, steps: 10 }),
+    { actors: 3 },
+  );
+  expect(result.switches).toEqual([start]);
+});
+
+test('another failure is not accepted, and the number of replays is bounded', async () => {
+  const switches = Array.from({ length: 50 }, (_, i) => one(0, i + 1, 1));
+  const result = await shrink({ switches, steps: 10 }, async (tried) => ({ sameFailure: false, switches: tried, steps: 1 }), { actors: 2, maxReplays: 20 });
+  expect(result).toEqual({ switches, steps: 10, replays: 20 });
+});

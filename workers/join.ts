@@ -1,0 +1,135 @@
+/**
+ * A worker joins a host: its own views of the shared buffers, the kernel in force, and either the baton or the pace.
+ *
+ * It decides nothing: in a controlled run the board does, in a free run nobody.
+ */
+import { threadId } from 'node:worker_threads';
+import { History } from '#hostmem/history';
+import { Host } from '#hostmem/host';
+import { mix32 } from '#hostmem/labels';
+import type { Actor, Seat } from '#src/actors/actor';
+import { Counters } from '#src/actors/counters';
+import { Pace, Stopped } from '#src/actors/pace';
+import { loadInvariants } from '#src/check/catalogue';
+import { Judge } from '#src/check/judge';
+import { View } from '#src/check/view';
+import { VtdDriver } from '#src/drivers/vtd/driver';
+import { Machine } from '#src/hardware/machine';
+import { Kernel } from '#src/kernel/kernel';
+import { correct, operationsOf, type Variant } from '#src/kernel/variant';
+import { keepEvent } from '#src/kept-events';
+import { Baton } from '#src/schedule/baton';
+import { Board } from '#src/schedule/board';
+import { Checkpoint } from '#src/schedule/checkpoint';
+import { Strategies } from '#src/schedule/strategy';
+import { Violation, violationOf } from '#src/schedule/violation';
+import type { ActorOf, Role, Scenario } from '#src/scenario';
+import type { ActorReport, Controlled, Task } from '#src/task';
+
+type AnyActor = ActorOf<Actor, unknown>;
+
+/** What a joined thread has in its hands. */
+interface Joined {
+  readonly task: Task;
+  readonly host: Host;
+  readonly machine: Machine;
+  readonly kernel: Kernel;
+  readonly history: History;
+  readonly judge: Judge;
+}
+
+/** Lives the life of one actor; `enter` makes it from its seat. */
+export async function join(task: Task, role: Role, enter: (seat: Seat, subject: string) => Actor): Promise<ActorReport> {
+  const name = task.names[task.actor]!;
+  const { default: scenario } = (await import(task.scenarioUrl)) as { default: Scenario };
+  const definition = scenario.actors[name] as AnyActor;
+  const joined = await joinHost(task, scenario);
+  const counters = new Counters(task.counters, task.actor);
+  const seed = mix32(task.seed ^ mix32(task.actor + 1)) | 0;
+  const { host, kernel } = joined;
+  const slices = task.actor === 0 ? sliceJudge(joined) : null;
+  const pace = task.pace === null ? null : new Pace(task.pace, task.names.length, task.actor, joined.history, slices?.judge ?? null);
+  const rest = pace === null ? null : (): void => pace.rest();
+  const actor = enter({ name, host, kernel, counters, rest, seed, directory: task.directory }, definition.subject);
+  const body = (): void => definition.body(actor, task.stage);
+  if (task.controlled !== null) await runControlled(joined, task.controlled, actor, body);
+  const broken = pace === null ? null : runFreely(pace, counters, body);
+  return { actor: name, role, threadId, violation: slices?.found() ?? broken };
+}
+
+async function joinHost(task: Task, scenario: Scenario): Promise<Joined> {
+  const variant: Variant = task.variantUrl === null ? correct : ((await import(task.variantUrl)) as { default: Variant }).default;
+  const host = new Host(task.host);
+  const machine = new Machine(host);
+  const kernel = new Kernel(host, operationsOf(variant), new VtdDriver(host, machine));
+  const { buffer, rings, capacity } = task.history;
+  const history = new History(buffer, rings, capacity);
+  const invariants = await loadInvariants(scenario.holds);
+  const judge = new Judge(invariants, new History(buffer, rings, capacity), new View(task.host));
+  history.actor = task.actor;
+  history.ring = task.controlled === null ? task.actor : 0;
+  host.ram.history = history;
+  host.kernel.history = history;
+  return { task, host, machine, kernel, history, judge };
+}
+
+/** Actor 0 judges the slices of a free run; what it finds is its report's. */
+function sliceJudge({ history, judge }: Joined): { judge: () => boolean; found: () => Violation | null } {
+  let found: Violation | null = null;
+  return {
+    found: () => found,
+    judge() {
+      const verdict = judge.quiescence();
+      if (verdict !== null) found = new Violation(verdict.invariant, verdict.message);
+      else if (history.overflowed) found = new Violation('THROWN', 'one round of a body wrote more events than its ring holds');
+      history.clear();
+      judge.nextSlice();
+      return found !== null;
+    },
+  };
+}
+
+/** Repeats the body until the run is stopped: by time, by the judge, or by an actor that broke. */
+function runFreely(pace: Pace, counters: Counters, body: () => void): Violation | null {
+  let broken: Violation | null = null;
+  for (;;) {
+    try {
+      pace.rest();
+      body();
+      counters.add('rounds', 1);
+    } catch (thrown) {
+      if (thrown instanceof Stopped) return broken;
+      broken ??= violationOf(thrown);
+      pace.breakOff();
+    }
+  }
+}
+
+async function runControlled({ task, host, machine, kernel, history, judge }: Joined, run: Controlled, actor: Actor, body: () => void): Promise<void> {
+  const baton = new Baton({
+    board: new Board(run.board),
+    actor: task.actor,
+    host,
+    checkpoint: new Checkpoint(host, run.checkpoint),
+    engines: [...machine.engines(), ...kernel.driver.engines()],
+    names: task.names,
+    strategies: await Strategies.load(),
+    hooks: {
+      judge() {
+        const verdict = judge.quiescence();
+        return verdict === null ? null : new Violation(verdict.invariant, verdict.message, verdict.words);
+      },
+      reset: () => history.reset(),
+    },
+  });
+  const kept = new Int32Array(run.kept);
+  history.listener = (kind) => {
+    keepEvent(kept, history, baton.step);
+    const verdict = judge.moment(kind);
+    if (verdict !== null) baton.violate(new Violation(verdict.invariant, verdict.message, verdict.words));
+  };
+  baton.run(() => {
+    actor.reseed();
+    body();
+  });
+}
