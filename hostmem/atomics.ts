@@ -190,8 +190,8 @@ export function install64(memory: Memory, at: number, high: number, low: number,
     return Atomics.compareExchange(memory.words, index, 0, low);
   }
   if (seen === 0) {
-    memory.words[index + 1] = high;
     put(control, memory, at, low);
+    memory.words[index + 1] = high;
   } else control.saw(seen);
   return seen;
 }

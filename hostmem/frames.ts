@@ -6,7 +6,7 @@
  */
 import { fill, lockLeaf, peek, silent, unlockLeaf } from './atomics.ts';
 import { hpaOf, pageShift, type Frame, type Memory } from './memory.ts';
-import { struct, u32, words } from './struct.ts';
+import { struct, u32, words, type Word } from './struct.ts';
 
 /** Who a frame belongs to: `FREE`, the kernel, page tables, or a process (its number, from `firstProcess`). */
 export const Owner = { FREE: 0, KERNEL: 1, TABLE: 2, firstProcess: 16 } as const;
@@ -15,7 +15,10 @@ export const Owner = { FREE: 0, KERNEL: 1, TABLE: 2, firstProcess: 16 } as const
 export const framePoison = 0x5afe5afe | 0;
 
 const FrameTable = struct('FrameTable', { lock: u32, free: u32, untouched: u32, frames: u32, inUse: u32, tableAt: u32, pad: words(2) });
-/** `pins` counts long-term pins, `references` those who keep the frame from being freed (mappings and pins). */
+/**
+ * `pins` counts long-term pins, `references` those who keep the frame from being freed (mappings and pins). The references of
+ * a freed frame are negative, `~next free frame`: a drop or hold too many is seen.
+ */
 const FrameRecord = struct('FrameRecord', { owner: u32, generation: u32, pins: u32, references: u32 });
 
 export class Frames {
@@ -48,7 +51,7 @@ export class Frames {
     const at = this.#at;
     lockLeaf(kernel, at);
     let frame = FrameTable.free.peek(kernel, at);
-    if (frame !== 0) FrameTable.free.poke(kernel, at, FrameRecord.references.peek(kernel, this.#record(frame)));
+    if (frame !== 0) FrameTable.free.poke(kernel, at, ~FrameRecord.references.peek(kernel, this.#record(frame)));
     else {
       frame = FrameTable.untouched.peek(kernel, at);
       if (frame >= FrameTable.frames.peek(kernel, at)) {
@@ -69,7 +72,10 @@ export class Frames {
 
   /** One more reference: another mapping or pin. */
   hold(frame: Frame): void {
-    silent.add(this.#kernel, FrameRecord.references.address(this.#kernel, this.#record(frame)), 1);
+    const before = silent.add(this.#kernel, FrameRecord.references.address(this.#kernel, this.#record(frame)), 1);
+    if (before >= 1) return;
+    this.#undo(FrameRecord.references, frame, -1);
+    throw new Error(`frame 0x${frame.toString(16)} was held after it was freed`);
   }
 
   /** Drops a reference; the last one poisons and frees the frame. */
@@ -78,12 +84,15 @@ export class Frames {
     const record = this.#record(frame);
     const before = silent.add(kernel, FrameRecord.references.address(kernel, record), -1);
     if (before > 1) return;
-    if (before < 1) throw new Error(`frame 0x${frame.toString(16)} was dropped more often than held`);
+    if (before < 1) {
+      this.#undo(FrameRecord.references, frame, 1);
+      throw new Error(`frame 0x${frame.toString(16)} was dropped more often than held`);
+    }
     fill(this.#ram, hpaOf(frame), 4096, framePoison);
     lockLeaf(kernel, this.#at);
     FrameRecord.owner.poke(kernel, record, Owner.FREE);
     FrameRecord.generation.poke(kernel, record, FrameRecord.generation.peek(kernel, record) + 1);
-    FrameRecord.references.poke(kernel, record, FrameTable.free.peek(kernel, this.#at));
+    FrameRecord.references.poke(kernel, record, ~FrameTable.free.peek(kernel, this.#at));
     FrameTable.free.poke(kernel, this.#at, frame);
     FrameTable.inUse.poke(kernel, this.#at, FrameTable.inUse.peek(kernel, this.#at) - 1);
     unlockLeaf(kernel, this.#at);
@@ -97,7 +106,10 @@ export class Frames {
 
   unpin(frame: Frame): void {
     const before = silent.add(this.#kernel, FrameRecord.pins.address(this.#kernel, this.#record(frame)), -1);
-    if (before < 1) throw new Error(`frame 0x${frame.toString(16)} was unpinned more often than pinned`);
+    if (before < 1) {
+      this.#undo(FrameRecord.pins, frame, 1);
+      throw new Error(`frame 0x${frame.toString(16)} was unpinned more often than pinned`);
+    }
     this.drop(frame);
   }
 
@@ -116,6 +128,10 @@ export class Frames {
   }
   get count(): number {
     return FrameTable.frames.peek(this.#kernel, this.#at);
+  }
+
+  #undo(count: Word, frame: number, delta: number): void {
+    silent.add(this.#kernel, count.address(this.#kernel, this.#record(frame)), delta);
   }
 
   #record(frame: number): number {

@@ -95,6 +95,11 @@ export function free(memory: Memory, ref: Ref, type: number): void {
   const blockClass = peek(memory, at + 4) >>> 26;
   const generation = (ref >>> generationShift) + 1;
   lockLeaf(memory, heapLock);
+  const header = peek(memory, at);
+  if ((header & 1) === 0 || header >>> generationShift !== ref >>> generationShift) {
+    unlockLeaf(memory, heapLock);
+    throw dangling(ref, header, type);
+  }
   poke(memory, at, (generation << generationShift) | (type << 1));
   fill(memory, at + headerBytes, (1 << blockClass) - headerBytes, poison);
   const head = freeHeads + (blockClass - smallestClass) * 4;

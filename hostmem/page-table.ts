@@ -78,8 +78,9 @@ const none = WalkFault.NONE;
 const notPresent = WalkFault.NOT_PRESENT;
 const reservedBits = WalkFault.RESERVED;
 
-/** A page number from an IOVA: up to 52 bits, exact. */
 const pagesPerHigh = 1 << 20;
+/** `mapPage` refuses frames from here on: an entry has 40 bits for them. */
+const frameLimit = 2 ** 40;
 
 /** One thread's view of the page tables of one format. */
 export class PageTable {
@@ -87,12 +88,17 @@ export class PageTable {
   readonly #ram: Memory;
   readonly #frames: Frames;
   readonly #frameCount: number;
+  /** How many pages an IOVA can name. */
+  readonly #pageCount: number;
+  /** What `unmap` found where there is no table of level 1. */
+  readonly #entry = new WalkResult();
 
   constructor(ram: Memory, frames: Frames, format: PageTableFormat) {
     this.format = format;
     this.#ram = ram;
     this.#frames = frames;
     this.#frameCount = frameOf(ram.sizeBytes);
+    this.#pageCount = 2 ** (format.inputBits - 12);
   }
 
   /** An empty root table, or 0 when RAM is used up. */
@@ -157,23 +163,40 @@ export class PageTable {
   mapPage(root: Frame, iovaHigh: number, iovaLow: number, frame: Frame, permissions: number): 0 | 'ENOMEM' | 'EADDRINUSE' | 'ERANGE' | 'EINVAL' {
     const format = this.format;
     if ((permissions & accessMask) === 0) return 'EINVAL';
-    if (iovaHigh >>> (format.inputBits - 32) !== 0 || frame >= 2 ** 40) return 'ERANGE';
-    let table = root;
-    for (let level = format.levels; level > 1; level--) {
-      table = this.#nextTable(table, level, iovaHigh, iovaLow);
-      if (table === 0) return 'ENOMEM';
-      if (table < 0) return 'EADDRINUSE';
-    }
+    if (iovaHigh >>> (format.inputBits - 32) !== 0 || frame >= frameLimit) return 'ERANGE';
+    let table = this.#leafTable(root, iovaHigh, iovaLow);
+    if (table <= 0) table = this.#makeTables(root, iovaHigh, iovaLow);
+    if (table <= 0) return table === 0 ? 'ENOMEM' : 'EADDRINUSE';
     const at = hpaOf(table) + indexAt(1, iovaHigh, iovaLow) * 8;
     const found = install64(this.#ram, at, format.leafHigh(frame, permissions, 1), format.leafLow(frame, permissions, 1), format.labels[1]!);
     return found === 0 ? 0 : 'EADDRINUSE';
   }
 
-  /** The table below `table` on the way to the IOVA, made if it is missing; 0 without memory, -1 when a leaf is there. */
-  #nextTable(table: Frame, level: number, iovaHigh: number, iovaLow: number): Frame {
-    const at = hpaOf(table) + indexAt(level, iovaHigh, iovaLow) * 8;
-    const low = peek(this.#ram, at);
-    return low === 0 ? this.#installTable(at, level) : this.#tableIn(level, peek(this.#ram, at + 4), low);
+  /** The table of level 1 on the way to the IOVA; 0 when a table is missing, -1 when a large leaf is there. Silent. */
+  #leafTable(root: Frame, iovaHigh: number, iovaLow: number): Frame {
+    const format = this.format;
+    const words = this.#ram.words;
+    let table = root;
+    for (let level = format.levels; level > 1; level--) {
+      const index = table * 1024 + indexAt(level, iovaHigh, iovaLow) * 2;
+      const low = words[index]!;
+      const high = words[index + 1]!;
+      if (low === 0) return 0 as Frame;
+      if ((format.inspect(level, high, low) & leaf) !== 0) return -1 as Frame;
+      table = format.frameOf(high, low);
+    }
+    return table;
+  }
+
+  /** As `#leafTable`, but makes what is missing; 0 without memory. */
+  #makeTables(root: Frame, iovaHigh: number, iovaLow: number): Frame {
+    let table = root;
+    for (let level = this.format.levels; level > 1 && table > 0; level--) {
+      const at = hpaOf(table) + indexAt(level, iovaHigh, iovaLow) * 8;
+      const low = peek(this.#ram, at);
+      table = low === 0 ? this.#installTable(at, level) : this.#tableIn(level, peek(this.#ram, at + 4), low);
+    }
+    return table;
   }
 
   /** Two mappers may miss the same table: the loser of the exchange frees its own and goes on in the winner's. */
@@ -200,48 +223,37 @@ export class PageTable {
   unmap(root: Frame, iovaHigh: number, iovaLow: number, pageCount: number): number {
     let high = iovaHigh;
     let low = iovaLow;
+    let left = Math.min(pageCount, this.#pageCount - pageNumber(high, low));
     let removed = 0;
-    let page = (high >>> 0) * pagesPerHigh + (low >>> 12);
-    const end = Math.min(page + pageCount, 2 ** (this.format.inputBits - 12));
-    while (page < end) {
-      let table = root;
-      let level = this.format.levels;
-      for (; level > 1; level--) {
-        const next = this.#present(table, level, high, low);
-        if (next <= 0) break;
-        table = next;
+    while (left > 0) {
+      const table = this.#leafTable(root, high, low);
+      let passed: number;
+      if (table > 0) {
+        const index = indexAt(1, high, low);
+        passed = Math.min(left, 512 - index);
+        removed += this.#clearLeaves(hpaOf(table) + index * 8, passed);
+      } else {
+        const entry = this.#entry;
+        const found = this.#descend(root, high, low, 0, entry, false) === none;
+        const span = 512 ** (entry.level - 1);
+        const within = pageNumber(high, low) % span;
+        if (found && within === 0 && clear64(this.#ram, entry.entryAt, this.format.labels[entry.level]!) !== 0) removed += span;
+        passed = span - within;
       }
-      const span = 2 ** (9 * Math.max(1, level - 1));
-      const next = (Math.floor(page / span) + 1) * span;
-      if (level === 1) removed += this.#clearLeaves(table, page, Math.min(end, next));
-      else if (page % span === 0) removed += this.#clearLarge(table, level, high, low, span);
-      page = next;
-      high = Math.floor(page / pagesPerHigh) | 0;
-      low = page << 12;
+      left -= passed;
+      if (left <= 0) break;
+      const next = pageNumber(high, low) + passed;
+      high = Math.floor(next / pagesPerHigh) | 0;
+      low = next << 12;
     }
     return removed;
   }
 
-  /** The table below, 0 when nothing is there, -1 when a leaf is. */
-  #present(table: Frame, level: number, iovaHigh: number, iovaLow: number): Frame {
-    const at = hpaOf(table) + indexAt(level, iovaHigh, iovaLow) * 8;
-    const low = peek(this.#ram, at);
-    return low === 0 ? (0 as Frame) : this.#tableIn(level, peek(this.#ram, at + 4), low);
-  }
-
-  /** Clears the entries of pages `[page, end)` in one table of level 1. */
-  #clearLeaves(table: Frame, page: number, end: number): number {
+  #clearLeaves(firstAt: number, count: number): number {
     const label = this.format.labels[1]!;
     let removed = 0;
-    let at = hpaOf(table) + (page % 512) * 8;
-    for (let left = end - page; left > 0; left--, at += 8) if (clear64(this.#ram, at, label) !== 0) removed++;
+    for (let at = firstAt, left = count; left > 0; left--, at += 8) if (clear64(this.#ram, at, label) !== 0) removed++;
     return removed;
-  }
-
-  /** Clears the large leaf at the IOVA, if there is one; returns how many pages it had. */
-  #clearLarge(table: Frame, level: number, iovaHigh: number, iovaLow: number, span: number): number {
-    const at = hpaOf(table) + indexAt(level, iovaHigh, iovaLow) * 8;
-    return peek(this.#ram, at) !== 0 && clear64(this.#ram, at, this.format.labels[level]!) !== 0 ? span : 0;
   }
 
   /** Frees every table. Nobody may walk, map or unmap any more. */
@@ -257,6 +269,11 @@ export class PageTable {
     }
     this.#frames.drop(table);
   }
+}
+
+/** The number of the page that the IOVA is in: 52 bits, exact. */
+function pageNumber(iovaHigh: number, iovaLow: number): number {
+  return (iovaHigh >>> 0) * pagesPerHigh + (iovaLow >>> 12);
 }
 
 /** Nine bits of the IOVA: which entry of a table of this level. */

@@ -46,6 +46,14 @@ export type ObjectType<N extends string, F extends Fields> = StructType<F> & {
 /** Field offsets by record name, for guards that name a field of another record. */
 const layouts = new Map<string, ReadonlyMap<string, number>>();
 const referents = new Map<string, string>();
+/** Every guarded word that this thread's modules declare. */
+const guarded: GuardedWord[] = [];
+
+/** Finds the lock of every guarded word declared so far; returns how many there are. Throws at the first guard that names no field. */
+export function resolveGuards(): number {
+  for (const word of guarded) word.resolveGuard();
+  return guarded.length;
+}
 /** Names of object types by their number. */
 const recordNames = new Map<number, string>();
 
@@ -146,6 +154,7 @@ export class GuardedWord<V extends number = number> extends Field {
     super(place);
     this.#guard = guard;
     this.#record = place.record;
+    guarded.push(this as unknown as GuardedWord);
   }
 
   read(memory: Memory, at: number): V {
@@ -190,7 +199,7 @@ export class GuardedWord<V extends number = number> extends Field {
     return (atomics.peek(memory, base + this.#via) & 0xfffff) * 64 + this.#lockOffset;
   }
 
-  /** Finds the lock's offset; called at the first access and by the test that resolves every guard. */
+  /** Finds the lock's offset; called at the first access and by `resolveGuards`. */
   resolveGuard(): void {
     const [first, second] = this.#guard.split('.');
     const via = second === undefined ? -1 : offsetOf(this.#record, first!);

@@ -1,8 +1,9 @@
 import { Host } from '#hostmem/host';
 import { mutex } from '#hostmem/locks';
-import { UseAfterFree } from '#hostmem/object';
+import { liveObjects, NULL, UseAfterFree } from '#hostmem/object';
 import { object, ref, u32, u64 } from '#hostmem/struct';
 import { expect, test } from 'vitest';
+import { Arena, runTasks } from './arena.ts';
 
 const Crate = object('TestCrate', { lock: mutex, weight: u32.under('lock'), size: u64, next: ref('TestCrate') });
 
@@ -24,4 +25,24 @@ test('a 64-bit field keeps all its bits', () => {
   const crate = Crate.create(kernel);
   Crate.size.pokeBig(kernel, crate, 0xfedcba9876543210n);
   expect(Crate.size.peekBig(kernel, crate)).toBe(0xfedcba9876543210n);
+});
+
+test('an object is freed once, and a full heap says so', () => {
+  const { kernel } = Host.create(1 << 20, 65_536);
+  const crate = Crate.create(kernel);
+  Crate.free(kernel, crate);
+  expect(() => Crate.free(kernel, crate)).toThrow(UseAfterFree);
+  while (Crate.tryCreate(kernel) !== NULL);
+  expect(() => Crate.create(kernel)).toThrow(/kernel memory is full/);
+});
+
+test('three threads that allocate and free at once are never handed the same block or frame, and leak none', async () => {
+  const host = Host.create(4 << 20, 1 << 20);
+  const arena = Arena.create(host.kernel);
+  const live = liveObjects(host.kernel);
+  const inUse = host.frames.inUse;
+  const foreign = await runTasks({ job: 'storm', buffers: host.buffers, arena, parties: 3, rounds: 6_000 });
+  expect(foreign).toEqual([0, 0, 0]);
+  expect(liveObjects(host.kernel)).toBe(live);
+  expect(host.frames.inUse).toBe(inUse);
 });
