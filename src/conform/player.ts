@@ -12,6 +12,7 @@ import { close, ioctl, open, type Commands } from '../kernel/syscalls.ts';
 import type { BuiltProcess } from '../world.ts';
 import { World } from '../world.ts';
 import type { Outcome, Player, Probe } from './compare.ts';
+import type { MakePlayer } from './conform.ts';
 import { arguments_, type Call } from './ioctl-arguments.ts';
 import type { Accounting, TraceFields, TraceLine, TraceValue } from './trace-file.ts';
 
@@ -230,3 +231,6 @@ function transfer(engine: DmaEngine, direction: 'read' | 'write', iova: bigint, 
 const wordOf = (text: string, at: number): number =>
   text.charCodeAt(at) | (text.charCodeAt(at + 1) << 8) | (text.charCodeAt(at + 2) << 16) | (text.charCodeAt(at + 3) << 24);
 
+
+/** A player for one recording. */
+export const makePlayer: MakePlayer = () => new VfioPlayer();
