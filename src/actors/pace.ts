@@ -7,7 +7,7 @@
 import { door } from '#hostmem/atomics';
 import type { History } from '#hostmem/history';
 
-const Word = { stop: 0, broken: 1, request: 32, arrived: 64, slice: 96 } as const;
+const Word = { stop: 0, broken: 1, over: 2, request: 32, arrived: 64, slice: 96 } as const;
 const words = 128;
 const recheckMs = 2_000;
 
@@ -58,7 +58,7 @@ export class Pace {
     if (this.#history.length(ring) * 2 > this.#history.capacity) door.store(this.#words, Word.request, 1);
     if (door.load(this.#words, Word.request) === 0) return;
     this.#meet();
-    if (door.load(this.#words, Word.stop) !== 0) throw new Stopped();
+    if (door.load(this.#words, Word.over) !== 0) throw new Stopped();
   }
 
   #meet(): void {
@@ -75,7 +75,9 @@ export class Pace {
     const isWhole = door.load(this.#words, Word.broken) === 0;
     if (isWhole && this.#judge !== null && this.#judge()) door.store(this.#words, Word.stop, 1);
     door.store(this.#words, Word.arrived, 0);
-    if (door.load(this.#words, Word.stop) === 0) door.store(this.#words, Word.request, 0);
+    // Decided once for all: whoever looked at `stop` itself after the meeting might leave while the others stay.
+    if (door.load(this.#words, Word.stop) !== 0) door.store(this.#words, Word.over, 1);
+    else door.store(this.#words, Word.request, 0);
     door.add(this.#words, Word.slice, 1);
     door.notify(this.#words, Word.slice);
   }
