@@ -10,8 +10,6 @@ declare const kind: unique symbol;
 
 /** Host physical address, in bytes, within the RAM of one host (below 4 GiB). */
 export type Hpa = number & { readonly [kind]: 'hpa' };
-/** Guest physical address, in bytes, within one guest's memory. */
-export type Gpa = number & { readonly [kind]: 'gpa' };
 /** Number of a host frame of 4 KiB: `hpa / 4096`. 0 is never handed out. */
 export type Frame = number & { readonly [kind]: 'frame' };
 

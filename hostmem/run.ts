@@ -27,10 +27,6 @@ export function runSet(memory: Memory, run: Ref<'Run'>, index: number, value: nu
   poke(memory, element(memory, run, index), value);
 }
 
-export function runLength(memory: Memory, run: Ref<'Run'>): number {
-  return peek(memory, addressOf(memory, run, type) + headerBytes);
-}
-
 function element(memory: Memory, run: Ref<'Run'>, index: number): number {
   const at = addressOf(memory, run, type) + headerBytes;
   if (index < 0 || index >= peek(memory, at)) throw new Error(`index ${index} is outside a run of ${peek(memory, at)} words`);

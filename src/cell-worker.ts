@@ -10,7 +10,7 @@ import { VtdDriver } from './drivers/vtd/driver.ts';
 import { keptBytes } from './kept-events.ts';
 import { Board } from './schedule/board.ts';
 import { Checkpoint } from './schedule/checkpoint.ts';
-import { Commander, type ReplayOutcome } from './schedule/commander.ts';
+import { Commander, type Replay, type ReplayOutcome } from './schedule/commander.ts';
 import { shrink } from './schedule/shrink.ts';
 import { Strategies } from './schedule/strategy.ts';
 import { tellFailure } from './tell-failure.ts';
@@ -26,9 +26,12 @@ export class CellWorker {
   readonly #kept: SharedArrayBuffer;
   readonly #names: readonly string[];
   readonly #request: OpenRequest;
+  /** A forgotten lock is a violation, unless the variant's mistake is to be caught by its consequences. */
+  readonly #reportsUnguarded: boolean;
 
-  private constructor(request: OpenRequest, arena: Arena, commander: Commander, kept: SharedArrayBuffer, engines: readonly string[]) {
+  private constructor(request: OpenRequest, arena: Arena, commander: Commander, kept: SharedArrayBuffer, engines: readonly string[], caughtBy: string | null) {
     this.#request = request;
+    this.#reportsUnguarded = caughtBy === null || caughtBy === 'L2';
     this.#arena = arena;
     this.#commander = commander;
     this.#kept = kept;
@@ -47,13 +50,13 @@ export class CellWorker {
     const kept = new SharedArrayBuffer(keptBytes(eventCapacity));
     const ended = arena.start({ controlled: { board: board.buffer, checkpoint: Checkpoint.take(host), kept } });
     const commander = new Commander(board, await Strategies.load(), ended);
-    return new CellWorker(request, arena, commander, kept, engines);
+    return new CellWorker(request, arena, commander, kept, engines, variant.value.caughtBy);
   }
 
   async explore(request: ExploreRequest, onProgress: (schedules: number) => void): Promise<Explored> {
     const timer = setInterval(() => onProgress(this.#commander.schedules), progressMs);
     try {
-      const { schedules, index, violation, switches, steps } = await this.#commander.explore(request);
+      const { schedules, index, violation, switches, steps } = await this.#commander.explore({ ...request, reportsUnguarded: this.#reportsUnguarded });
       return { schedules, index, violation: plain(violation), switches, steps };
     } finally {
       clearInterval(timer);
@@ -65,7 +68,7 @@ export class CellWorker {
   }
 
   async replay({ switches, times }: ReplayRequest): Promise<Replayed> {
-    const { hashes, violation, times: done } = await this.#commander.replay({ switches, times });
+    const { hashes, violation, times: done } = await this.#replay({ switches, times });
     return { hashes, times: done, violation: plain(violation) };
   }
 
@@ -73,7 +76,7 @@ export class CellWorker {
     return shrink(
       { switches, steps },
       async (candidate) => {
-        const outcome = await this.#commander.replay({ switches: candidate });
+        const outcome = await this.#replay({ switches: candidate });
         const sameFailure = outcome.violation?.invariant === invariant && outcome.switches !== null;
         return { sameFailure, switches: outcome.switches ?? candidate, steps: outcome.steps };
       },
@@ -83,12 +86,16 @@ export class CellWorker {
 
   /** One traced replay. */
   async tell({ switches, token }: TellRequest): Promise<Told> {
-    const outcome = await this.#commander.replay({ switches, trace: true });
+    const outcome = await this.#replay({ switches, trace: true });
     const steps = outcome.trace.filter(({ guarded, inside }) => !guarded && !inside).map(({ actor, op, label }) => ({
       actor: this.#names[actor] ?? String(actor),
       label: label === '' ? op : `${op} ${label}`,
     }));
     return { failure: outcome.violation === null ? null : await this.#failure(outcome, token), steps };
+  }
+
+  #replay(order: Replay): Promise<ReplayOutcome> {
+    return this.#commander.replay({ ...order, reportsUnguarded: this.#reportsUnguarded });
   }
 
   async #failure(outcome: ReplayOutcome, token: string): Promise<Told['failure']> {

@@ -160,18 +160,3 @@ export function userAddress(kernel: Kernel, process: Ref<'Process'>, va: bigint)
   if (frame === 0) fail('EFAULT', `0x${va.toString(16)} is not mapped`);
   return (hpaOf(frame) + Number(va & 0xfffn)) as Hpa;
 }
-
-/** Drops all memory of a process. */
-export function exitMemory(kernel: Kernel, process: Ref<'Process'>): void {
-  const memory = kernel.memory;
-  Process.mmapLock.acquireWrite(memory, process);
-  for (;;) {
-    const node = Process.regions.first(memory, process, 0, 0, -1, -1);
-    if (node === NULL) break;
-    const region = Process.regions.value(memory, node) as Ref<'Region'>;
-    Process.regions.remove(memory, process, node);
-    freeRegion(kernel, region);
-  }
-  Process.mmapLock.releaseWrite(memory, process);
-}
-

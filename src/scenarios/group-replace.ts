@@ -5,13 +5,14 @@
  * The group is a multi-function device on the root bus: each function has a VFIO dev_set of its own, so two ATTACHes run
  * at once (behind a bridge the dev_set's lock would serialise them).
  */
+import { guestFreeGpa } from '../actors/command-ring.ts';
 import type { Device } from '../actors/device.ts';
 import { scenario } from '../scenario.ts';
 
 const src = 0x10000000;
 const scratch = 0x20000000;
 const guestIova = 0x40000000;
-const guestBuffer = 8192;
+const guestBuffer = guestFreeGpa;
 const page = 4096;
 const lineBytes = 64;
 
