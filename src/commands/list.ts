@@ -1,6 +1,7 @@
 /**
  * `dmarena list`: what there is to run: scenarios with their variants, strategies, formats, invariants.
  */
+import { wrap } from '../report/wrap.ts';
 import type { ListResult, ListedScenario, ListedVariant } from '../results.ts';
 import type { Terminal } from '../terminal.ts';
 
@@ -9,7 +10,7 @@ export async function list(_options: object, terminal: Terminal): Promise<number
   const result: ListResult = await catalogue();
   terminal.say(terminal.style('bold', 'scenarios'), ...result.scenarios.flatMap((scenario) => describe(scenario, terminal)));
   terminal.heading('invariants');
-  terminal.say(...result.invariants.map(({ id, claim }) => `  ${id.padEnd(4)} ${claim}`));
+  terminal.say(...result.invariants.flatMap(({ id, claim }) => wrap(`  ${id.padEnd(4)} ${claim}`, 80, '       ')));
   terminal.heading('strategies');
   terminal.say(`  ${result.strategies.join(', ')}`);
   terminal.heading('page-table formats');
@@ -20,13 +21,14 @@ export async function list(_options: object, terminal: Terminal): Promise<number
 
 function describe({ name, title, seed, variants }: ListedScenario, terminal: Terminal): string[] {
   return [
-    `  ${terminal.style('cyan', name)}: ${title}${seed === null ? '' : ` (seed ${seed})`}`,
+    `  ${terminal.style('cyan', name)}${seed === null ? '' : ` (seed ${seed})`}`,
+    ...wrap(`    ${title}`, 80, '    '),
     ...variants.flatMap((variant) => describeVariant(variant, terminal)),
   ];
 }
 
 function describeVariant({ name, mistake, source, caughtBy }: ListedVariant, terminal: Terminal): string[] {
   const caught = caughtBy === null ? '' : `, caught by ${caughtBy}`;
-  const told = mistake === null ? [] : [`      ${mistake}`];
+  const told = mistake === null ? [] : wrap(`      ${mistake}`, 80, '      ');
   return [`    --variant ${terminal.style('cyan', name)}${caught}`, ...told, `      ${source}`];
 }
