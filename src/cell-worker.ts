@@ -8,12 +8,13 @@ import { loadInvariants } from './check/catalogue.ts';
 import { Machine } from './hardware/machine.ts';
 import { VtdDriver } from './drivers/vtd/driver.ts';
 import { keptBytes } from './kept-events.ts';
+import { namedHwptsBytes } from './named-hwpts.ts';
 import { Board } from './schedule/board.ts';
 import { Checkpoint } from './schedule/checkpoint.ts';
 import { Commander, type Replay, type ReplayOutcome } from './schedule/commander.ts';
 import { shrink } from './schedule/shrink.ts';
 import { Strategies } from './schedule/strategy.ts';
-import { tellFailure } from './tell-failure.ts';
+import { tellFailure, type Kept } from './tell-failure.ts';
 
 /** Events of one schedule at most, and trace entries of it. */
 const eventCapacity = 1 << 12;
@@ -23,13 +24,13 @@ const progressMs = 200;
 export class CellWorker {
   readonly #arena: Arena;
   readonly #commander: Commander;
-  readonly #kept: SharedArrayBuffer;
+  readonly #kept: Kept;
   readonly #names: readonly string[];
   readonly #request: OpenRequest;
   /** A forgotten lock is a violation, unless the variant's mistake is to be caught by its consequences. */
   readonly #reportsUnguarded: boolean;
 
-  private constructor(request: OpenRequest, arena: Arena, commander: Commander, kept: SharedArrayBuffer, engines: readonly string[], caughtBy: string | null) {
+  private constructor(request: OpenRequest, arena: Arena, commander: Commander, kept: Kept, engines: readonly string[], caughtBy: string | null) {
     this.#request = request;
     this.#reportsUnguarded = caughtBy === null || caughtBy === 'L2';
     this.#arena = arena;
@@ -47,8 +48,8 @@ export class CellWorker {
     const machine = new Machine(host);
     const engines = [...machine.engines(), ...new VtdDriver(host, machine).engines()].map(({ name }) => name);
     const board = Board.create({ actors: arena.names.length, engines: engines.length, traceCapacity });
-    const kept = new SharedArrayBuffer(keptBytes(eventCapacity));
-    const ended = arena.start({ controlled: { board: board.buffer, checkpoint: Checkpoint.take(host), kept } });
+    const kept = { events: new SharedArrayBuffer(keptBytes(eventCapacity)), hwpts: new SharedArrayBuffer(namedHwptsBytes) };
+    const ended = arena.start({ controlled: { board: board.buffer, checkpoint: Checkpoint.take(host), kept: kept.events, hwpts: kept.hwpts } });
     const commander = new Commander(board, await Strategies.load(), ended);
     return new CellWorker(request, arena, commander, kept, engines, variant.value.caughtBy);
   }

@@ -8,18 +8,24 @@ import {
 
 const callNames = { [VfioCall.BIND]: 'BIND', [VfioCall.ATTACH]: 'ATTACH', [VfioCall.REPLACE]: 'REPLACE', [VfioCall.DETACH]: 'DETACH', [VfioCall.CLOSE]: 'CLOSE' };
 
-export class EventDescriber {
-  /** Character devices by number. */
-  readonly #devices: readonly string[];
+/** Names of the world, by the numbers that events carry. */
+export interface WorldNames {
+  /** Functions behind the character devices, by number. */
+  readonly devices: readonly string[];
   /** Functions by requester id. */
-  readonly #functions: ReadonlyMap<number, string>;
+  readonly functions: ReadonlyMap<number, string>;
+  /** `IOAS 2`, by `<process>.<id>`, of what existed at the start. */
+  readonly objects: ReadonlyMap<string, string>;
+}
+
+export class EventDescriber {
+  readonly #names: WorldNames;
   /** What each actor's call asks for, so that the domain it moves a group to has a name. */
   readonly #asked = new Map<number, string>();
   readonly #roots = new Map<number, string>([[0, 'nothing (blocked)']]);
 
-  constructor(devices: readonly string[], functions: ReadonlyMap<number, string>) {
-    this.#devices = devices;
-    this.#functions = functions;
+  constructor(names: WorldNames) {
+    this.#names = names;
   }
 
   /** The line of an event, or null for one that tells nothing. */
@@ -32,7 +38,7 @@ export class EventDescriber {
         if (!this.#roots.has(to)) this.#roots.set(to, this.#asked.get(event.actor) ?? 'another domain');
         return `group ${GroupMoves.get.group(event)} starts to move to ${this.#roots.get(to)}`;
       }
-      case GroupMoved.kind: return `group ${GroupMoved.get.group(event)} translates through ${this.#roots.get(GroupMoved.get.root(event)) ?? 'its default domain'}`;
+      case GroupMoved.kind: return `group ${GroupMoved.get.group(event)} now translates through ${this.#roots.get(GroupMoved.get.root(event)) ?? 'its default domain'}`;
       case HwptRecorded.kind: return `the record of group ${HwptRecorded.get.group(event)} says ${HwptRecorded.get.hwpt(event) === 0 ? 'nothing' : `HWPT ${HwptRecorded.get.hwpt(event)}`}`;
       case GroupBlocked.kind: return `group ${GroupBlocked.get.group(event)} is blocked`;
       case MapCalled.kind: return `MAP ${range(MapCalled.get.iovaHigh(event), MapCalled.get.iovaLow(event))} on IOAS ${MapCalled.get.ioas(event)}`;
@@ -47,15 +53,16 @@ export class EventDescriber {
   #called(event: Cursor): string {
     const pt = VfioCalled.get.pt(event);
     const what = callNames[VfioCalled.get.what(event) as VfioCall];
-    this.#asked.set(event.actor, `object ${pt}'s domain`);
-    return `${what} ${this.#devices[VfioCalled.get.device(event)]}${pt === 0 ? '' : ` to object ${pt}`}`;
+    const target = this.#names.objects.get(`${VfioCalled.get.process(event)}.${pt}`) ?? `pt ${pt}`;
+    this.#asked.set(event.actor, target);
+    return `${what} ${this.#names.devices[VfioCalled.get.device(event)]}${pt === 0 ? '' : ` -> ${target}`}`;
   }
 
   #returned(event: Cursor): string {
     const what = callNames[VfioReturned.get.what(event) as VfioCall];
     const errno = errnoName(VfioReturned.get.errno(event));
     const hwpt = VfioReturned.get.hwpt(event);
-    return `${what} ${this.#devices[VfioReturned.get.device(event)]} returned ${errno ?? (hwpt === 0 ? '0' : `0, HWPT ${hwpt}`)}`;
+    return `${what} ${this.#names.devices[VfioReturned.get.device(event)]} returned ${errno ?? (hwpt === 0 ? '0' : `0, HWPT ${hwpt}`)}`;
   }
 
   #dma(event: Cursor): string {
@@ -64,7 +71,7 @@ export class EventDescriber {
     const what = (word & DmaFlags.WRITE) !== 0 ? 'write' : 'read';
     const where = range(dma.get.iovaHigh(event), dma.get.iovaLow(event));
     const outcome = reason !== 0 ? `fault 0x${reason.toString(16)}` : `frame 0x${dma.get.frame(event).toString(16)}`;
-    return `${this.#functions.get(word & DmaFlags.ridMask) ?? 'a function'}: DMA ${what} ${where}: ${outcome}`;
+    return `${this.#names.functions.get(word & DmaFlags.ridMask) ?? 'a function'}: DMA ${what} ${where}: ${outcome}`;
   }
 }
 

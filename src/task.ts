@@ -10,11 +10,15 @@ export interface HistoryBuffer {
   readonly capacity: number;
 }
 
-/** A controlled run: the board decides. `kept` receives a copy of the running schedule's events, with their steps. */
+/**
+ * A controlled run: the board decides. `kept` receives a copy of the running schedule's events, with their steps; `hwpts`
+ * what references to HWPTs meant at its end.
+ */
 export interface Controlled {
   readonly board: SharedArrayBuffer;
   readonly checkpoint: CheckpointBuffers;
   readonly kept: SharedArrayBuffer;
+  readonly hwpts: SharedArrayBuffer;
 }
 
 export interface Task {

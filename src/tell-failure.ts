@@ -1,14 +1,16 @@
 /** Makes the material of a story from one traced replay: names instead of numbers, events as lines, who wrote what last. */
+import { peek } from '#hostmem/atomics';
 import type { Host } from '#hostmem/host';
 import { nameOfWord } from '#hostmem/struct';
 import { EventDescriber } from './describe-events.ts';
 import { keptEvents } from './kept-events.ts';
+import { readHwpts } from './named-hwpts.ts';
 import type { ConflictingWord, Failure, ForcedSwitch, TraceStep } from './report/failure.ts';
 import { startOfSchedule, type Switch } from './schedule/board.ts';
 import type { ReplayOutcome } from './schedule/commander.ts';
 import type { TraceEntry } from './schedule/trace.ts';
 import type { WordAddress } from './schedule/violation.ts';
-import { functionNames, vfioNames } from './world-names.ts';
+import { functionNames, objectNames, vfioNames } from './world-names.ts';
 
 export interface Material {
   readonly scenario: string;
@@ -19,14 +21,21 @@ export interface Material {
   readonly directory: Readonly<Record<string, number>>;
   readonly host: Host;
   readonly outcome: ReplayOutcome;
-  readonly kept: SharedArrayBuffer;
+  readonly kept: Kept;
   readonly token: string;
 }
 
+/** What was written down of the schedule before memory was restored. */
+export interface Kept {
+  readonly events: SharedArrayBuffer;
+  readonly hwpts: SharedArrayBuffer;
+}
+
 export function tellFailure({ scenario, variant, violation, names, directory, host, outcome, kept, token }: Material): Failure {
-  const steps = outcome.trace.map((entry) => stepOf(entry, names));
-  const describer = new EventDescriber(vfioNames(host, directory), functionNames(host, directory));
-  const events = keptEvents(kept).flatMap(({ step, cursor }) => {
+  const hwpts = readHwpts(kept.hwpts);
+  const steps = outcome.trace.map((entry) => stepOf(entry, names, hwpts));
+  const describer = new EventDescriber({ devices: vfioNames(host, directory), functions: functionNames(host, directory), objects: objectNames(host) });
+  const events = keptEvents(kept.events).flatMap(({ step, cursor }) => {
     const text = describer.describe(cursor);
     return text === null ? [] : [{ step, actor: names[cursor.actor] ?? '', text }];
   });
@@ -38,23 +47,30 @@ export function tellFailure({ scenario, variant, violation, names, directory, ho
     steps,
     events,
     switches: (outcome.switches ?? []).map((one) => switchOf(one, names)),
-    conflicts: outcome.violation!.words.map((word) => conflictOf(host, word, steps)),
+    conflicts: outcome.violation!.words.map((word) => conflictOf(host, word, steps, hwpts)),
     token,
   };
 }
 
-function stepOf({ step, actor, op, space, at, label, value, choice, guarded }: TraceEntry, names: readonly string[]): TraceStep {
-  return { step, actor: names[actor] ?? '', op: guarded ? 'WROTE' : op, space, at, label, value: value ?? 0, choice };
+function stepOf(entry: TraceEntry, names: readonly string[], hwpts: ReadonlyMap<number, string>): TraceStep {
+  const { step, actor, op, space, at, label, value, choice, guarded } = entry;
+  const means = value !== null && refersToHwpt.test(label) ? hwpts.get(value) : undefined;
+  return { step, actor: names[actor] ?? '', op: guarded ? 'WROTE' : op, space, at, label, value: value ?? 0, choice, ...(means && { means }) };
 }
 
 function switchOf({ actor, count, next }: Switch, names: readonly string[]): ForcedSwitch {
   return { actor: actor === startOfSchedule ? null : names[actor]!, op: count, next: names[next]! };
 }
 
-function conflictOf(host: Host, { space, at }: WordAddress, steps: readonly TraceStep[]): ConflictingWord {
+function conflictOf(host: Host, { space, at }: WordAddress, steps: readonly TraceStep[], hwpts: ReadonlyMap<number, string>): ConflictingWord {
   const last = steps.findLast((step) => step.space === space && step.at === at && isWrite(step));
   const label = last?.label ?? (space === 1 ? nameOfWord(host.kernel, at) : null) ?? `word 0x${at.toString(16)}`;
-  return { label, space, at, lastWrite: last === undefined ? null : { actor: last.actor, step: last.step, value: last.value } };
+  const value = last?.value ?? peek(host.kernel, at);
+  const means = refersToHwpt.test(label) ? hwpts.get(value) : undefined;
+  return { label, space, at, ...(means && { means }), lastWrite: last === undefined ? null : { actor: last.actor, step: last.step, value: last.value } };
 }
 
 const isWrite = ({ op }: TraceStep): boolean => op === 'STORE' || op === 'RMW' || op === 'WRITE' || op === 'WROTE';
+
+/** Fields whose values `readHwpts` can name. */
+const refersToHwpt = /^(IommufdGroup\.hwpt|IommufdDevice\.hwpt|IommuGroup\.domain)$/;

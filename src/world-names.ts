@@ -1,9 +1,13 @@
 /** Names that a world gave, by the numbers that events carry. */
 import type { Host } from '#hostmem/host';
 import { NULL, type Ref } from '#hostmem/object';
+import { contextsOf, objects, processes } from './check/records.ts';
+import { View } from './check/view.ts';
 import { PciFunction } from './hardware/function.ts';
 import { PciDevice } from './kernel/iommu-group.ts';
 import { KernelRoot } from './kernel/kernel.ts';
+import { IommufdObject, kindNames } from './kernel/objects.ts';
+import { Process } from './kernel/process.ts';
 import { VfioDevice } from './kernel/vfio.ts';
 
 type Directory = Readonly<Record<string, number>>;
@@ -31,4 +35,21 @@ export function vfioNames(host: Host, directory: Directory): string[] {
 /** The named functions: those that have registers. */
 function functionsOf(directory: Directory): [string, Ref<'PciFunction'>][] {
   return Object.keys(directory).filter((name) => `${name}.registers` in directory).map((name) => [name, directory[name] as Ref<'PciFunction'>]);
+}
+
+/** `IOAS 2`, `HWPT 7`, by `<process number>.<object id>`. */
+export function objectNames(host: Host): Map<string, string> {
+  const view = new View(host.buffers);
+  const kernel = view.host.kernel;
+  const names = new Map<string, string>();
+  for (const process of processes(view)) {
+    for (const iommufd of contextsOf(view, process)) {
+      for (const target of objects(view, iommufd)) {
+        const id = IommufdObject.id.peek(kernel, target);
+        const kind = kindNames[IommufdObject.kind.peek(kernel, target)] ?? 'object';
+        names.set(`${Process.number.peek(kernel, process)}.${id}`, `${kind} ${id}`);
+      }
+    }
+  }
+  return names;
 }

@@ -18,6 +18,7 @@ import { Machine } from '#src/hardware/machine';
 import { Kernel } from '#src/kernel/kernel';
 import { correct, operationsOf, type Variant } from '#src/kernel/variant';
 import { keepEvent } from '#src/kept-events';
+import { writeHwpts } from '#src/named-hwpts';
 import { Baton } from '#src/schedule/baton';
 import { Board } from '#src/schedule/board';
 import { Checkpoint } from '#src/schedule/checkpoint';
@@ -36,6 +37,7 @@ interface Joined {
   readonly kernel: Kernel;
   readonly history: History;
   readonly judge: Judge;
+  readonly view: View;
 }
 
 /** Lives the life of one actor; `enter` makes it from its seat. */
@@ -65,12 +67,13 @@ async function joinHost(task: Task, scenario: Scenario): Promise<Joined> {
   const { buffer, rings, capacity } = task.history;
   const history = new History(buffer, rings, capacity);
   const invariants = await loadInvariants(scenario.holds);
-  const judge = new Judge(invariants, new History(buffer, rings, capacity), new View(task.host));
+  const view = new View(task.host);
+  const judge = new Judge(invariants, new History(buffer, rings, capacity), view);
   history.actor = task.actor;
   history.ring = task.controlled === null ? task.actor : 0;
   host.ram.history = history;
   host.kernel.history = history;
-  return { task, host, machine, kernel, history, judge };
+  return { task, host, machine, kernel, history, judge, view };
 }
 
 /** Actor 0 judges the slices of a free run; what it finds is its report's. */
@@ -105,7 +108,7 @@ function runFreely(pace: Pace, counters: Counters, body: () => void): Violation 
   }
 }
 
-async function runControlled({ task, host, machine, kernel, history, judge }: Joined, run: Controlled, actor: Actor, body: () => void): Promise<void> {
+async function runControlled({ task, host, machine, kernel, history, judge, view }: Joined, run: Controlled, actor: Actor, body: () => void): Promise<void> {
   const baton = new Baton({
     board: new Board(run.board),
     actor: task.actor,
@@ -120,6 +123,9 @@ async function runControlled({ task, host, machine, kernel, history, judge }: Jo
         return verdict === null ? null : new Violation(verdict.invariant, verdict.message, verdict.words);
       },
       reset: () => history.reset(),
+      ended(failed) {
+        if (failed) writeHwpts(run.hwpts, view);
+      },
     },
   });
   const kept = new Int32Array(run.kept);

@@ -16,16 +16,16 @@ export function processes(view: View): Ref<'Process'>[] {
   return found;
 }
 
-export function files(view: View): Ref<'File'>[] {
-  const memory = view.host.kernel;
-  return processes(view).flatMap((process) => published(memory, Process.files, process) as Ref<'File'>[]);
+/** Every context that some process has open. */
+export function contexts(view: View): Ref<'Iommufd'>[] {
+  return [...new Set(processes(view).flatMap((process) => contextsOf(view, process)))];
 }
 
-/** Every context that a process has open. */
-export function contexts(view: View): Ref<'Iommufd'>[] {
+/** The contexts that a process has open. */
+export function contextsOf(view: View, process: Ref<'Process'>): Ref<'Iommufd'>[] {
   const memory = view.host.kernel;
-  const iommufds = files(view).filter((file) => File.kind.peek(memory, file) === FileKind.IOMMUFD);
-  return [...new Set(iommufds.map((file) => File.body.peek(memory, file) as Ref<'Iommufd'>))];
+  const files = published(memory, Process.files, process) as Ref<'File'>[];
+  return files.filter((file) => File.kind.peek(memory, file) === FileKind.IOMMUFD).map((file) => File.body.peek(memory, file) as Ref<'Iommufd'>);
 }
 
 export function iommufdGroups(view: View, iommufd: Ref<'Iommufd'>): Ref<'IommufdGroup'>[] {

@@ -19,6 +19,9 @@ import type { Kernel } from './kernel.ts';
 export const Kind = { ANY: 0, IOAS: 1, HWPT: 2, DEVICE: 3 } as const;
 export type Kind = (typeof Kind)[keyof typeof Kind];
 
+/** What messages call them, by kind. */
+export const kindNames: readonly string[] = ['object', 'IOAS', 'HWPT', 'device'];
+
 /** One open of /dev/iommu (`struct iommufd_ctx`); it is also the owner token of DMA ownership. */
 export const Iommufd = object('Iommufd', {
   objects: idTable,
@@ -87,7 +90,7 @@ export function getObject(kernel: Kernel, iommufd: Ref<'Iommufd'>, id: number, k
   const right = found !== NULL && (kind === Kind.ANY || IommufdObject.kind.peek(memory, found) === kind);
   const locked = right && lockObject(kernel, found);
   Iommufd.objects.release(memory, iommufd);
-  if (!locked) fail('ENOENT', `there is no ${kindName(kind)} with id ${id}`);
+  if (!locked) fail('ENOENT', `there is no ${kindNames[kind]} with id ${id}`);
   return found;
 }
 
@@ -170,6 +173,3 @@ function sweep(kernel: Kernel, iommufd: Ref<'Iommufd'>): void {
   }
 }
 
-function kindName(kind: Kind): string {
-  return ['object', 'IOAS', 'HWPT', 'device'][kind]!;
-}

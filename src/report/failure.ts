@@ -20,6 +20,8 @@ export interface TraceStep {
   readonly label: string;
   /** What the operation read or left behind. */
   readonly value: number;
+  /** The value in the field's words, where it is known. */
+  readonly means?: string;
   /** Whether more than one actor could have gone here. */
   readonly choice: boolean;
 }

@@ -60,7 +60,7 @@ function rowOf(failure: Failure, locks: readonly LockSpan[], one: TraceStep): Ro
   const { step, actor, op, label, value } = one;
   if (failure.conflicts.some((word) => sameWord(word, one))) {
     const last = failure.conflicts.some((word) => word.lastWrite?.step === step);
-    const shown = formatValue(value);
+    const shown = one.means ?? formatValue(value);
     if (writes(op)) return { step, actor, text: `${label} := ${shown}`, weight: last ? weight.lastWrite : weight.write };
     if (op === 'LOAD' || op === 'READ') return { step, actor, text: `reads ${label}: ${shown}`, weight: weight.read };
   }

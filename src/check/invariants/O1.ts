@@ -3,13 +3,11 @@ import type { Ref } from '#hostmem/object';
 import { Hwpt } from '../../kernel/hwpt.ts';
 import { Ioas } from '../../kernel/ioas.ts';
 import { IommufdDevice } from '../../kernel/iommufd-device.ts';
-import { IommufdObject, Kind, type ObjectRef } from '../../kernel/objects.ts';
+import { IommufdObject, Kind, kindNames, type ObjectRef } from '../../kernel/objects.ts';
 import { breach, invariant } from '../invariant.ts';
 import { contexts, iommufdGroups, membersAttached, objects } from '../records.ts';
 import { IommufdGroup } from '../../kernel/iommufd-device.ts';
 import type { View } from '../view.ts';
-
-const kindNames = { [Kind.IOAS]: 'IOAS', [Kind.HWPT]: 'HWPT', [Kind.DEVICE]: 'device' } as Readonly<Record<number, string>>;
 
 export default invariant<null>({
   id: 'O1',
@@ -22,7 +20,7 @@ export default invariant<null>({
     for (const iommufd of contexts(view)) {
       const expected = expectedUsers(view, iommufd);
       for (const target of objects(view, iommufd)) {
-        const name = `${kindNames[IommufdObject.kind.peek(memory, target)] ?? 'object'} ${IommufdObject.id.peek(memory, target)}`;
+        const name = `${kindNames[IommufdObject.kind.peek(memory, target)]} ${IommufdObject.id.peek(memory, target)}`;
         const users = IommufdObject.users.peek(memory, target);
         const waiting = IommufdObject.waitCount.peek(memory, target);
         const word = [{ space: 1, at: IommufdObject.users.address(memory, target) }] as const;
