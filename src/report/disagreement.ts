@@ -12,14 +12,15 @@ export function formatValue(value: number): string {
 export const sameWord = (a: { space: number; at: number }, b: { space: number; at: number }): boolean =>
   a.space === b.space && a.at === b.at;
 
-/** One line a word, then one for each writer that had no lock over both. Nothing when no words are known. */
+/** One line a word, then one for the writer whose two writes lie farthest apart: the other's are between them. */
 export function explainDisagreement(failure: Failure, spans: readonly LockSpan[]): string[] {
   const { conflicts } = failure;
   if (conflicts.length === 0) return [];
   const width = Math.max(...conflicts.map((word) => word.label.length));
   const lines = conflicts.map((word) => `  ${word.label.padEnd(width)} = ${describeWord(word, spans)}`);
   if (conflicts.length === 1) return ['The word that is wrong:', ...lines];
-  for (const actor of writers(conflicts)) lines.push(`  ${describeWriter(failure, spans, actor)}`);
+  const widest = writers(conflicts).sort((a, b) => reach(failure, b) - reach(failure, a))[0];
+  if (widest !== undefined) lines.push(`  ${describeWriter(failure, spans, widest)}`);
   return ['The words that disagree:', ...lines];
 }
 
@@ -48,6 +49,12 @@ function describeWriter(failure: Failure, spans: readonly LockSpan[], actor: str
   const dropped = spans.find((span) => span.actor === actor && covers(span, first, first));
   if (dropped === undefined) return `${actor} held no lock at its writes (steps ${first}, ${last}).`;
   return `${actor} let go of ${dropped.label} (step ${dropped.to}) between its writes (${first}, ${last}).`;
+}
+
+/** Steps between an actor's last writes of the words. An actor that never wrote one of them explains most. */
+function reach({ steps, conflicts }: Failure, actor: string): number {
+  const written = conflicts.map((word) => lastWriteBy(steps, actor, word)?.step);
+  return written.includes(undefined) ? Infinity : Math.max(...(written as number[])) - Math.min(...(written as number[]));
 }
 
 function lastWriteBy(steps: readonly TraceStep[], actor: string, word: ConflictingWord): TraceStep | undefined {

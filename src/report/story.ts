@@ -41,18 +41,15 @@ export function tellStory(failure: Failure): string[] {
   ];
 }
 
-/** A column for each of up to two actors; with more, the actor's name in each line. */
+/** A column for each of up to two actors where all fits into the columns; else the actor's name in each line. */
 function table(actors: readonly string[], rows: readonly Row[]): string[] {
-  if (actors.length > 2) return list(actors, rows);
   const width = Math.floor((columns - 7) / Math.max(1, actors.length));
+  if (actors.length > 2 || rows.some(({ text }) => text.length >= width)) return list(actors, rows);
   const line = (step: string, cells: readonly string[]): string =>
-    `${step.padStart(5)}  ${cells.map((cell) => fit(cell, width - 1).padEnd(width)).join('')}`.trimEnd();
+    `${step.padStart(5)}  ${cells.map((cell) => cell.padEnd(width)).join('')}`.trimEnd();
   return [
     line('step', actors),
-    ...rows.map((row) => {
-      if (row.text.length >= width) return `${`${row.step}`.padStart(5)}  ${fit(row.text, columns - 7)}`;
-      return line(`${row.step}`, actors.map((actor) => (actor === row.actor ? row.text : '')));
-    }),
+    ...rows.map((row) => line(`${row.step}`, actors.map((actor) => (actor === row.actor ? row.text : '')))),
   ];
 }
 
