@@ -8,7 +8,7 @@ import { loadInvariants } from './check/catalogue.ts';
 import { Machine } from './hardware/machine.ts';
 import { VtdDriver } from './drivers/vtd/driver.ts';
 import { keptBytes } from './kept-events.ts';
-import { namedHwptsBytes } from './named-hwpts.ts';
+import { namedHwptsBytes } from './check/named-hwpts.ts';
 import { Board } from './schedule/board.ts';
 import { Checkpoint } from './schedule/checkpoint.ts';
 import { Commander, type Replay, type ReplayOutcome } from './schedule/commander.ts';

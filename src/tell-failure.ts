@@ -4,7 +4,7 @@ import type { Host } from '#hostmem/host';
 import { nameOfWord } from '#hostmem/struct';
 import { EventDescriber } from './describe-events.ts';
 import { keptEvents } from './kept-events.ts';
-import { readHwpts } from './named-hwpts.ts';
+import { readHwpts } from './check/named-hwpts.ts';
 import type { ConflictingWord, Failure, ForcedSwitch, TraceStep } from './report/failure.ts';
 import { startOfSchedule, type Switch } from './schedule/board.ts';
 import type { ReplayOutcome } from './schedule/commander.ts';

@@ -18,7 +18,7 @@ import { Machine } from '#src/hardware/machine';
 import { Kernel } from '#src/kernel/kernel';
 import { correct, operationsOf, type Variant } from '#src/kernel/variant';
 import { keepEvent } from '#src/kept-events';
-import { writeHwpts } from '#src/named-hwpts';
+import { writeHwpts } from '#src/check/named-hwpts';
 import { Baton } from '#src/schedule/baton';
 import { Board } from '#src/schedule/board';
 import { Checkpoint } from '#src/schedule/checkpoint';

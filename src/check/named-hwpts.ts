@@ -3,11 +3,11 @@
  * can ask, so the thread that finishes a schedule writes them down in a shared buffer.
  */
 import type { Ref } from '#hostmem/object';
-import { contexts, objects } from './check/records.ts';
-import type { View } from './check/view.ts';
-import { Hwpt } from './kernel/hwpt.ts';
-import { Ioas } from './kernel/ioas.ts';
-import { IommufdObject, Kind } from './kernel/objects.ts';
+import { contexts, objects } from './records.ts';
+import type { View } from './view.ts';
+import { Hwpt } from '../kernel/hwpt.ts';
+import { Ioas } from '../kernel/ioas.ts';
+import { IommufdObject, Kind } from '../kernel/objects.ts';
 
 /** Most HWPTs that are written down; each takes its reference, its domain's, its id and its IOAS's. */
 const capacity = 256;

@@ -1,0 +1,36 @@
+/** The recordings of a real kernel that the project carries: the model answers every line of them as Linux did. */
+import { conform, traceFiles } from '#src/conform/conform';
+import { makePlayer } from '#src/conform/player';
+import { parseTrace, readTrace } from '#src/conform/trace-file';
+import { firstDifference } from '#src/conform/compare';
+import { expect, test } from 'vitest';
+
+const folder = 'test/traces';
+
+test.each(traceFiles([folder]))('%s', async (file) => {
+  const { failed, skipped, passed } = await conform([file], makePlayer);
+  expect(failed).toEqual([]);
+  expect(skipped).toEqual([]);
+  expect(passed).toBe(1);
+});
+
+test('a recording with one other answer is a difference at that line', async () => {
+  const [file] = traceFiles([folder]) as [string];
+  const lines = readTrace(file);
+  const attach = lines.find(({ call, errno }) => call === 'VFIO_DEVICE_ATTACH_IOMMUFD_PT' && errno === null)!;
+  const player = await makePlayer(file, lines);
+  for (const line of lines) {
+    const outcome = player.play(line.seq === attach.seq ? { ...line } : line);
+    if ('skip' in outcome) throw new Error(outcome.skip);
+    const changed = line.seq === attach.seq ? { ...line, out: { pt_id: 99 } } : line;
+    const found = firstDifference(changed, outcome);
+    if (line.seq === attach.seq) expect(found).toEqual({ field: 'out.pt_id', expected: '99', got: String(attach.out!['pt_id']) });
+    else expect(found).toBeNull();
+  }
+});
+
+test('a call that nobody plays is said, not passed over', async () => {
+  const [line] = parseTrace('x.jsonl', '{"seq":1,"call":"IOMMU_VDEVICE_ALLOC","phase":"BODY","proc":1,"fd":"iommu1","in":{},"out":{},"ret":0,"errno":null}');
+  const player = await makePlayer('x.jsonl', [line!]);
+  expect(player.play(line!)).toEqual({ skip: 'nobody plays IOMMU_VDEVICE_ALLOC yet' });
+});

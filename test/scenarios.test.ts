@@ -1,0 +1,56 @@
+/** Every scenario of the folder: its mistakes are caught by the invariant they name, its correct kernel by none. */
+import { findScenario, findVariant, scenarioNames } from '#src/catalogue';
+import { explore, replay } from '#src/explore';
+import { run } from '#src/run';
+import { describe, expect, test } from 'vitest';
+
+const seeds = [1, 2, 3];
+
+describe.each(scenarioNames())('%s', async (scenario) => {
+  const found = await findScenario(scenario);
+
+  test.each(found.value.variants)('mistake %s is caught by the invariant it names, in few switches, and replays as one hash', async (variant) => {
+    const { value } = await findVariant(found, variant);
+    for (const seed of seeds) {
+      const { violation, story } = await explore({ scenario, variant, seed, strategy: 'portfolio', schedules: 1_000, budgetMs: null });
+      expect(violation?.invariant).toBe(value.caughtBy);
+      expect(violation!.switches).toBeLessThanOrEqual(3);
+      expect(violation!.token.length).toBeLessThanOrEqual(64);
+      expect(story.length).toBeGreaterThan(8);
+      expect(story.length).toBeLessThanOrEqual(25);
+      const again = await replay({ token: violation!.token, times: 50 });
+      expect(again.hashes).toHaveLength(1);
+      expect(again.violation?.invariant).toBe(value.caughtBy);
+    }
+  });
+
+  test('the correct kernel is caught by none over a thousand schedules of every strategy', async () => {
+    for (const strategy of ['portfolio', 'random', 'pct4']) {
+      const { violation, schedules } = await explore({ scenario, variant: 'correct', seed: 11, strategy, schedules: 350, budgetMs: null });
+      expect(violation).toBeNull();
+      expect(schedules).toBe(350);
+    }
+  });
+
+  test('free, every actor has a thread of its own, all make progress, and nothing breaks', async () => {
+    const { threads, counts, violation } = await run({ scenario, variant: 'correct', seed: 1, durationMs: 1_500 });
+    expect(violation).toBeNull();
+    expect(threads.map(({ actor }) => actor)).toEqual(Object.keys(found.value.actors));
+    expect(new Set(threads.map(({ threadId }) => threadId)).size).toBe(threads.length);
+    for (const [name, count] of Object.entries(counts)) if (name !== 'faults') expect(count, name).toBeGreaterThan(0);
+  });
+});
+
+test('the same seed gives the same violation and token, whatever the order of the cells', async () => {
+  const options = { scenario: 'group-replace', variant: 'replace-unlocked', seed: 4, strategy: 'random', schedules: 500, budgetMs: null };
+  const first = await explore(options);
+  const second = await explore(options);
+  expect(first.violation).not.toBeNull();
+  expect(second.violation!.token).toBe(first.violation!.token);
+});
+
+test('an exploration with a budget of time ends without a violation of its own', async () => {
+  const { violation, schedules } = await explore({ scenario: 'group-replace', variant: 'correct', seed: 1, strategy: 'portfolio', schedules: null, budgetMs: 700 });
+  expect(violation).toBeNull();
+  expect(schedules).toBeGreaterThan(0);
+});
