@@ -173,6 +173,12 @@ export class WaitWord extends Field {
     this.wakeSleepers(memory, address);
     return before;
   }
+  /** Adds unless the word is 0; returns the value before. Wakes nobody: to be counted in is no reason to wake. */
+  addUnlessZero(memory: Memory, at: number, delta: number): number {
+    const before = atomics.addUnlessZero(memory, this.address(memory, at), delta, this.label);
+    this.recheck(memory, at);
+    return before;
+  }
   /** Returns the value found. */
   compareExchange(memory: Memory, at: number, expected: number, replacement: number): number {
     const address = this.address(memory, at);

@@ -27,6 +27,8 @@ export const poison = 0x6b6b6b6b;
 export const headerBytes = 8;
 const smallestClass = 6;
 const classes = 16;
+/** The most that the fields of one object may take, in bytes. */
+export const largestBytes = (1 << (smallestClass + classes - 1)) - headerBytes;
 
 /** Heap words at the start of kernel memory: lock, bump pointer (bytes), live objects, first block, then a free list per class. */
 const heapLock = 64;

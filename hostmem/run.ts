@@ -4,7 +4,7 @@
  */
 import { peek, poke } from './atomics.ts';
 import type { Memory } from './memory.ts';
-import { addressOf, allocate, free, headerBytes, typeNumber, type Ref } from './object.ts';
+import { addressOf, allocate, free, headerBytes, largestBytes, NULL, tryAllocate, typeNumber, type Ref } from './object.ts';
 
 const type = typeNumber('Run');
 
@@ -12,6 +12,14 @@ const type = typeNumber('Run');
 export function createRun(memory: Memory, count: number): Ref<'Run'> {
   const run = allocate(memory, type, (count + 1) * 4) as Ref<'Run'>;
   poke(memory, addressOf(memory, run, type) + headerBytes, count);
+  return run;
+}
+
+/** As `createRun`, but `NULL` when the heap is full or has no block that large. */
+export function tryCreateRun(memory: Memory, count: number): Ref<'Run'> {
+  if ((count + 1) * 4 > largestBytes) return NULL;
+  const run = tryAllocate(memory, type, (count + 1) * 4) as Ref<'Run'>;
+  if (run !== NULL) poke(memory, addressOf(memory, run, type) + headerBytes, count);
   return run;
 }
 

@@ -3,10 +3,15 @@ import type { IdTable } from '#hostmem/id-table';
 import type { Memory } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import { File, FileKind } from '../kernel/file.ts';
+import { DomainKind, IommuDomain } from '../drivers/domain.ts';
+import { PciFunction } from '../hardware/function.ts';
+import { installedRoot, passesThrough } from '../hardware/installed-root.ts';
+import { IommuGroup, PciDevice } from '../kernel/iommu-group.ts';
 import { IommufdDevice, IommufdGroup } from '../kernel/iommufd-device.ts';
 import { KernelRoot } from '../kernel/kernel.ts';
 import { Iommufd, type ObjectRef } from '../kernel/objects.ts';
 import { Process } from '../kernel/process.ts';
+import { VfioFile } from '../kernel/vfio.ts';
 import type { View } from './view.ts';
 
 export function processes(view: View): Ref<'Process'>[] {
@@ -21,11 +26,17 @@ export function contexts(view: View): Ref<'Iommufd'>[] {
   return [...new Set(processes(view).flatMap((process) => contextsOf(view, process)))];
 }
 
-/** The contexts that a process has open. */
+/** The contexts that a process has open, those too that only a bound device keeps. */
 export function contextsOf(view: View, process: Ref<'Process'>): Ref<'Iommufd'>[] {
+  const files = published(view.host.kernel, Process.files, process) as Ref<'File'>[];
+  return [...new Set(files.map((file) => contextOf(view, file)).filter((iommufd) => iommufd !== NULL))];
+}
+
+function contextOf(view: View, file: Ref<'File'>): Ref<'Iommufd'> {
   const memory = view.host.kernel;
-  const files = published(memory, Process.files, process) as Ref<'File'>[];
-  return files.filter((file) => File.kind.peek(memory, file) === FileKind.IOMMUFD).map((file) => File.body.peek(memory, file) as Ref<'Iommufd'>);
+  const body = File.body.peek(memory, file);
+  if (File.kind.peek(memory, file) === FileKind.IOMMUFD) return body as Ref<'Iommufd'>;
+  return VfioFile.accessGranted.peek(memory, body) === 0 ? NULL : VfioFile.iommufd.peek(memory, body);
 }
 
 export function iommufdGroups(view: View, iommufd: Ref<'Iommufd'>): Ref<'IommufdGroup'>[] {
@@ -46,6 +57,26 @@ export function membersAttached(view: View, group: Ref<'IommufdGroup'>): Ref<'Io
 /** The published objects of a context. */
 export function objects(view: View, iommufd: Ref<'Iommufd'>): ObjectRef[] {
   return published(view.host.kernel, Iommufd.objects, iommufd) as ObjectRef[];
+}
+
+/** The member whose table entry is not the one of the group's domain, as the end of a sentence; null when there is none. */
+export function strayMember(view: View, group: Ref<'IommuGroup'>): string | null {
+  const memory = view.host.kernel;
+  const domain = IommuGroup.domain.peek(memory, group);
+  const isIdentity = IommuDomain.kind.peek(memory, domain) === DomainKind.IDENTITY;
+  const expected = isIdentity ? passesThrough : IommuDomain.root.peek(memory, domain);
+  for (const device of view.members(group)) {
+    const pciFunction = PciDevice.function.peek(memory, device);
+    const installed = installedRoot(view.host, pciFunction);
+    if (installed === expected) continue;
+    return `is on ${rootName(expected)}, but function ${PciFunction.rid.peek(memory, pciFunction).toString(16)} translates through ${rootName(installed)}`;
+  }
+  return null;
+}
+
+function rootName(root: number): string {
+  if (root === 0) return 'blocking';
+  return root === passesThrough ? 'identity' : `the domain with root frame 0x${root.toString(16)}`;
 }
 
 /** What a table holds, read without its lock: nobody changes it now. */

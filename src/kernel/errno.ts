@@ -23,6 +23,12 @@ export function fail(name: ErrnoName, reason: string): never {
   throw new Errno(name, reason);
 }
 
+/** The reference that an allocation gave. ENOMEM when it gave none. */
+export function allocated<R extends number>(given: R): R {
+  if (given === 0) fail('ENOMEM', 'kernel memory is used up');
+  return given;
+}
+
 /** What cannot happen: names what was expected, where a bug of ours would otherwise go on. */
 export function assert(condition: boolean, message: string): asserts condition {
   if (!condition) throw new Error(`assertion failed: ${message}`);

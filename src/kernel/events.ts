@@ -5,11 +5,13 @@ import { event } from '#hostmem/history';
 export const VfioCalled = event('vfio call', ['what', 'device', 'group', 'pt', 'process']);
 /** It returned: `hwpt` is the id in force on success, `errno` the number of `errnoNumber`, 0 on success. */
 export const VfioReturned = event('vfio return', ['what', 'device', 'group', 'hwpt', 'errno', 'process']);
+/** Stands for the root of an identity domain. */
+export const UNTRANSLATED = -1;
 /** A group starts to move between two domains, named by their root frames (0: blocking). Emitted under the group's mutex. */
 export const GroupMoves = event('group moves', ['group', 'oldRoot', 'newRoot']);
-/** It has moved, or has been put back: `root` is what all members now translate through. Emitted after the mutex. */
+/** It has moved, or has been put back: `root` is what all members now translate through. Emitted under the same hold of the mutex. */
 export const GroupMoved = event('group moved', ['group', 'root']);
-/** A user claimed the group, or its slot's last member detached: all members are blocked from now on. */
+/** A user claimed the group, or its slot's last member detached: all members are blocked from now on. Emitted under the lock that an attach needs. */
 export const GroupBlocked = event('group blocked', ['group']);
 /** The last owner let go: back to the default domain. */
 export const GroupReleased = event('group released', ['group']);

@@ -4,7 +4,7 @@
 import { silent } from '#hostmem/atomics';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, u32 } from '#hostmem/struct';
-import { fail } from './errno.ts';
+import { allocated, fail } from './errno.ts';
 import type { Kernel } from './kernel.ts';
 import { Iommufd, putIommufd } from './objects.ts';
 import { Process } from './process.ts';
@@ -22,24 +22,30 @@ export const File = object('File', {
 /** Descriptors 0 to 2 are the process's own. */
 const firstFd = 3;
 
-/** Opens `/dev/iommu`; returns the descriptor. */
+/** Opens `/dev/iommu`; returns the descriptor. ENOMEM. */
 export function openIommufd(kernel: Kernel): number {
   const memory = kernel.memory;
-  const iommufd = Iommufd.create(memory);
+  const iommufd = allocated(Iommufd.tryCreate(memory));
   Iommufd.references.poke(memory, iommufd, 1);
   Iommufd.process.poke(memory, iommufd, kernel.process);
-  return installFile(kernel, FileKind.IOMMUFD, iommufd);
+  const fd = tryInstallFile(kernel, FileKind.IOMMUFD, iommufd);
+  if (fd < 0) Iommufd.free(memory, iommufd);
+  return fd < 0 ? fail('ENOMEM', 'no descriptor is left') : fd;
 }
 
-/** Gives the calling process a descriptor for a new file. ENOMEM. */
-export function installFile(kernel: Kernel, kind: number, body: number): number {
+/** Gives the calling process a descriptor for a new file; -1 without memory, and the body stays the caller's. */
+export function tryInstallFile(kernel: Kernel, kind: number, body: number): number {
   const memory = kernel.memory;
-  const file = File.create(memory);
+  const file = File.tryCreate(memory);
+  if (file === NULL) return -1;
+  const id = Process.files.reserve(memory, kernel.process);
+  if (id === 0) {
+    File.free(memory, file);
+    return -1;
+  }
   File.kind.poke(memory, file, kind);
   File.references.poke(memory, file, 1);
   File.body.poke(memory, file, body);
-  const id = Process.files.reserve(memory, kernel.process);
-  if (id === 0) fail('ENOMEM', 'no descriptor is left');
   Process.files.publish(memory, kernel.process, id, file);
   return id - 1 + firstFd;
 }

@@ -6,10 +6,10 @@ import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
 import type { Kernel } from './kernel.ts';
 import { addDomain, removeDomain } from './iopt.ts';
-import { Errno } from './errno.ts';
+import { allocated } from './errno.ts';
 import { Ioas } from './ioas.ts';
 import {
-  abortObject, addUser, dropUser, IommufdObject, Kind, removeObject, Remove, reserveObject, type ObjectRef,
+  abortObject, addUser, dropUser, dropUserAndTryDestroy, IommufdObject, Kind, reserveObject, type ObjectRef,
 } from './objects.ts';
 import { PciDevice } from './iommu-group.ts';
 import { IommufdDevice } from './iommufd-device.ts';
@@ -31,15 +31,15 @@ export const Hwpt = object('Hwpt', {
 export function allocateHwpt(kernel: Kernel, device: Ref<'IommufdDevice'>, ioas: Ref<'Ioas'>): Ref<'Hwpt'> {
   const memory = kernel.memory;
   const header = reserveObject(kernel, IommufdDevice.iommufd.peek(memory, device), Kind.HWPT);
-  const hwpt = Hwpt.create(memory);
-  Hwpt.header.poke(memory, hwpt, header);
-  Hwpt.ioas.poke(memory, hwpt, ioas);
-  IommufdObject.body.poke(memory, header, hwpt);
+  const hwpt = Hwpt.tryCreate(memory);
   try {
+    Hwpt.header.poke(memory, allocated(hwpt), header);
+    Hwpt.ioas.poke(memory, hwpt, ioas);
+    IommufdObject.body.poke(memory, header, hwpt);
     const pci = IommufdDevice.device.peek(memory, device);
     Hwpt.domain.poke(memory, hwpt, kernel.driver.allocPagingDomain(PciDevice.function.peek(memory, pci), 0));
   } catch (error) {
-    Hwpt.free(memory, hwpt);
+    if (hwpt !== NULL) Hwpt.free(memory, hwpt);
     abortObject(kernel, header);
     throw error;
   }
@@ -106,18 +106,9 @@ function unlinkHwpt(kernel: Kernel, ioas: Ref<'Ioas'>, hwpt: Ref<'Hwpt'>): void 
 
 /** One device's edge less; an automatic HWPT without users goes (`iommufd_hw_pagetable_put`). No lock is held. */
 export function putHwpt(kernel: Kernel, hwpt: Ref<'Hwpt'>): void {
-  const memory = kernel.memory;
-  const header = Hwpt.header.peek(memory, hwpt);
-  if (Hwpt.automatic.load(memory, hwpt) === 0) {
-    dropUser(kernel, header);
-    return;
-  }
-  try {
-    removeObject(kernel, IommufdObject.iommufd.peek(memory, header), IommufdObject.id.peek(memory, header), header, Remove.DROP_MY_USER);
-  } catch (error) {
-    // Somebody else uses it: it stays, and stays destroyable (A10).
-    if (!(error instanceof Errno)) throw error;
-  }
+  const header = Hwpt.header.peek(kernel.memory, hwpt);
+  if (Hwpt.automatic.load(kernel.memory, hwpt) === 0) dropUser(kernel, header);
+  else dropUserAndTryDestroy(kernel, header);
 }
 
 export const hwptId = (kernel: Kernel, hwpt: Ref<'Hwpt'>): number =>

@@ -3,13 +3,13 @@
  */
 import { intervalTree } from '#hostmem/interval-tree';
 import { mutex, rwsem } from '#hostmem/locks';
-import type { Ref } from '#hostmem/object';
+import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
 import { Errno, errnoNumber, fail } from './errno.ts';
 import { MapCalled, MapReturned, UnmapCalled, UnmapReturned } from './events.ts';
 import { iovaHoles, mapPages, placeAutomatically, placeFixed, replaceAllowed, unmapRange } from './iopt.ts';
 import type { Kernel } from './kernel.ts';
-import { getObject, IommufdObject, Kind, publishObject, reserveObject } from './objects.ts';
+import { abortObject, getObject, IommufdObject, Kind, publishObject, reserveObject } from './objects.ts';
 import { high, low, U64_MAX } from './u64.ts';
 
 export const Ioas = object('Ioas', {
@@ -42,12 +42,16 @@ export interface IoasIovaRanges {
 }
 export interface IoasAllowIovas { ioasId: number; reserved?: number; ranges: readonly (readonly [bigint, bigint])[] }
 
-/** IOMMU_IOAS_ALLOC: EOPNOTSUPP for flags. */
+/** IOMMU_IOAS_ALLOC: EOPNOTSUPP for flags, ENOMEM. */
 export function ioasAlloc(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: IoasAlloc): void {
   const memory = kernel.memory;
   if (arg.flags !== 0) fail('EOPNOTSUPP', `unknown flags 0x${arg.flags.toString(16)}`);
   const header = reserveObject(kernel, iommufd, Kind.IOAS);
-  const ioas = Ioas.create(memory);
+  const ioas = Ioas.tryCreate(memory);
+  if (ioas === NULL) {
+    abortObject(kernel, header);
+    fail('ENOMEM', 'kernel memory is used up');
+  }
   Ioas.header.poke(memory, ioas, header);
   Ioas.alignment.poke(memory, ioas, 1);
   IommufdObject.body.poke(memory, header, ioas);
@@ -94,7 +98,7 @@ export function ioasMap(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: IoasMap): 
   MapReturned.emit(kernel.memory, arg.ioasId, high(arg.iova), low(arg.iova), pages, 0, kernel.processNumber);
 }
 
-/** IOMMU_IOAS_UNMAP; `arg.length` becomes the bytes removed. */
+/** IOMMU_IOAS_UNMAP; `arg.length` becomes the bytes removed, and stays what it was when the call fails. */
 export function ioasUnmap(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: IoasUnmap): void {
   const ioas = getIoas(kernel, iommufd, arg.ioasId);
   const all = arg.iova === 0n && arg.length === U64_MAX;
@@ -107,8 +111,9 @@ export function ioasUnmap(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: IoasUnma
   const pages = all ? 0 : Number((arg.length + 4095n) >> 12n);
   UnmapCalled.emit(kernel.memory, arg.ioasId, high(arg.iova), low(arg.iova), pages, kernel.processNumber);
   try {
-    arg.length = unmapRange(kernel, ioas, arg.iova, last);
-    if (arg.length === 0n && !all) fail('ENOENT', `nothing is mapped in 0x${arg.iova.toString(16)}..0x${last.toString(16)}`);
+    const removed = unmapRange(kernel, ioas, arg.iova, last);
+    if (removed === 0n && !all) fail('ENOENT', `nothing is mapped in 0x${arg.iova.toString(16)}..0x${last.toString(16)}`);
+    arg.length = removed;
   } catch (error) {
     if (error instanceof Errno) UnmapReturned.emit(kernel.memory, arg.ioasId, high(arg.iova), low(arg.iova), pages, errnoNumber(error.name), kernel.processNumber);
     throw error;

@@ -9,9 +9,9 @@
 import { mutex } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
-import { IommuDomain } from '../drivers/domain.ts';
-import { assert, fail } from './errno.ts';
-import { GroupBlocked, GroupMoved, GroupMoves, GroupReleased } from './events.ts';
+import { DomainKind, IommuDomain } from '../drivers/domain.ts';
+import { assert, Errno, fail } from './errno.ts';
+import { GroupBlocked, GroupMoved, GroupMoves, GroupReleased, UNTRANSLATED } from './events.ts';
 import type { Kernel } from './kernel.ts';
 
 export const IommuGroup = object('IommuGroup', {
@@ -42,7 +42,7 @@ export const Move = { MAY_FAIL: 0, MUST_SUCCEED: 1 } as const;
 
 /**
  * Moves all members to a domain (`__iommu_group_set_domain_internal`). On failure those already moved go back and the
- * group keeps its domain. The caller holds the group's mutex.
+ * group keeps its domain. The caller holds the group's mutex, under which both events are written: moves follow each other.
  */
 export function setGroupDomain(kernel: Kernel, group: Ref<'IommuGroup'>, domain: Ref<'IommuDomain'>, how: number): void {
   const memory = kernel.memory;
@@ -50,29 +50,57 @@ export function setGroupDomain(kernel: Kernel, group: Ref<'IommuGroup'>, domain:
   if (old === domain) return;
   const number = IommuGroup.number.peek(memory, group);
   GroupMoves.emit(memory, number, rootOf(kernel, old), rootOf(kernel, domain));
+  try {
+    if (how === Move.MUST_SUCCEED) forceMembers(kernel, group, domain);
+    else moveMembers(kernel, group, old, domain);
+  } catch (error) {
+    GroupMoved.emit(memory, number, rootOf(kernel, old));
+    throw error;
+  }
+  IommuGroup.domain.write(memory, group, domain);
+  GroupMoved.emit(memory, number, rootOf(kernel, domain));
+}
+
+function moveMembers(kernel: Kernel, group: Ref<'IommuGroup'>, old: Ref<'IommuDomain'>, domain: Ref<'IommuDomain'>): void {
+  const memory = kernel.memory;
   let member: Ref<'PciDevice'> = IommuGroup.members.peek(memory, group);
   try {
     for (; member !== NULL; member = PciDevice.nextInGroup.peek(memory, member)) {
       kernel.operations.driver.attach(kernel, domain, PciDevice.function.peek(memory, member));
     }
   } catch (error) {
-    if (how === Move.MUST_SUCCEED) throw error;
+    // K7: the member that refused stays as the driver left it, which for VT-d is blocked.
     for (let undo = IommuGroup.members.peek(memory, group); undo !== member; undo = PciDevice.nextInGroup.peek(memory, undo)) {
-      kernel.operations.driver.attach(kernel, old, PciDevice.function.peek(memory, undo));
+      forceMember(kernel, group, old, undo);
     }
     throw error;
   }
-  IommuGroup.domain.write(memory, group, domain);
 }
 
-/** The root frame by which hardware events name a domain; 0 for blocking. */
-export function rootOf(kernel: Kernel, domain: Ref<'IommuDomain'>): number {
-  return domain === NULL ? 0 : IommuDomain.root.peek(kernel.memory, domain);
+function forceMembers(kernel: Kernel, group: Ref<'IommuGroup'>, domain: Ref<'IommuDomain'>): void {
+  const memory = kernel.memory;
+  for (let member = IommuGroup.members.peek(memory, group); member !== NULL; member = PciDevice.nextInGroup.peek(memory, member)) {
+    forceMember(kernel, group, domain, member);
+  }
 }
 
-/** Says what the group translates through, after its mutex was released (moment of G1). */
-function moved(kernel: Kernel, group: Ref<'IommuGroup'>, root: number): void {
-  GroupMoved.emit(kernel.memory, IommuGroup.number.peek(kernel.memory, group), root);
+/** `IOMMU_SET_DOMAIN_MUST_SUCCEED`: a member that the driver refuses is parked in blocking, so that it lets go of its domain. */
+function forceMember(kernel: Kernel, group: Ref<'IommuGroup'>, domain: Ref<'IommuDomain'>, member: Ref<'PciDevice'>): void {
+  const memory = kernel.memory;
+  const pciFunction = PciDevice.function.peek(memory, member);
+  try {
+    kernel.operations.driver.attach(kernel, domain, pciFunction);
+  } catch (error) {
+    if (!(error instanceof Errno)) throw error;
+    kernel.operations.driver.attach(kernel, IommuGroup.blockingDomain.peek(memory, group), pciFunction);
+  }
+}
+
+/** The root frame by which hardware events name a domain; 0 for blocking, `UNTRANSLATED` for identity. */
+function rootOf(kernel: Kernel, domain: Ref<'IommuDomain'>): number {
+  if (domain === NULL) return 0;
+  const isIdentity = IommuDomain.kind.peek(kernel.memory, domain) === DomainKind.IDENTITY;
+  return isIdentity ? UNTRANSLATED : IommuDomain.root.peek(kernel.memory, domain);
 }
 
 /**
@@ -82,22 +110,24 @@ function moved(kernel: Kernel, group: Ref<'IommuGroup'>, root: number): void {
 export function claimOwner(kernel: Kernel, group: Ref<'IommuGroup'>, owner: number): void {
   const memory = kernel.memory;
   IommuGroup.mutex.acquire(memory, group);
-  let first = false;
   try {
     const count = IommuGroup.ownerCount.read(memory, group);
     if (count > 0 && IommuGroup.owner.read(memory, group) !== owner) fail('EPERM', 'the group has another owner');
-    first = count === 0;
-    if (first) {
-      if (IommuGroup.domain.read(memory, group) !== IommuGroup.defaultDomain.peek(memory, group)) fail('EBUSY', 'the group is not on its default domain');
-      setGroupDomain(kernel, group, IommuGroup.blockingDomain.peek(memory, group), Move.MAY_FAIL);
-      IommuGroup.owner.write(memory, group, owner);
-    }
+    if (count === 0) takeGroup(kernel, group, owner);
     IommuGroup.ownerCount.write(memory, group, count + 1);
   } finally {
     IommuGroup.mutex.release(memory, group);
   }
-  if (!first) return;
-  moved(kernel, group, 0);
+}
+
+function takeGroup(kernel: Kernel, group: Ref<'IommuGroup'>, owner: number): void {
+  const memory = kernel.memory;
+  for (let member = IommuGroup.members.peek(memory, group); member !== NULL; member = PciDevice.nextInGroup.peek(memory, member)) {
+    if (PciDevice.kernelDriver.peek(memory, member) !== 0) fail('EPERM', 'a kernel driver does DMA through the group');
+  }
+  if (IommuGroup.domain.read(memory, group) !== IommuGroup.defaultDomain.peek(memory, group)) fail('EBUSY', 'the group is not on its default domain');
+  setGroupDomain(kernel, group, IommuGroup.blockingDomain.peek(memory, group), Move.MAY_FAIL);
+  IommuGroup.owner.write(memory, group, owner);
   GroupBlocked.emit(memory, IommuGroup.number.peek(memory, group));
 }
 
@@ -115,7 +145,6 @@ export function releaseOwner(kernel: Kernel, group: Ref<'IommuGroup'>): void {
     setGroupDomain(kernel, group, domain, Move.MUST_SUCCEED);
   }
   IommuGroup.mutex.release(memory, group);
-  if (count === 0) moved(kernel, group, rootOf(kernel, domain));
 }
 
 /** From default or blocking to a domain (`iommu_attach_group_handle`); EBUSY otherwise. */
@@ -130,7 +159,6 @@ export function attachGroup(kernel: Kernel, group: Ref<'IommuGroup'>, domain: Re
   } finally {
     IommuGroup.mutex.release(memory, group);
   }
-  moved(kernel, group, rootOf(kernel, domain));
 }
 
 /** From whatever the group has to `domain`, all members or none (`iommu_replace_group_handle`). */
@@ -141,7 +169,6 @@ export function replaceGroup(kernel: Kernel, group: Ref<'IommuGroup'>, domain: R
   } finally {
     IommuGroup.mutex.release(kernel.memory, group);
   }
-  moved(kernel, group, rootOf(kernel, domain));
 }
 
 /** Back to blocking if owned, to the default domain if not (`iommu_detach_group_handle`). */
@@ -152,5 +179,4 @@ export function detachGroup(kernel: Kernel, group: Ref<'IommuGroup'>): void {
   const domain = owned ? IommuGroup.blockingDomain.peek(memory, group) : IommuGroup.defaultDomain.peek(memory, group);
   setGroupDomain(kernel, group, domain, Move.MUST_SUCCEED);
   IommuGroup.mutex.release(memory, group);
-  moved(kernel, group, rootOf(kernel, domain));
 }

@@ -8,16 +8,16 @@
 import { mutex } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
-import { Errno, fail } from './errno.ts';
-import { HwptRecorded } from './events.ts';
+import { allocated, Errno, fail } from './errno.ts';
+import { GroupBlocked, HwptRecorded } from './events.ts';
 import { abortHwpt, allocateHwpt, headerOf, Hwpt, hwptId, joinIoas, leaveIoas, putHwpt } from './hwpt.ts';
 import { Ioas } from './ioas.ts';
 import { attachGroup, claimOwner, detachGroup, IommuGroup, PciDevice, releaseOwner, replaceGroup } from './iommu-group.ts';
 import { reserve, unreserve } from './iopt.ts';
 import type { Kernel } from './kernel.ts';
 import {
-  addUser, dropUser, getObject, Iommufd, IommufdObject, Kind, lockObject, publishObject, putIommufd, putObject, removeObject, Remove,
-  reserveObject,
+  addUser, dropUser, dropUserAndDestroy, getObject, Iommufd, IommufdObject, Kind, lockObject, publishObject, putIommufd, putObject,
+  reserveObject, type ObjectRef,
 } from './objects.ts';
 
 /** iommufd's side of an iommu group, one per context (`struct iommufd_group`). */
@@ -49,10 +49,9 @@ export const IommufdDevice = object('IommufdDevice', {
 /** The window that x86 reserves for interrupts in every IOAS with a device. */
 export const msiWindow = { start: 0xfee00000n, last: 0xfeefffffn } as const;
 
-/** Claims the device's group for the context and makes the DEVICE object (`iommufd_device_bind`). EPERM, EBUSY. */
+/** Claims the device's group for the context and makes the DEVICE object (`iommufd_device_bind`). EPERM, EBUSY, ENOMEM. */
 export function bindDevice(kernel: Kernel, iommufd: Ref<'Iommufd'>, pci: Ref<'PciDevice'>): Ref<'IommufdDevice'> {
-  const memory = kernel.memory;
-  const group = PciDevice.group.peek(memory, pci);
+  const group = PciDevice.group.peek(kernel.memory, pci);
   const shared = getGroup(kernel, iommufd, group);
   try {
     claimOwner(kernel, group, iommufd);
@@ -60,8 +59,20 @@ export function bindDevice(kernel: Kernel, iommufd: Ref<'Iommufd'>, pci: Ref<'Pc
     putGroup(kernel, shared);
     throw error;
   }
-  const header = reserveObject(kernel, iommufd, Kind.DEVICE);
-  const device = IommufdDevice.create(memory);
+  try {
+    return createDevice(kernel, iommufd, pci, shared);
+  } catch (error) {
+    releaseOwner(kernel, group);
+    putGroup(kernel, shared);
+    throw error;
+  }
+}
+
+/** The DEVICE object, published. ENOMEM. */
+function createDevice(kernel: Kernel, iommufd: Ref<'Iommufd'>, pci: Ref<'PciDevice'>, shared: Ref<'IommufdGroup'>): Ref<'IommufdDevice'> {
+  const memory = kernel.memory;
+  const device = allocated(IommufdDevice.tryCreate(memory));
+  const header = reserveOrFree(kernel, iommufd, device);
   IommufdDevice.header.poke(memory, device, header);
   IommufdDevice.iommufd.poke(memory, device, iommufd);
   IommufdDevice.device.poke(memory, device, pci);
@@ -74,12 +85,21 @@ export function bindDevice(kernel: Kernel, iommufd: Ref<'Iommufd'>, pci: Ref<'Pc
   return device;
 }
 
-/** Unbinds (`iommufd_device_unbind`); the device is detached. */
+function reserveOrFree(kernel: Kernel, iommufd: Ref<'Iommufd'>, device: Ref<'IommufdDevice'>): ObjectRef {
+  try {
+    return reserveObject(kernel, iommufd, Kind.DEVICE);
+  } catch (error) {
+    IommufdDevice.free(kernel.memory, device);
+    throw error;
+  }
+}
+
+/** Unbinds (`iommufd_device_unbind`); the device is detached. Cannot fail: who is inside a call with its id is waited for. */
 export function unbindDevice(kernel: Kernel, device: Ref<'IommufdDevice'>): void {
   const memory = kernel.memory;
   const header = IommufdDevice.header.peek(memory, device);
   const iommufd = IommufdDevice.iommufd.peek(memory, device);
-  removeObject(kernel, iommufd, IommufdObject.id.peek(memory, header), header, Remove.DROP_MY_USER);
+  dropUserAndDestroy(kernel, header);
   putIommufd(kernel, iommufd);
 }
 
@@ -97,16 +117,22 @@ function getGroup(kernel: Kernel, iommufd: Ref<'Iommufd'>, group: Ref<'IommuGrou
   Iommufd.groupsLock.acquire(memory, iommufd);
   let found: Ref<'IommufdGroup'> = Iommufd.groups.read(memory, iommufd);
   while (found !== NULL && IommufdGroup.group.peek(memory, found) !== group) found = IommufdGroup.next.read(memory, found);
-  if (found === NULL) {
-    found = IommufdGroup.create(memory);
-    IommufdGroup.group.poke(memory, found, group);
-    IommufdGroup.iommufd.poke(memory, found, iommufd);
-    IommufdGroup.next.poke(memory, found, Iommufd.groups.read(memory, iommufd));
-    Iommufd.groups.write(memory, iommufd, found);
-  }
-  IommufdGroup.references.write(memory, found, IommufdGroup.references.read(memory, found) + 1);
+  if (found === NULL) found = tryAddGroup(kernel, iommufd, group);
+  if (found !== NULL) IommufdGroup.references.write(memory, found, IommufdGroup.references.read(memory, found) + 1);
   Iommufd.groupsLock.release(memory, iommufd);
-  return found;
+  return allocated(found);
+}
+
+/** The caller holds `groupsLock`. */
+function tryAddGroup(kernel: Kernel, iommufd: Ref<'Iommufd'>, group: Ref<'IommuGroup'>): Ref<'IommufdGroup'> {
+  const memory = kernel.memory;
+  const added = IommufdGroup.tryCreate(memory);
+  if (added === NULL) return added;
+  IommufdGroup.group.poke(memory, added, group);
+  IommufdGroup.iommufd.poke(memory, added, iommufd);
+  IommufdGroup.next.poke(memory, added, Iommufd.groups.read(memory, iommufd));
+  Iommufd.groups.write(memory, iommufd, added);
+  return added;
 }
 
 function putGroup(kernel: Kernel, shared: Ref<'IommufdGroup'>): void {
@@ -318,6 +344,7 @@ export function detach(kernel: Kernel, device: Ref<'IommufdDevice'>): Ref<'Hwpt'
   if (IommufdGroup.attached.read(memory, group) === NULL) {
     record(kernel, group, device, NULL);
     detachGroup(kernel, IommufdGroup.group.peek(memory, group));
+    GroupBlocked.emit(memory, groupNumber(kernel, group));
   }
   unreserveForDevice(kernel, Hwpt.ioas.peek(memory, hwpt), device);
   IommufdGroup.lock.release(memory, group);

@@ -10,7 +10,7 @@ import { NULL, type Ref } from '#hostmem/object';
 import { Access } from '#hostmem/page-table';
 import { object, ref, u32 } from '#hostmem/struct';
 import { IommuDomain } from '../drivers/domain.ts';
-import { fail } from './errno.ts';
+import { allocated, fail } from './errno.ts';
 import { DomainJoined, DomainLeft } from './events.ts';
 import { Ioas, MapFlag } from './ioas.ts';
 import type { Kernel } from './kernel.ts';
@@ -82,38 +82,45 @@ function chooseIova(kernel: Kernel, ioas: Ref<'Ioas'>, length: bigint, userVa: b
   return fail('ENOSPC', `no free range of 0x${length.toString(16)} bytes`);
 }
 
-/** Where automatic placement may look: the allowed ranges, or everything but the first and the last page. */
+/** Where automatic placement may look: the allowed ranges, neighbours as one, or everything but the first and the last page. */
 function searchRanges(kernel: Kernel, ioas: Ref<'Ioas'>): [bigint, bigint][] {
   const memory = kernel.memory;
   const ranges: [bigint, bigint][] = [];
-  let node = Ioas.allowed.first(memory, ioas, 0, 0, -1, -1);
-  if (node === NULL) return [[PAGE, U64_MAX - PAGE]];
-  for (; node !== NULL; node = Ioas.allowed.next(memory, ioas, node, 0, 0, -1, -1)) {
+  const nodes = allowedNodes(kernel, ioas);
+  if (nodes.length === 0) return [[PAGE, U64_MAX - PAGE]];
+  for (const node of nodes) {
     const start = big(Ioas.allowed.startHigh(memory, node), Ioas.allowed.startLow(memory, node));
     const last = big(Ioas.allowed.lastHigh(memory, node), Ioas.allowed.lastLow(memory, node));
-    ranges.push([start < PAGE ? PAGE : start, last > U64_MAX - PAGE ? U64_MAX - PAGE : last]);
+    const before = ranges.at(-1);
+    if (before?.[1] === start - 1n) before[1] = last;
+    else ranges.push([start, last]);
   }
-  return ranges;
+  return ranges.map(([start, last]) => [start < PAGE ? PAGE : start, last > U64_MAX - PAGE ? U64_MAX - PAGE : last]);
 }
 
+/** The lowest iova in `[start, last]`: in each hole, the hole's start aligned, or-ed with the offset within a page. */
 function firstFit(
   kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, last: bigint, length: bigint, alignment: bigint, offset: bigint,
 ): bigint | null {
-  const memory = kernel.memory;
   let hole = start;
-  for (;;) {
+  while (hole <= last) {
+    const used = lastUsed(kernel, ioas, hole, hole);
     const iova = ((hole + alignment - 1n) / alignment) * alignment | offset;
-    if (iova > last || last - iova < length - 1n) return null;
-    const end = iova + length - 1n;
-    const inAreas = Ioas.areas.first(memory, ioas, high(iova), low(iova), high(end), low(end));
-    const inReserved = Ioas.reserved.first(memory, ioas, high(iova), low(iova), high(end), low(end));
-    if (inAreas === NULL && inReserved === NULL) return iova;
-    const tree = inAreas !== NULL ? Ioas.areas : Ioas.reserved;
-    const node = inAreas !== NULL ? inAreas : inReserved;
-    const obstacle = big(tree.lastHigh(memory, node), tree.lastLow(memory, node));
-    if (obstacle >= last) return null;
+    if (used === null && (iova > last || last - iova < length - 1n)) return null;
+    const obstacle = used ?? lastUsed(kernel, ioas, iova, iova + length - 1n);
+    if (obstacle === null) return iova;
     hole = obstacle + 1n;
   }
+  return null;
+}
+
+/** The end of an area or reserved range that meets `[start, last]`; null when none does. */
+function lastUsed(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, last: bigint): bigint | null {
+  const memory = kernel.memory;
+  const area = Ioas.areas.first(memory, ioas, high(start), low(start), high(last), low(last));
+  if (area !== NULL) return big(Ioas.areas.lastHigh(memory, area), Ioas.areas.lastLow(memory, area));
+  const reserved = Ioas.reserved.first(memory, ioas, high(start), low(start), high(last), low(last));
+  return reserved === NULL ? null : big(Ioas.reserved.lastHigh(memory, reserved), Ioas.reserved.lastLow(memory, reserved));
 }
 
 /** The caller holds `iovaRwsem` for writing. */
@@ -121,39 +128,61 @@ function insertArea(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, length: big
   const memory = kernel.memory;
   const offset = userVa % PAGE;
   if (offset % alignment !== 0n) fail('EINVAL', `user_va is no multiple of ${alignment}`);
-  const count = Number((offset + length + PAGE - 1n) >> 12n);
-  const writable = (flags & MapFlag.WRITEABLE) !== 0;
-  const area = Area.create(memory);
   const last = iova + length - 1n;
+  const area = createArea(kernel, length, userVa, flags);
   Area.ioas.poke(memory, area, ioas);
-  Area.pageOffset.poke(memory, area, Number(offset));
-  Area.permissions.poke(memory, area, (flags & MapFlag.READABLE ? Access.READ : 0) | (writable ? Access.WRITE : 0));
-  Area.transit.poke(memory, area, createPages(kernel, kernel.process, userVa, count, writable));
-  Area.node.poke(memory, area, Ioas.areas.insert(memory, ioas, high(iova), low(iova), high(last), low(last), area));
+  const node = Ioas.areas.insert(memory, ioas, high(iova), low(iova), high(last), low(last), area);
+  if (node === NULL) freeArea(kernel, area);
+  Area.node.poke(memory, area, allocated(node));
   return area;
 }
 
+/** An area in no tree, with its pages. ENOMEM. */
+function createArea(kernel: Kernel, length: bigint, userVa: bigint, flags: number): Ref<'Area'> {
+  const memory = kernel.memory;
+  const offset = userVa % PAGE;
+  const writable = (flags & MapFlag.WRITEABLE) !== 0;
+  const pages = createPages(kernel, kernel.process, userVa, Number((offset + length + PAGE - 1n) >> 12n), writable);
+  const area = Area.tryCreate(memory);
+  if (area === NULL) putPages(kernel, pages);
+  Area.transit.poke(memory, allocated(area), pages);
+  Area.pageOffset.poke(memory, area, Number(offset));
+  Area.permissions.poke(memory, area, (flags & MapFlag.READABLE ? Access.READ : 0) | (writable ? Access.WRITE : 0));
+  return area;
+}
+
+function freeArea(kernel: Kernel, area: Ref<'Area'>): void {
+  putPages(kernel, Area.transit.peek(kernel.memory, area));
+  Area.free(kernel.memory, area);
+}
+
 /**
- * Fills every domain with a placed area and makes it a mapping (`iopt_map_pages`): filling and publishing happen under
- * one read lock of `domainsRwsem`, so that a domain added meanwhile misses nothing (`map-attach-fill-gap`).
- * Returns the iova. EFAULT, ENOMEM; a failure leaves nothing behind.
+ * Fills every domain with a placed area and makes it a mapping (`iopt_map_pages`). Returns the iova. EFAULT, ENOMEM; a
+ * failure leaves nothing behind but empty tables.
  */
 export function mapPages(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>): bigint {
-  const memory = kernel.memory;
   const iova = areaIova(kernel, area);
+  try {
+    fillAndPublish(kernel, ioas, area);
+  } catch (error) {
+    abortArea(kernel, ioas, area);
+    throw error;
+  }
+  return iova;
+}
+
+/** Both happen under one read lock of `domainsRwsem`, so that a domain added meanwhile misses nothing (`map-attach-fill-gap`). */
+function fillAndPublish(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>): void {
+  const memory = kernel.memory;
   Ioas.domainsRwsem.acquireRead(memory, ioas);
   try {
     fillDomains(kernel, ioas, area);
     Ioas.iovaRwsem.acquireWrite(memory, ioas);
     Area.pages.write(memory, area, Area.transit.peek(memory, area));
     Ioas.iovaRwsem.releaseWrite(memory, ioas);
-  } catch (error) {
-    abortArea(kernel, ioas, area);
-    throw error;
   } finally {
     Ioas.domainsRwsem.releaseRead(memory, ioas);
   }
-  return iova;
 }
 
 /** Takes an unfinished area out again (`iopt_abort_area`). */
@@ -162,8 +191,7 @@ function abortArea(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>): void {
   Ioas.iovaRwsem.acquireWrite(memory, ioas);
   Ioas.areas.remove(memory, ioas, Area.node.peek(memory, area));
   Ioas.iovaRwsem.releaseWrite(memory, ioas);
-  putPages(kernel, Area.transit.peek(memory, area));
-  Area.free(memory, area);
+  freeArea(kernel, area);
 }
 
 /** All domains or none. The caller holds `domainsRwsem`. */
@@ -271,27 +299,20 @@ function emptyDomains(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>): voi
 
 /**
  * Makes a domain hold what the IOAS holds (`iopt_table_add_domain`). EADDRINUSE when the domain's aperture or alignment
- * does not fit what is mapped or allowed; a failure leaves the IOAS as it was.
+ * does not fit what is mapped or allowed, EINVAL when its smallest page is larger than 4 KiB, and EFAULT, ENOMEM of the filling;
+ * a failure leaves the IOAS as it was.
  */
 export function addDomain(kernel: Kernel, ioas: Ref<'Ioas'>, domain: Ref<'IommuDomain'>): void {
   const memory = kernel.memory;
   Ioas.domainsRwsem.acquireWrite(memory, ioas);
   Ioas.iovaRwsem.acquireWrite(memory, ioas);
   try {
-    const before = Ioas.alignment.read(memory, ioas);
-    try {
-      reserve(kernel, ioas, apertureLast(kernel, domain) + 1n, U64_MAX, domain);
-      raiseAlignment(kernel, ioas, pageBytesOf(kernel, domain));
-      fillAllAreas(kernel, ioas, domain);
-    } catch (error) {
-      Ioas.alignment.write(memory, ioas, before);
-      unreserve(kernel, ioas, domain);
-      throw error;
-    }
-    const link = IoptDomain.create(memory);
-    IoptDomain.domain.poke(memory, link, domain);
-    IoptDomain.next.poke(memory, link, Ioas.domains.read(memory, ioas));
-    Ioas.domains.write(memory, ioas, link);
+    const alignment = Math.max(Ioas.alignment.read(memory, ioas), pageBytesOf(kernel, domain));
+    checkAlignment(kernel, ioas, alignment);
+    const link = allocated(IoptDomain.tryCreate(memory));
+    fillNewDomain(kernel, ioas, domain, link);
+    Ioas.alignment.write(memory, ioas, alignment);
+    appendDomain(kernel, ioas, domain, link);
     DomainJoined.emit(memory, ioasId(kernel, ioas), kernel.processNumber, IommuDomain.root.peek(memory, domain));
   } finally {
     Ioas.iovaRwsem.releaseWrite(memory, ioas);
@@ -299,16 +320,42 @@ export function addDomain(kernel: Kernel, ioas: Ref<'Ioas'>, domain: Ref<'IommuD
   }
 }
 
-function raiseAlignment(kernel: Kernel, ioas: Ref<'Ioas'>, bytes: number): void {
+/** Reserves what the domain cannot map and fills it; undoes both, and frees the link. */
+function fillNewDomain(kernel: Kernel, ioas: Ref<'Ioas'>, domain: Ref<'IommuDomain'>, link: Ref<'IoptDomain'>): void {
+  try {
+    reserve(kernel, ioas, apertureLast(kernel, domain) + 1n, U64_MAX, domain);
+    fillAllAreas(kernel, ioas, domain);
+  } catch (error) {
+    unreserve(kernel, ioas, domain);
+    IoptDomain.free(kernel.memory, link);
+    throw error;
+  }
+}
+
+/** Domains are filled and emptied in the order in which they came. */
+function appendDomain(kernel: Kernel, ioas: Ref<'Ioas'>, domain: Ref<'IommuDomain'>, link: Ref<'IoptDomain'>): void {
   const memory = kernel.memory;
-  if (bytes <= Ioas.alignment.read(memory, ioas)) return;
+  IoptDomain.domain.poke(memory, link, domain);
+  let last: Ref<'IoptDomain'> = Ioas.domains.read(memory, ioas);
+  if (last === NULL) {
+    Ioas.domains.write(memory, ioas, link);
+    return;
+  }
+  for (let next = IoptDomain.next.peek(memory, last); next !== NULL; next = IoptDomain.next.peek(memory, last)) last = next;
+  IoptDomain.next.poke(memory, last, link);
+}
+
+/** Whether every mapping fits the alignment (`iopt_check_iova_alignment`). */
+function checkAlignment(kernel: Kernel, ioas: Ref<'Ioas'>, bytes: number): void {
+  const memory = kernel.memory;
+  if (bytes > Number(PAGE)) fail('EINVAL', `the domain's smallest page has ${bytes} bytes`);
+  if (bytes === Ioas.alignment.read(memory, ioas)) return;
   const alignment = BigInt(bytes);
   for (let node = firstArea(kernel, ioas); node !== NULL; node = nextArea(kernel, ioas, node)) {
     const area = Ioas.areas.value(memory, node) as Ref<'Area'>;
     const misaligned = areaIova(kernel, area) % alignment !== 0n || (areaEnd(kernel, area) + 1n) % alignment !== 0n;
     if (misaligned || Area.pageOffset.peek(memory, area) % bytes !== 0) fail('EADDRINUSE', `a mapping is not aligned to ${bytes}`);
   }
-  Ioas.alignment.write(memory, ioas, bytes);
 }
 
 function fillAllAreas(kernel: Kernel, ioas: Ref<'Ioas'>, domain: Ref<'IommuDomain'>): void {
@@ -387,7 +434,7 @@ function lowerAlignment(kernel: Kernel, ioas: Ref<'Ioas'>): void {
   Ioas.alignment.write(memory, ioas, alignment);
 }
 
-/** Reserves `[start, last]` for `owner`. EADDRINUSE when it meets an area or an allowed range. Under `iovaRwsem`. */
+/** Reserves `[start, last]` for `owner`. EADDRINUSE when it meets an area or an allowed range, ENOMEM. Under `iovaRwsem`. */
 export function reserve(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, last: bigint, owner: number): void {
   const memory = kernel.memory;
   if (start > last) return;
@@ -396,7 +443,7 @@ export function reserve(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, last: 
   if (meetsArea || meetsAllowed) {
     fail('EADDRINUSE', `0x${start.toString(16)}..0x${last.toString(16)} has to be reserved and is ${meetsArea ? 'mapped' : 'allowed'}`);
   }
-  Ioas.reserved.insert(memory, ioas, high(start), low(start), high(last), low(last), owner as Ref);
+  allocated(Ioas.reserved.insert(memory, ioas, high(start), low(start), high(last), low(last), owner as Ref));
 }
 
 /** Removes every reservation of `owner` (`__iopt_remove_reserved_iova`). Under `iovaRwsem`. */
@@ -425,14 +472,32 @@ export function iovaHoles(kernel: Kernel, ioas: Ref<'Ioas'>): [bigint, bigint][]
   return holes;
 }
 
-/** Replaces the allowed ranges. EADDRINUSE when one meets a reserved range; then the old ones stay. Under `iovaRwsem`. */
+/** Replaces the allowed ranges. EADDRINUSE when one meets a reserved range, ENOMEM; then the old ones stay. Under `iovaRwsem`. */
 export function replaceAllowed(kernel: Kernel, ioas: Ref<'Ioas'>, ranges: readonly (readonly [bigint, bigint])[]): void {
   const memory = kernel.memory;
   for (const [start, last] of ranges) {
     if (Ioas.reserved.first(memory, ioas, high(start), low(start), high(last), low(last)) !== NULL) fail('EADDRINUSE', 'a reserved range is in the way');
   }
-  Ioas.allowed.clear(memory, ioas);
-  for (const [start, last] of ranges) Ioas.allowed.insert(memory, ioas, high(start), low(start), high(last), low(last), NULL);
+  const old = allowedNodes(kernel, ioas);
+  const added: IntervalNode[] = [];
+  for (const [start, last] of ranges) {
+    const node = Ioas.allowed.insert(memory, ioas, high(start), low(start), high(last), low(last), NULL);
+    if (node === NULL) removeAllowed(kernel, ioas, added);
+    added.push(allocated(node));
+  }
+  removeAllowed(kernel, ioas, old);
+}
+
+function allowedNodes(kernel: Kernel, ioas: Ref<'Ioas'>): IntervalNode[] {
+  const memory = kernel.memory;
+  const nodes: IntervalNode[] = [];
+  let node = Ioas.allowed.first(memory, ioas, 0, 0, -1, -1);
+  for (; node !== NULL; node = Ioas.allowed.next(memory, ioas, node, 0, 0, -1, -1)) nodes.push(node);
+  return nodes;
+}
+
+function removeAllowed(kernel: Kernel, ioas: Ref<'Ioas'>, nodes: readonly IntervalNode[]): void {
+  for (const node of nodes) Ioas.allowed.remove(kernel.memory, ioas, node);
 }
 
 const ioasId = (kernel: Kernel, ioas: Ref<'Ioas'>): number =>

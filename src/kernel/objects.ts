@@ -12,7 +12,7 @@ import { mutex, waitWord } from '#hostmem/locks';
 import { Until } from '#hostmem/atomics';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
-import { assert, fail } from './errno.ts';
+import { allocated, assert, fail } from './errno.ts';
 import type { Kernel } from './kernel.ts';
 
 /** `enum iommufd_object_type`. */
@@ -47,9 +47,12 @@ export type ObjectRef = Ref<'IommufdObject'>;
 /** Reserves an id and makes the object that will stand behind it. ENOMEM. */
 export function reserveObject(kernel: Kernel, iommufd: Ref<'Iommufd'>, kind: Kind): ObjectRef {
   const memory = kernel.memory;
+  const created = allocated(IommufdObject.tryCreate(memory));
   const id = Iommufd.objects.reserve(memory, iommufd);
-  if (id === 0) fail('ENOMEM', 'no id is left');
-  const created = IommufdObject.create(memory);
+  if (id === 0) {
+    IommufdObject.free(memory, created);
+    fail('ENOMEM', 'no id is left');
+  }
   IommufdObject.kind.poke(memory, created, kind);
   IommufdObject.users.poke(memory, created, 1);
   IommufdObject.waitCount.poke(memory, created, 1);
@@ -71,12 +74,16 @@ export function abortObject(kernel: Kernel, target: ObjectRef): void {
   IommufdObject.free(memory, target);
 }
 
-/** Raises both counts unless the object is being destroyed (`iommufd_lock_obj`). */
+/**
+ * Raises both counts unless the object is being destroyed (`iommufd_lock_obj`). The caller holds the table's lock, or knows by
+ * other means that the record is alive: the user that is taken back must not be the one that makes a destruction busy.
+ */
 export function lockObject(kernel: Kernel, target: ObjectRef): boolean {
   const memory = kernel.memory;
   if (IommufdObject.users.addUnlessZero(memory, target, 1) === 0) return false;
-  IommufdObject.waitCount.add(memory, target, 1);
-  return true;
+  if (IommufdObject.waitCount.addUnlessZero(memory, target, 1) !== 0) return true;
+  IommufdObject.users.add(memory, target, -1);
+  return false;
 }
 
 /**
@@ -112,29 +119,68 @@ export function dropUser(kernel: Kernel, target: ObjectRef, count: number = 1): 
   assert(before > count, `users of object ${target} fell to ${before - count}`);
 }
 
-/** What `removeObject` is told about the caller. */
-export const Remove = { BY_ID: 0, DROP_MY_USER: 1 } as const;
-
-/**
- * Erases and destroys the object if nobody but the table uses it (`iommufd_object_remove`). With `DROP_MY_USER` the
- * caller's edge goes first, under the same lock. ENOENT, EBUSY.
- */
-export function removeObject(kernel: Kernel, iommufd: Ref<'Iommufd'>, id: number, target: ObjectRef | 0, how: number): void {
+/** DESTROY: erases and destroys the object if nobody but the table uses it (`iommufd_object_remove`). ENOENT, EBUSY. */
+export function removeObject(kernel: Kernel, iommufd: Ref<'Iommufd'>, id: number): void {
   const memory = kernel.memory;
   Iommufd.objects.acquire(memory, iommufd);
   const found = Iommufd.objects.getLocked(memory, iommufd, id) as ObjectRef;
-  let problem: 'ENOENT' | 'EBUSY' | null = null;
-  if (how === Remove.DROP_MY_USER && target !== NULL) IommufdObject.users.add(memory, target, -1);
-  if (found === NULL || (target !== NULL && found !== target)) problem = 'ENOENT';
-  else if (IommufdObject.users.compareExchange(memory, found, 1, 0) !== 1) problem = 'EBUSY';
-  else Iommufd.objects.eraseLocked(memory, iommufd, id);
+  const erased = found !== NULL && eraseUnused(kernel, found);
   Iommufd.objects.release(memory, iommufd);
-  if (problem === 'ENOENT') fail('ENOENT', `there is no object with id ${id}`);
-  if (problem === 'EBUSY') fail('EBUSY', `object ${id} is in use`);
-  IommufdObject.waitCount.add(memory, found, -1);
-  IommufdObject.waitCount.waitUntil(memory, found, Until.EQUAL, 0);
-  destroyBody(kernel, found);
-  IommufdObject.free(memory, found);
+  if (found === NULL) fail('ENOENT', `there is no object with id ${id}`);
+  if (!erased) fail('EBUSY', `object ${id} is in use`);
+  waitForCalls(kernel, found);
+  destroy(kernel, found);
+}
+
+/**
+ * Drops the caller's user and destroys the object if that was the last (`iommufd_object_put_and_try_destroy`). One that
+ * somebody else holds at this instant, or that is not published yet, survives and stays destroyable (A10).
+ */
+export function dropUserAndTryDestroy(kernel: Kernel, target: ObjectRef): void {
+  const erased = dropAndErase(kernel, target);
+  if (!erased) return;
+  waitForCalls(kernel, target);
+  destroy(kernel, target);
+}
+
+/**
+ * Drops the caller's user and destroys the object, which nobody else may hold but for the length of a call
+ * (`iommufd_object_destroy_user`): those are waited for first, and nobody gets in any more, so that it cannot fail (O3).
+ */
+export function dropUserAndDestroy(kernel: Kernel, target: ObjectRef): void {
+  waitForCalls(kernel, target);
+  assert(dropAndErase(kernel, target), `object ${target} is in use although its owner destroys it`);
+  destroy(kernel, target);
+}
+
+function dropAndErase(kernel: Kernel, target: ObjectRef): boolean {
+  const memory = kernel.memory;
+  const iommufd = IommufdObject.iommufd.peek(memory, target);
+  Iommufd.objects.acquire(memory, iommufd);
+  dropUser(kernel, target);
+  const published = Iommufd.objects.getLocked(memory, iommufd, IommufdObject.id.peek(memory, target)) === target;
+  const erased = published && eraseUnused(kernel, target);
+  Iommufd.objects.release(memory, iommufd);
+  return erased;
+}
+
+/** Takes it out of the table if only the table uses it. The caller holds the table's lock. */
+function eraseUnused(kernel: Kernel, target: ObjectRef): boolean {
+  const memory = kernel.memory;
+  if (IommufdObject.users.compareExchange(memory, target, 1, 0) !== 1) return false;
+  Iommufd.objects.eraseLocked(memory, IommufdObject.iommufd.peek(memory, target), IommufdObject.id.peek(memory, target));
+  return true;
+}
+
+/** Lets nobody in any more and waits until all who were in are out. */
+function waitForCalls(kernel: Kernel, target: ObjectRef): void {
+  IommufdObject.waitCount.add(kernel.memory, target, -1);
+  IommufdObject.waitCount.waitUntil(kernel.memory, target, Until.EQUAL, 0);
+}
+
+function destroy(kernel: Kernel, target: ObjectRef): void {
+  destroyBody(kernel, target);
+  IommufdObject.free(kernel.memory, target);
 }
 
 function destroyBody(kernel: Kernel, target: ObjectRef): void {
@@ -165,7 +211,7 @@ function sweep(kernel: Kernel, iommufd: Ref<'Iommufd'>): void {
       const target = Iommufd.objects.get(memory, iommufd, id) as ObjectRef;
       seen++;
       if (IommufdObject.users.load(memory, target) !== 1) continue;
-      removeObject(kernel, iommufd, id, target, Remove.BY_ID);
+      removeObject(kernel, iommufd, id);
       destroyed++;
     }
     if (seen === 0) return;

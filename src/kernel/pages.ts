@@ -4,9 +4,10 @@
  */
 import { mutex } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
-import { createRun, freeRun, runGet } from '#hostmem/run';
+import { freeRun, runGet, tryCreateRun } from '#hostmem/run';
 import { object, ref, u32, u64 } from '#hostmem/struct';
 import type { Frame } from '#hostmem/memory';
+import { allocated, fail } from './errno.ts';
 import type { Kernel } from './kernel.ts';
 import { pinPages, unpinPages } from './process.ts';
 
@@ -23,14 +24,15 @@ export const Pages = object('Pages', {
   frames: ref('Run').under('mutex'),
 });
 
-/** `userVa` need not be page aligned; `count` covers every page that the range touches. */
+/** `userVa` need not be page aligned; `count` covers every page that the range touches. ENOMEM. */
 export function createPages(kernel: Kernel, process: Ref<'Process'>, userVa: bigint, count: number, writable: boolean): Ref<'Pages'> {
   const memory = kernel.memory;
-  const pages = Pages.create(memory);
+  const pages = allocated(Pages.tryCreate(memory));
   Pages.references.poke(memory, pages, 1);
   Pages.process.poke(memory, pages, process);
   Pages.userVa.pokeBig(memory, pages, userVa & ~0xfffn);
-  Pages.count.poke(memory, pages, count);
+  // Nobody pins until a domain is filled, so a range may be larger than any host: `pin` refuses it then.
+  Pages.count.poke(memory, pages, Math.min(count, 0x7fffffff));
   Pages.writable.poke(memory, pages, writable ? 1 : 0);
   return pages;
 }
@@ -39,23 +41,27 @@ export function putPages(kernel: Kernel, pages: Ref<'Pages'>): void {
   if (Pages.references.add(kernel.memory, pages, -1) === 1) Pages.free(kernel.memory, pages);
 }
 
-/** Accounts one more filled domain; the first pins. The caller holds `mutex`. EFAULT. */
+/** Accounts one more filled domain; the first pins. The caller holds `mutex`. EFAULT, ENOMEM. */
 export function addFill(kernel: Kernel, pages: Ref<'Pages'>): void {
   const memory = kernel.memory;
   const fills = Pages.fills.read(memory, pages);
-  if (fills === 0) {
-    const count = Pages.count.peek(memory, pages);
-    const frames = createRun(memory, count);
-    try {
-      const va = Pages.userVa.peekBig(memory, pages);
-      pinPages(kernel, Pages.process.peek(memory, pages), va, count, Pages.writable.peek(memory, pages) !== 0, frames);
-    } catch (error) {
-      freeRun(memory, frames);
-      throw error;
-    }
-    Pages.frames.write(memory, pages, frames);
-  }
+  if (fills === 0) pin(kernel, pages);
   Pages.fills.write(memory, pages, fills + 1);
+}
+
+function pin(kernel: Kernel, pages: Ref<'Pages'>): void {
+  const memory = kernel.memory;
+  const count = Pages.count.peek(memory, pages);
+  if (count > kernel.host.frames.count) fail('EFAULT', `of ${count} pages some are absent: the host has fewer`);
+  const frames = allocated(tryCreateRun(memory, count));
+  try {
+    const va = Pages.userVa.peekBig(memory, pages);
+    pinPages(kernel, Pages.process.peek(memory, pages), va, count, Pages.writable.peek(memory, pages) !== 0, frames);
+  } catch (error) {
+    freeRun(memory, frames);
+    throw error;
+  }
+  Pages.frames.write(memory, pages, frames);
 }
 
 /** One filled domain less; the last unpins. Every invalidation is complete by now. The caller holds `mutex`. */

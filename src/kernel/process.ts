@@ -10,10 +10,10 @@ import { rwsem } from '#hostmem/locks';
 import { hpaOf, pageBytes, type Frame, type Hpa } from '#hostmem/memory';
 import { Owner } from '#hostmem/frames';
 import { NULL, type Ref } from '#hostmem/object';
-import { createRun, freeRun, runGet, runSet } from '#hostmem/run';
+import { freeRun, runGet, runSet, tryCreateRun } from '#hostmem/run';
 import { object, ref, u32, u64 } from '#hostmem/struct';
 import type { Kernel } from './kernel.ts';
-import { fail } from './errno.ts';
+import { allocated, fail } from './errno.ts';
 import { big, high, low } from './u64.ts';
 
 export const Process = object('Process', {
@@ -54,7 +54,9 @@ export function mmap(kernel: Kernel, process: Ref<'Process'>, lengthBytes: numbe
     const last = start + BigInt(pages * pageBytes) - 1n;
     if (Process.regions.first(memory, process, high(start), low(start), high(last), low(last)) !== NULL) fail('EEXIST', 'something is mapped there');
     const region = createRegion(kernel, process, pages, writable);
-    Process.regions.insert(memory, process, high(start), low(start), high(last), low(last), region);
+    const node = Process.regions.insert(memory, process, high(start), low(start), high(last), low(last), region);
+    if (node === NULL) freeRegion(kernel, region);
+    allocated(node);
     if (at === null) Process.mmapTop.pokeBig(memory, process, start);
     return start;
   } finally {
@@ -64,8 +66,10 @@ export function mmap(kernel: Kernel, process: Ref<'Process'>, lengthBytes: numbe
 
 function createRegion(kernel: Kernel, process: Ref<'Process'>, pages: number, writable: boolean): Ref<'Region'> {
   const memory = kernel.memory;
-  const region = Region.create(memory);
-  const frames = createRun(memory, pages);
+  const region = allocated(Region.tryCreate(memory));
+  const frames = tryCreateRun(memory, pages);
+  if (frames === NULL) Region.free(memory, region);
+  allocated(frames);
   Region.pages.poke(memory, region, pages);
   Region.writable.poke(memory, region, writable ? 1 : 0);
   Region.frames.poke(memory, region, frames);

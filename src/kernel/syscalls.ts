@@ -10,8 +10,8 @@ import {
   type IoasAlloc, type IoasAllowIovas, type IoasIovaRanges, type IoasMap, type IoasUnmap,
 } from './ioas.ts';
 import type { Kernel } from './kernel.ts';
-import { Remove, removeObject } from './objects.ts';
-import { openVfio, vfioAttach, vfioBind, vfioDetach, vfioRegionInfo } from './vfio.ts';
+import { removeObject } from './objects.ts';
+import { granted, openVfio, vfioAttach, vfioBind, vfioDetach, vfioRegionInfo } from './vfio.ts';
 import type { VfioAttach, VfioBind, VfioDetach, VfioRegionInfo } from './vfio.ts';
 
 export interface Destroy { id: number }
@@ -40,7 +40,7 @@ type IommufdHandler<A> = (kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: A) => vo
 type VfioHandler<A> = (kernel: Kernel, file: Ref<'VfioFile'>, arg: A) => void;
 
 const iommufdHandlers: { readonly [N in keyof IommufdCommands]: IommufdHandler<IommufdCommands[N]> } = {
-  IOMMU_DESTROY: (kernel, iommufd, { id }) => removeObject(kernel, iommufd, id, 0, Remove.BY_ID),
+  IOMMU_DESTROY: (kernel, iommufd, { id }) => removeObject(kernel, iommufd, id),
   IOMMU_IOAS_ALLOC: ioasAlloc,
   IOMMU_IOAS_ALLOW_IOVAS: ioasAllowIovas,
   IOMMU_IOAS_IOVA_RANGES: ioasIovaRanges,
@@ -80,7 +80,10 @@ export function ioctl<N extends keyof Commands>(kernel: Kernel, fd: number, comm
       handler(kernel, body as Ref<'Iommufd'>, arg);
     } else {
       const handler = vfioHandlers[command as keyof VfioCommands] as VfioHandler<Commands[N]> | undefined;
-      if (handler === undefined) fail('ENOTTY', `${command} is no command of a VFIO device`);
+      if (handler === undefined) {
+        granted(kernel, body as Ref<'VfioFile'>);
+        fail('ENOTTY', `${command} is no command of a VFIO device`);
+      }
       handler(kernel, body as Ref<'VfioFile'>, arg);
     }
   } finally {

@@ -7,9 +7,9 @@
 import { mutex } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
-import { Errno, errnoNumber, fail } from './errno.ts';
+import { allocated, Errno, errnoNumber, fail } from './errno.ts';
 import { VfioCall, VfioCalled, VfioReturned } from './events.ts';
-import { File, FileKind, getFile, installFile, putFile } from './file.ts';
+import { File, FileKind, getFile, putFile, tryInstallFile } from './file.ts';
 import { putHwpt } from './hwpt.ts';
 import { IommuGroup, PciDevice } from './iommu-group.ts';
 import { bindDevice, Change, changePt, IommufdDevice, unbindDevice } from './iommufd-device.ts';
@@ -42,19 +42,21 @@ export interface VfioAttach { argsz: number; flags: number; ptId: number }
 export interface VfioDetach { argsz: number; flags: number }
 export interface VfioRegionInfo { argsz: number; flags: number; index: number; size: bigint; offset: bigint }
 
-/** Opens `/dev/vfio/devices/vfio<n>`; possible any number of times, binding is not. ENOENT. */
+/** Opens `/dev/vfio/devices/vfio<n>`; possible any number of times, binding is not. ENOENT, ENOMEM. */
 export function openVfio(kernel: Kernel, number: number): number {
   const memory = kernel.memory;
   let device = kernel.firstVfioDevice;
   while (device !== NULL && VfioDevice.number.peek(memory, device) !== number) device = VfioDevice.next.peek(memory, device);
   if (device === NULL) fail('ENOENT', `there is no vfio${number}`);
-  const file = VfioFile.create(memory);
+  const file = allocated(VfioFile.tryCreate(memory));
   VfioFile.device.poke(memory, file, device);
-  return installFile(kernel, FileKind.VFIO, file);
+  const fd = tryInstallFile(kernel, FileKind.VFIO, file);
+  if (fd < 0) VfioFile.free(memory, file);
+  return fd < 0 ? fail('ENOMEM', 'no descriptor is left') : fd;
 }
 
 /** The open device, when bind has granted access. EINVAL before. */
-function granted(kernel: Kernel, file: Ref<'VfioFile'>): Ref<'VfioDevice'> {
+export function granted(kernel: Kernel, file: Ref<'VfioFile'>): Ref<'VfioDevice'> {
   if (VfioFile.accessGranted.load(kernel.memory, file) === 0) fail('EINVAL', 'the device is not bound to an iommufd');
   return VfioFile.device.peek(kernel.memory, file);
 }
@@ -66,9 +68,9 @@ export function vfioBind(kernel: Kernel, file: Ref<'VfioFile'>, arg: VfioBind): 
   if (arg.flags !== 0 || arg.iommufd < 0) fail('EINVAL', 'unknown flags or a negative iommufd');
   const device = VfioFile.device.peek(memory, file);
   const set = VfioDevice.devSet.peek(memory, device);
-  begin(kernel, VfioCall.BIND, device, 0);
   let errno = 0;
   DevSet.lock.acquire(memory, set);
+  begin(kernel, VfioCall.BIND, device, 0);
   try {
     if (VfioFile.accessGranted.load(memory, file) !== 0) fail('EINVAL', 'the descriptor is bound');
     arg.outDevid = bindUnderLock(kernel, file, device, arg.iommufd);
@@ -77,8 +79,8 @@ export function vfioBind(kernel: Kernel, file: Ref<'VfioFile'>, arg: VfioBind): 
     errno = errnoOf(error);
     throw error;
   } finally {
-    DevSet.lock.release(memory, set);
     end(kernel, VfioCall.BIND, device, 0, errno);
+    DevSet.lock.release(memory, set);
   }
 }
 
@@ -135,8 +137,8 @@ export function vfioAttach(kernel: Kernel, file: Ref<'VfioFile'>, arg: VfioAttac
     errno = errnoOf(error);
     throw error;
   } finally {
-    DevSet.lock.release(memory, set);
     end(kernel, call, device, arg.ptId, errno);
+    DevSet.lock.release(memory, set);
   }
 }
 
@@ -147,11 +149,11 @@ export function vfioDetach(kernel: Kernel, file: Ref<'VfioFile'>, arg: VfioDetac
   if (arg.argsz < 8) fail('EINVAL', `argsz is ${arg.argsz}, 8 is the least`);
   if (arg.flags !== 0) fail('EINVAL', 'unknown flags');
   const set = VfioDevice.devSet.peek(memory, device);
-  begin(kernel, VfioCall.DETACH, device, 0);
   DevSet.lock.acquire(memory, set);
+  begin(kernel, VfioCall.DETACH, device, 0);
   detachUnderLock(kernel, device);
-  DevSet.lock.release(memory, set);
   end(kernel, VfioCall.DETACH, device, 0, 0);
+  DevSet.lock.release(memory, set);
 }
 
 function detachUnderLock(kernel: Kernel, device: Ref<'VfioDevice'>): void {
@@ -170,14 +172,14 @@ export function releaseVfioFile(kernel: Kernel, file: Ref<'VfioFile'>): void {
   if (VfioFile.accessGranted.load(memory, file) !== 0) {
     const device = VfioFile.device.peek(memory, file);
     const set = VfioDevice.devSet.peek(memory, device);
-    begin(kernel, VfioCall.CLOSE, device, 0);
     DevSet.lock.acquire(memory, set);
+    begin(kernel, VfioCall.CLOSE, device, 0);
     detachUnderLock(kernel, device);
     unbindDevice(kernel, VfioDevice.iommufdDevice.read(memory, device));
     VfioDevice.iommufdDevice.write(memory, device, NULL);
     VfioDevice.openCount.write(memory, device, 0);
-    DevSet.lock.release(memory, set);
     end(kernel, VfioCall.CLOSE, device, 0, 0);
+    DevSet.lock.release(memory, set);
     putIommufd(kernel, VfioFile.iommufd.peek(memory, file));
   }
   VfioFile.free(memory, file);
@@ -194,6 +196,7 @@ export function vfioRegionInfo(kernel: Kernel, file: Ref<'VfioFile'>, arg: VfioR
   arg.offset = BigInt(arg.index) << 40n;
 }
 
+/** Both events of a call are written under `DevSet.lock`: the calls on one device follow each other in the history too. */
 function begin(kernel: Kernel, what: VfioCall, device: Ref<'VfioDevice'>, pt: number): void {
   VfioCalled.emit(kernel.memory, what, VfioDevice.number.peek(kernel.memory, device), groupOf(kernel, device), pt, kernel.processNumber);
 }

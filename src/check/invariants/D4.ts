@@ -1,6 +1,6 @@
 /** D4, the two-domain rule: while a group moves, a DMA of a member reaches the old domain or the new one, or nothing. */
 import { dma } from '../../hardware/events.ts';
-import { GroupMoved, GroupMoves } from '../../kernel/events.ts';
+import { GroupMoved, GroupMoves, UNTRANSLATED } from '../../kernel/events.ts';
 import { functionText, ridOf } from '../dma-words.ts';
 import { breach, invariant } from '../invariant.ts';
 
@@ -11,7 +11,7 @@ interface Stay {
   until: number;
 }
 
-/** Stays per group, oldest first. Those that ended long before any transaction still open are dropped. */
+/** Stays per group, oldest first. A transaction in flight holds moves up, so that it spans few of them: old ones are dropped. */
 type Stays = Map<number, Stay[]>;
 
 const keptStays = 64;
@@ -24,14 +24,14 @@ export default invariant<Stays>({
   step(stays, event, view) {
     if (event.kind === GroupMoves.kind) return move(stays, event.stamp, GroupMoves.get.group(event), GroupMoves.get.oldRoot(event), GroupMoves.get.newRoot(event));
     if (event.kind === GroupMoved.kind) return settle(stays, event.stamp, GroupMoved.get.group(event), GroupMoved.get.root(event));
-    const root = dma.get.root(event);
-    if (dma.get.frame(event) === 0 || root === 0) return null;
+    if (dma.get.frame(event) === 0) return null;
+    const root = dma.get.root(event) === 0 ? UNTRANSLATED : dma.get.root(event);
     const known = stays.get(view.groupOf(ridOf(event)));
     if (known === undefined) return null;
     const begin = dma.get.begin(event);
     if (known.some((stay) => stay.root === root && stay.from <= event.stamp && stay.until >= begin)) return null;
     return breach(
-      `a DMA of ${functionText(event)} reached the domain with root frame 0x${root.toString(16)}, ` +
+      `a DMA of ${functionText(event)} reached ${nameOf(root)}, ` +
         `which its group had at no time between the DMA's start and its end (it had ${describe(known, begin)})`,
     );
   },
@@ -56,6 +56,10 @@ function settle(stays: Stays, stamp: number, group: number, root: number): null 
 }
 
 function describe(known: readonly Stay[], begin: number): string {
-  const roots = known.filter(({ until }) => until >= begin).map(({ root }) => (root === 0 ? 'blocking' : `0x${root.toString(16)}`));
-  return roots.join(', ') || 'none';
+  return known.filter(({ until }) => until >= begin).map(({ root }) => nameOf(root)).join(', ') || 'none';
+}
+
+function nameOf(root: number): string {
+  if (root === 0) return 'blocking';
+  return root === UNTRANSLATED ? 'memory untranslated' : `the domain with root frame 0x${root.toString(16)}`;
 }

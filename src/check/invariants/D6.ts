@@ -5,9 +5,9 @@ import { frameText, functionText, ridOf } from '../dma-words.ts';
 import { breach, invariant } from '../invariant.ts';
 
 interface Blocking {
-  /** Groups that are blocked now. */
+  /** Groups that were blocked and have not been attached since. */
   readonly blocked: Set<number>;
-  /** Attaches (and replaces) that have begun and not returned, per group. */
+  /** Attaches (and replaces) that have begun and not returned, per group: the claim is silent during one. */
   readonly attaching: Map<number, number>;
 }
 
@@ -18,30 +18,25 @@ export default invariant<Blocking>({
   claim: 'from the claim of a group, or the detach of its last member, until the next attach starts, no DMA of a member completes',
   events: [GroupBlocked, GroupReleased, VfioCalled, VfioReturned, dma],
   start: () => ({ blocked: new Set(), attaching: new Map() }),
-  step(state, event, view) {
-    if (event.kind === GroupBlocked.kind) {
-      const group = GroupBlocked.get.group(event);
-      if ((state.attaching.get(group) ?? 0) === 0) state.blocked.add(group);
-    } else if (event.kind === GroupReleased.kind) {
-      state.blocked.delete(GroupReleased.get.group(event));
-    } else if (event.kind === VfioCalled.kind) {
-      if (isAttach(VfioCalled.get.what(event))) count(state, VfioCalled.get.group(event), 1);
+  step({ blocked, attaching }, event, view) {
+    if (event.kind === GroupBlocked.kind) blocked.add(GroupBlocked.get.group(event));
+    else if (event.kind === GroupReleased.kind) blocked.delete(GroupReleased.get.group(event));
+    else if (event.kind === VfioCalled.kind) {
+      if (isAttach(VfioCalled.get.what(event))) count(attaching, VfioCalled.get.group(event), 1);
     } else if (event.kind === VfioReturned.kind) {
-      if (isAttach(VfioReturned.get.what(event))) count(state, VfioReturned.get.group(event), -1);
+      if (!isAttach(VfioReturned.get.what(event))) return null;
+      count(attaching, VfioReturned.get.group(event), -1);
+      // One that failed has attached nothing: what was blocked before it is blocked after it.
+      if (VfioReturned.get.errno(event) === 0) blocked.delete(VfioReturned.get.group(event));
     } else if (dma.get.frame(event) !== 0) {
       const group = view.groupOf(ridOf(event));
-      if (state.blocked.has(group)) {
-        return breach(
-          `a DMA of ${functionText(event)} reached ${frameText(event)} ` +
-            `while its group ${group} was blocked`,
-        );
-      }
+      if (!blocked.has(group) || (attaching.get(group) ?? 0) > 0) return null;
+      return breach(`a DMA of ${functionText(event)} reached ${frameText(event)} while its group ${group} was blocked`);
     }
     return null;
   },
 });
 
-function count({ blocked, attaching }: Blocking, group: number, change: number): void {
+function count(attaching: Map<number, number>, group: number, change: number): void {
   attaching.set(group, (attaching.get(group) ?? 0) + change);
-  if (change > 0) blocked.delete(group);
 }

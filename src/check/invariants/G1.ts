@@ -1,41 +1,34 @@
 /** G1, uniform group: every member's table entry is the one of the group's domain. */
 import { GroupMoved } from '../../kernel/events.ts';
-import { IommuGroup, PciDevice } from '../../kernel/iommu-group.ts';
-import { DomainKind, IommuDomain } from '../../drivers/domain.ts';
-import { installedRoot, passesThrough } from '../../hardware/installed-root.ts';
-import { PciFunction } from '../../hardware/function.ts';
+import { IommuGroup } from '../../kernel/iommu-group.ts';
 import { breach, invariant } from '../invariant.ts';
+import { strayMember } from '../records.ts';
 
-export default invariant<null>({
+/** The group whose move ended with the last event: it is judged although the mutex that it moved under is still held. */
+interface JustMoved {
+  group: number;
+}
+
+export default invariant<JustMoved>({
   id: 'G1',
   claim: 'outside the group lock, every member of a group translates through the domain of the group',
-  events: [],
-  start: () => null,
-  step: () => null,
+  events: [GroupMoved],
+  start: () => ({ group: -1 }),
+  step(justMoved, event) {
+    justMoved.group = GroupMoved.get.group(event);
+    return null;
+  },
   inspectAfter: [GroupMoved],
-  inspect(_state, view) {
+  inspect(justMoved, view) {
     const memory = view.host.kernel;
+    const moved = justMoved.group;
+    justMoved.group = -1;
     for (const group of view.groups()) {
-      if (IommuGroup.mutex.isHeld(memory, group)) continue;
-      const domain = IommuGroup.domain.peek(memory, group);
-      const isIdentity = IommuDomain.kind.peek(memory, domain) === DomainKind.IDENTITY;
-      const expected = isIdentity ? passesThrough : IommuDomain.root.peek(memory, domain);
-      for (const device of view.members(group)) {
-        const pciFunction = PciDevice.function.peek(memory, device);
-        const installed = installedRoot(view.host, pciFunction);
-        if (installed === expected) continue;
-        return breach(
-          `group ${IommuGroup.number.peek(memory, group)} is on ${rootName(expected)}, but ` +
-            `function ${PciFunction.rid.peek(memory, pciFunction).toString(16)} translates through ${rootName(installed)}`,
-          [{ space: 1, at: IommuGroup.domain.address(memory, group) }],
-        );
-      }
+      const number = IommuGroup.number.peek(memory, group);
+      if (number !== moved && IommuGroup.mutex.isHeld(memory, group)) continue;
+      const stray = strayMember(view, group);
+      if (stray !== null) return breach(`group ${number} ${stray}`, [{ space: 1, at: IommuGroup.domain.address(memory, group) }]);
     }
     return null;
   },
 });
-
-function rootName(root: number): string {
-  if (root === 0) return 'blocking';
-  return root === passesThrough ? 'identity' : `the domain with root frame 0x${root.toString(16)}`;
-}

@@ -7,7 +7,7 @@ import { IommufdDevice, IommufdGroup } from '../../kernel/iommufd-device.ts';
 import { Ioas } from '../../kernel/ioas.ts';
 import { IommufdObject, Kind } from '../../kernel/objects.ts';
 import { breach, invariant, type Breach } from '../invariant.ts';
-import { contexts, iommufdGroups, membersAttached, objects } from '../records.ts';
+import { contexts, iommufdGroups, membersAttached, objects, strayMember } from '../records.ts';
 import type { View } from '../view.ts';
 
 /** Attaches, replaces, detaches and closes in progress, per group: the claim is silent about a group during one. */
@@ -32,6 +32,8 @@ export default invariant<InProgress>({
       for (const group of iommufdGroups(view, iommufd)) {
         const core = IommufdGroup.group.peek(view.host.kernel, group);
         if ((state.get(IommuGroup.number.peek(view.host.kernel, core)) ?? 0) !== 0) continue;
+        // A bind in progress, or one that is about to be refused: the group is not this context's.
+        if (IommuGroup.owner.peek(view.host.kernel, core) !== iommufd) continue;
         const found = compare(view, group, core);
         if (found !== null) return found;
       }
@@ -51,10 +53,17 @@ function compare(view: View, group: Ref<'IommufdGroup'>, core: Ref<'IommuGroup'>
   const recorded = IommufdGroup.hwpt.peek(memory, group);
   const coreWord = { space: 1, at: IommuGroup.domain.address(memory, core) } as const;
   if (recorded === NULL) {
-    if (current === IommuGroup.blockingDomain.peek(memory, core)) return null;
-    return breach(`nobody of group ${number} is attached, but the group is not blocked`, [coreWord]);
+    if (current !== IommuGroup.blockingDomain.peek(memory, core)) {
+      return breach(`nobody of group ${number} is attached, but the group is not blocked`, [coreWord]);
+    }
   }
-  for (const device of membersAttached(view, group)) {
+  const members = membersAttached(view, group);
+  if ((members.length === 0) !== (recorded === NULL)) {
+    const word = { space: 1, at: IommufdGroup.hwpt.address(memory, group) } as const;
+    return breach(`group ${number} is recorded on ${recorded === NULL ? 'nothing' : nameOf(view, recorded)}, with ${members.length} members attached`, [word]);
+  }
+  for (const device of members) {
+    if (!isBound(view, group, device)) return breach(`a device of group ${number} is attached that is not bound`);
     const own = IommufdDevice.hwpt.peek(memory, device);
     const hwpt = own === NULL ? recorded : own;
     if (Hwpt.domain.peek(memory, hwpt) === current) continue;
@@ -65,8 +74,12 @@ function compare(view: View, group: Ref<'IommufdGroup'>, core: Ref<'IommuGroup'>
       [{ space: 1, at: recordWord }, coreWord],
     );
   }
-  return null;
+  const stray = strayMember(view, core);
+  return stray === null ? null : breach(`group ${number} ${stray}`, [coreWord]);
 }
+
+const isBound = (view: View, group: Ref<'IommufdGroup'>, device: Ref<'IommufdDevice'>): boolean =>
+  objects(view, IommufdGroup.iommufd.peek(view.host.kernel, group)).includes(IommufdDevice.header.peek(view.host.kernel, device));
 
 const idOf = (view: View, device: Ref<'IommufdDevice'>): number =>
   IommufdObject.id.peek(view.host.kernel, IommufdDevice.header.peek(view.host.kernel, device));

@@ -24,7 +24,7 @@ export function blockTranslation(vtd: Vtd, device: Ref<'IommuDevice'>): void {
   IommuDevice.domain.poke(kernel, device, NULL);
 }
 
-/** EINVAL when the unit cannot walk the domain's tables, ENODEV when the device cannot make page requests, ENOSPC without a domain id. */
+/** EINVAL when the unit cannot walk the domain's tables, ENODEV when the device cannot make page requests, ENOSPC without a domain id, ENOMEM. */
 export function attachPaging(vtd: Vtd, device: Ref<'IommuDevice'>, domain: Ref<'IommuDomain'>): 0 | AttachError {
   const kernel = vtd.kernel;
   const unit = vtd.unit(IommuDevice.unit.peek(kernel, device));
@@ -39,7 +39,7 @@ export function attachPaging(vtd: Vtd, device: Ref<'IommuDevice'>, domain: Ref<'
 export function enterDomain(vtd: Vtd, device: Ref<'IommuDevice'>, unit: VtdUnit, domain: Ref<'IommuDomain'>): 0 | AttachError {
   const kernel = vtd.kernel;
   const domainId = vtd.operations.assignTag(vtd, domain, unit);
-  if (domainId === 0) return 'ENOSPC';
+  if (domainId <= 0) return domainId === 0 ? 'ENOSPC' : 'ENOMEM';
   IommuDevice.domain.poke(kernel, device, domain);
   const high = contextHigh(IommuDomain.levels.peek(kernel, domain), domainId);
   const low = contextLow(IommuDomain.root.peek(kernel, domain), TranslationType.UNTRANSLATED_ONLY);

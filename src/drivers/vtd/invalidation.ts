@@ -41,14 +41,13 @@ export function flushContext(vtd: Vtd, unit: VtdUnit, sourceId: number, domainId
   vtd.operations.submit(vtd, unit, vtd.batch.clear().contextCacheOfRequester(domainId, sourceId).iotlbOfDomain(domainId));
 }
 
-/** Puts the unit on the domain's list, or counts one more user of its tag. Returns the domain id, 0 when none is left (ENOSPC). */
+/** Puts the unit on the domain's list, or counts one more user of its tag. Returns the domain id, 0 when none is left, -1 without memory. */
 export function assignTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit): number {
   const kernel = vtd.kernel;
   IommuDomain.tagLock.acquire(kernel, domain);
   const tag = findTag(vtd, domain, unit);
-  const found = tag === NULL ? createTag(vtd, domain, unit) : tag;
-  if (found !== NULL) CacheTag.users.write(kernel, found, CacheTag.users.read(kernel, found) + 1);
-  const domainId = found === NULL ? 0 : CacheTag.domainId.peek(kernel, found);
+  const domainId = tag === NULL ? createTag(vtd, domain, unit) : CacheTag.domainId.peek(kernel, tag);
+  if (tag !== NULL) CacheTag.users.write(kernel, tag, CacheTag.users.read(kernel, tag) + 1);
   IommuDomain.tagLock.release(kernel, domain);
   return domainId;
 }
@@ -71,17 +70,23 @@ function findTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit): Ref<'Cach
   return tag;
 }
 
-function createTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit): Ref<'CacheTag'> {
+/** A tag with one user; returns as `assignTag`. */
+function createTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit): number {
   const kernel = vtd.kernel;
+  const tag = CacheTag.tryCreate(kernel);
+  if (tag === NULL) return -1;
   const domainId = takeDomainId(kernel, unit.state, unit.domainIds);
-  if (domainId === 0) return NULL;
-  const tag = CacheTag.create(kernel);
+  if (domainId === 0) {
+    CacheTag.free(kernel, tag);
+    return 0;
+  }
   CacheTag.domain.poke(kernel, tag, domain);
   CacheTag.unit.poke(kernel, tag, unit.ref);
   CacheTag.domainId.poke(kernel, tag, domainId);
   CacheTag.next.write(kernel, tag, IommuDomain.firstTag.read(kernel, domain));
   IommuDomain.firstTag.write(kernel, domain, tag);
-  return tag;
+  CacheTag.users.write(kernel, tag, 1);
+  return domainId;
 }
 
 function removeTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit, tag: Ref<'CacheTag'>): void {
