@@ -129,6 +129,11 @@ export class RwSem extends Field {
     if ((before & sleepers) !== 0) this.wakeAll(memory, address);
   }
 
+  /** Whether a writer has it: for oracles. */
+  isHeldForWriting(memory: Memory, at: number): boolean {
+    return (this.peek(memory, at) & writer) !== 0;
+  }
+
   private sleep(memory: Memory, address: number, seen: number): void {
     const marked = seen | sleepers;
     if (seen !== marked && atomics.silent.compareExchange(memory, address, seen, marked) !== seen) return;

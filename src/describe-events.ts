@@ -69,7 +69,7 @@ export class EventDescriber {
     const word = dma.get.function(event);
     const reason = word >>> DmaFlags.reasonShift;
     const what = (word & DmaFlags.WRITE) !== 0 ? 'write' : 'read';
-    const where = range(dma.get.iovaHigh(event), dma.get.iovaLow(event));
+    const where = range(dma.get.iovaHigh(event), dma.get.iovaLow(event) & ~DmaFlags.ownerMask);
     const outcome = reason !== 0 ? `fault 0x${reason.toString(16)}` : `frame 0x${dma.get.frame(event).toString(16)}`;
     return `${this.#names.functions.get(word & DmaFlags.ridMask) ?? 'a function'}: DMA ${what} ${where}: ${outcome}`;
   }

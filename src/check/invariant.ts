@@ -33,7 +33,8 @@ export interface Invariant<S> {
   readonly id: string;
   readonly claim: string;
   readonly events: readonly Kinded[];
-  start(): S;
+  /** The state before the first event; `view` shows the records of that moment. */
+  start(view: View): S;
   /** Folds one event; a breach ends the judging. */
   step(state: S, event: Cursor, view: View): Breach | null;
   readonly inspectAfter?: readonly Kinded[];

@@ -37,7 +37,7 @@ export class Judge {
   /** A new history begins: forgets what was folded. */
   #restart(): void {
     this.#epoch = this.#history.epoch;
-    this.#states = this.#invariants.map((one) => one.start());
+    this.#states = this.#invariants.map((one) => one.start(this.#view));
     this.#next.fill(0);
   }
 

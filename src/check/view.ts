@@ -6,6 +6,12 @@ import { NULL, type Ref } from '#hostmem/object';
 import { IommuGroup, PciDevice } from '../kernel/iommu-group.ts';
 import { KernelRoot } from '../kernel/kernel.ts';
 import { PciFunction } from '../hardware/function.ts';
+import { IommuDomain } from '../drivers/domain.ts';
+import { Hwpt } from '../kernel/hwpt.ts';
+import { Ioas } from '../kernel/ioas.ts';
+import { Iommufd, IommufdObject, Kind } from '../kernel/objects.ts';
+import { Process } from '../kernel/process.ts';
+import { contexts, objects } from './records.ts';
 
 export class View {
   readonly host: Host;
@@ -42,6 +48,30 @@ export class View {
     const memory = this.host.kernel;
     const found: Ref<'PciDevice'>[] = [];
     for (let at = IommuGroup.members.peek(memory, group); at !== NULL; at = PciDevice.nextInGroup.peek(memory, at)) found.push(at);
+    return found;
+  }
+
+  /** The number of the process whose context owns a group, or -1. */
+  processOwning(groupNumber: number): number {
+    const memory = this.host.kernel;
+    const group = this.groups().find((one) => IommuGroup.number.peek(memory, one) === groupNumber);
+    const owner = group === undefined ? 0 : IommuGroup.owner.peek(memory, group);
+    return owner === 0 ? -1 : Process.number.peek(memory, Iommufd.process.peek(memory, owner));
+  }
+
+  /** Which IOAS each domain translates for: `<process>.<ioas id>`, by root frame. */
+  ioasOfRoots(): Map<number, string> {
+    const memory = this.host.kernel;
+    const found = new Map<number, string>();
+    for (const iommufd of contexts(this)) {
+      const process = Process.number.peek(memory, Iommufd.process.peek(memory, iommufd));
+      for (const target of objects(this, iommufd)) {
+        if (IommufdObject.kind.peek(memory, target) !== Kind.HWPT) continue;
+        const hwpt = IommufdObject.body.peek(memory, target) as Ref<'Hwpt'>;
+        const ioas = IommufdObject.id.peek(memory, Ioas.header.peek(memory, Hwpt.ioas.peek(memory, hwpt)));
+        found.set(IommuDomain.root.peek(memory, Hwpt.domain.peek(memory, hwpt)), `${process}.${ioas}`);
+      }
+    }
     return found;
   }
 }

@@ -10,6 +10,7 @@
  * translation, the data, ended.
  */
 import { copy, fill, Op, peek, poke, store } from '#hostmem/atomics';
+import type { Frames } from '#hostmem/frames';
 import type { Host } from '#hostmem/host';
 import { label } from '#hostmem/labels';
 import { frameOf, pageBytes, type Memory } from '#hostmem/memory';
@@ -33,6 +34,7 @@ export class DmaEngine {
   readonly #ram: Memory;
   readonly #unit: TranslationUnit;
   readonly #frames: number;
+  readonly #table: Frames;
   readonly #rid: number;
   readonly #sourceId: number;
   /** Byte addresses in kernel memory. */
@@ -50,6 +52,7 @@ export class DmaEngine {
     this.#ram = host.ram;
     this.#unit = unit;
     this.#frames = frameOf(host.ram.sizeBytes);
+    this.#table = host.frames;
     this.#rid = PciFunction.rid.peek(kernel, pciFunction);
     this.#sourceId = PciFunction.sourceId.peek(kernel, pciFunction);
     this.#slotAt = PciFunction.inFlight.address(kernel, pciFunction);
@@ -120,7 +123,8 @@ export class DmaEngine {
     this.#count(reason, bytes);
     if (kernel.history !== null) {
       const flags = (reason << DmaFlags.reasonShift) | (write ? DmaFlags.WRITE : 0);
-      dma.emit(kernel, this.#rid | flags, iovaHigh, iovaLow & ~(pageBytes - 1), reason === 0 ? unit.frame : 0, unit.root, begin);
+      const owner = reason === 0 ? this.#table.ownerOf(unit.frame) & DmaFlags.ownerMask : 0;
+      dma.emit(kernel, this.#rid | flags, iovaHigh, (iovaLow & ~(pageBytes - 1)) | owner, reason === 0 ? unit.frame : 0, unit.root, begin);
     }
     this.#end(idle);
     return reason;

@@ -1,14 +1,14 @@
 /** What hardware reports about itself: one event for each page that a DMA touched or was refused. */
 import { event } from '#hostmem/history';
 
-/** Parts of the `function` word of a `dma` event. */
-export const DmaFlags = { ridMask: 0xffff, WRITE: 1 << 16, reasonShift: 17 } as const;
+/** Parts of the `function` word of a `dma` event; `ownerMask` of its `iovaLow`. */
+export const DmaFlags = { ridMask: 0xffff, WRITE: 1 << 16, reasonShift: 17, ownerMask: 0xfff } as const;
 
 /**
  * A DMA transaction of at most one page, emitted while it is still in flight.
  *
  *   function   requester id of the function [15:0] · write 16 · fault reason [31:17], 0 when data moved
- *   iovaHigh, iovaLow   page address
+ *   iovaHigh, iovaLow   page address [63:12] · owner of the frame reached, as the frame table says at that moment [11:0]
  *   frame      the frame reached, 0 when none was
  *   root       root table it was translated through, 0 when there was none
  *   begin      a stamp taken before the transaction was published as in flight

@@ -17,6 +17,9 @@ export const GroupBlocked = event('group blocked', ['group']);
 export const GroupReleased = event('group released', ['group']);
 /** The attachment record of a group names another HWPT. */
 export const HwptRecorded = event('hwpt recorded', ['group', 'device', 'hwpt']);
+/** A domain, named by its root frame, holds an IOAS's translations from now on, or does no more. */
+export const DomainJoined = event('domain joined', ['ioas', 'process', 'root']);
+export const DomainLeft = event('domain left', ['ioas', 'process', 'root']);
 /** IOAS_MAP began or returned; `pages` of 4 KiB. */
 export const MapCalled = event('map call', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'process']);
 export const MapReturned = event('map return', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'errno', 'process']);

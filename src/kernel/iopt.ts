@@ -11,8 +11,10 @@ import { Access } from '#hostmem/page-table';
 import { object, ref, u32 } from '#hostmem/struct';
 import { IommuDomain } from '../drivers/domain.ts';
 import { allocated, fail } from './errno.ts';
+import { DomainJoined, DomainLeft } from './events.ts';
 import { Ioas, MapFlag } from './ioas.ts';
 import type { Kernel } from './kernel.ts';
+import { IommufdObject } from './objects.ts';
 import { addFill, createPages, dropFill, Pages, pinnedFrame, putPages } from './pages.ts';
 import { big, high, low, lowestSetBit, PAGE, roundUpPowerOfTwo, U64_MAX } from './u64.ts';
 
@@ -204,7 +206,7 @@ function fillDomains(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>): void
     for (; at !== NULL; at = IoptDomain.next.peek(memory, at)) fillArea(kernel, IoptDomain.domain.peek(memory, at), area);
   } catch (error) {
     for (let undo: Ref<'IoptDomain'> = first; undo !== at; undo = IoptDomain.next.peek(memory, undo)) {
-      emptyArea(kernel, IoptDomain.domain.peek(memory, undo), area);
+      kernel.operations.iopt.emptyArea(kernel, IoptDomain.domain.peek(memory, undo), area);
     }
     throw error;
   } finally {
@@ -232,7 +234,7 @@ function fillArea(kernel: Kernel, domain: Ref<'IommuDomain'>, area: Ref<'Area'>)
 }
 
 /** Clears one domain's entries, waits for the invalidation, then unpins: never the other way round (I4, D1). */
-function emptyArea(kernel: Kernel, domain: Ref<'IommuDomain'>, area: Ref<'Area'>): void {
+export function emptyArea(kernel: Kernel, domain: Ref<'IommuDomain'>, area: Ref<'Area'>): void {
   const memory = kernel.memory;
   const pages = Area.transit.peek(memory, area);
   const iova = areaIova(kernel, area);
@@ -291,7 +293,7 @@ function emptyDomains(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>): voi
   const pages = Area.transit.peek(memory, area);
   Pages.mutex.acquire(memory, pages);
   let at: Ref<'IoptDomain'> = Ioas.domains.read(memory, ioas);
-  for (; at !== NULL; at = IoptDomain.next.peek(memory, at)) emptyArea(kernel, IoptDomain.domain.peek(memory, at), area);
+  for (; at !== NULL; at = IoptDomain.next.peek(memory, at)) kernel.operations.iopt.emptyArea(kernel, IoptDomain.domain.peek(memory, at), area);
   Pages.mutex.release(memory, pages);
 }
 
@@ -311,6 +313,7 @@ export function addDomain(kernel: Kernel, ioas: Ref<'Ioas'>, domain: Ref<'IommuD
     fillNewDomain(kernel, ioas, domain, link);
     Ioas.alignment.write(memory, ioas, alignment);
     appendDomain(kernel, ioas, domain, link);
+    DomainJoined.emit(memory, ioasId(kernel, ioas), kernel.processNumber, IommuDomain.root.peek(memory, domain));
   } finally {
     Ioas.iovaRwsem.releaseWrite(memory, ioas);
     Ioas.domainsRwsem.releaseWrite(memory, ioas);
@@ -386,7 +389,7 @@ function fillUnderMutex(kernel: Kernel, area: Ref<'Area'>, domain: Ref<'IommuDom
 function emptyUnderMutex(kernel: Kernel, area: Ref<'Area'>, domain: Ref<'IommuDomain'>): void {
   const pages = Area.transit.peek(kernel.memory, area);
   Pages.mutex.acquire(kernel.memory, pages);
-  emptyArea(kernel, domain, area);
+  kernel.operations.iopt.emptyArea(kernel, domain, area);
   Pages.mutex.release(kernel.memory, pages);
 }
 
@@ -396,6 +399,7 @@ export function removeDomain(kernel: Kernel, ioas: Ref<'Ioas'>, domain: Ref<'Iom
   Ioas.domainsRwsem.acquireWrite(memory, ioas);
   Ioas.iovaRwsem.acquireWrite(memory, ioas);
   unlinkDomain(kernel, ioas, domain);
+  DomainLeft.emit(memory, ioasId(kernel, ioas), kernel.processNumber, IommuDomain.root.peek(memory, domain));
   for (let node = firstArea(kernel, ioas); node !== NULL; node = nextArea(kernel, ioas, node)) {
     const area = Ioas.areas.value(memory, node) as Ref<'Area'>;
     if (Area.pages.read(memory, area) !== NULL) emptyUnderMutex(kernel, area, domain);
@@ -496,6 +500,9 @@ function removeAllowed(kernel: Kernel, ioas: Ref<'Ioas'>, nodes: readonly Interv
   for (const node of nodes) Ioas.allowed.remove(kernel.memory, ioas, node);
 }
 
+const ioasId = (kernel: Kernel, ioas: Ref<'Ioas'>): number =>
+  IommufdObject.id.peek(kernel.memory, Ioas.header.peek(kernel.memory, ioas));
+
 const pageBytesOf = (kernel: Kernel, domain: Ref<'IommuDomain'>): number =>
   1 << IommuDomain.smallestPageBits.peek(kernel.memory, domain);
 
@@ -506,7 +513,7 @@ const firstArea = (kernel: Kernel, ioas: Ref<'Ioas'>): IntervalNode => Ioas.area
 const nextArea = (kernel: Kernel, ioas: Ref<'Ioas'>, node: IntervalNode): IntervalNode =>
   Ioas.areas.next(kernel.memory, ioas, node, 0, 0, -1, -1);
 
-function areaIova(kernel: Kernel, area: Ref<'Area'>): bigint {
+export function areaIova(kernel: Kernel, area: Ref<'Area'>): bigint {
   const node = Area.node.peek(kernel.memory, area);
   return big(Ioas.areas.startHigh(kernel.memory, node), Ioas.areas.startLow(kernel.memory, node));
 }

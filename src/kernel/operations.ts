@@ -6,6 +6,7 @@ import { fail } from './errno.ts';
 import type { Kernel } from './kernel.ts';
 import { destroyHwpt } from './hwpt.ts';
 import { destroyIoas } from './ioas.ts';
+import { emptyArea } from './iopt.ts';
 import { attach, destroyDevice, detach, replace } from './iommufd-device.ts';
 
 /** Destructors, by kind of object. */
@@ -23,6 +24,12 @@ export interface AttachOperations {
   detach(kernel: Kernel, device: Ref<'IommufdDevice'>): Ref<'Hwpt'>;
 }
 
+/** How an IOAS's translations leave a domain. */
+export interface IoptOperations {
+  /** Clears one domain's entries of an area and lets its pages go. The caller holds the pages' mutex. */
+  emptyArea(kernel: Kernel, domain: Ref<'IommuDomain'>, area: Ref<'Area'>): void;
+}
+
 /** What the core asks of the IOMMU driver for one member of a group. */
 export interface DriverOperations {
   attach(kernel: Kernel, domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>): void;
@@ -31,12 +38,14 @@ export interface DriverOperations {
 export interface Operations {
   readonly objects: ObjectOperations;
   readonly attach: AttachOperations;
+  readonly iopt: IoptOperations;
   readonly driver: DriverOperations;
 }
 
 export const linux72: Operations = Object.freeze({
   objects: Object.freeze({ destroyIoas, destroyHwpt, destroyDevice }),
   attach: Object.freeze({ attach, replace, detach }),
+  iopt: Object.freeze({ emptyArea }),
   driver: Object.freeze({
     attach(kernel: Kernel, domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>): void {
       const problem = kernel.driver.attach(domain, pciFunction);

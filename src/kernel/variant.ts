@@ -26,6 +26,7 @@ export function operationsOf(changes: Variant): Operations {
   return Object.freeze({
     objects: Object.freeze({ ...linux72.objects, ...changes.objects }),
     attach: Object.freeze({ ...linux72.attach, ...changes.attach }),
+    iopt: Object.freeze({ ...linux72.iopt, ...changes.iopt }),
     driver: Object.freeze({ ...linux72.driver, ...changes.driver }),
   });
 }

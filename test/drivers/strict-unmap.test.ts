@@ -4,7 +4,7 @@ import { Memory, Space, type Frame } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
 import { VtdDriver } from '#src/drivers/vtd/driver';
 import { vtdOperations, type VtdOperations } from '#src/drivers/vtd/operations';
-import { dma as dmaEvent } from '#src/hardware/events';
+import { dma as dmaEvent, DmaFlags } from '#src/hardware/events';
 import { PciFunction } from '#src/hardware/function';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
@@ -103,7 +103,7 @@ function judge(history: History, spans: readonly Span[]): { strays: number; reac
       const frame = dmaEvent.get.frame(cursor);
       if (frame === 0) continue;
       reached++;
-      const candidates = byPlace.get(`${dmaEvent.get.iovaLow(cursor)}:${frame}`) ?? [];
+      const candidates = byPlace.get(`${dmaEvent.get.iovaLow(cursor) & ~DmaFlags.ownerMask}:${frame}`) ?? [];
       if (!candidates.some((span) => span.from < cursor.stamp && cursor.stamp < span.until)) strays++;
     }
   }

@@ -92,9 +92,11 @@ test('every page of a transfer is an event that tells how it was translated', ()
     return [get.function(cursor), get.iovaHigh(cursor), get.iovaLow(cursor), get.frame(cursor), get.root(cursor)];
   });
   const root = IommuDomain.root.peek(host.kernel, domain);
+  const owner = (frame: Parameters<typeof host.frames.ownerOf>[0]): number => host.frames.ownerOf(frame);
+  expect(owner(pages[0]!)).toBeGreaterThan(0);
   expect(seen).toEqual([
-    [0x10108, 0, 0x10000, pages[0], root],
-    [0x10108, 0, 0x11000, pages[1], root],
+    [0x10108, 0, 0x10000 | owner(pages[0]!), pages[0], root],
+    [0x10108, 0, 0x11000 | owner(pages[1]!), pages[1], root],
     [0x0108 | (6 << 17), 0, 0x12000, 0, root],
   ]);
 });

@@ -1,6 +1,7 @@
 /** D4, the two-domain rule: while a group moves, a DMA of a member reaches the old domain or the new one, or nothing. */
-import { DmaFlags, dma } from '../../hardware/events.ts';
+import { dma } from '../../hardware/events.ts';
 import { GroupMoved, GroupMoves, UNTRANSLATED } from '../../kernel/events.ts';
+import { functionText, ridOf } from '../dma-words.ts';
 import { breach, invariant } from '../invariant.ts';
 
 /** A group's domain over a time: from the stamp where it became possible to the one where it ceased to be. */
@@ -25,13 +26,12 @@ export default invariant<Stays>({
     if (event.kind === GroupMoved.kind) return settle(stays, event.stamp, GroupMoved.get.group(event), GroupMoved.get.root(event));
     if (dma.get.frame(event) === 0) return null;
     const root = dma.get.root(event) === 0 ? UNTRANSLATED : dma.get.root(event);
-    const rid = dma.get.function(event) & DmaFlags.ridMask;
-    const known = stays.get(view.groupOf(rid));
+    const known = stays.get(view.groupOf(ridOf(event)));
     if (known === undefined) return null;
     const begin = dma.get.begin(event);
     if (known.some((stay) => stay.root === root && stay.from <= event.stamp && stay.until >= begin)) return null;
     return breach(
-      `a DMA of function ${rid >> 8}:${(rid & 0xff).toString(16)} reached ${nameOf(root)}, ` +
+      `a DMA of ${functionText(event)} reached ${nameOf(root)}, ` +
         `which its group had at no time between the DMA's start and its end (it had ${describe(known, begin)})`,
     );
   },

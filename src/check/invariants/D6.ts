@@ -1,6 +1,7 @@
 /** D6, blocked means blocked: an owned group without attachment completes no DMA. */
-import { DmaFlags, dma } from '../../hardware/events.ts';
+import { dma } from '../../hardware/events.ts';
 import { GroupBlocked, GroupReleased, VfioCall, VfioCalled, VfioReturned } from '../../kernel/events.ts';
+import { frameText, functionText, ridOf } from '../dma-words.ts';
 import { breach, invariant } from '../invariant.ts';
 
 interface Blocking {
@@ -28,13 +29,9 @@ export default invariant<Blocking>({
       // One that failed has attached nothing: what was blocked before it is blocked after it.
       if (VfioReturned.get.errno(event) === 0) blocked.delete(VfioReturned.get.group(event));
     } else if (dma.get.frame(event) !== 0) {
-      const rid = dma.get.function(event) & DmaFlags.ridMask;
-      const group = view.groupOf(rid);
+      const group = view.groupOf(ridOf(event));
       if (!blocked.has(group) || (attaching.get(group) ?? 0) > 0) return null;
-      return breach(
-        `a DMA of function ${rid >> 8}:${(rid & 0xff).toString(16)} reached frame 0x${dma.get.frame(event).toString(16)} ` +
-          `while its group ${group} was blocked`,
-      );
+      return breach(`a DMA of ${functionText(event)} reached ${frameText(event)} while its group ${group} was blocked`);
     }
     return null;
   },

@@ -1,0 +1,18 @@
+/** D7, live memory: no DMA touches a frame that is free, or one that holds page tables or other kernel state. */
+import { Owner } from '#hostmem/frames';
+import { dma } from '../../hardware/events.ts';
+import { frameText, functionText, iovaText, ownerOf } from '../dma-words.ts';
+import { breach, invariant } from '../invariant.ts';
+
+export default invariant<null>({
+  id: 'D7',
+  claim: 'no DMA touches a free frame, nor one that belongs to the kernel or to page tables',
+  events: [dma],
+  start: () => null,
+  step(_state, event) {
+    const owner = ownerOf(event);
+    if (dma.get.frame(event) === 0 || owner >= Owner.firstProcess) return null;
+    const what = owner === Owner.FREE ? 'which is free' : owner === Owner.TABLE ? 'a page table' : "the kernel's";
+    return breach(`a DMA of ${functionText(event)} through ${iovaText(event)} touched ${frameText(event)}, ${what}`);
+  },
+});
