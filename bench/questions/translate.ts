@@ -3,6 +3,7 @@
  * against a bare copy of as many bytes.
  */
 import { copy } from '#hostmem/atomics';
+import { Owner } from '#hostmem/frames';
 import { Host } from '#hostmem/host';
 import { hpaOf, type Frame } from '#hostmem/memory';
 import { Access } from '#hostmem/page-table';
@@ -39,7 +40,7 @@ function attachedDevice(): Device {
   driver.probe(added);
   const domain = driver.allocPagingDomain(added, 0);
   driver.attach(domain, added);
-  const frames = Array.from({ length: dataFrames }, () => host.frames.allocate(1));
+  const frames = Array.from({ length: dataFrames }, () => host.frames.allocate(Owner.KERNEL));
   for (let page = 0; page < uncachedPages; page++) driver.map(domain, iovaHigh, page << 12, frames[page % dataFrames]!, Access.READ | Access.WRITE);
   return { host, unit: machine.unitOf(added).translation, engine: machine.dma(added), firstFrame: frames[0]! };
 }
