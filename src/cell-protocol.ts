@@ -12,6 +12,7 @@ export interface OpenRequest {
   readonly scenario: string;
   readonly variant: string;
   readonly seed: number;
+  readonly vms: number | null;
 }
 
 /** Schedules `first`, `first + stride`, ... below `end`. */

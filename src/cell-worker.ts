@@ -7,6 +7,7 @@ import { findScenario, findVariant } from './catalogue.ts';
 import { loadInvariants } from './check/catalogue.ts';
 import { Machine } from './hardware/machine.ts';
 import { VtdDriver } from './drivers/vtd/driver.ts';
+import { parametersOf } from './scenario.ts';
 import { keptBytes } from './kept-events.ts';
 import { namedHwptsBytes } from './check/named-hwpts.ts';
 import { Board } from './schedule/board.ts';
@@ -43,7 +44,7 @@ export class CellWorker {
   static async open(request: OpenRequest): Promise<CellWorker> {
     const scenario = await findScenario(request.scenario);
     const variant = await findVariant(scenario, request.variant);
-    const arena = new Arena({ scenario, variant, seed: request.seed, rings: 1, capacity: eventCapacity });
+    const arena = new Arena({ scenario, variant, seed: request.seed, parameters: parametersOf(scenario.value, request.vms), rings: 1, capacity: eventCapacity });
     const { host } = arena.world;
     const machine = new Machine(host);
     const engines = [...machine.engines(), ...new VtdDriver(host, machine).engines()].map(({ name }) => name);

@@ -43,6 +43,9 @@ const variant = ['--variant <name|path>', 'the kernel, or one of its mistakes', 
 const strategy = ['--strategy <name>', 'who goes next', defaultStrategy] as const;
 const json = ['--json', 'one JSON object on stdout; text goes to stderr'] as const;
 const count = Number.MAX_SAFE_INTEGER;
+/** An event names its actor in 8 bits, and a VM has three. */
+const mostVms = 84;
+const mostHosts = 16;
 
 function program(): Command {
   const root = new Command('dmarena').description('An arena for DMA: race Linux iommufd and IOMMU hardware on real threads.');
@@ -83,10 +86,21 @@ function addRun(root: Command): void {
     .option(...variant)
     .option(...seed)
     .option('--duration <time>', '500ms, 10s, 2m', duration('--duration'), 10_000)
+    .option('--vms <n>', 'how many VMs, where the scenario has such a number', whole('--vms', mostVms))
+    .option('--hosts <n>', 'how many hosts, side by side in one run', whole('--hosts', mostHosts), 1)
     .option(...json)
-    .action((scenario: string, options: { variant: string; seed: number; duration: number; json?: boolean }) =>
-      action(run)({ ...options, scenario, durationMs: options.duration }),
+    .action((scenario: string, options: RunFlags) =>
+      action(run)({ ...options, scenario, durationMs: options.duration, vms: options.vms ?? null }),
     );
+}
+
+interface RunFlags {
+  variant: string;
+  seed: number;
+  duration: number;
+  vms?: number;
+  hosts: number;
+  json?: boolean;
 }
 
 interface ExploreFlags {
@@ -95,6 +109,7 @@ interface ExploreFlags {
   strategy: string;
   schedules?: number;
   budget?: number;
+  vms?: number;
   out?: string;
   json?: boolean;
 }
@@ -109,10 +124,11 @@ function addExplore(root: Command): void {
     .option(...strategy)
     .option('--schedules <n>', 'stop after so many schedules', whole('--schedules', count))
     .option('--budget <time>', 'stop after so long: 30s, 2m', duration('--budget'))
+    .option('--vms <n>', 'how many VMs, where the scenario has such a number', whole('--vms', mostVms))
     .option('--out <dir>', 'write a report')
     .option(...json)
-    .action((scenario: string, { schedules, budget, out, ...flags }: ExploreFlags) =>
-      action(explore)({ ...flags, scenario, schedules: schedules ?? null, budgetMs: budget ?? null, out: out ?? null }),
+    .action((scenario: string, { schedules, budget, vms, out, ...flags }: ExploreFlags) =>
+      action(explore)({ ...flags, scenario, schedules: schedules ?? null, budgetMs: budget ?? null, vms: vms ?? null, out: out ?? null }),
     );
 }
 

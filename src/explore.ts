@@ -20,6 +20,8 @@ export interface ExploreOptions {
   /** Null: `defaultSchedules`, or until the budget is used up. */
   readonly schedules: number | null;
   readonly budgetMs: number | null;
+  /** Null: the scenario's own number. */
+  readonly vms: number | null;
   onProgress?(schedules: number, perSecond: number): void;
 }
 
@@ -34,7 +36,7 @@ interface Telling {
 export async function explore(options: ExploreOptions): Promise<ExploreResult & Telling> {
   const scenario = await findScenario(options.scenario);
   const variant = await findVariant(scenario, options.variant);
-  const request = { scenario: scenario.name, variant: variant.name, seed: options.seed };
+  const request = { scenario: scenario.name, variant: variant.name, seed: options.seed, vms: options.vms };
   const count = options.schedules ?? (options.budgetMs === null ? defaultSchedules : 0x3fffffff);
   const progress: number[] = [];
   let begin = performance.now();
@@ -49,8 +51,9 @@ export async function explore(options: ExploreOptions): Promise<ExploreResult & 
     begin = performance.now();
     const answers = await share(cells, options, count);
     const seconds = (performance.now() - begin) / 1000;
-    const schedules = answers.reduce((sum, { schedules: done }) => sum + done, 0);
     const first = firstFailure(answers);
+    // What cells had run beyond the first failure depends on their speed; which one it is does not.
+    const schedules = first === null ? answers.reduce((sum, { schedules: done }) => sum + done, 0) : first.answer.index + 1;
     const told = first === null ? null : await tell(cells[first.cell]!, options, first.answer);
     return {
       scenario: scenario.name,
@@ -105,7 +108,7 @@ async function tell(cell: CellProcess, options: ExploreOptions, found: Explored)
     variantTag: variantTag(options.variant),
     codeHash: codeHash(),
     seed: options.seed,
-    parameters: [],
+    parameters: options.vms === null ? [] : [options.vms],
     switches: shrunk.switches,
   });
   const { failure, steps } = await cell.tell({ switches: shrunk.switches, token });
@@ -118,7 +121,7 @@ export async function replay({ token: text, times }: { token: string; times: num
   const token = parse(text);
   const scenario = await findScenario(token.scenario);
   const variant = variantOfTag(scenario, token.variantTag);
-  const cell = await CellProcess.open(cellCpus()[0]!, { scenario: scenario.name, variant, seed: token.seed }, () => {});
+  const cell = await CellProcess.open(cellCpus()[0]!, { scenario: scenario.name, variant, seed: token.seed, vms: token.parameters[0] ?? null }, () => {});
   try {
     const { hashes, times: done, violation } = await cell.replay({ switches: token.switches, times });
     const { failure } = await cell.tell({ switches: token.switches, token: text });

@@ -53,6 +53,10 @@ export interface RunResult {
   readonly seconds: number;
   readonly threads: readonly { readonly actor: string; readonly role: string; readonly threadId: number }[];
   readonly counts: Counts;
+  /** What each VM got done, where the scenario numbers its VMs. */
+  readonly vms: readonly ({ readonly vm: string; readonly rounds: number } & Counts)[];
+  /** Resident memory of the process at the end. */
+  readonly memoryMiB: number;
   readonly violation: Violation | null;
 }
 

@@ -12,6 +12,7 @@ export interface ExploreOptions {
   readonly scenario: string;
   readonly variant: string;
   readonly seed: number;
+  readonly vms: number | null;
   readonly strategy: string;
   /** Null: the strategy's own end. */
   readonly schedules: number | null;
@@ -37,9 +38,9 @@ export async function explore(options: ExploreOptions, terminal: Terminal): Prom
 /** Explores with a progress line. */
 export async function exploreAloud(options: Omit<ExploreOptions, 'out'>, terminal: Terminal): Promise<Told<ExploreResult>> {
   const composition = await import('../explore.ts');
-  const { scenario, variant, seed, strategy, schedules, budgetMs } = options;
+  const { scenario, variant, seed, strategy, schedules, budgetMs, vms } = options;
   return composition.explore({
-    scenario, variant, seed, strategy, schedules, budgetMs,
+    scenario, variant, seed, strategy, schedules, budgetMs, vms,
     onProgress: (done: number, perSecond: number) =>
       terminal.progress(`${scenario}, ${variant}: ${done} schedules, ${Math.round(perSecond)} a second`),
   });
