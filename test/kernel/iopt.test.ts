@@ -8,6 +8,7 @@ import { File } from '#src/kernel/file';
 import { Iommufd, IommufdObject, type ObjectRef } from '#src/kernel/objects';
 import { Process, userAddress } from '#src/kernel/process';
 import { expect, test } from 'vitest';
+import { runWith } from './at-point.ts';
 import { page, U64, Vmm } from './vmm.ts';
 
 /** The record behind an IOAS's id. */
@@ -66,6 +67,38 @@ test('a mapping that was placed before a domain came is filled into it', () => {
   expect([vmm.sees('A', 0x1000), vmm.ledger().pinned]).toEqual(['fault 6', 0]);
   mapPages(kernel, ioasOf(vmm, fd, id), area);
   expect([vmm.sees('A', 0x1000), vmm.ledger().pinned]).toEqual([0x42, 1]);
+});
+
+test('an UNMAP leaves alone what is mapped meanwhile where it has been already', () => {
+  const vmm = new Vmm();
+  const fd = vmm.iommufd();
+  const id = vmm.ioas(fd);
+  const va = vmm.process.memory(page);
+  for (const iova of [0x1000, 0x2000]) expect(vmm.map(fd, id, iova, va)).toBeNull();
+  const results: unknown[] = [];
+  // It takes the IOAS's lock to take the first mapping, to remove it, and then to look for the next.
+  runWith(
+    vmm.world.host.kernel, 'RMW Ioas.iovaRwsem', 3,
+    () => results.push(vmm.map(fd, id, 0x1000, va)),
+    () => results.push(vmm.unmap(fd, id, 0x1000, 2 * page)),
+  );
+  expect(results).toEqual([null, 0x2000n]);
+  expect(vmm.unmap(fd, id, 0x1000, page)).toBe(0x1000n);
+});
+
+test('what an UNMAP has taken and not yet removed is busy for another, and in the way of a MAP', () => {
+  const vmm = new Vmm();
+  const fd = vmm.iommufd();
+  const id = vmm.ioas(fd);
+  const va = vmm.process.memory(page);
+  expect(vmm.map(fd, id, 0x1000, va)).toBeNull();
+  const results: unknown[] = [];
+  runWith(
+    vmm.world.host.kernel, 'RMW Ioas.iovaRwsem', 2,
+    () => results.push(vmm.unmap(fd, id, 0x1000, page), vmm.map(fd, id, 0x1000, va)),
+    () => results.push(vmm.unmap(fd, id, 0n, U64)),
+  );
+  expect(results).toEqual(['EBUSY', 'EEXIST', 0x1000n]);
 });
 
 /** A mapping of the oracle: pages of iova and of memory. */

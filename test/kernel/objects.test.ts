@@ -1,10 +1,9 @@
-import type { Memory } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
 import { File } from '#src/kernel/file';
 import { getObject, Iommufd, IommufdObject, Kind, lockObject, putObject, type ObjectRef } from '#src/kernel/objects';
 import { Process } from '#src/kernel/process';
 import { expect, test } from 'vitest';
-import { Recorder } from '../hostmem/recorder.ts';
+import { runWith } from './at-point.ts';
 import { errnoOf, Vmm } from './vmm.ts';
 
 function setUp() {
@@ -104,30 +103,13 @@ test('unbind waits for a call with the device\'s id and lets no other in; it can
   const target = find(1);
   const held = getObject(kernel, iommufd, 1, Kind.DEVICE);
   const seen: unknown[] = [];
-  memory.control = new AtFirst('WAIT IommufdObject.waitCount', () => {
-    memory.control = null;
+  const callEnds = (): void => {
     seen.push(IommufdObject.waitCount.load(memory, target), IommufdObject.users.peek(memory, target));
     putObject(kernel, held);
     seen.push(IommufdObject.waitCount.load(memory, target), lockObject(kernel, target), errnoOf(() => getObject(kernel, iommufd, 1, Kind.ANY)));
     seen.push(IommufdObject.users.peek(memory, target), vmm.destroy(fd, 1));
-  });
-  vmm.close(device);
-  expect(memory.control).toBeNull();
+  };
+  runWith(memory, 'WAIT IommufdObject.waitCount', 1, callEnds, () => vmm.close(device));
   expect(seen).toEqual([1, 3, 0, false, 'ENOENT', 2, 'EBUSY']);
   expect(vmm.destroy(fd, 1)).toBe('ENOENT');
 });
-
-/** Lets another thread's work happen at the first point of a name. */
-class AtFirst extends Recorder {
-  readonly #name: string;
-  readonly #work: () => void;
-  constructor(name: string, work: () => void) {
-    super();
-    this.#name = name;
-    this.#work = work;
-  }
-  override pointWhen(op: number, memory: Memory, at: number, label: number): void {
-    super.pointWhen(op, memory, at, label);
-    if (this.points.at(-1) === this.#name) this.#work();
-  }
-}
