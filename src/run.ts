@@ -5,13 +5,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Counters } from './actors/counters.ts';
 import { Pace } from './actors/pace.ts';
 import { Arena } from './arena.ts';
-import { findScenario, findVariant } from './catalogue.ts';
+import { choose, type Choice } from './chosen.ts';
 import type { Counts, RunResult } from './results.ts';
 import type { ActorReport } from './task.ts';
 
-export interface RunOptions {
-  readonly scenario: string;
-  readonly variant: string;
+export interface RunOptions extends Choice {
   readonly seed: number;
   readonly durationMs: number;
   onProgress?(counts: Counts): void;
@@ -26,11 +24,10 @@ const progressMs = 250;
 
 /** Runs for `durationMs`, or until something breaks. Throws `InputError`. */
 export async function run(options: RunOptions): Promise<RunResult> {
-  const scenario = await findScenario(options.scenario);
-  const variant = await findVariant(scenario, options.variant);
+  const { scenario, variant, holds } = await choose(options);
   const rings = Object.keys(scenario.value.actors).length;
   const capacity = Math.max(smallestRing, Math.floor(sliceEvents / rings));
-  const arena = new Arena({ scenario, variant, seed: options.seed, rings, capacity });
+  const arena = new Arena({ scenario, variant, holds, seed: options.seed, rings, capacity });
   const pace = Pace.createBuffer();
   try {
     const ended = arena.start({ pace });

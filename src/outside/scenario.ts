@@ -1,0 +1,64 @@
+/** A scenario from outside: its members, its actors, and whether its world has what the actors are. */
+import { InputError, unknownName } from '../input-error.ts';
+import type { Role, Scenario } from '../scenario.ts';
+import { violationOf } from '../schedule/violation.ts';
+import { World } from '../world.ts';
+import { checkMembers, plainFunction, sentence, sentenceOrNull, texts, type Member } from './shape.ts';
+
+/** How the world's directory knows what an actor of this role is. */
+const subjects: Readonly<Record<Role, { readonly noun: string; isIn(directory: World['directory'], name: string): boolean }>> = {
+  vm: { noun: 'process', isIn: (directory, name) => name in directory && !(`${name}.registers` in directory) && !name.includes('.') },
+  device: { noun: 'device', isIn: (directory, name) => `${name}.registers` in directory },
+  viommu: { noun: 'guest', isIn: (directory, name) => `${name}.memory` in directory },
+};
+const roles = Object.keys(subjects);
+
+const members: Readonly<Record<keyof Scenario, Member>> = {
+  title: sentence,
+  seed: sentenceOrNull,
+  variants: texts,
+  world: plainFunction,
+  actors: { needs: 'actors by name, made by vm(), device() and viommu()', fits: (value) => typeof value === 'object' && value !== null },
+  holds: texts,
+};
+const actorMembers = { role: sentence, subject: sentence, body: plainFunction };
+
+/** Throws `InputError`. Builds the world once to see that it can be built. */
+export function checkScenario(path: string, value: unknown, knownVariants: readonly string[]): Scenario {
+  checkMembers(path, 'a scenario', value, members);
+  const scenario = value as Scenario;
+  const unknown = scenario.variants.find((name) => !knownVariants.includes(name));
+  if (unknown !== undefined) throw new InputError(`${path}: ${unknownName('variant', unknown, knownVariants).message}`);
+  const actors = Object.entries(scenario.actors);
+  if (actors.length === 0) throw new InputError(`${path}: the scenario has no actors; give it one at least, by vm(), device() or viommu()`);
+  for (const [name, actor] of actors) {
+    checkMembers(path, `actor '${name}'`, actor, actorMembers);
+    if (!roles.includes(actor.role)) throw new InputError(`${path}: actor '${name}': ${unknownName('role', actor.role, roles).message}`);
+  }
+  const { directory } = build(path, scenario);
+  for (const [name, actor] of actors) checkSubject(path, name, actor, directory);
+  return scenario;
+}
+
+function build(path: string, scenario: Scenario): World {
+  const world = new World();
+  let stage: unknown;
+  try {
+    stage = scenario.world(world);
+  } catch (thrown) {
+    throw new InputError(`${path}: its world cannot be built: ${violationOf(thrown).message}`);
+  }
+  try {
+    structuredClone(stage);
+  } catch (thrown) {
+    throw new InputError(`${path}: world() has to return plain data, for it is handed to other threads: ${(thrown as Error).message}`);
+  }
+  return world;
+}
+
+function checkSubject(path: string, name: string, { role, subject }: { readonly role: Role; readonly subject: string }, directory: World['directory']): void {
+  const { noun, isIn } = subjects[role];
+  if (isIn(directory, subject)) return;
+  const known = Object.keys(directory).filter((one) => !one.includes('.') && isIn(directory, one));
+  throw new InputError(`${path}: actor '${name}': its world has ${unknownName(noun, subject, known).message}`);
+}
