@@ -45,11 +45,11 @@ const namesIn = (folder: URL): string[] =>
 
 export const scenarioNames = (): string[] => namesIn(scenarioFolder);
 
-/** The scenario of this name, or at this path. Throws `InputError`. */
-export async function findScenario(name: string): Promise<Found<Scenario> & { readonly url: string }> {
+/** The scenario of this name, or at this path; `vms` is the size that it will have. Throws `InputError`. */
+export async function findScenario(name: string, vms: number | null = null): Promise<Found<Scenario> & { readonly url: string }> {
   if (isPath(name)) {
     const { file, value } = await loadOutside('scenario', name);
-    return { name: file.name, url: file.url, value: checkScenario(name, value, namesIn(variantFolder)), file };
+    return { name: file.name, url: file.url, value: checkScenario(name, value, vms, namesIn(variantFolder)), file };
   }
   if (!scenarioNames().includes(name)) throw unknownName('scenario', name, scenarioNames());
   return load({ name, url: new URL(`${name}.js`, scenarioFolder).href });

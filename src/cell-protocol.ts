@@ -14,6 +14,7 @@ export interface OpenRequest {
   /** Ids of invariants, or URLs of those from outside. */
   readonly holds: readonly string[];
   readonly seed: number;
+  readonly vms: number | null;
   /** What `replay` needs beside the token. */
   readonly replayFlags: string;
 }

@@ -7,9 +7,9 @@ import { load, loadVariant } from './catalogue.ts';
 import { loadInvariants } from './check/catalogue.ts';
 import { Machine } from './hardware/machine.ts';
 import { VtdDriver } from './drivers/vtd/driver.ts';
+import { parametersOf, type Scenario } from './scenario.ts';
 import { keptBytes } from './kept-events.ts';
 import { namedHwptsBytes } from './check/named-hwpts.ts';
-import type { Scenario } from './scenario.ts';
 import { schedulerClaims } from './scheduler-claims.ts';
 import { Board } from './schedule/board.ts';
 import { Checkpoint } from './schedule/checkpoint.ts';
@@ -45,7 +45,8 @@ export class CellWorker {
   static async open(request: OpenRequest): Promise<CellWorker> {
     const scenario = await load<Scenario>(request.scenario);
     const variant = await loadVariant(request.variant);
-    const arena = new Arena({ scenario, variant, holds: request.holds, seed: request.seed, rings: 1, capacity: eventCapacity });
+    const parameters = parametersOf(scenario.value, request.vms);
+    const arena = new Arena({ scenario, variant, holds: request.holds, seed: request.seed, parameters, rings: 1, capacity: eventCapacity });
     const { host } = arena.world;
     const machine = new Machine(host);
     const engines = [...machine.engines(), ...new VtdDriver(host, machine).engines()].map(({ name }) => name);

@@ -20,6 +20,8 @@ export interface Choice {
   readonly variant: string;
   /** Paths. */
   readonly invariants?: readonly string[];
+  /** The size that a scenario from outside is tried at; null: its own. */
+  readonly vms?: number | null;
 }
 
 export interface Chosen {
@@ -31,8 +33,8 @@ export interface Chosen {
 }
 
 /** Throws `InputError` for the first thing that is not there, or is not as it should be. */
-export async function choose({ scenario: scenarioName, variant: variantName, invariants: paths = [] }: Choice): Promise<Chosen> {
-  const scenario = await findScenario(scenarioName);
+export async function choose({ scenario: scenarioName, variant: variantName, invariants: paths = [], vms = null }: Choice): Promise<Chosen> {
+  const scenario = await findScenario(scenarioName, vms);
   const invariants: Found<AnyInvariant>[] = [];
   for (const path of paths) invariants.push(await findInvariant(path, invariants.map(({ value }) => value.id)));
   const own = invariants.map(({ value }) => value.id);
@@ -83,7 +85,7 @@ export async function chooseAgain(token: Token, files: TokenFiles): Promise<Chos
   const given = files.invariants ?? [];
   const missing = wanted.invariants[given.length];
   if (missing !== undefined) throw new InputError(`the token needs the invariant file '${missing.name}' too; give it with --invariant <path>, files in their order`);
-  const chosen = await choose({ scenario, variant, invariants: given });
+  const chosen = await choose({ scenario, variant, invariants: given, vms: token.parameters[0] ?? null });
   const pairs: [FileWord | undefined, OutsideFile | null][] = [
     [wanted.scenario, chosen.scenario.file],
     [wantedVariant ?? undefined, chosen.variant.file],

@@ -18,6 +18,8 @@ export interface ExploreOptions extends Choice {
   /** Null: `defaultSchedules`, or until the budget is used up. */
   readonly schedules: number | null;
   readonly budgetMs: number | null;
+  /** Null: the scenario's own number. */
+  readonly vms: number | null;
   onProgress?(schedules: number, perSecond: number): void;
 }
 
@@ -32,7 +34,7 @@ interface Telling {
 export async function explore(options: ExploreOptions): Promise<ExploreResult & Telling> {
   const chosen = await choose(options);
   const { scenario, variant } = chosen;
-  const request = openRequest(chosen, options.seed);
+  const request = openRequest(chosen, options.seed, options.vms);
   const count = options.schedules ?? (options.budgetMs === null ? defaultSchedules : 0x3fffffff);
   const progress: number[] = [];
   let begin = performance.now();
@@ -47,9 +49,10 @@ export async function explore(options: ExploreOptions): Promise<ExploreResult & 
     begin = performance.now();
     const answers = await share(cells, options, count);
     const seconds = (performance.now() - begin) / 1000;
-    const schedules = answers.reduce((sum, { schedules: done }) => sum + done, 0);
     const first = firstFailure(answers);
-    const told = first === null ? null : await tell(cells[first.cell]!, chosen, options.seed, first.answer);
+    // What cells had run beyond the first failure depends on their speed; which one it is does not.
+    const schedules = first === null ? answers.reduce((sum, { schedules: done }) => sum + done, 0) : first.answer.index + 1;
+    const told = first === null ? null : await tell(cells[first.cell]!, chosen, options, first.answer);
     return {
       scenario: scenario.name,
       variant: variant.name,
@@ -94,15 +97,15 @@ function firstFailure(answers: readonly Explored[]): { cell: number; answer: Exp
   return best;
 }
 
-async function tell(cell: CellProcess, chosen: Chosen, seed: number, found: Explored): Promise<Telling & { violation: FoundViolation }> {
+async function tell(cell: CellProcess, chosen: Chosen, { seed, vms }: ExploreOptions, found: Explored): Promise<Telling & { violation: FoundViolation }> {
   const { invariant, message } = found.violation!;
   if (found.switches === null) throw new Error(`schedule ${found.index} breaks ${invariant} (${message}), but has too many switches to be kept`);
   const shrunk = await cell.shrink({ switches: found.switches, steps: found.steps, invariant });
   const token = encodeToken({
     ...tokenWords(chosen),
     codeHash: codeHash(),
-    seed,
-    parameters: [],
+    seed: seed,
+    parameters: vms === null ? [] : [vms],
     switches: shrunk.switches,
   });
   const { failure, steps } = await cell.tell({ switches: shrunk.switches, token });
@@ -122,7 +125,7 @@ interface ReplayOptions extends TokenFiles {
 export async function replay({ token: text, times, ...files }: ReplayOptions): Promise<ReplayResult & Telling & { note: string | null }> {
   const token = parse(text);
   const chosen = await chooseAgain(token, files);
-  const cell = await CellProcess.open(cellCpus()[0]!, openRequest(chosen, token.seed), () => {});
+  const cell = await CellProcess.open(cellCpus()[0]!, openRequest(chosen, token.seed, token.parameters[0] ?? null), () => {});
   try {
     const { hashes, times: done, violation } = await cell.replay({ switches: token.switches, times });
     const { failure } = await cell.tell({ switches: token.switches, token: text });
@@ -140,13 +143,14 @@ function whatChanged(token: Token, files: readonly string[]): string | null {
   return files.length === 0 ? null : `not as it was when the token was made: ${files.join(', ')}; ${skipped}`;
 }
 
-function openRequest(chosen: Chosen, seed: number): Omit<OpenRequest, 'kind'> {
+function openRequest(chosen: Chosen, seed: number, vms: number | null): Omit<OpenRequest, 'kind'> {
   const { scenario, variant, holds } = chosen;
   return {
     scenario: { name: scenario.name, url: scenario.url },
     variant: { name: variant.name, url: variant.url },
     holds,
     seed,
+    vms,
     replayFlags: replayFlags(chosen),
   };
 }

@@ -26,10 +26,13 @@ export interface HostSize {
   readonly kernelBytes: number;
 }
 
-const defaultSize: HostSize = { ramBytes: 4 << 20, kernelBytes: 2 << 20 };
+/** What a few VMs need, and what each of many adds. */
+const baseSize: HostSize = { ramBytes: 4 << 20, kernelBytes: 2 << 20 };
+const sizePerVm: HostSize = { ramBytes: 1 << 19, kernelBytes: 1 << 17 };
 
-/** First device number on bus 0 that the world gives out, as in the recorded machine. */
+/** First device number that the world gives out on each root bus, as in the recorded machine. */
 const firstSlot = 5;
+const slotsPerBus = 32 - firstSlot;
 
 /** One group: `number` is the iommu group's, `vfio` the number of each member's character device. */
 export interface BuiltGroup {
@@ -104,9 +107,12 @@ export class World {
   #vfioDevices = 0;
   #slots = 0;
 
-  constructor(size: Partial<HostSize> = {}) {
-    const { ramBytes, kernelBytes } = { ...defaultSize, ...size };
-    this.host = Host.create(ramBytes, kernelBytes);
+  /** How many VMs the command line asks for; the host grows with it. */
+  readonly vms: number;
+
+  constructor({ vms = 1 }: { readonly vms?: number } = {}) {
+    this.vms = vms;
+    this.host = Host.create(baseSize.ramBytes + vms * sizePerVm.ramBytes, baseSize.kernelBytes + vms * sizePerVm.kernelBytes);
     Machine.create(this.host);
     this.#unit = Machine.addUnit(this.host);
     const machine = new Machine(this.host);
@@ -118,12 +124,13 @@ export class World {
   /** A multi-function device on the root bus without ACS: its functions are one group, each a VFIO dev_set of its own. */
   group(...names: string[]): BuiltGroup {
     const memory = this.host.kernel;
-    const slot = firstSlot + this.#slots++;
+    const slot = this.#slots++;
+    const bus = Math.floor(slot / slotsPerBus);
     const group = IommuGroup.create(memory);
     const number = this.#groups.length + 1;
     IommuGroup.number.poke(memory, group, number);
     this.#groups.push(group);
-    const vfio = names.map((name, index) => this.#member(group, name, (slot << 3) | index));
+    const vfio = names.map((name, index) => this.#member(group, name, (bus << 8) | ((firstSlot + (slot % slotsPerBus)) << 3) | index));
     this.#settleOnDefault(group);
     this.#linkGroups();
     return { number, vfio };

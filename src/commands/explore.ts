@@ -14,6 +14,7 @@ export interface ExploreOptions {
   /** Paths to files of invariants. */
   readonly invariants?: readonly string[];
   readonly seed: number;
+  readonly vms: number | null;
   readonly strategy: string;
   /** Null: the strategy's own end. */
   readonly schedules: number | null;
@@ -39,9 +40,9 @@ export async function explore(options: ExploreOptions, terminal: Terminal): Prom
 /** Explores with a progress line. */
 export async function exploreAloud(options: Omit<ExploreOptions, 'out'>, terminal: Terminal): Promise<Told<ExploreResult>> {
   const composition = await import('../explore.ts');
-  const { scenario, variant, invariants = [], seed, strategy, schedules, budgetMs } = options;
+  const { scenario, variant, invariants = [], seed, strategy, schedules, budgetMs, vms } = options;
   return composition.explore({
-    scenario, variant, invariants, seed, strategy, schedules, budgetMs,
+    scenario, variant, invariants, seed, strategy, schedules, budgetMs, vms,
     onProgress: (done: number, perSecond: number) =>
       terminal.progress(`${scenario}, ${variant}: ${done} schedules, ${Math.round(perSecond)} a second`),
   });

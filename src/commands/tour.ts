@@ -49,7 +49,7 @@ export async function tour(options: TourOptions, terminal: Terminal): Promise<nu
 
 async function findMistake({ seed, strategy }: TourOptions, terminal: Terminal): Promise<Told<ExploreResult>> {
   terminal.heading(`1. Explore ${scenario} with the kernel variant ${mistaken}`);
-  const options = { scenario, variant: mistaken, seed, strategy, schedules: 1_000, budgetMs: null };
+  const options = { scenario, variant: mistaken, seed, strategy, schedules: 1_000, budgetMs: null, vms: null };
   const found = await exploreAloud(options, terminal);
   terminal.say(...exploreSummary(found, terminal), '', ...found.story);
   if (found.violation === null) throw new Error(`the mistake '${mistaken}' was not found in ${found.schedules} schedules`);
@@ -66,7 +66,7 @@ async function replayIt({ violation }: ExploreResult, terminal: Terminal): Promi
 
 async function exploreCorrect({ seed, strategy }: TourOptions, terminal: Terminal): Promise<ExploreResult> {
   terminal.heading('3. Explore the correct kernel');
-  const options = { scenario, variant: correct, seed, strategy, schedules: 2_000, budgetMs: null };
+  const options = { scenario, variant: correct, seed, strategy, schedules: 2_000, budgetMs: null, vms: null };
   const { story, failure: _, ...held } = await exploreAloud(options, terminal);
   terminal.say(...exploreSummary(held, terminal), ...story);
   return held;
@@ -74,7 +74,7 @@ async function exploreCorrect({ seed, strategy }: TourOptions, terminal: Termina
 
 async function runFree({ seed, durationMs }: TourOptions, terminal: Terminal): Promise<RunResult> {
   terminal.heading('4. Run the correct kernel freely, all threads at once');
-  const free = await runAloud({ scenario, variant: correct, seed, durationMs }, terminal);
+  const free = await runAloud({ scenario, variant: correct, seed, durationMs, vms: null }, terminal);
   terminal.say(...runSummary(free, terminal), '', ...threads(free), '', ...throughput(free));
   return free;
 }

@@ -1,9 +1,9 @@
 /** A scenario from outside: its members, its actors, and whether its world has what the actors are. */
 import { InputError, unknownName } from '../input-error.ts';
-import type { Role, Scenario } from '../scenario.ts';
+import { actorsOf, parametersOf, type Actors, type Parameters, type Role, type Scenario } from '../scenario.ts';
 import { violationOf } from '../schedule/violation.ts';
 import { World } from '../world.ts';
-import { checkMembers, plainFunction, sentence, sentenceOrNull, texts, type Member } from './shape.ts';
+import { checkMembers, optional, plainFunction, sentence, sentenceOrNull, texts, wholeNumber } from './shape.ts';
 
 /** How the world's directory knows what an actor of this role is. */
 const subjects: Readonly<Record<Role, { readonly noun: string; isIn(directory: World['directory'], name: string): boolean }>> = {
@@ -13,35 +13,45 @@ const subjects: Readonly<Record<Role, { readonly noun: string; isIn(directory: W
 };
 const roles = Object.keys(subjects);
 
-const members: Readonly<Record<keyof Scenario, Member>> = {
+const members = {
   title: sentence,
   seed: sentenceOrNull,
   variants: texts,
+  vms: optional(wholeNumber(1, 1024)),
   world: plainFunction,
-  actors: { needs: 'actors by name, made by vm(), device() and viommu()', fits: (value) => typeof value === 'object' && value !== null },
+  actors: plainFunction,
   holds: texts,
 };
 const actorMembers = { role: sentence, subject: sentence, body: plainFunction };
 
-/** Throws `InputError`. Builds the world once to see that it can be built. */
-export function checkScenario(path: string, value: unknown, knownVariants: readonly string[]): Scenario {
+/** Throws `InputError`; `vms` as the command line has it. Builds the world once to see that it can be built. */
+export function checkScenario(path: string, value: unknown, vms: number | null, knownVariants: readonly string[]): Scenario {
   checkMembers(path, 'a scenario', value, members);
   const scenario = value as Scenario;
   const unknown = scenario.variants.find((name) => !knownVariants.includes(name));
   if (unknown !== undefined) throw new InputError(`${path}: ${unknownName('variant', unknown, knownVariants).message}`);
-  const actors = Object.entries(scenario.actors);
+  const parameters = parametersOf(scenario, vms);
+  const actors = Object.entries(cast(path, scenario, parameters));
   if (actors.length === 0) throw new InputError(`${path}: the scenario has no actors; give it one at least, by vm(), device() or viommu()`);
   for (const [name, actor] of actors) {
     checkMembers(path, `actor '${name}'`, actor, actorMembers);
     if (!roles.includes(actor.role)) throw new InputError(`${path}: actor '${name}': ${unknownName('role', actor.role, roles).message}`);
   }
-  const { directory } = build(path, scenario);
+  const { directory } = build(path, scenario, parameters);
   for (const [name, actor] of actors) checkSubject(path, name, actor, directory);
   return scenario;
 }
 
-function build(path: string, scenario: Scenario): World {
-  const world = new World();
+function cast(path: string, scenario: Scenario, parameters: Parameters): Actors<never> {
+  try {
+    return actorsOf(scenario, parameters) ?? {};
+  } catch (thrown) {
+    throw new InputError(`${path}: its actors cannot be made: ${violationOf(thrown).message}`);
+  }
+}
+
+function build(path: string, scenario: Scenario, { vms }: Parameters): World {
+  const world = new World({ vms });
   let stage: unknown;
   try {
     stage = scenario.world(world);

@@ -33,7 +33,7 @@ import * as pages from '../kernel/pages.ts';
 import * as processes from '../kernel/process.ts';
 import { variant, type Variant } from '../kernel/variant.ts';
 import * as vfio from '../kernel/vfio.ts';
-import { scenario, type ActorOf, type Cast, type Scenario, type Stage } from '../scenario.ts';
+import { scenario, type ActorOf, type Actors, type Cast, type Parameters, type Scenario, type Stage } from '../scenario.ts';
 import type { World } from '../world.ts';
 
 /** A scenario as a file from outside writes it. */
@@ -43,17 +43,20 @@ export interface OutsideStory<S extends Stage> {
   readonly seed?: string | null;
   /** Kernel variants that it is told for. Any variant of the folder can be named on the command line. */
   readonly variants?: readonly string[];
+  /** What `--vms` is unless it is given: its number is `w.vms` in the world, and the second argument of `actors`. */
+  readonly vms?: number;
   world(w: World): S;
   /** Either the actors, or a function of the cast, whose bodies then know the type of what `world` returned. */
-  readonly actors: Scenario<S>['actors'] | ((cast: Cast<S>) => Scenario<S>['actors']);
+  readonly actors: Actors<S> | ((cast: Cast<S>, parameters: Parameters) => Actors<S>);
   /** Ids of invariants (`dmarena list`). */
   readonly holds: readonly string[];
 }
 
-/** A whole story: what is left out has its default. Anything that is no story is left for the check to name. */
+/** A whole scenario: what is left out has its default. */
 function outsideScenario<S extends Stage>(story: OutsideStory<S>): Scenario<S> {
   const { actors } = story;
-  return scenario<S>({ seed: null, variants: [], ...story, actors: (cast) => (typeof actors === 'function' ? actors(cast) : actors) });
+  const cast = typeof actors === 'function' ? actors : () => actors;
+  return scenario<S>({ seed: null, variants: [], ...story, actors: cast });
 }
 
 export const words = Object.freeze({
