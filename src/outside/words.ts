@@ -59,6 +59,9 @@ function outsideScenario<S extends Stage>(story: OutsideStory<S>): Scenario<S> {
   return scenario<S>({ seed: null, variants: [], ...story, actors: cast });
 }
 
+/** A format whose frames are plain numbers. */
+type PlainFormat = Omit<PageTableFormat, 'frameOf'> & { frameOf(high: number, low: number): number };
+
 export const words = Object.freeze({
   // A scenario, and who acts in it. Guest memory is free from `guestFreeGpa` on.
   scenario: outsideScenario,
@@ -80,13 +83,11 @@ export const words = Object.freeze({
   /** Walks over records: contexts, their groups, their objects. */
   records,
 
-  // The records and functions of the model, by file.
-  kernel: Object.freeze({ errno, file, hwpt, ioas, iommuGroup, iommufdDevice, iopt, objects, pages, process: processes, vfio }),
-  drivers: Object.freeze({ domain }),
-  hardware: Object.freeze({ function: pciFunction, installedRoot }),
+  /** The records and functions of the model, by the file that they are in: `model.iommufdDevice.IommufdGroup`. */
+  model: Object.freeze({ domain, errno, file, hwpt, installedRoot, ioas, iommuGroup, iommufdDevice, iopt, objects, pages, pciFunction, processes, vfio }),
 
   // A page-table format.
-  format: (definition: PageTableFormat): PageTableFormat => Object.freeze(definition),
+  format: (definition: PlainFormat): PageTableFormat => Object.freeze(definition as PageTableFormat),
   Access,
   Entry,
   label,
