@@ -18,7 +18,7 @@ export interface OutsideFile {
   readonly path: string;
   /** The file's name without its extension, as far as a token can carry it. */
   readonly name: string;
-  /** Six characters that stand for the text without its types and comments; the same on every machine. */
+  /** Six characters that stand for the transformed text: the same on every machine, whatever the file is called. */
   readonly hash: string;
   /** Whose default export is what the file's function returned. */
   readonly url: string;
@@ -58,12 +58,12 @@ function read(kind: FileKind, path: string): string {
   }
 }
 
-/** Plain JavaScript for Node 20, without types and comments. */
+/** Plain JavaScript for Node 20, without types. */
 async function transform(kind: FileKind, path: string, contents: string): Promise<string> {
   const { build } = await import('esbuild');
   try {
     const { outputFiles, metafile } = await build({
-      stdin: { contents, sourcefile: basename(path), loader: loaders[extname(path)]! },
+      stdin: { contents, sourcefile: kind, loader: loaders[extname(path)]! },
       bundle: true,
       write: false,
       metafile: true,

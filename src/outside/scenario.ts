@@ -3,6 +3,7 @@ import { InputError, unknownName } from '../input-error.ts';
 import { actorsOf, parametersOf, type Actors, type Parameters, type Role, type Scenario } from '../scenario.ts';
 import { violationOf } from '../schedule/violation.ts';
 import { World } from '../world.ts';
+import { tell } from './file.ts';
 import { checkMembers, optional, plainFunction, sentence, sentenceOrNull, texts, wholeNumber } from './shape.ts';
 
 /** How the world's directory knows what an actor of this role is. */
@@ -58,17 +59,31 @@ function build(path: string, scenario: Scenario, { vms }: Parameters): World {
   } catch (thrown) {
     throw new InputError(`${path}: its world cannot be built: ${violationOf(thrown).message}`);
   }
-  try {
-    structuredClone(stage);
-  } catch (thrown) {
-    throw new InputError(`${path}: world() has to return plain data, for it is handed to other threads: ${(thrown as Error).message}`);
-  }
+  checkStage(path, stage);
   return world;
+}
+
+/** The stage is copied to every actor's thread. */
+function checkStage(path: string, stage: unknown): void {
+  if (stage === undefined || canBeCopied(stage)) return;
+  const members = typeof stage === 'object' && stage !== null ? Object.entries(stage) : [];
+  const odd = members.find(([, member]) => !canBeCopied(member));
+  const what = odd === undefined ? tell(stage) : `${tell(odd[1])} as '${odd[0]}'`;
+  throw new InputError(`${path}: world() returns ${what}, which cannot be handed to other threads; return plain data, numbers above all`);
+}
+
+function canBeCopied(value: unknown): boolean {
+  try {
+    structuredClone(value);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 function checkSubject(path: string, name: string, { role, subject }: { readonly role: Role; readonly subject: string }, directory: World['directory']): void {
   const { noun, isIn } = subjects[role];
   if (isIn(directory, subject)) return;
   const known = Object.keys(directory).filter((one) => !one.includes('.') && isIn(directory, one));
-  throw new InputError(`${path}: actor '${name}': its world has ${unknownName(noun, subject, known).message}`);
+  throw new InputError(`${path}: actor '${name}': ${unknownName(noun, subject, known).message}`);
 }

@@ -29,7 +29,7 @@ export function checkMembers(path: string, noun: string, value: unknown, members
   }
   const known = Object.keys(members);
   const unknown = Object.keys(value).find((name) => !known.includes(name));
-  if (unknown !== undefined) throw new InputError(`${path}: ${unknownName(`member of ${noun}`, unknown, known).message}`);
+  if (unknown !== undefined) throw new InputError(`${path}: in ${noun}: ${unknownName('member', unknown, known).message}`);
   for (const [name, member] of Object.entries(members)) {
     const given = (value as Record<string, unknown>)[name];
     if (given === undefined && member.optional === true) continue;
@@ -38,8 +38,9 @@ export function checkMembers(path: string, noun: string, value: unknown, members
   }
 }
 
+/** A value that does not fit, in a message. */
 function describe(given: unknown): string {
   if (typeof given === 'number' || typeof given === 'string') return JSON.stringify(given);
   if (typeof given === 'function' && isDeferred(given)) return given.constructor.name.startsWith('Async') ? 'an async function' : 'a generator';
-  return tell(given);
+  return Array.isArray(given) && given.length > 0 ? `a list that holds ${describe(given[0])}` : tell(given);
 }
