@@ -1,6 +1,7 @@
 /** What an exploring cell is asked, and what it answers. */
 import type { Failure } from './report/failure.ts';
 import type { Switch } from './schedule/board.ts';
+import type { Scene } from './schedule/shrink.ts';
 
 interface Breach {
   readonly invariant: string;
@@ -39,6 +40,7 @@ export interface ShrinkRequest {
   readonly kind: 'shrink';
   readonly switches: readonly Switch[];
   readonly steps: number;
+  readonly scene: Scene;
   readonly invariant: string;
 }
 
@@ -61,6 +63,7 @@ export interface Explored {
   readonly violation: Breach | null;
   readonly switches: readonly Switch[] | null;
   readonly steps: number;
+  readonly scene: Scene;
 }
 
 export interface Replayed {

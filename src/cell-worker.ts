@@ -60,8 +60,8 @@ export class CellWorker {
   async explore(request: ExploreRequest, onProgress: (schedules: number) => void): Promise<Explored> {
     const timer = setInterval(() => onProgress(this.#commander.schedules), progressMs);
     try {
-      const { schedules, index, violation, switches, steps } = await this.#commander.explore({ ...request, reportsUnguarded: this.#reportsUnguarded });
-      return { schedules, index, violation: plain(violation), switches, steps };
+      const { schedules, index, violation, switches, steps, actor, counts } = await this.#commander.explore({ ...request, reportsUnguarded: this.#reportsUnguarded });
+      return { schedules, index, violation: plain(violation), switches, steps, scene: { actor, counts } };
     } finally {
       clearInterval(timer);
     }
@@ -76,13 +76,14 @@ export class CellWorker {
     return { hashes, times: done, violation: plain(violation) };
   }
 
-  async shrink({ switches, steps, invariant }: ShrinkRequest): Promise<ShrunkAnswer> {
+  async shrink({ switches, steps, scene, invariant }: ShrinkRequest): Promise<ShrunkAnswer> {
     return shrink(
-      { switches, steps },
+      { switches, steps, scene },
       async (candidate) => {
         const outcome = await this.#replay({ switches: candidate });
         const sameFailure = outcome.violation?.invariant === invariant && outcome.switches !== null;
-        return { sameFailure, switches: outcome.switches ?? candidate, steps: outcome.steps };
+        const { actor, counts } = outcome;
+        return { sameFailure, switches: outcome.switches ?? candidate, steps: outcome.steps, scene: { actor, counts } };
       },
       { actors: this.#arena.names.length },
     );

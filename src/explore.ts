@@ -100,7 +100,7 @@ function firstFailure(answers: readonly Explored[]): { cell: number; answer: Exp
 async function tell(cell: CellProcess, chosen: Chosen, { seed, vms }: ExploreOptions, found: Explored): Promise<Telling & { violation: FoundViolation }> {
   const { invariant, message } = found.violation!;
   if (found.switches === null) throw new Error(`schedule ${found.index} breaks ${invariant} (${message}), but has too many switches to be kept`);
-  const shrunk = await cell.shrink({ switches: found.switches, steps: found.steps, invariant });
+  const shrunk = await cell.shrink({ switches: found.switches, steps: found.steps, scene: found.scene, invariant });
   const token = encodeToken({
     ...tokenWords(chosen),
     codeHash: codeHash(),

@@ -46,7 +46,7 @@ function rowsOf(place: Place, domains: string, callsOfOnePage: number): Row[] {
 export default {
   asks: 'what does a pair of IOAS_MAP and IOAS_UNMAP cost, without and with a domain to fill?',
   prepare(tiny) {
-    const world = new World({ ramBytes: 8 << 20 });
+    const world = new World({ vms: 16 });
     const group = world.group('nic');
     const vmm = world.process('vmm');
     const iommufd = vmm.iommufd();
