@@ -24,6 +24,8 @@ const workerUrl: Readonly<Record<Role, string>> = {
 export interface ArenaOptions {
   readonly scenario: Found<Scenario> & { readonly url: string };
   readonly variant: Found<Variant>;
+  /** Ids of invariants, or URLs of those from outside. */
+  readonly holds: readonly string[];
   readonly seed: number;
   readonly parameters: Parameters;
   /** Rings of the history, and events a ring. */
@@ -71,12 +73,13 @@ export class Arena {
   }
 
   #task(actor: number, mode: { readonly controlled?: Controlled; readonly pace?: SharedArrayBuffer }): Task {
-    const { scenario, variant, seed, parameters } = this.#options;
+    const { scenario, variant, holds, seed, parameters } = this.#options;
     return {
       actor,
       names: this.names,
       scenarioUrl: scenario.url,
       variantUrl: variant.url,
+      holds,
       host: this.world.host.buffers,
       directory: this.world.directory,
       stage: this.#stage,

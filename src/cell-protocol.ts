@@ -10,10 +10,14 @@ interface Breach {
 
 export interface OpenRequest {
   readonly kind: 'open';
-  readonly scenario: string;
-  readonly variant: string;
+  readonly scenario: { readonly name: string; readonly url: string };
+  readonly variant: { readonly name: string; readonly url: string | null };
+  /** Ids of invariants, or URLs of those from outside. */
+  readonly holds: readonly string[];
   readonly seed: number;
   readonly vms: number | null;
+  /** What `replay` needs beside the token. */
+  readonly replayFlags: string;
 }
 
 /** Schedules `first`, `first + stride`, ... below `end`. */

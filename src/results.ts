@@ -76,6 +76,27 @@ export interface ConformResult {
   readonly skipped: readonly { readonly file: string; readonly why: string }[];
 }
 
+/** What a page-table format answered otherwise than a page table does: the shortest sequence that shows it. */
+export interface FormatDifference {
+  readonly steps: readonly string[];
+  readonly expected: string;
+  readonly got: string;
+}
+
+export interface TriedFormat {
+  readonly format: string;
+  readonly levels: number;
+  readonly inputBits: number;
+  /** Maps, unmaps and walks that were compared. */
+  readonly operations: number;
+  readonly difference: FormatDifference | null;
+}
+
+export interface TryFormatResult {
+  readonly seed: number;
+  readonly formats: readonly TriedFormat[];
+}
+
 export interface ListedVariant {
   readonly name: string;
   /** Null for a kernel that holds. */

@@ -5,16 +5,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Counters, type Counts as ActorCounts } from './actors/counters.ts';
 import { Pace } from './actors/pace.ts';
 import { Arena } from './arena.ts';
-import { findScenario, findVariant, type Found } from './catalogue.ts';
-import type { Variant } from './kernel/variant.ts';
+import { choose, type Choice, type Chosen } from './chosen.ts';
 import type { Counts, RunResult } from './results.ts';
-import { actorsOf, parametersOf, type Scenario } from './scenario.ts';
+import { actorsOf, parametersOf } from './scenario.ts';
 import type { ActorReport } from './task.ts';
 import { sharesOf } from './vm-shares.ts';
 
-export interface RunOptions {
-  readonly scenario: string;
-  readonly variant: string;
+export interface RunOptions extends Choice {
   readonly seed: number;
   readonly durationMs: number;
   /** Null: the scenario's own number. */
@@ -34,9 +31,9 @@ const progressMs = 250;
 
 /** Runs for `durationMs` from the moment that all threads are up, or until something breaks. Throws `InputError`. */
 export async function run(options: RunOptions): Promise<RunResult> {
-  const scenario = await findScenario(options.scenario);
-  const variant = await findVariant(scenario, options.variant);
-  const hosts = Array.from({ length: options.hosts ?? 1 }, (_, host) => new FreeRun(scenario, variant, options, options.seed + host));
+  const chosen = await choose(options);
+  const { scenario, variant } = chosen;
+  const hosts = Array.from({ length: options.hosts ?? 1 }, (_, host) => new FreeRun(chosen, options, options.seed + host));
   try {
     const begin = performance.now();
     for (const host of hosts) host.start();
@@ -68,11 +65,11 @@ class FreeRun {
   readonly pace: SharedArrayBuffer;
   ended: Promise<ActorReport[]> | null = null;
 
-  constructor(scenario: Found<Scenario> & { readonly url: string }, variant: Found<Variant>, options: RunOptions, seed: number) {
+  constructor({ scenario, variant, holds }: Chosen, options: RunOptions, seed: number) {
     const parameters = parametersOf(scenario.value, options.vms);
     const rings = Object.keys(actorsOf(scenario.value, parameters)).length;
     const capacity = Math.max(smallestRing, Math.floor(sliceEvents / rings));
-    this.arena = new Arena({ scenario, variant, seed, parameters, rings, capacity });
+    this.arena = new Arena({ scenario, variant, holds, seed, parameters, rings, capacity });
     this.pace = Pace.createBuffer(rings);
   }
 

@@ -27,6 +27,8 @@ export interface Task {
   readonly scenarioUrl: string;
   /** Null for the correct kernel. */
   readonly variantUrl: string | null;
+  /** Ids of invariants, or URLs of those from outside. */
+  readonly holds: readonly string[];
   readonly host: HostBuffers;
   readonly directory: Readonly<Record<string, number>>;
   readonly stage: Stage;

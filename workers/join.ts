@@ -45,7 +45,7 @@ export async function join(task: Task, role: Role, enter: (seat: Seat, subject: 
   const name = task.names[task.actor]!;
   const { default: scenario } = (await import(task.scenarioUrl)) as { default: Scenario };
   const definition = actorsOf(scenario, task.parameters)[name] as AnyActor;
-  const joined = await joinHost(task, scenario);
+  const joined = await joinHost(task);
   const counters = new Counters(task.counters, task.actor);
   const seed = mix32(task.seed ^ mix32(task.actor + 1)) | 0;
   const { host, kernel } = joined;
@@ -58,14 +58,14 @@ export async function join(task: Task, role: Role, enter: (seat: Seat, subject: 
   return { actor: name, role, threadId, violation: slices?.found() ?? broken };
 }
 
-async function joinHost(task: Task, scenario: Scenario): Promise<Joined> {
+async function joinHost(task: Task): Promise<Joined> {
   const variant: Variant = task.variantUrl === null ? correct : ((await import(task.variantUrl)) as { default: Variant }).default;
   const host = new Host(task.host);
   const machine = new Machine(host);
   const kernel = new Kernel(host, operationsOf(variant), new VtdDriver(host, machine));
   const { buffer, rings, capacity } = task.history;
   const history = new History(buffer, rings, capacity);
-  const invariants = await loadInvariants(scenario.holds);
+  const invariants = await loadInvariants(task.holds);
   const view = new View(task.host);
   const judge = new Judge(invariants, new History(buffer, rings, capacity), view);
   history.actor = task.actor;

@@ -6,11 +6,12 @@ import { wrap } from '../report/wrap.ts';
 import type { Counts, RunResult } from '../results.ts';
 import type { Terminal } from '../terminal.ts';
 import { fairness } from '../vm-shares.ts';
-import { checkNames } from './named.ts';
 
 export interface RunOptions {
   readonly scenario: string;
   readonly variant: string;
+  /** Paths to files of invariants. */
+  readonly invariants?: readonly string[];
   readonly seed: number;
   readonly vms: number | null;
   readonly durationMs: number;
@@ -19,7 +20,6 @@ export interface RunOptions {
 
 /** 0 when all held, 1 when a violation was seen. */
 export async function run(options: RunOptions, terminal: Terminal): Promise<number> {
-  await checkNames(options);
   const result = await runAloud(options, terminal);
   terminal.say(...summary(result, terminal), '', ...threads(result), ...shares(result), '', ...throughput(result));
   terminal.answer(result);
@@ -34,6 +34,7 @@ export async function runAloud(options: RunOptions, terminal: Terminal): Promise
   return composition.run({
     scenario: options.scenario,
     variant: options.variant,
+    invariants: options.invariants ?? [],
     seed: options.seed,
     durationMs: options.durationMs,
     vms: options.vms,

@@ -9,7 +9,7 @@ import type { ConformResult, ExploreResult, ReplayResult, RunResult } from '../r
 import type { Terminal } from '../terminal.ts';
 import { conformWith, report as conformReport } from './conform.ts';
 import { exploreAloud, summary as exploreSummary, type Told } from './explore.ts';
-import { checkNames, correct } from './named.ts';
+import { checkStrategy, correct } from './named.ts';
 import { replayOf, summary as replaySummary } from './replay.ts';
 import { runAloud, summary as runSummary, threads, throughput } from './run.ts';
 
@@ -28,7 +28,7 @@ const recordings = ['vfio_group.mf.attach_both.jsonl', 'vfio_group.mf.replace_mo
 
 /** 0 when the planted mistake was caught and all else held. */
 export async function tour(options: TourOptions, terminal: Terminal): Promise<number> {
-  await checkNames({ scenario, variant: mistaken, strategy: options.strategy });
+  await checkStrategy(options.strategy);
   terminal.say(
     'DMArena: VMs, devices and a vIOMMU, each a thread of its own, share the memory',
     'of one host. Here two devices of one IOMMU group are moved between address',

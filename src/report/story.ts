@@ -37,7 +37,7 @@ export function tellStory(failure: Failure): string[] {
     ...why,
     ...(why.length > 0 ? [''] : []),
     `token   ${token}`,
-    `replay  dmarena replay ${token}`,
+    `replay  dmarena replay ${token}${failure.replayFlags ?? ''}`,
   ];
 }
 
