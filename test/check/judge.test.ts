@@ -97,11 +97,11 @@ test('a new slice keeps what is known', () => {
   expect(shown).toEqual([[1, 2, 3]]);
 });
 
-test('a moment folds what is new, then lets look those whose moment it is; at rest all look', () => {
+test('every event is folded when it is told of; only those whose moment it is look then; at rest all look', () => {
   const { judge, tick, shown, looks, found } = setUp(1);
   tick(1);
   expect(judge.moment(Noise.kind)).toBeNull();
-  expect([shown[0]!.length, looks]).toEqual([0, []]);
+  expect([shown[0]!.length, looks]).toEqual([1, []]);
   expect(judge.moment(Tick.kind)).toBeNull();
   expect([shown[0]!.length, looks]).toEqual([1, [1]]);
   found.breach = breach('seen');
