@@ -292,6 +292,7 @@ export const door = {
   load: (words: Int32Array, index: number): number => Atomics.load(words, index),
   store: (words: Int32Array, index: number, value: number): number => Atomics.store(words, index, value),
   add: (words: Int32Array, index: number, delta: number): number => Atomics.add(words, index, delta),
+  exchange: (words: Int32Array, index: number, value: number): number => Atomics.exchange(words, index, value),
   compareExchange: (words: Int32Array, index: number, expected: number, replacement: number): number =>
     Atomics.compareExchange(words, index, expected, replacement),
   wait: (words: Int32Array, index: number, value: number, timeoutMs: number): 'ok' | 'not-equal' | 'timed-out' =>

@@ -9,7 +9,7 @@ import { Piscina } from 'piscina';
 import { Counters } from './actors/counters.ts';
 import type { Found } from './catalogue.ts';
 import type { Variant } from './kernel/variant.ts';
-import type { Role, Scenario, Stage } from './scenario.ts';
+import { actorsOf, type Parameters, type Role, type Scenario, type Stage } from './scenario.ts';
 import type { ActorReport, Controlled, HistoryBuffer, Task } from './task.ts';
 import { World } from './world.ts';
 
@@ -24,7 +24,10 @@ const workerUrl: Readonly<Record<Role, string>> = {
 export interface ArenaOptions {
   readonly scenario: Found<Scenario> & { readonly url: string };
   readonly variant: Found<Variant>;
+  /** Ids of invariants, or URLs of those from outside. */
+  readonly holds: readonly string[];
   readonly seed: number;
+  readonly parameters: Parameters;
   /** Rings of the history, and events a ring. */
   readonly rings: number;
   readonly capacity: number;
@@ -43,10 +46,11 @@ export class Arena {
   constructor(options: ArenaOptions) {
     const { scenario } = options;
     this.#options = options;
-    this.world = new World();
+    const actors = actorsOf(scenario.value, options.parameters);
+    this.world = new World({ vms: options.parameters.vms });
     this.#stage = scenario.value.world(this.world);
-    this.names = Object.keys(scenario.value.actors);
-    this.roles = Object.values(scenario.value.actors).map(({ role }) => role);
+    this.names = Object.keys(actors);
+    this.roles = Object.values(actors).map(({ role }) => role);
     this.counters = Counters.createBuffer(this.names.length);
     const { rings, capacity } = options;
     this.history = { buffer: new SharedArrayBuffer(historyBytes(rings, capacity)), rings, capacity };
@@ -69,15 +73,17 @@ export class Arena {
   }
 
   #task(actor: number, mode: { readonly controlled?: Controlled; readonly pace?: SharedArrayBuffer }): Task {
-    const { scenario, variant, seed } = this.#options;
+    const { scenario, variant, holds, seed, parameters } = this.#options;
     return {
       actor,
       names: this.names,
       scenarioUrl: scenario.url,
       variantUrl: variant.url,
+      holds,
       host: this.world.host.buffers,
       directory: this.world.directory,
       stage: this.#stage,
+      parameters,
       seed,
       counters: this.counters,
       history: this.history,

@@ -1,13 +1,22 @@
 /**
- * What there is, found by walking folders: scenarios, variants of the kernel, invariants, formats, strategies.
+ * What there is, found by walking folders: scenarios, variants of the kernel, invariants, formats, strategies. What is named
+ * by a path instead is a file from outside (`outside/`).
  */
 import { createHash } from 'node:crypto';
+import type { PageTableFormat } from '#hostmem/page-table';
 import { readdirSync } from 'node:fs';
 import { invariantIds, loadInvariants } from './check/catalogue.ts';
-import { InputError } from './input-error.ts';
+import type { AnyInvariant } from './check/invariant.ts';
+import { InputError, unknownName } from './input-error.ts';
 import { correct, type Variant } from './kernel/variant.ts';
+import { isPath, loadOutside, type OutsideFile } from './outside/file.ts';
+import { checkFormats } from './outside/format.ts';
+import { checkInvariant } from './outside/invariant.ts';
+import { checkScenario } from './outside/scenario.ts';
+import { checkVariant } from './outside/variant.ts';
 import type { ListResult } from './results.ts';
 import type { Scenario } from './scenario.ts';
+import { schedulerClaims } from './scheduler-claims.ts';
 import { Strategies } from './schedule/strategy.ts';
 
 const scenarioFolder = new URL('./scenarios/', import.meta.url);
@@ -19,6 +28,16 @@ export interface Found<T> {
   /** Where workers import it from; null for the correct kernel, which is built in. */
   readonly url: string | null;
   readonly value: T;
+  /** Where it comes from, if from outside. */
+  readonly file: OutsideFile | null;
+}
+
+/** What is enough for another process to load the same. */
+export type Reference = Pick<Found<unknown>, 'name' | 'url'>;
+
+/** Loads again what was found before, by another process. */
+export async function load<T>({ name, url }: { readonly name: string; readonly url: string }): Promise<Found<T> & { readonly url: string }> {
+  return { name, url, value: ((await import(url)) as { default: T }).default, file: null };
 }
 
 const namesIn = (folder: URL): string[] =>
@@ -26,22 +45,50 @@ const namesIn = (folder: URL): string[] =>
 
 export const scenarioNames = (): string[] => namesIn(scenarioFolder);
 
-/** The scenario of this name. Throws `InputError`. */
-export async function findScenario(name: string): Promise<Found<Scenario> & { readonly url: string }> {
-  if (!scenarioNames().includes(name)) throw new InputError(`unknown scenario '${name}'; there are ${scenarioNames().join(', ')}`);
-  const url = new URL(`${name}.js`, scenarioFolder).href;
-  return { name, url, value: ((await import(url)) as { default: Scenario }).default };
+/** The scenario of this name, or at this path; `vms` is the size that it will have. Throws `InputError`. */
+export async function findScenario(name: string, vms: number | null = null): Promise<Found<Scenario> & { readonly url: string }> {
+  if (isPath(name)) {
+    const { file, value } = await loadOutside('scenario', name);
+    return { name: file.name, url: file.url, value: checkScenario(name, value, vms, namesIn(variantFolder)), file };
+  }
+  if (!scenarioNames().includes(name)) throw unknownName('scenario', name, scenarioNames());
+  return load({ name, url: new URL(`${name}.js`, scenarioFolder).href });
 }
 
-/** A variant that the scenario names, or `correct`. Throws `InputError`. */
+/** Variants that can be run with a scenario: those that it names; with one from outside, all. */
+const variantsOf = ({ file, value }: Found<Scenario>): string[] => ['correct', ...(file === null ? value.variants : namesIn(variantFolder))];
+
+/** A variant that goes with the scenario, the one at this path, or `correct`. Throws `InputError`. */
 export async function findVariant(scenario: Found<Scenario>, name: string): Promise<Found<Variant>> {
-  if (name === 'correct') return { name, url: null, value: correct };
-  if (!scenario.value.variants.includes(name)) {
-    const known = ['correct', ...scenario.value.variants].join(', ');
-    throw new InputError(`scenario '${scenario.name}' has no variant '${name}'; it has ${known}`);
+  if (name === 'correct') return { name, url: null, value: correct, file: null };
+  if (isPath(name)) {
+    const { file, value } = await loadOutside('variant', name);
+    return { name: file.name, url: file.url, value: checkVariant(name, value), file };
   }
-  const url = new URL(`${name}.js`, variantFolder).href;
-  return { name, url, value: ((await import(url)) as { default: Variant }).default };
+  if (!variantsOf(scenario).includes(name)) throw unknownName('variant', name, variantsOf(scenario));
+  return load({ name, url: new URL(`${name}.js`, variantFolder).href });
+}
+
+/** A variant that `findVariant` found before. */
+export async function loadVariant({ name, url }: Reference): Promise<Found<Variant>> {
+  return url === null ? { name, url, value: correct, file: null } : load({ name, url });
+}
+
+/** Ids that exist; with those that the scheduler gives, if asked. */
+export const knownInvariants = (how?: 'with the scheduler'): string[] =>
+  how === undefined ? invariantIds() : [...invariantIds(), ...Object.keys(schedulerClaims)];
+
+/** The invariant at this path; `taken` are ids of others from outside. Throws `InputError`. */
+export async function findInvariant(path: string, taken: readonly string[]): Promise<Found<AnyInvariant>> {
+  const { file, value } = await loadOutside('invariant', path);
+  return { name: file.name, url: file.url, value: checkInvariant(path, value, [...knownInvariants('with the scheduler'), ...taken]), file };
+}
+
+/** The formats of the file of this name, or at this path. Throws `InputError`. */
+export async function findFormats(name: string): Promise<PageTableFormat[]> {
+  if (isPath(name)) return checkFormats(name, (await loadOutside('format', name)).value);
+  if (!namesIn(formatFolder).includes(name)) throw unknownName('format', name, namesIn(formatFolder));
+  return (await load<PageTableFormat[]>({ name, url: new URL(`${name}.js`, formatFolder).href })).value;
 }
 
 /** Four characters that stand for a variant in a token; null for the correct kernel. */
@@ -51,7 +98,7 @@ export function variantTag(name: string): string | null {
 
 /** The variant of a scenario that a token's tag stands for. Throws `InputError`. */
 export function variantOfTag(scenario: Found<Scenario>, tag: string | null): string {
-  const found = ['correct', ...scenario.value.variants].find((name) => variantTag(name) === tag);
+  const found = variantsOf(scenario).find((name) => variantTag(name) === tag);
   if (found === undefined) throw new InputError(`the token names a variant of '${scenario.name}' that does not exist here`);
   return found;
 }

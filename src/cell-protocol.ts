@@ -1,6 +1,7 @@
 /** What an exploring cell is asked, and what it answers. */
 import type { Failure } from './report/failure.ts';
 import type { Switch } from './schedule/board.ts';
+import type { Scene } from './schedule/shrink.ts';
 
 interface Breach {
   readonly invariant: string;
@@ -9,9 +10,14 @@ interface Breach {
 
 export interface OpenRequest {
   readonly kind: 'open';
-  readonly scenario: string;
-  readonly variant: string;
+  readonly scenario: { readonly name: string; readonly url: string };
+  readonly variant: { readonly name: string; readonly url: string | null };
+  /** Ids of invariants, or URLs of those from outside. */
+  readonly holds: readonly string[];
   readonly seed: number;
+  readonly vms: number | null;
+  /** What `replay` needs beside the token. */
+  readonly replayFlags: string;
 }
 
 /** Schedules `first`, `first + stride`, ... below `end`. */
@@ -34,6 +40,7 @@ export interface ShrinkRequest {
   readonly kind: 'shrink';
   readonly switches: readonly Switch[];
   readonly steps: number;
+  readonly scene: Scene;
   readonly invariant: string;
 }
 
@@ -56,6 +63,7 @@ export interface Explored {
   readonly violation: Breach | null;
   readonly switches: readonly Switch[] | null;
   readonly steps: number;
+  readonly scene: Scene;
 }
 
 export interface Replayed {

@@ -3,12 +3,14 @@
  */
 import type { ExploreRequest, Explored, OpenRequest, Replayed, ReplayRequest, ShrinkRequest, ShrunkAnswer, TellRequest, Told } from './cell-protocol.ts';
 import { Arena } from './arena.ts';
-import { findScenario, findVariant } from './catalogue.ts';
+import { load, loadVariant } from './catalogue.ts';
 import { loadInvariants } from './check/catalogue.ts';
 import { Machine } from './hardware/machine.ts';
 import { VtdDriver } from './drivers/vtd/driver.ts';
+import { parametersOf, type Scenario } from './scenario.ts';
 import { keptBytes } from './kept-events.ts';
 import { namedHwptsBytes } from './check/named-hwpts.ts';
+import { schedulerClaims } from './scheduler-claims.ts';
 import { Board } from './schedule/board.ts';
 import { Checkpoint } from './schedule/checkpoint.ts';
 import { Commander, type Replay, type ReplayOutcome } from './schedule/commander.ts';
@@ -41,9 +43,10 @@ export class CellWorker {
 
   /** Builds the world and starts the threads. */
   static async open(request: OpenRequest): Promise<CellWorker> {
-    const scenario = await findScenario(request.scenario);
-    const variant = await findVariant(scenario, request.variant);
-    const arena = new Arena({ scenario, variant, seed: request.seed, rings: 1, capacity: eventCapacity });
+    const scenario = await load<Scenario>(request.scenario);
+    const variant = await loadVariant(request.variant);
+    const parameters = parametersOf(scenario.value, request.vms);
+    const arena = new Arena({ scenario, variant, holds: request.holds, seed: request.seed, parameters, rings: 1, capacity: eventCapacity });
     const { host } = arena.world;
     const machine = new Machine(host);
     const engines = [...machine.engines(), ...new VtdDriver(host, machine).engines()].map(({ name }) => name);
@@ -57,8 +60,8 @@ export class CellWorker {
   async explore(request: ExploreRequest, onProgress: (schedules: number) => void): Promise<Explored> {
     const timer = setInterval(() => onProgress(this.#commander.schedules), progressMs);
     try {
-      const { schedules, index, violation, switches, steps } = await this.#commander.explore({ ...request, reportsUnguarded: this.#reportsUnguarded });
-      return { schedules, index, violation: plain(violation), switches, steps };
+      const { schedules, index, violation, switches, steps, actor, counts } = await this.#commander.explore({ ...request, reportsUnguarded: this.#reportsUnguarded });
+      return { schedules, index, violation: plain(violation), switches, steps, scene: { actor, counts } };
     } finally {
       clearInterval(timer);
     }
@@ -73,13 +76,14 @@ export class CellWorker {
     return { hashes, times: done, violation: plain(violation) };
   }
 
-  async shrink({ switches, steps, invariant }: ShrinkRequest): Promise<ShrunkAnswer> {
+  async shrink({ switches, steps, scene, invariant }: ShrinkRequest): Promise<ShrunkAnswer> {
     return shrink(
-      { switches, steps },
+      { switches, steps, scene },
       async (candidate) => {
         const outcome = await this.#replay({ switches: candidate });
         const sameFailure = outcome.violation?.invariant === invariant && outcome.switches !== null;
-        return { sameFailure, switches: outcome.switches ?? candidate, steps: outcome.steps };
+        const { actor, counts } = outcome;
+        return { sameFailure, switches: outcome.switches ?? candidate, steps: outcome.steps, scene: { actor, counts } };
       },
       { actors: this.#arena.names.length },
     );
@@ -101,11 +105,12 @@ export class CellWorker {
 
   async #failure(outcome: ReplayOutcome, token: string): Promise<Told['failure']> {
     const { invariant, message } = outcome.violation!;
-    const claims = await loadInvariants((await findScenario(this.#request.scenario)).value.holds);
+    const { scenario, variant, holds, replayFlags } = this.#request;
+    const claims = await loadInvariants(holds);
     const claim = claims.find(({ id }) => id === invariant)?.claim ?? schedulerClaims[invariant] ?? '';
     return tellFailure({
-      scenario: this.#request.scenario,
-      variant: this.#request.variant,
+      scenario: scenario.name,
+      variant: variant.name,
       violation: { invariant, message, claim },
       names: this.#names,
       directory: this.#arena.world.directory,
@@ -113,6 +118,7 @@ export class CellWorker {
       outcome,
       kept: this.#kept,
       token,
+      replayFlags,
     });
   }
 
@@ -121,16 +127,6 @@ export class CellWorker {
     await this.#arena.destroy();
   }
 }
-
-/** What the scheduler itself finds. */
-const schedulerClaims: Readonly<Record<string, string>> = {
-  DEADLOCK: 'somebody can always go on',
-  BUDGET: 'a schedule ends within its budget of steps',
-  THROWN: 'no assertion of the model fails',
-  O2: 'nobody follows a reference to an object that was freed',
-  L2: 'a guarded field is touched only under its lock',
-  CHECK: 'what the scenario itself checks',
-};
 
 const plain = (violation: { invariant: string; message: string } | null): Explored['violation'] =>
   violation === null ? null : { invariant: violation.invariant, message: violation.message };

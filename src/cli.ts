@@ -13,6 +13,7 @@ import { correct } from './commands/named.ts';
 import { replay } from './commands/replay.ts';
 import { run } from './commands/run.ts';
 import { tour } from './commands/tour.ts';
+import { tryFormat } from './commands/try-format.ts';
 import { parseDuration } from './duration.ts';
 import { InputError } from './input-error.ts';
 import { Terminal } from './terminal.ts';
@@ -40,9 +41,16 @@ const duration = (flag: string) => (text: string): number => parseDuration(text,
 
 const seed = ['--seed <n>', 'where all randomness comes from', whole('--seed', greatestSeed), 1] as const;
 const variant = ['--variant <name|path>', 'the kernel, or one of its mistakes', correct] as const;
+const invariants = [
+  '--invariant <path>', 'a file of an invariant that must hold too (may be given again)',
+  (path: string, others: readonly string[]): readonly string[] => [...others, path], [] as readonly string[],
+] as const;
 const strategy = ['--strategy <name>', 'who goes next', defaultStrategy] as const;
 const json = ['--json', 'one JSON object on stdout; text goes to stderr'] as const;
 const count = Number.MAX_SAFE_INTEGER;
+/** An event names its actor in 8 bits, and a VM has three. */
+const mostVms = 84;
+const mostHosts = 16;
 
 function program(): Command {
   const root = new Command('dmarena').description('An arena for DMA: race Linux iommufd and IOMMU hardware on real threads.');
@@ -58,6 +66,7 @@ function program(): Command {
     .argument('<path...>', 'recordings (.jsonl), or folders of them')
     .option(...json)
     .action((paths: string[], options: { json?: boolean }) => action(conform)({ paths, ...options }));
+  addTryFormat(root);
   return root;
 }
 
@@ -83,18 +92,33 @@ function addRun(root: Command): void {
     .option(...variant)
     .option(...seed)
     .option('--duration <time>', '500ms, 10s, 2m', duration('--duration'), 10_000)
+    .option('--vms <n>', 'how many VMs, where the scenario has such a number', whole('--vms', mostVms))
+    .option(...invariants)
+    .option('--hosts <n>', 'how many hosts, side by side in one run', whole('--hosts', mostHosts), 1)
     .option(...json)
-    .action((scenario: string, options: { variant: string; seed: number; duration: number; json?: boolean }) =>
-      action(run)({ ...options, scenario, durationMs: options.duration }),
+    .action((scenario: string, options: RunFlags) =>
+      action(run)({ ...options, invariants: options.invariant, scenario, durationMs: options.duration, vms: options.vms ?? null }),
     );
+}
+
+interface RunFlags {
+  variant: string;
+  invariant: readonly string[];
+  seed: number;
+  duration: number;
+  vms?: number;
+  hosts: number;
+  json?: boolean;
 }
 
 interface ExploreFlags {
   variant: string;
+  invariant: readonly string[];
   seed: number;
   strategy: string;
   schedules?: number;
   budget?: number;
+  vms?: number;
   out?: string;
   json?: boolean;
 }
@@ -109,10 +133,12 @@ function addExplore(root: Command): void {
     .option(...strategy)
     .option('--schedules <n>', 'stop after so many schedules', whole('--schedules', count))
     .option('--budget <time>', 'stop after so long: 30s, 2m', duration('--budget'))
+    .option('--vms <n>', 'how many VMs, where the scenario has such a number', whole('--vms', mostVms))
+    .option(...invariants)
     .option('--out <dir>', 'write a report')
     .option(...json)
-    .action((scenario: string, { schedules, budget, out, ...flags }: ExploreFlags) =>
-      action(explore)({ ...flags, scenario, schedules: schedules ?? null, budgetMs: budget ?? null, out: out ?? null }),
+    .action((scenario: string, { schedules, budget, vms, out, invariant, ...flags }: ExploreFlags) =>
+      action(explore)({ ...flags, invariants: invariant, scenario, schedules: schedules ?? null, budgetMs: budget ?? null, vms: vms ?? null, out: out ?? null }),
     );
 }
 
@@ -122,11 +148,33 @@ function addReplay(root: Command): void {
     .description('run the schedule of a token again, exactly')
     .argument('[token]', 'as explore printed it')
     .option('--times <n>', 'how often', whole('--times', count), 1)
+    .option('--scenario <path>', 'the file of a scenario from outside')
+    .option('--variant <path>', 'the file of a variant from outside')
+    .option(...invariants)
     .option('--out <dir>', 'write a report')
     .option(...json)
-    .action((token: string | undefined, { out, ...flags }: { times: number; out?: string; json?: boolean }) =>
-      action(replay)({ ...flags, token, out: out ?? null }),
+    .action((token: string | undefined, { out, invariant, ...flags }: ReplayFlags) =>
+      action(replay)({ ...flags, token, invariants: invariant, out: out ?? null }),
     );
+}
+
+interface ReplayFlags {
+  times: number;
+  scenario?: string;
+  variant?: string;
+  invariant: readonly string[];
+  out?: string;
+  json?: boolean;
+}
+
+function addTryFormat(root: Command): void {
+  root
+    .command('try-format')
+    .description('hold a page-table format against what a page table is')
+    .argument('<format>', 'a name (see list), or a path')
+    .option(...seed)
+    .option(...json)
+    .action((format: string, options: { seed: number; json?: boolean }) => action(tryFormat)({ ...options, format }));
 }
 
 /** The one line, and the exit status. */

@@ -2,9 +2,9 @@
  * Exploration and replay: cells on every CPU share the schedules out, the failing schedule with the lowest number wins, so
  * that the result does not depend on how many cells there were.
  */
-import { findScenario, findVariant, variantOfTag, variantTag } from './catalogue.ts';
+import { choose, chooseAgain, replayFlags, tokenWords, type Choice, type Chosen, type TokenFiles } from './chosen.ts';
 import { CellProcess, cellCpus } from './cell-process.ts';
-import type { Explored } from './cell-protocol.ts';
+import type { Explored, OpenRequest } from './cell-protocol.ts';
 import { codeHash } from './code-hash.ts';
 import { InputError } from './input-error.ts';
 import type { Failure } from './report/failure.ts';
@@ -12,14 +12,14 @@ import { tellStory } from './report/story.ts';
 import type { ExploreResult, FoundViolation, ReplayResult } from './results.ts';
 import { decodeToken, encodeToken, TokenError, type Token } from './schedule/token.ts';
 
-export interface ExploreOptions {
-  readonly scenario: string;
-  readonly variant: string;
+export interface ExploreOptions extends Choice {
   readonly seed: number;
   readonly strategy: string;
   /** Null: `defaultSchedules`, or until the budget is used up. */
   readonly schedules: number | null;
   readonly budgetMs: number | null;
+  /** Null: the scenario's own number. */
+  readonly vms: number | null;
   onProgress?(schedules: number, perSecond: number): void;
 }
 
@@ -32,9 +32,9 @@ interface Telling {
 
 /** Looks for a failing schedule; shrinks and tells it. Throws `InputError`. */
 export async function explore(options: ExploreOptions): Promise<ExploreResult & Telling> {
-  const scenario = await findScenario(options.scenario);
-  const variant = await findVariant(scenario, options.variant);
-  const request = { scenario: scenario.name, variant: variant.name, seed: options.seed };
+  const chosen = await choose(options);
+  const { scenario, variant } = chosen;
+  const request = openRequest(chosen, options.seed, options.vms);
   const count = options.schedules ?? (options.budgetMs === null ? defaultSchedules : 0x3fffffff);
   const progress: number[] = [];
   let begin = performance.now();
@@ -49,9 +49,10 @@ export async function explore(options: ExploreOptions): Promise<ExploreResult & 
     begin = performance.now();
     const answers = await share(cells, options, count);
     const seconds = (performance.now() - begin) / 1000;
-    const schedules = answers.reduce((sum, { schedules: done }) => sum + done, 0);
     const first = firstFailure(answers);
-    const told = first === null ? null : await tell(cells[first.cell]!, options, first.answer);
+    // What cells had run beyond the first failure depends on their speed; which one it is does not.
+    const schedules = first === null ? answers.reduce((sum, { schedules: done }) => sum + done, 0) : first.answer.index + 1;
+    const told = first === null ? null : await tell(cells[first.cell]!, chosen, options, first.answer);
     return {
       scenario: scenario.name,
       variant: variant.name,
@@ -96,16 +97,15 @@ function firstFailure(answers: readonly Explored[]): { cell: number; answer: Exp
   return best;
 }
 
-async function tell(cell: CellProcess, options: ExploreOptions, found: Explored): Promise<Telling & { violation: FoundViolation }> {
+async function tell(cell: CellProcess, chosen: Chosen, { seed, vms }: ExploreOptions, found: Explored): Promise<Telling & { violation: FoundViolation }> {
   const { invariant, message } = found.violation!;
   if (found.switches === null) throw new Error(`schedule ${found.index} breaks ${invariant} (${message}), but has too many switches to be kept`);
-  const shrunk = await cell.shrink({ switches: found.switches, steps: found.steps, invariant });
+  const shrunk = await cell.shrink({ switches: found.switches, steps: found.steps, scene: found.scene, invariant });
   const token = encodeToken({
-    scenario: options.scenario,
-    variantTag: variantTag(options.variant),
+    ...tokenWords(chosen),
     codeHash: codeHash(),
-    seed: options.seed,
-    parameters: [],
+    seed: seed,
+    parameters: vms === null ? [] : [vms],
     switches: shrunk.switches,
   });
   const { failure, steps } = await cell.tell({ switches: shrunk.switches, token });
@@ -113,21 +113,46 @@ async function tell(cell: CellProcess, options: ExploreOptions, found: Explored)
   return { violation, failure, story: failure === null ? [] : tellStory(failure) };
 }
 
-/** Replays a token. Throws `InputError` for what is no token, or one of a scenario or variant that does not exist. */
-export async function replay({ token: text, times }: { token: string; times: number }): Promise<ReplayResult & Telling & { note: string | null }> {
+interface ReplayOptions extends TokenFiles {
+  readonly token: string;
+  readonly times: number;
+}
+
+/**
+ * Replays a token. Throws `InputError` for what is no token, or one of a scenario or variant that does not exist, or that
+ * needs a file which was not given.
+ */
+export async function replay({ token: text, times, ...files }: ReplayOptions): Promise<ReplayResult & Telling & { note: string | null }> {
   const token = parse(text);
-  const scenario = await findScenario(token.scenario);
-  const variant = variantOfTag(scenario, token.variantTag);
-  const cell = await CellProcess.open(cellCpus()[0]!, { scenario: scenario.name, variant, seed: token.seed }, () => {});
+  const chosen = await chooseAgain(token, files);
+  const cell = await CellProcess.open(cellCpus()[0]!, openRequest(chosen, token.seed, token.parameters[0] ?? null), () => {});
   try {
     const { hashes, times: done, violation } = await cell.replay({ switches: token.switches, times });
     const { failure } = await cell.tell({ switches: token.switches, token: text });
-    const isOther = token.codeHash !== codeHash();
-    const note = isOther ? 'the token is from other code: switches that no longer apply were skipped' : null;
+    const note = whatChanged(token, chosen.changed);
     return { token: text, times: done, hashes, violation, failure, note, story: failure === null ? [] : tellStory(failure) };
   } finally {
     cell.close();
   }
+}
+
+/** What to know before believing a replay, if anything. */
+function whatChanged(token: Token, files: readonly string[]): string | null {
+  const skipped = 'switches that no longer apply were skipped';
+  if (token.codeHash !== codeHash()) return `the token is from other code: ${skipped}`;
+  return files.length === 0 ? null : `not as it was when the token was made: ${files.join(', ')}; ${skipped}`;
+}
+
+function openRequest(chosen: Chosen, seed: number, vms: number | null): Omit<OpenRequest, 'kind'> {
+  const { scenario, variant, holds } = chosen;
+  return {
+    scenario: { name: scenario.name, url: scenario.url },
+    variant: { name: variant.name, url: variant.url },
+    holds,
+    seed,
+    vms,
+    replayFlags: replayFlags(chosen),
+  };
 }
 
 function parse(text: string): Token {

@@ -53,6 +53,10 @@ export interface RunResult {
   readonly seconds: number;
   readonly threads: readonly { readonly actor: string; readonly role: string; readonly threadId: number }[];
   readonly counts: Counts;
+  /** What each VM got done, where the scenario numbers its VMs. */
+  readonly vms: readonly ({ readonly vm: string; readonly rounds: number } & Counts)[];
+  /** Resident memory of the process at the end. */
+  readonly memoryMiB: number;
   readonly violation: Violation | null;
 }
 
@@ -70,6 +74,27 @@ export interface ConformResult {
   readonly passed: number;
   readonly failed: readonly Difference[];
   readonly skipped: readonly { readonly file: string; readonly why: string }[];
+}
+
+/** What a page-table format answered otherwise than a page table does: the shortest sequence that shows it. */
+export interface FormatDifference {
+  readonly steps: readonly string[];
+  readonly expected: string;
+  readonly got: string;
+}
+
+export interface TriedFormat {
+  readonly format: string;
+  readonly levels: number;
+  readonly inputBits: number;
+  /** Maps, unmaps and walks that were compared. */
+  readonly operations: number;
+  readonly difference: FormatDifference | null;
+}
+
+export interface TryFormatResult {
+  readonly seed: number;
+  readonly formats: readonly TriedFormat[];
 }
 
 export interface ListedVariant {

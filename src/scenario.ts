@@ -23,6 +23,13 @@ export interface ActorOf<A extends Actor, S> {
   body(actor: A, stage: S): void;
 }
 
+export type Actors<S> = Readonly<Record<string, ActorOf<Vm, S> | ActorOf<Device, S> | ActorOf<Viommu, S>>>;
+
+/** What the command line may say about the size of a scenario. */
+export interface Parameters {
+  readonly vms: number;
+}
+
 export interface Scenario<S extends Stage = Stage> {
   /** What happens, in one line. */
   readonly title: string;
@@ -30,8 +37,11 @@ export interface Scenario<S extends Stage = Stage> {
   readonly seed: string | null;
   /** Names of files in `kernel/variants`; `correct` is always there. */
   readonly variants: readonly string[];
+  /** What `--vms` is unless it is given; absent where the scenario has no such number. */
+  readonly vms?: number;
   world(w: World): S;
-  readonly actors: Readonly<Record<string, ActorOf<Vm, S> | ActorOf<Device, S> | ActorOf<Viommu, S>>>;
+  /** By name, in the order of their numbers. */
+  actors(cast: Cast<S>, parameters: Parameters): Actors<S>;
   /** Ids of invariants. */
   readonly holds: readonly string[];
 }
@@ -46,15 +56,20 @@ export interface Cast<S> {
   viommu(guest: string, body: (viommu: Viommu, stage: S) => void): ActorOf<Viommu, S>;
 }
 
-/** A scenario as it is written: `actors` is told who can be cast. */
-type Story<S extends Stage> = Omit<Scenario<S>, 'actors'> & { actors(cast: Cast<S>): Scenario<S>['actors'] };
-
 const cast: Cast<never> = {
   vm: (subject, body) => ({ role: 'vm', subject, body }),
   device: (subject, body) => ({ role: 'device', subject, body }),
   viommu: (subject, body) => ({ role: 'viommu', subject, body }),
 };
 
-export function scenario<S extends Stage>(story: Story<S>): Scenario<S> {
-  return Object.freeze({ ...story, actors: story.actors(cast as unknown as Cast<S>) });
+export function scenario<S extends Stage>(definition: Scenario<S>): Scenario<S> {
+  return Object.freeze(definition);
 }
+
+/** The actors of a scenario at a size. */
+export function actorsOf<S extends Stage>(definition: Scenario<S>, parameters: Parameters): Actors<S> {
+  return definition.actors(cast as unknown as Cast<S>, parameters);
+}
+
+/** Its own size, unless another one is asked for. */
+export const parametersOf = (definition: Scenario, vms: number | null): Parameters => ({ vms: vms ?? definition.vms ?? 1 });

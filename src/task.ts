@@ -1,7 +1,7 @@
 /** What a worker is handed: everything it needs to join a host, as data and shared buffers. */
 import type { HostBuffers } from '#hostmem/host';
 import type { CheckpointBuffers } from './schedule/checkpoint.ts';
-import type { Role, Stage } from './scenario.ts';
+import type { Parameters, Role, Stage } from './scenario.ts';
 
 export interface HistoryBuffer {
   readonly buffer: SharedArrayBuffer;
@@ -27,9 +27,12 @@ export interface Task {
   readonly scenarioUrl: string;
   /** Null for the correct kernel. */
   readonly variantUrl: string | null;
+  /** Ids of invariants, or URLs of those from outside. */
+  readonly holds: readonly string[];
   readonly host: HostBuffers;
   readonly directory: Readonly<Record<string, number>>;
   readonly stage: Stage;
+  readonly parameters: Parameters;
   readonly seed: number;
   readonly counters: SharedArrayBuffer;
   readonly history: HistoryBuffer;

@@ -23,6 +23,7 @@ export interface Material {
   readonly outcome: ReplayOutcome;
   readonly kept: Kept;
   readonly token: string;
+  readonly replayFlags: string;
 }
 
 /** What was written down of the schedule before memory was restored. */
@@ -31,7 +32,7 @@ export interface Kept {
   readonly hwpts: SharedArrayBuffer;
 }
 
-export function tellFailure({ scenario, variant, violation, names, directory, host, outcome, kept, token }: Material): Failure {
+export function tellFailure({ scenario, variant, violation, names, directory, host, outcome, kept, token, replayFlags }: Material): Failure {
   const hwpts = readHwpts(kept.hwpts);
   const steps = outcome.trace.map((entry) => stepOf(entry, names, hwpts));
   const describer = new EventDescriber({ devices: vfioNames(host, directory), functions: functionNames(host, directory), objects: objectNames(host) });
@@ -49,6 +50,7 @@ export function tellFailure({ scenario, variant, violation, names, directory, ho
     switches: (outcome.switches ?? []).map((one) => switchOf(one, names)),
     conflicts: outcome.violation!.words.map((word) => conflictOf(host, word, steps, hwpts)),
     token,
+    replayFlags,
   };
 }
 

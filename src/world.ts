@@ -28,10 +28,13 @@ export interface HostSize {
   readonly kernelBytes: number;
 }
 
-const defaultSize: HostSize = { ramBytes: 4 << 20, kernelBytes: 2 << 20 };
+/** What a few VMs need, and what each of many adds. */
+const baseSize: HostSize = { ramBytes: 4 << 20, kernelBytes: 2 << 20 };
+const sizePerVm: HostSize = { ramBytes: 1 << 19, kernelBytes: 1 << 17 };
 
-/** First device number on bus 0 that the world gives out, as in the recorded machine. */
+/** First device number that the world gives out on each root bus, as in the recorded machine. */
 const firstSlot = 5;
+const slotsPerBus = 32 - firstSlot;
 
 /** One group: `number` is the iommu group's, `vfio` the number of each member's character device. */
 export interface BuiltGroup {
@@ -113,9 +116,13 @@ export class World {
   #vfioDevices = 0;
   #slots = 0;
 
-  constructor(size: Partial<HostSize> = {}) {
-    const { ramBytes, kernelBytes } = { ...defaultSize, ...size };
-    this.host = Host.create(ramBytes, kernelBytes);
+  /** How many VMs the command line asks for; the host grows with it. */
+  readonly vms: number;
+
+  constructor({ vms = 1, ...size }: { readonly vms?: number } & Partial<HostSize> = {}) {
+    this.vms = vms;
+    const ramBytes = size.ramBytes ?? baseSize.ramBytes + vms * sizePerVm.ramBytes;
+    this.host = Host.create(ramBytes, size.kernelBytes ?? baseSize.kernelBytes + vms * sizePerVm.kernelBytes);
     Machine.create(this.host);
     this.#unit = Machine.addUnit(this.host);
     const machine = new Machine(this.host);
@@ -126,9 +133,11 @@ export class World {
 
   /** A multi-function device on the root bus without ACS: its functions are one group, each a VFIO dev_set of its own. */
   group(...names: string[]): BuiltGroup {
-    const slot = firstSlot + this.#slots++;
+    const slot = this.#slots++;
+    const bus = Math.floor(slot / slotsPerBus);
+    const first = (bus << 8) | ((firstSlot + (slot % slotsPerBus)) << 3);
     const group = this.#createGroup();
-    const vfio = names.map((name, index) => this.#vfioFunction(group, name, (slot << 3) | index, null, this.#createDevSet()));
+    const vfio = names.map((name, index) => this.#vfioFunction(group, name, first | index, null, this.#createDevSet()));
     this.#settleOnDefault(group.core);
     this.#linkGroups();
     return { number: group.number, vfio };

@@ -66,7 +66,7 @@ const rooms: readonly Room[] = [
   },
   {
     name: 'composition',
-    holds: /^src\/([^/]+\.ts$|(report|conform|commands)\/)/,
+    holds: /^src\/([^/]+\.ts$|(report|conform|commands|outside)\/)/,
     imports: [...model, 'schedule', 'check', 'actors', 'world', 'scenario', 'task'],
     packages: /./,
     pure: false,

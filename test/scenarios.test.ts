@@ -2,6 +2,7 @@
 import { findScenario, findVariant, scenarioNames } from '#src/catalogue';
 import { explore, replay } from '#src/explore';
 import { run } from '#src/run';
+import { actorsOf, parametersOf } from '#src/scenario';
 import { describe, expect, test } from 'vitest';
 
 const seeds = [1, 2, 3];
@@ -12,7 +13,7 @@ describe.each(scenarioNames())('%s', async (scenario) => {
   test.each(found.value.variants)('mistake %s is caught by the invariant it names, in few switches, and replays as one hash', async (variant) => {
     const { value } = await findVariant(found, variant);
     for (const seed of seeds) {
-      const { violation, story } = await explore({ scenario, variant, seed, strategy: 'portfolio', schedules: 1_000, budgetMs: null });
+      const { violation, story } = await explore({ scenario, variant, seed, strategy: 'portfolio', schedules: 1_000, budgetMs: null, vms: null });
       expect(violation?.invariant).toBe(value.caughtBy);
       expect(violation!.switches).toBeLessThanOrEqual(3);
       expect(violation!.token.length).toBeLessThanOrEqual(64);
@@ -26,23 +27,23 @@ describe.each(scenarioNames())('%s', async (scenario) => {
 
   test('the correct kernel is caught by none over a thousand schedules of every strategy', async () => {
     for (const strategy of ['portfolio', 'random', 'pct4']) {
-      const { violation, schedules } = await explore({ scenario, variant: 'correct', seed: 11, strategy, schedules: 350, budgetMs: null });
+      const { violation, schedules } = await explore({ scenario, variant: 'correct', seed: 11, strategy, schedules: 350, budgetMs: null, vms: null });
       expect(violation).toBeNull();
       expect(schedules).toBe(350);
     }
   });
 
   test('free, every actor has a thread of its own, all make progress, and nothing breaks', async () => {
-    const { threads, counts, violation } = await run({ scenario, variant: 'correct', seed: 1, durationMs: 1_500 });
+    const { threads, counts, violation } = await run({ scenario, variant: 'correct', seed: 1, durationMs: 1_500, vms: null });
     expect(violation).toBeNull();
-    expect(threads.map(({ actor }) => actor)).toEqual(Object.keys(found.value.actors));
+    expect(threads.map(({ actor }) => actor)).toEqual(Object.keys(actorsOf(found.value, parametersOf(found.value, null))));
     expect(new Set(threads.map(({ threadId }) => threadId)).size).toBe(threads.length);
     for (const [name, count] of Object.entries(counts)) if (name !== 'faults') expect(count, name).toBeGreaterThan(0);
   });
 });
 
 test('the same seed gives the same violation and token, whatever the order of the cells', async () => {
-  const options = { scenario: 'group-replace', variant: 'replace-unlocked', seed: 4, strategy: 'random', schedules: 500, budgetMs: null };
+  const options = { scenario: 'group-replace', variant: 'replace-unlocked', seed: 4, strategy: 'random', schedules: 500, budgetMs: null, vms: null };
   const first = await explore(options);
   const second = await explore(options);
   expect(first.violation).not.toBeNull();
@@ -50,7 +51,7 @@ test('the same seed gives the same violation and token, whatever the order of th
 });
 
 test('an exploration with a budget of time ends without a violation of its own', async () => {
-  const { violation, schedules } = await explore({ scenario: 'group-replace', variant: 'correct', seed: 1, strategy: 'portfolio', schedules: null, budgetMs: 700 });
+  const { violation, schedules } = await explore({ scenario: 'group-replace', variant: 'correct', seed: 1, strategy: 'portfolio', schedules: null, budgetMs: 700, vms: null });
   expect(violation).toBeNull();
   expect(schedules).toBeGreaterThan(0);
 });

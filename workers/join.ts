@@ -23,8 +23,8 @@ import { Baton } from '#src/schedule/baton';
 import { Board } from '#src/schedule/board';
 import { Checkpoint } from '#src/schedule/checkpoint';
 import { Strategies } from '#src/schedule/strategy';
-import { Violation, violationOf } from '#src/schedule/violation';
-import type { ActorOf, Role, Scenario } from '#src/scenario';
+import { Abandon, Violation, violationOf } from '#src/schedule/violation';
+import { actorsOf, type ActorOf, type Role, type Scenario } from '#src/scenario';
 import type { ActorReport, Controlled, Task } from '#src/task';
 
 type AnyActor = ActorOf<Actor, unknown>;
@@ -44,29 +44,28 @@ interface Joined {
 export async function join(task: Task, role: Role, enter: (seat: Seat, subject: string) => Actor): Promise<ActorReport> {
   const name = task.names[task.actor]!;
   const { default: scenario } = (await import(task.scenarioUrl)) as { default: Scenario };
-  const definition = scenario.actors[name] as AnyActor;
-  const joined = await joinHost(task, scenario);
+  const definition = actorsOf(scenario, task.parameters)[name] as AnyActor;
+  const joined = await joinHost(task);
   const counters = new Counters(task.counters, task.actor);
   const seed = mix32(task.seed ^ mix32(task.actor + 1)) | 0;
   const { host, kernel } = joined;
   const slices = task.actor === 0 ? sliceJudge(joined) : null;
-  const pace = task.pace === null ? null : new Pace(task.pace, task.names.length, task.actor, joined.history, slices?.judge ?? null);
-  const rest = pace === null ? null : (): void => pace.rest();
-  const actor = enter({ name, host, kernel, counters, rest, seed, directory: task.directory }, definition.subject);
+  const pace = task.pace === null ? null : new Pace(task.pace, host, task.names.length, task.actor, joined.history, slices?.judge ?? null);
+  const actor = enter({ name, host, kernel, counters, pace, seed, directory: task.directory }, definition.subject);
   const body = (): void => definition.body(actor, task.stage);
   if (task.controlled !== null) await runControlled(joined, task.controlled, actor, body);
   const broken = pace === null ? null : runFreely(pace, counters, body);
   return { actor: name, role, threadId, violation: slices?.found() ?? broken };
 }
 
-async function joinHost(task: Task, scenario: Scenario): Promise<Joined> {
+async function joinHost(task: Task): Promise<Joined> {
   const variant: Variant = task.variantUrl === null ? correct : ((await import(task.variantUrl)) as { default: Variant }).default;
   const host = new Host(task.host);
   const machine = new Machine(host);
   const kernel = new Kernel(host, operationsOf(variant), new VtdDriver(host, machine));
   const { buffer, rings, capacity } = task.history;
   const history = new History(buffer, rings, capacity);
-  const invariants = await loadInvariants(scenario.holds);
+  const invariants = await loadInvariants(task.holds);
   const view = new View(task.host);
   const judge = new Judge(invariants, new History(buffer, rings, capacity), view);
   history.actor = task.actor;
@@ -136,6 +135,13 @@ async function runControlled({ task, host, machine, kernel, history, judge, view
   };
   baton.run(() => {
     actor.reseed();
-    body();
+    try {
+      body();
+    } catch (thrown) {
+      if (thrown instanceof Abandon) throw thrown;
+      // What the history shows came first: an assertion or a check of the scenario is often its consequence.
+      const verdict = judge.catchUp();
+      throw verdict === null ? thrown : new Violation(verdict.invariant, verdict.message, verdict.words);
+    }
   });
 }

@@ -10,6 +10,7 @@ import type { Memory } from '#hostmem/memory';
 import type { Kernel } from '../kernel/kernel.ts';
 import { Violation } from '../schedule/violation.ts';
 import type { Counters } from './counters.ts';
+import type { Pace } from './pace.ts';
 
 /** What a worker hands to its actor. */
 export interface Seat {
@@ -17,23 +18,23 @@ export interface Seat {
   readonly host: Host;
   readonly kernel: Kernel;
   readonly counters: Counters;
-  /** Called in idle waits of a free run; null in a controlled one. */
-  readonly rest: (() => void) | null;
+  /** The pace of a free run; null in a controlled one. */
+  readonly pace: Pace | null;
   /** The run's seed, mixed with the actor's number. */
   readonly seed: number;
   /** Names of the world: functions, processes, guests. */
   readonly directory: Readonly<Record<string, number>>;
 }
 
-/** How often an idle thread of a free run looks whether it has to meet the others. */
-const restEveryMs = 2;
+/** An idle thread of a free run looks up at least this often: a wake-up may come just before it falls asleep. */
+const recheckMs = 20;
 
 export class Actor {
   readonly name: string;
   readonly host: Host;
   readonly kernel: Kernel;
   readonly counters: Counters;
-  readonly #rest: (() => void) | null;
+  readonly #pace: Pace | null;
   readonly #seed: number;
   readonly #directory: Readonly<Record<string, number>>;
   #random = 0;
@@ -43,7 +44,7 @@ export class Actor {
     this.host = seat.host;
     this.kernel = seat.kernel;
     this.counters = seat.counters;
-    this.#rest = seat.rest;
+    this.#pace = seat.pace;
     this.#seed = seat.seed;
     this.#random = seat.seed;
     this.#directory = seat.directory;
@@ -74,14 +75,17 @@ export class Actor {
 
   /** Waits for a word at a place where the actor holds nothing: a doorbell, a completion. A run may end here. */
   waitIdle(word: WaitWord, memory: Memory, at: number, until: Until, value: number): void {
-    if (this.#rest === null) {
+    const pace = this.#pace;
+    if (pace === null) {
       word.waitUntil(memory, at, until, value);
       return;
     }
+    pace.beginIdle(memory, word.address(memory, at));
     for (let seen = word.load(memory, at); (seen === value) !== (until === Until.EQUAL); seen = word.load(memory, at)) {
-      this.#rest();
-      word.sleepWhile(memory, at, seen, restEveryMs);
+      pace.rest();
+      word.sleepWhile(memory, at, seen, recheckMs);
     }
+    pace.endIdle();
   }
 }
 

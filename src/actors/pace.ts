@@ -4,11 +4,14 @@
  *
  * All in one shared buffer; free runs only. It does not know what is judged.
  */
-import { door } from '#hostmem/atomics';
+import { door, wake } from '#hostmem/atomics';
 import type { History } from '#hostmem/history';
+import type { Host } from '#hostmem/host';
+import { Space, type Memory } from '#hostmem/memory';
 
-const Word = { stop: 0, broken: 1, over: 2, request: 32, arrived: 64, slice: 96 } as const;
-const words = 128;
+const Word = { stop: 0, broken: 1, over: 2, request: 32, arrived: 64, slice: 96, idle: 128 } as const;
+/** Each actor's own: the byte address it sleeps on (0: none), and in which memory; a cache line pair apart. */
+const idleWords = 32;
 const recheckMs = 2_000;
 
 /** Leaves an actor's body at a place where it holds nothing: the run is over. */
@@ -16,13 +19,15 @@ export class Stopped {}
 
 export class Pace {
   readonly #words: Int32Array<SharedArrayBuffer>;
+  readonly #host: Host;
   readonly #actors: number;
   readonly #actor: number;
   readonly #history: History;
   /** Judges a slice; true ends the run. Actor 0 has one. */
   readonly #judge: (() => boolean) | null;
 
-  constructor(buffer: SharedArrayBuffer, actors: number, actor: number, history: History, judge: (() => boolean) | null) {
+  constructor(buffer: SharedArrayBuffer, host: Host, actors: number, actor: number, history: History, judge: (() => boolean) | null) {
+    this.#host = host;
     this.#words = new Int32Array(buffer);
     this.#actors = actors;
     this.#actor = actor;
@@ -30,8 +35,8 @@ export class Pace {
     this.#judge = judge;
   }
 
-  static createBuffer(): SharedArrayBuffer {
-    return new SharedArrayBuffer(words * 4);
+  static createBuffer(actors: number): SharedArrayBuffer {
+    return new SharedArrayBuffer((Word.idle + actors * idleWords) * 4);
   }
 
   /** Ends the run: everybody leaves at the next meeting. From any thread. */
@@ -55,10 +60,28 @@ export class Pace {
   /** Between two runs of a body, and in idle waits: meets the others when a slice ends. Throws `Stopped` at the end. */
   rest(): void {
     const ring = this.#history.ring;
-    if (this.#history.length(ring) * 2 > this.#history.capacity) door.store(this.#words, Word.request, 1);
+    if (this.#history.length(ring) * 2 > this.#history.capacity && door.exchange(this.#words, Word.request, 1) === 0) this.#wakeIdle();
     if (door.load(this.#words, Word.request) === 0) return;
     this.#meet();
     if (door.load(this.#words, Word.over) !== 0) throw new Stopped();
+  }
+
+  /** This actor is about to sleep on a word; whoever ends a slice wakes it. Called before the last look at `rest`. */
+  beginIdle(memory: Memory, at: number): void {
+    const own = Word.idle + this.#actor * idleWords;
+    this.#words[own + 1] = memory.space;
+    door.store(this.#words, own, at);
+  }
+  endIdle(): void {
+    door.store(this.#words, Word.idle + this.#actor * idleWords, 0);
+  }
+
+  #wakeIdle(): void {
+    for (let actor = 0; actor < this.#actors; actor++) {
+      const own = Word.idle + actor * idleWords;
+      const at = door.load(this.#words, own);
+      if (at !== 0) wake(this.#words[own + 1] === Space.RAM ? this.#host.ram : this.#host.kernel, at);
+    }
   }
 
   #meet(): void {

@@ -8,7 +8,7 @@ import type { Ref } from '#hostmem/object';
 import { EduOp, EduRegisters } from '../hardware/edu.ts';
 import { Errno, type ErrnoName } from '../kernel/errno.ts';
 import { MapFlag } from '../kernel/ioas.ts';
-import { userAddress } from '../kernel/process.ts';
+import { mmap, munmap, userAddress } from '../kernel/process.ts';
 import { close, ioctl, open, type Commands } from '../kernel/syscalls.ts';
 import { Actor, highOf, lowOf, type Seat } from './actor.ts';
 import { guestAddress } from './guest-memory.ts';
@@ -62,6 +62,14 @@ export class Vm extends Actor {
     const errno = this.ioctl(iommufd, 'IOMMU_IOAS_UNMAP', { ioasId, iova: BigInt(iova), length: BigInt(lengthBytes) });
     if (errno === null) this.counters.add('unmaps', 1);
     return errno;
+  }
+
+  /** mmap(2) of zeroed, writable memory; returns its address. */
+  mmap(lengthBytes: number): bigint {
+    return mmap(this.kernel, this.kernel.process, lengthBytes, true, null);
+  }
+  munmap(va: bigint, lengthBytes: number): void {
+    munmap(this.kernel, this.kernel.process, va, BigInt(lengthBytes));
   }
 
   /** The process's own load and store of a word; a signal (an assertion here) where nothing is mapped. */

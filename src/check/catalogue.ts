@@ -4,15 +4,18 @@ import type { AnyInvariant } from './invariant.ts';
 
 const folder = new URL('./invariants/', import.meta.url);
 
+/** No id has a colon. */
+const isUrl = (id: string): boolean => id.includes(':');
+
 /** The ids that exist, in order. */
 export function invariantIds(): string[] {
   return readdirSync(folder).filter((name) => name.endsWith('.js')).map((name) => name.slice(0, -3)).sort();
 }
 
-/** The invariants with these ids. Throws one line when there is none of a name. */
+/** The invariants with these ids, or at these URLs. Throws one line when there is none of a name. */
 export async function loadInvariants(ids: readonly string[]): Promise<AnyInvariant[]> {
   const known = invariantIds();
-  const unknown = ids.find((id) => !known.includes(id));
+  const unknown = ids.find((id) => !isUrl(id) && !known.includes(id));
   if (unknown !== undefined) throw new Error(`no invariant is called '${unknown}'; there are ${known.join(', ')}`);
-  return Promise.all(ids.map(async (id) => ((await import(new URL(`${id}.js`, folder).href)) as { default: AnyInvariant }).default));
+  return Promise.all(ids.map(async (id) => ((await import(isUrl(id) ? id : new URL(`${id}.js`, folder).href)) as { default: AnyInvariant }).default));
 }

@@ -58,11 +58,11 @@ export class Judge {
     return null;
   }
 
-  /** A controlled run wrote an event: catches up, then lets those look whose moment it is. */
+  /** A controlled run wrote an event: folds it, so that a breach ends the schedule here, and lets those look whose moment it is. */
   moment(kind: number): Verdict | null {
-    const watchers = this.#moments.findIndex((moments) => moments.has(kind));
-    if (watchers < 0) return null;
-    return this.catchUp() ?? this.#inspect((index) => this.#moments[index]!.has(kind));
+    const found = this.catchUp();
+    if (found !== null || !this.#moments.some((moments) => moments.has(kind))) return found;
+    return this.#inspect((index) => this.#moments[index]!.has(kind));
   }
 
   /** Everybody stands still: catches up, then all look. */

@@ -6,12 +6,15 @@ import { writeReport } from '../report/write-report.ts';
 import type { ExploreResult } from '../results.ts';
 import { formatSeconds } from '../duration.ts';
 import type { Terminal } from '../terminal.ts';
-import { checkNames } from './named.ts';
+import { checkStrategy } from './named.ts';
 
 export interface ExploreOptions {
   readonly scenario: string;
   readonly variant: string;
+  /** Paths to files of invariants. */
+  readonly invariants?: readonly string[];
   readonly seed: number;
+  readonly vms: number | null;
   readonly strategy: string;
   /** Null: the strategy's own end. */
   readonly schedules: number | null;
@@ -25,7 +28,7 @@ export type Told<R> = R & { readonly story: readonly string[]; readonly failure?
 
 /** 0 when nothing was found, 1 when a violation was. */
 export async function explore(options: ExploreOptions, terminal: Terminal): Promise<number> {
-  await checkNames(options);
+  await checkStrategy(options.strategy);
   const explored = await exploreAloud(options, terminal);
   const { story, failure = null, ...result } = explored;
   terminal.say(...summary(result, terminal), ...(story.length > 0 ? ['', ...story] : []));
@@ -37,9 +40,9 @@ export async function explore(options: ExploreOptions, terminal: Terminal): Prom
 /** Explores with a progress line. */
 export async function exploreAloud(options: Omit<ExploreOptions, 'out'>, terminal: Terminal): Promise<Told<ExploreResult>> {
   const composition = await import('../explore.ts');
-  const { scenario, variant, seed, strategy, schedules, budgetMs } = options;
+  const { scenario, variant, invariants = [], seed, strategy, schedules, budgetMs, vms } = options;
   return composition.explore({
-    scenario, variant, seed, strategy, schedules, budgetMs,
+    scenario, variant, invariants, seed, strategy, schedules, budgetMs, vms,
     onProgress: (done: number, perSecond: number) =>
       terminal.progress(`${scenario}, ${variant}: ${done} schedules, ${Math.round(perSecond)} a second`),
   });

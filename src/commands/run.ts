@@ -5,20 +5,23 @@ import { formatSeconds } from '../duration.ts';
 import { wrap } from '../report/wrap.ts';
 import type { Counts, RunResult } from '../results.ts';
 import type { Terminal } from '../terminal.ts';
-import { checkNames } from './named.ts';
+import { fairness } from '../vm-shares.ts';
 
 export interface RunOptions {
   readonly scenario: string;
   readonly variant: string;
+  /** Paths to files of invariants. */
+  readonly invariants?: readonly string[];
   readonly seed: number;
+  readonly vms: number | null;
   readonly durationMs: number;
+  readonly hosts?: number;
 }
 
 /** 0 when all held, 1 when a violation was seen. */
 export async function run(options: RunOptions, terminal: Terminal): Promise<number> {
-  await checkNames(options);
   const result = await runAloud(options, terminal);
-  terminal.say(...summary(result, terminal), '', ...threads(result), '', ...throughput(result));
+  terminal.say(...summary(result, terminal), '', ...threads(result), ...shares(result), '', ...throughput(result));
   terminal.answer(result);
   return result.violation === null ? 0 : 1;
 }
@@ -31,8 +34,11 @@ export async function runAloud(options: RunOptions, terminal: Terminal): Promise
   return composition.run({
     scenario: options.scenario,
     variant: options.variant,
+    invariants: options.invariants ?? [],
     seed: options.seed,
     durationMs: options.durationMs,
+    vms: options.vms,
+    hosts: options.hosts ?? 1,
     onProgress: (counts: Counts) => {
       const seconds = Math.max(0.001, (performance.now() - beforeMs) / 1000);
       terminal.progress(`a second: ${rates(counts, before, seconds)}`);
@@ -70,6 +76,21 @@ export function threads({ threads: actors }: RunResult): string[] {
   return [
     `  ${'actor'.padEnd(width)}  role    thread`,
     ...actors.map(({ actor, role, threadId }) => `  ${actor.padEnd(width)}  ${role.padEnd(6)}  ${threadId}`),
+  ];
+}
+
+/** What each VM did in a second, how evenly, and the memory it took; nothing where VMs are not numbered. */
+export function shares({ vms, seconds, memoryMiB }: RunResult): string[] {
+  if (vms.length === 0) return [];
+  const columns = ['rounds', 'dma', 'maps', 'replaces', 'faults'] as const;
+  const width = Math.max(2, ...vms.map(({ vm }) => vm.length));
+  const rounds = vms.map((one) => one.rounds);
+  return [
+    '',
+    `  ${'VM'.padEnd(width)}  ${columns.map((name) => `${name}/s`.padStart(10)).join('  ')}`,
+    ...vms.map((one) => `  ${one.vm.padEnd(width)}  ${columns.map((name) => short(one[name] / seconds).padStart(10)).join('  ')}`),
+    '',
+    `  fairness ${fairness(vms).toFixed(3)} (1 is even; rounds from ${Math.min(...rounds)} to ${Math.max(...rounds)}), ${memoryMiB} MiB resident`,
   ];
 }
 

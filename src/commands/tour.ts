@@ -9,7 +9,7 @@ import type { ConformResult, ExploreResult, ReplayResult, RunResult } from '../r
 import type { Terminal } from '../terminal.ts';
 import { conformWith, report as conformReport } from './conform.ts';
 import { exploreAloud, summary as exploreSummary, type Told } from './explore.ts';
-import { checkNames, correct } from './named.ts';
+import { checkStrategy, correct } from './named.ts';
 import { replayOf, summary as replaySummary } from './replay.ts';
 import { runAloud, summary as runSummary, threads, throughput } from './run.ts';
 
@@ -28,7 +28,7 @@ const recordings = ['vfio_group.mf.attach_both.jsonl', 'vfio_group.mf.replace_mo
 
 /** 0 when the planted mistake was caught and all else held. */
 export async function tour(options: TourOptions, terminal: Terminal): Promise<number> {
-  await checkNames({ scenario, variant: mistaken, strategy: options.strategy });
+  await checkStrategy(options.strategy);
   terminal.say(
     'DMArena: VMs, devices and a vIOMMU, each a thread of its own, share the memory',
     'of one host. Here two devices of one IOMMU group are moved between address',
@@ -49,7 +49,7 @@ export async function tour(options: TourOptions, terminal: Terminal): Promise<nu
 
 async function findMistake({ seed, strategy }: TourOptions, terminal: Terminal): Promise<Told<ExploreResult>> {
   terminal.heading(`1. Explore ${scenario} with the kernel variant ${mistaken}`);
-  const options = { scenario, variant: mistaken, seed, strategy, schedules: 1_000, budgetMs: null };
+  const options = { scenario, variant: mistaken, seed, strategy, schedules: 1_000, budgetMs: null, vms: null };
   const found = await exploreAloud(options, terminal);
   terminal.say(...exploreSummary(found, terminal), '', ...found.story);
   if (found.violation === null) throw new Error(`the mistake '${mistaken}' was not found in ${found.schedules} schedules`);
@@ -66,7 +66,7 @@ async function replayIt({ violation }: ExploreResult, terminal: Terminal): Promi
 
 async function exploreCorrect({ seed, strategy }: TourOptions, terminal: Terminal): Promise<ExploreResult> {
   terminal.heading('3. Explore the correct kernel');
-  const options = { scenario, variant: correct, seed, strategy, schedules: 2_000, budgetMs: null };
+  const options = { scenario, variant: correct, seed, strategy, schedules: 2_000, budgetMs: null, vms: null };
   const { story, failure: _, ...held } = await exploreAloud(options, terminal);
   terminal.say(...exploreSummary(held, terminal), ...story);
   return held;
@@ -74,7 +74,7 @@ async function exploreCorrect({ seed, strategy }: TourOptions, terminal: Termina
 
 async function runFree({ seed, durationMs }: TourOptions, terminal: Terminal): Promise<RunResult> {
   terminal.heading('4. Run the correct kernel freely, all threads at once');
-  const free = await runAloud({ scenario, variant: correct, seed, durationMs }, terminal);
+  const free = await runAloud({ scenario, variant: correct, seed, durationMs, vms: null }, terminal);
   terminal.say(...runSummary(free, terminal), '', ...threads(free), '', ...throughput(free));
   return free;
 }

@@ -69,6 +69,8 @@ export interface Failure {
   readonly switches: readonly ForcedSwitch[];
   readonly conflicts: readonly ConflictingWord[];
   readonly token: string;
+  /** What `dmarena replay` needs beside the token: empty, or beginning with a space. */
+  readonly replayFlags?: string;
 }
 
 /** Whether the step left a new value in its word. */

@@ -37,7 +37,7 @@ export function tellStory(failure: Failure): string[] {
     ...why,
     ...(why.length > 0 ? [''] : []),
     `token   ${token}`,
-    `replay  dmarena replay ${token}`,
+    `replay  dmarena replay ${token}${failure.replayFlags ?? ''}`,
   ];
 }
 
@@ -54,7 +54,7 @@ function table(actors: readonly string[], rows: readonly Row[]): string[] {
 }
 
 function list(actors: readonly string[], rows: readonly Row[]): string[] {
-  const width = Math.min(16, Math.max(...actors.map((actor) => actor.length)));
+  const width = Math.min(16, Math.max(5, ...actors.map((actor) => actor.length)));
   const line = (step: string, actor: string, text: string): string =>
     fit(`${step.padStart(5)}  ${fit(actor, width).padEnd(width)}  ${text}`, columns).trimEnd();
   return [line('step', 'actor', ''), ...rows.map((row) => line(`${row.step}`, row.actor, row.text))];

@@ -99,8 +99,10 @@ export const BlockWord = {
   askAt: 10,
   strategyA: 11,
   strategyB: 12,
-  lockCount: 13,
-  locks: 14,
+  /** `ops` when the schedule failed. */
+  failedOps: 13,
+  lockCount: 14,
+  locks: 15,
 } as const;
 
 const blockWords = 64;

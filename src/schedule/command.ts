@@ -53,6 +53,7 @@ export function asksAlways(board: Board): boolean {
 export function recordFailure(board: Board, actor: number, violation: Violation): void {
   board.set(Head.failed, 1);
   board.set(Head.failedActor, actor);
+  for (let one = 0; one < board.actors; one++) board.set(board.block(one) + BlockWord.failedOps, board.get(board.block(one) + BlockWord.ops));
   board.setText(Head.invariant, violation.invariant);
   board.setText(Head.message, violation.message);
   board.setDisagreeing(violation.words);

@@ -5,7 +5,7 @@
  * asynchronously, races the actors' own promise, and gives up when neither schedules nor steps advance.
  */
 import { door } from '#hostmem/atomics';
-import { Head, hashCapacity, Kind, startOfSchedule, State, type Board, type Switch } from './board.ts';
+import { BlockWord, Head, hashCapacity, Kind, startOfSchedule, State, type Board, type Switch } from './board.ts';
 import { hashText64 } from './command.ts';
 import type { Strategies } from './strategy.ts';
 import { readTrace, type TraceEntry } from './trace.ts';
@@ -39,6 +39,8 @@ export interface Outcome {
   readonly violation: Violation | null;
   /** Who broke it: an actor, an engine, or null where the judge found it. */
   readonly actor: number | null;
+  /** How many operations each actor had announced when it broke. */
+  readonly counts: readonly number[];
   /** The schedule as forced switches, or null where there were too many to keep. */
   readonly switches: readonly Switch[] | null;
   readonly steps: number;
@@ -192,6 +194,7 @@ export class Commander {
     return {
       violation: hasFailed ? violation : null,
       actor: hasFailed && actor !== startOfSchedule ? actor : null,
+      counts: Array.from({ length: board.actors }, (_, one) => board.get(board.block(one) + BlockWord.failedOps)),
       switches: board.recorded(),
       steps: board.get(Head.step),
       hash: hashText64(board.get(Head.hashHigh), board.get(Head.hashLow)),

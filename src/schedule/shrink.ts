@@ -12,6 +12,14 @@ export interface Attempt {
   /** As recorded by this run. */
   readonly switches: readonly Switch[];
   readonly steps: number;
+  /** Who broke it, and how far every actor was then: what `transplanted` builds on. */
+  readonly scene?: Scene | undefined;
+}
+
+/** The moment of a failure: the actor that broke it, or null, and how many operations each actor had announced. */
+export interface Scene {
+  readonly actor: number | null;
+  readonly counts: readonly number[];
 }
 
 export interface Shrunk {
@@ -28,7 +36,7 @@ export interface ShrinkOptions {
 }
 
 export async function shrink(
-  failing: { readonly switches: readonly Switch[]; readonly steps: number },
+  failing: Omit<Attempt, 'sameFailure'>,
   replay: (switches: readonly Switch[]) => Promise<Attempt>,
   { actors, maxReplays = 2_000 }: ShrinkOptions,
 ): Promise<Shrunk> {
@@ -40,6 +48,7 @@ export async function shrink(
     await shrinker.tryAll(retargeted);
     await shrinker.tryAll((switches) => startedElsewhere(switches, actors));
     await shrinker.tryAll(withoutPairs);
+    if (shrinker.switches.length > 2) await shrinker.tryAll(() => transplanted(shrinker.scene, actors));
   } while (shrinker.improvements > before);
   return { switches: shrinker.switches, steps: shrinker.steps, replays: shrinker.replays };
 }
@@ -49,17 +58,19 @@ class Shrinker {
   steps: number;
   replays = 0;
   improvements = 0;
+  scene: Scene | undefined;
   readonly #replay: (switches: readonly Switch[]) => Promise<Attempt>;
   readonly #maxReplays: number;
   readonly #tried = new Set<string>();
 
   constructor(
-    { switches, steps }: { readonly switches: readonly Switch[]; readonly steps: number },
+    { switches, steps, scene }: Omit<Attempt, 'sameFailure'>,
     replay: (switches: readonly Switch[]) => Promise<Attempt>,
     maxReplays: number,
   ) {
     this.switches = switches;
     this.steps = steps;
+    this.scene = scene;
     this.#replay = replay;
     this.#maxReplays = maxReplays;
   }
@@ -90,6 +101,7 @@ class Shrinker {
     if (!attempt.sameFailure || !this.#isBetter(attempt)) return false;
     this.switches = attempt.switches;
     this.steps = attempt.steps;
+    this.scene = attempt.scene;
     this.improvements++;
     return true;
   }
@@ -124,6 +136,29 @@ function withoutPairs(switches: readonly Switch[]): Switch[][] {
   const candidates: Switch[][] = [];
   for (let i = 0; i < switches.length; i++) {
     for (let j = i + 1; j < switches.length; j++) candidates.push(switches.filter((_, at) => at !== i && at !== j));
+  }
+  return candidates;
+}
+
+/** How far before its end the actor that broke it is tried to be held. */
+const window = 24;
+
+/**
+ * The failure as a race of two, everybody else by default: `paused` is held where it stood, and the one that broke it runs
+ * on; that one is held before, where it had what it later used wrongly. Deleting one switch after another cannot get there
+ * when each of them moves the others' moments.
+ */
+function transplanted(scene: Scene | undefined, actors: number): Switch[][] {
+  const breaker = scene?.actor;
+  if (scene === undefined || breaker === null || breaker === undefined || breaker >= actors) return [];
+  const end = scene.counts[breaker]!;
+  const candidates: Switch[][] = [];
+  for (let paused = 0; paused < actors; paused++) {
+    const count = scene.counts[paused]!;
+    if (paused === breaker || count === 0) continue;
+    const release: Switch = { actor: paused, count, next: breaker };
+    candidates.push([release]);
+    for (let before = 1; before <= Math.min(window, end - 1); before++) candidates.push([{ actor: breaker, count: end - before, next: paused }, release]);
   }
   return candidates;
 }

@@ -1,0 +1,22 @@
+/**
+ * Asks one question in a worker thread of its own: what the compiler learnt from another question does not count, and actors
+ * run in workers too.
+ */
+import { Worker } from 'node:worker_threads';
+import type { Answer } from './question.ts';
+
+/** What the thread is told. */
+export interface Order {
+  readonly name: string;
+  readonly tiny: boolean;
+}
+
+/** Rejects when the question throws. */
+export function ask(order: Order): Promise<Answer> {
+  return new Promise((resolve, reject) => {
+    const worker = new Worker(new URL('./thread.js', import.meta.url), { workerData: order });
+    worker.once('message', resolve);
+    worker.once('error', reject);
+    worker.once('exit', (code) => reject(new Error(`the thread of '${order.name}' ended with ${code} and no answer`)));
+  });
+}

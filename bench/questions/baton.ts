@@ -1,0 +1,117 @@
+/**
+ * A point in a controlled run at which the actor keeps the baton: announced, decided and recorded, and nobody switched to. The
+ * actor is the bench's own thread; the strategy is a replay without switches, which asks at no point but a lock's.
+ */
+import { Host } from '#hostmem/host';
+import { mutex } from '#hostmem/locks';
+import type { Ref } from '#hostmem/object';
+import { object, u32 } from '#hostmem/struct';
+import { Baton } from '#src/schedule/baton';
+import { BlockWord, Board, Head, Kind, State } from '#src/schedule/board';
+import { Checkpoint } from '#src/schedule/checkpoint';
+import { Strategies } from '#src/schedule/strategy';
+import type { Question } from '../question.ts';
+
+const Cell = object('BenchBatonCell', { lock: mutex, word: u32, guarded: u32.under('lock') });
+
+const strategies = await Strategies.load();
+
+/** Thrown where the schedule has ended: there is no commander who could send the actor home. */
+const leave = new Error('the bench is over');
+
+interface Place {
+  readonly host: Host;
+  readonly cell: Ref<'BenchBatonCell'>;
+}
+
+function createPlace(): Place {
+  const host = Host.create(65_536, 65_536);
+  return { host, cell: Cell.create(host.kernel) };
+}
+
+function createBaton(board: Board, host: Host): Baton {
+  const ended = (failed: boolean): void => {
+    throw failed ? new Error(board.text(Head.message)) : leave;
+  };
+  const hooks = { judge: () => null, reset() {}, ended };
+  return new Baton({ board, actor: 0, host, checkpoint: new Checkpoint(host, Checkpoint.take(host)), engines: [], names: ['bench'], strategies, hooks });
+}
+
+/** Plays one schedule whose only actor runs `body`. */
+function play(board: Board, baton: Baton, body: () => void): void {
+  board.set(Head.kind, Kind.REPLAY);
+  board.set(Head.times, 1);
+  board.set(Head.budget, 0x7fffffff);
+  board.set(Head.serial, 1);
+  board.set(Head.state, State.COMMAND);
+  board.pass(0);
+  try {
+    baton.run(body);
+  } catch (thrown) {
+    if (thrown !== leave) throw thrown;
+  }
+}
+
+/** Starts the schedule's count and hash afresh, so that every call ends with the same hash and none with the budget. */
+function restart(board: Board, asksAlways: boolean): void {
+  board.set(Head.step, 0);
+  board.set(Head.hashLow, 0);
+  board.set(Head.hashHigh, 0);
+  board.set(board.block(0) + BlockWord.askAt, asksAlways ? -1 : 0);
+}
+
+function readAll({ host: { kernel }, cell }: Place, count: number): number {
+  let sum = 0;
+  for (let i = 0; i < count; i++) sum = (sum + Cell.word.read(kernel, cell)) | 0;
+  return sum;
+}
+
+function readGuarded({ host: { kernel }, cell }: Place, count: number): number {
+  let sum = 0;
+  Cell.lock.acquire(kernel, cell);
+  for (let i = 0; i < count; i++) sum = (sum + Cell.guarded.read(kernel, cell)) | 0;
+  Cell.lock.release(kernel, cell);
+  return sum;
+}
+
+function addAll({ host: { kernel }, cell }: Place, count: number): number {
+  for (let i = 0; i < count; i++) Cell.word.add(kernel, cell, 1);
+  return Cell.word.add(kernel, cell, -count);
+}
+
+function lockAll({ host: { kernel }, cell }: Place, count: number): number {
+  for (let i = 0; i < count; i++) {
+    Cell.lock.acquire(kernel, cell);
+    Cell.lock.release(kernel, cell);
+  }
+  return count;
+}
+
+export default {
+  asks: 'what does a point cost when a controller is there and the actor keeps the baton?',
+  prepare(tiny) {
+    const operations = tiny ? 64 : 2048;
+    const [free, held] = [createPlace(), createPlace()];
+    const board = Board.create({ actors: 1, engines: 0 });
+    const baton = createBaton(board, held.host);
+    const controlled = (loop: (place: Place, count: number) => number, asksAlways: boolean) => (): number => {
+      restart(board, asksAlways);
+      return (loop(held, operations) + board.get(Head.hashLow)) | 0;
+    };
+    const [read, add, lock, guarded] = ['free, read', 'free, add', 'free, lock and unlock', 'free, guarded read'];
+    return {
+      within: (measure) => play(board, baton, measure),
+      rows: [
+        { name: read, operations, call: () => readAll(free, operations) },
+        { name: 'controlled, read', operations, against: read, call: controlled(readAll, false) },
+        { name: 'controlled and asked, read', operations, against: read, call: controlled(readAll, true) },
+        { name: guarded, operations, call: () => readGuarded(free, operations) },
+        { name: 'controlled, guarded read', operations, against: guarded, call: controlled(readGuarded, false) },
+        { name: add, operations, call: () => addAll(free, operations) },
+        { name: 'controlled, add', operations, against: add, call: controlled(addAll, false) },
+        { name: lock, operations, call: () => lockAll(free, operations) },
+        { name: 'controlled, lock and unlock', operations, against: lock, call: controlled(lockAll, false) },
+      ],
+    };
+  },
+} satisfies Question;

@@ -1,0 +1,37 @@
+/** A page-table format from outside: what `hostmem/page-table.ts` asks for, in numbers that it can work with. */
+import type { PageTableFormat } from '#hostmem/page-table';
+import { InputError } from '../input-error.ts';
+import { checkMembers, plainFunction, wholeNumber, type Member } from './shape.ts';
+
+const members: Readonly<Record<keyof PageTableFormat, Member>> = {
+  name: { needs: 'a name of letters, digits and -', fits: (value) => typeof value === 'string' && /^[A-Za-z][\w-]*$/.test(value) },
+  levels: wholeNumber(3, 6),
+  inputBits: wholeNumber(33, 63),
+  labels: { needs: 'a list of labels by level (index 0 is unused), made by label()', fits: (value) => Array.isArray(value) && value.every(Number.isInteger) },
+  inspect: plainFunction,
+  frameOf: plainFunction,
+  leafHigh: plainFunction,
+  leafLow: plainFunction,
+  tableHigh: plainFunction,
+  tableLow: plainFunction,
+};
+
+/** A file holds one format or a list of them. Throws `InputError`. */
+export function checkFormats(path: string, value: unknown): PageTableFormat[] {
+  const formats = Array.isArray(value) ? value : [value];
+  if (formats.length === 0) throw new InputError(`${path}: the list of formats is empty; return one format, or a list of them`);
+  for (const one of formats) checkFormat(path, one);
+  return formats as PageTableFormat[];
+}
+
+function checkFormat(path: string, value: unknown): void {
+  checkMembers(path, 'a format', value, members);
+  const { name, levels, inputBits, labels } = value as PageTableFormat;
+  const widest = 12 + 9 * levels;
+  if (inputBits > widest || inputBits <= widest - 9) {
+    throw new InputError(`${path}: format '${name}' has ${levels} levels of 512 entries, which are ${widest - 8} to ${widest} bits of IOVA, not ${inputBits}`);
+  }
+  if (labels.length !== levels + 1) {
+    throw new InputError(`${path}: format '${name}' has ${labels.length} labels; ${levels} levels need ${levels + 1} (index 0 is unused)`);
+  }
+}
