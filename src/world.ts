@@ -26,6 +26,14 @@ export interface HostSize {
   readonly kernelBytes: number;
 }
 
+/** What kind of host it is; by default the one of the recordings in legacy mode, with the faults of Linux 7.2. */
+export interface WorldOptions extends HostSize {
+  /** The unit: VT-d in legacy mode, or the recorded emulator in scalable mode. */
+  readonly iommu: 'vtd-legacy' | 'vtd-scalable';
+  /** Switch K8: false lets devices behind a bridge translate in scalable mode. */
+  readonly aliasPasidTableSkipped: boolean;
+}
+
 const defaultSize: HostSize = { ramBytes: 4 << 20, kernelBytes: 2 << 20 };
 
 /** First device number on bus 0 that the world gives out, as in the recorded machine. */
@@ -104,13 +112,13 @@ export class World {
   #vfioDevices = 0;
   #slots = 0;
 
-  constructor(size: Partial<HostSize> = {}) {
-    const { ramBytes, kernelBytes } = { ...defaultSize, ...size };
+  constructor(options: Partial<WorldOptions> = {}) {
+    const { ramBytes, kernelBytes, iommu = 'vtd-legacy', aliasPasidTableSkipped = true } = { ...defaultSize, ...options };
     this.host = Host.create(ramBytes, kernelBytes);
     Machine.create(this.host);
-    this.#unit = Machine.addUnit(this.host);
+    this.#unit = Machine.addUnit(this.host, { scalable: iommu === 'vtd-scalable', faultReasons: 'recorded' });
     const machine = new Machine(this.host);
-    VtdDriver.boot(this.host, machine);
+    VtdDriver.boot(this.host, machine, { aliasPasidTableSkipped });
     this.host.kernelRoot = KernelRoot.create(this.host.kernel);
     this.kernel = new Kernel(this.host, linux72, new VtdDriver(this.host, machine));
   }

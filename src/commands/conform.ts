@@ -19,7 +19,7 @@ export async function conform({ paths }: ConformOptions, terminal: Terminal): Pr
 
 export async function conformWith(paths: readonly string[]): Promise<ConformResult> {
   const { VfioPlayer } = await import('../conform/player.ts');
-  return conformTraces(paths, () => new VfioPlayer());
+  return conformTraces(paths, (file) => new VfioPlayer(file));
 }
 
 /** The count, then each difference: file, line, call, expected, got. */

@@ -2,6 +2,7 @@
  * Plays a recording of `traces/vfio` to the model: the recorded machine is built, every call is made on this thread, every
  * probe is a DMA through the unit. What the model answered is for `compare.ts` to judge.
  */
+import { basename } from 'node:path';
 import { peek, poke } from '#hostmem/atomics';
 import type { Ref } from '#hostmem/object';
 import type { DmaEngine } from '../hardware/dma-engine.ts';
@@ -41,7 +42,7 @@ const remarks = new Set(['PHASE', 'STEP', 'TOPOLOGY', 'MMIO_READY']);
 const tagLineBytes = 64;
 
 export class VfioPlayer implements Player {
-  readonly #world = new World();
+  readonly #world: World;
   readonly #machine: Machine;
   readonly #processes = new Map<number, BuiltProcess>();
   readonly #fds = new Map<string, number>();
@@ -49,7 +50,8 @@ export class VfioPlayer implements Player {
   readonly #labels: Label[] = [];
   readonly #engines = new Map<string, DmaEngine>();
 
-  constructor() {
+  constructor(file: string) {
+    this.#world = new World({ iommu: basename(file).startsWith('scalable.') ? 'vtd-scalable' : 'vtd-legacy' });
     // TRACES.md: a multi-function device 00:05.0 to .2, and a lone device 00:06.0.
     this.#world.group('g1d1', 'g1d2', 'g1d3');
     this.#world.group('lone1');
@@ -233,4 +235,4 @@ const wordOf = (text: string, at: number): number =>
 
 
 /** A player for one recording. */
-export const makePlayer: MakePlayer = () => new VfioPlayer();
+export const makePlayer: MakePlayer = (file) => new VfioPlayer(file);

@@ -76,8 +76,7 @@ export const supportsFirstStage5 = (capabilityHigh: number): boolean => (capabil
 
 /** Pass-through (PT), in the low word of ECAP. */
 export const supportsPassThrough = (extendedLow: number): boolean => (extendedLow & (1 << 6)) !== 0;
-/** Scalable mode (SMTS), second stage (SSTS) and first stage (FSTS) in it, in the high word of ECAP; nesting in the low one. */
+/** Scalable mode (SMTS), second stage (SSTS) and first stage (FSTS) in it, in the high word of ECAP. */
 export const supportsScalable = (extendedHigh: number): boolean => (extendedHigh & (1 << 11)) !== 0;
 export const supportsSecondStage = (extendedHigh: number): boolean => (extendedHigh & (1 << 14)) !== 0;
 export const supportsFirstStage = (extendedHigh: number): boolean => (extendedHigh & (1 << 15)) !== 0;
-export const supportsNesting = (extendedLow: number): boolean => (extendedLow & (1 << 26)) !== 0;

@@ -21,9 +21,9 @@ export const faultsDisabled = 2;
 
 export const contextEntryBytes = 32;
 export const pasidEntryBytes = 64;
-export const pasidsPerTable = 64;
+const pasidsPerTable = 64;
 /** PDTS of a directory that fills one frame: 512 entries, 2^15 PASIDs. */
-export const frameSizedDirectory = 2;
+const frameSizedDirectory = 2;
 export const directoryEntries = 512;
 
 /** PGTT: what a PASID entry does with a request. */
@@ -34,8 +34,8 @@ export const contextLabels = [label('VtdScalableContext.word0'), label('VtdScala
 export const directoryLabel = label('VtdPasidDirectory.entry');
 export const pasidLabels = [label('VtdPasidEntry.word0'), label('VtdPasidEntry.word1'), label('VtdPasidEntry.word2')] as const;
 
-/** Bits of context word 0. */
-export const Context = { deviceTlb: 1 << 2, pasids: 1 << 3, pageRequests: 1 << 4 } as const;
+/** PASIDE in context word 0: requests may carry a PASID. */
+export const pasidsEnabled = 1 << 3;
 export const contextWord0 = (directory: Frame): number => (hpaOf(directory) | (frameSizedDirectory << 9) | present) | 0;
 /** How many PASIDs the directory of a context entry has room for. */
 export const pasidsOf = (contextWord: number): number => 2 ** (((contextWord >>> 9) & 7) + 13);
@@ -49,7 +49,6 @@ export const marksUse = (word0: number): boolean => (word0 & secondStageUse) !==
 export const domainIdOf = (word1: number): number => word1 & 0xffff;
 /** FSPM: levels of the first stage; 6 and 7 are reserved codes. */
 export const firstStageLevelsOf = (word2: number): number => ((word2 >>> 2) & 3) + 4;
-export const pageSnoop = 1 << 24;
 
 export const secondStageWord0 = (root: Frame, levels: number): number => (hpaOf(root) | (PagingType.SECOND_STAGE << 6) | ((levels - 2) << 2) | present) | 0;
 export const firstStageWord0 = (levels: number): number => (PagingType.FIRST_STAGE << 6) | ((levels - 2) << 2) | present;

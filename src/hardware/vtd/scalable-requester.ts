@@ -72,7 +72,7 @@ export class ScalableRequesters {
     if ((word0 & entry.present) === 0) return ScalableReason.CONTEXT_NOT_PRESENT;
     const word1 = this.#properties.fetchBits === 64 ? read64(ram, at + 8, entry.contextLabels[1]) : peek(ram, at + 8);
     if ((word0 & entry.reservedInContext0) !== 0 || (word1 & entry.reservedInContext1) !== 0) return ScalableReason.CONTEXT_RESERVED;
-    if (pasid !== noPasid && (word0 & entry.Context.pasids) === 0) return ScalableReason.PASIDS_DISABLED;
+    if (pasid !== noPasid && (word0 & entry.pasidsEnabled) === 0) return ScalableReason.PASIDS_DISABLED;
     this.#directory = frameOf(word0);
     this.#ridPasid = word1 & entry.ridPasidMask;
     this.#pasids = entry.pasidsOf(word0);
