@@ -51,7 +51,7 @@ export class VfioPlayer implements Player {
   readonly #engines = new Map<string, DmaEngine>();
 
   constructor(file: string) {
-    this.#world = new World({ iommu: basename(file).startsWith('scalable.') ? 'vtd-scalable' : 'vtd-legacy' });
+    this.#world = new World({ iommu: /^scalable\.|\.vtd-scalable\./.test(basename(file)) ? 'vtd-scalable' : 'vtd-legacy' });
     // TRACES.md: a multi-function device 00:05.0 to .2, and a lone device 00:06.0.
     this.#world.group('g1d1', 'g1d2', 'g1d3');
     this.#world.group('lone1');
