@@ -24,8 +24,9 @@ export interface RunOptions extends Choice {
 /** Events that the rings hold together; a slice ends when one ring is half full. */
 const sliceEvents = 1 << 17;
 const smallestRing = 1 << 11;
-/** Without a round or a DMA for this long, the run hangs. */
-const stallMs = 15_000;
+/** Without a round or a DMA for this long, the run hangs; before the first, threads and compilers are still starting. */
+const stallMs = 20_000;
+const startMs = 180_000;
 const progressMs = 250;
 
 /** Runs for `durationMs` from the moment that all threads are up, or until something breaks. Throws `InputError`. */
@@ -96,13 +97,15 @@ async function watch(hosts: readonly FreeRun[], options: RunOptions): Promise<Ru
     if (left <= 0) for (const { pace } of hosts) Pace.stop(pace);
     await Promise.race([sleep(left > 0 ? Math.min(left, progressMs) : 50), all]);
     const now = hosts.map(({ counts }) => `${counts.rounds}.${counts.translations}`).join(' ');
+    const isStarting = hosts.some(({ counts }) => counts.rounds === 0);
     // Time runs from the first work on: starting hundreds of threads takes seconds.
-    if (before === '' || /^(0\.0 ?)+$/.test(now)) deadline = Math.max(deadline, performance.now() + options.durationMs);
+    if (isStarting && left > 0) deadline = performance.now() + options.durationMs;
     if (now !== before) moved = performance.now();
     before = now;
     if (left > 0) options.onProgress?.(total(hosts));
-    if (!over && performance.now() - moved > stallMs) {
-      return { invariant: 'DEADLOCK', message: `no actor has finished a round or a DMA for ${stallMs / 1000} s` };
+    const limit = isStarting ? startMs : stallMs;
+    if (!over && performance.now() - moved > limit) {
+      return { invariant: 'DEADLOCK', message: `no actor has finished a round or a DMA for ${limit / 1000} s` };
     }
   }
   return null;

@@ -110,9 +110,10 @@ export class World {
   /** How many VMs the command line asks for; the host grows with it. */
   readonly vms: number;
 
-  constructor({ vms = 1 }: { readonly vms?: number } = {}) {
+  constructor({ vms = 1, ...size }: { readonly vms?: number } & Partial<HostSize> = {}) {
     this.vms = vms;
-    this.host = Host.create(baseSize.ramBytes + vms * sizePerVm.ramBytes, baseSize.kernelBytes + vms * sizePerVm.kernelBytes);
+    const ramBytes = size.ramBytes ?? baseSize.ramBytes + vms * sizePerVm.ramBytes;
+    this.host = Host.create(ramBytes, size.kernelBytes ?? baseSize.kernelBytes + vms * sizePerVm.kernelBytes);
     Machine.create(this.host);
     this.#unit = Machine.addUnit(this.host);
     const machine = new Machine(this.host);

@@ -54,9 +54,10 @@ test('a race of two is found among many switches that only hold each other up', 
   const [hold, release] = [one(1, 37, 0), one(0, 20, 1)];
   const tangled = Array.from({ length: 9 }, (_, i) => one(i % 4, 3 + i, (i + 1) % 4));
   const isTangle = (tried: readonly Switch[]): boolean => tried.length === 9;
+  const scene = { actor: 1, counts: [20, 40, 5, 0] };
   const result = await shrink(
-    { switches: tangled, steps: 100, scene: { actor: 1, counts: [20, 40, 5, 0] } },
-    async (tried) => ({ sameFailure: isTangle(tried) || (has(tried, hold) && has(tried, release)), switches: tried, steps: 50 }),
+    { switches: tangled, steps: 100, scene },
+    async (tried) => ({ sameFailure: isTangle(tried) || (has(tried, hold) && has(tried, release)), switches: tried, steps: 50, scene }),
     { actors: 4 },
   );
   expect(result.switches).toEqual([hold, release]);

@@ -1,0 +1,71 @@
+import { expect, test } from 'vitest';
+import { dma } from '#src/hardware/events';
+import { errnoNumber } from '#src/kernel/errno';
+import { DomainJoined, DomainLeft, MapCalled, UnmapReturned } from '#src/kernel/events';
+import { court } from './histories.ts';
+
+const root = 0x100;
+
+async function setUp() {
+  const here = await court('D1');
+  const memory = here.vmm.world.host.kernel;
+  DomainJoined.emit(memory, 1, 1, root);
+  return {
+    here,
+    map: (page: number, pages = 1) => MapCalled.emit(memory, 1, 0, page << 12, pages, 1),
+    unmapped: (page: number, pages = 1, errno = 0, ioas = 1) => UnmapReturned.emit(memory, ioas, 0, page << 12, pages, errno, 1),
+    reach: (page: number, frame = 5, through = root) => dma.emit(memory, here.rid('A'), 0, page << 12, frame, through, 1),
+    left: () => DomainLeft.emit(memory, 1, 1, root),
+  };
+}
+type All = Awaited<ReturnType<typeof setUp>>;
+
+test.each<[string, (all: All) => void]>([
+  ['a DMA through what is mapped, and a fault through what is not', ({ map, reach, unmapped }) => {
+    map(3);
+    reach(3);
+    unmapped(3);
+    reach(3, 0);
+  }],
+  ['a later mapping has begun', ({ unmapped, map, reach }) => {
+    unmapped(3, 4);
+    map(4);
+    reach(4);
+  }],
+  ['the unmap failed', ({ unmapped, reach }) => {
+    unmapped(3, 1, errnoNumber('EBUSY'));
+    reach(3);
+  }],
+  ['another IOAS was unmapped, or the DMA went through another domain', ({ unmapped, reach }) => {
+    unmapped(3, 1, 0, 2);
+    reach(3);
+    unmapped(3);
+    reach(3, 5, 0x200);
+  }],
+  ['the domain has left the IOAS', ({ unmapped, left, reach }) => {
+    unmapped(3);
+    left();
+    reach(3);
+  }],
+])('holds: %s', async (_, story) => {
+  const all = await setUp();
+  story(all);
+  expect(all.here.verdict()).toBeNull();
+});
+
+test.each<[string, (all: All) => void]>([
+  ['a DMA completes through the page', ({ map, unmapped, reach }) => {
+    map(3);
+    unmapped(3);
+    reach(3);
+  }],
+  ['through the last page of a range, its neighbour mapped again', ({ unmapped, map, reach }) => {
+    unmapped(3, 4);
+    map(5);
+    reach(6);
+  }],
+])('breaks: after the unmap returned, %s', async (_, story) => {
+  const all = await setUp();
+  story(all);
+  expect(all.here.verdict()?.message).toMatch(/^a DMA of function 05\.0 completed through iova 0x[36]000 into frame 0x5 after its unmap/);
+});

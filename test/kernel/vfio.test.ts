@@ -1,0 +1,104 @@
+import { expect, test } from 'vitest';
+import { Vmm } from './vmm.ts';
+
+function setUp() {
+  const vmm = new Vmm();
+  const group = vmm.world.group('A', 'B');
+  const fd = vmm.iommufd();
+  return { vmm, fd, group, device: vmm.openVfio(group.vfio[0]!) };
+}
+
+test('25: BIND checks size and flags, then the descriptor, and a failure leaves nothing behind', () => {
+  const { vmm, fd, device, group } = setUp();
+  const closed = vmm.iommufd();
+  vmm.close(closed);
+  const before = vmm.ledger();
+  const bind = (change: object) => vmm.ioctl(device, 'VFIO_DEVICE_BIND_IOMMUFD', { argsz: 24, flags: 0, iommufd: fd, outDevid: 0, ...change });
+  expect(bind({ argsz: 15, iommufd: closed })).toBe('EINVAL');
+  expect(bind({ flags: 2, iommufd: closed })).toBe('EINVAL');
+  expect(bind({ iommufd: -1 })).toBe('EINVAL');
+  expect(bind({ iommufd: closed })).toBe('EBADF');
+  expect(bind({ iommufd: device })).toBe('EBADFD');
+  expect(vmm.ledger()).toEqual(before);
+  expect(vmm.bindTo(device, fd)).toBe(1);
+  const other = vmm.iommufd();
+  const mate = vmm.openVfio(group.vfio[1]!);
+  const bound = vmm.ledger();
+  expect(vmm.bindTo(mate, other)).toBe('EPERM');
+  expect(vmm.ledger()).toEqual(bound);
+});
+
+test('26: a second descriptor of a bound device opens and cannot be bound', () => {
+  const { vmm, fd, device, group } = setUp();
+  expect(vmm.bindTo(device, fd)).toBe(1);
+  const second = vmm.openVfio(group.vfio[0]!);
+  expect(vmm.bindTo(second, fd)).toBe('EINVAL');
+  expect(vmm.bindTo(second, 99)).toBe('EBADF');
+  expect(vmm.attach(second, 1)).toBe('EINVAL');
+  vmm.close(device);
+  expect(vmm.bindTo(second, fd)).toBe(1);
+});
+
+test('27: before BIND every other call is EINVAL, whatever is wrong with it', () => {
+  const { vmm, device } = setUp();
+  expect(vmm.attach(device, 99)).toBe('EINVAL');
+  expect(vmm.detach(device)).toBe('EINVAL');
+  expect(vmm.ioctl(device, 'VFIO_DEVICE_GET_REGION_INFO', { argsz: 0, flags: 0, index: 0, size: 0n, offset: 0n })).toBe('EINVAL');
+  expect(vmm.ioctl(device, 'IOMMU_DESTROY', { id: 1 })).toBe('EINVAL');
+});
+
+test('a command of the other kind of descriptor is ENOTTY, a closed one EBADF, an unknown device ENOENT', () => {
+  const { vmm, fd, device } = setUp();
+  vmm.bindTo(device, fd);
+  expect(vmm.ioctl(device, 'IOMMU_DESTROY', { id: 1 })).toBe('ENOTTY');
+  expect(vmm.detach(fd)).toBe('ENOTTY');
+  expect([vmm.destroy(99, 1), vmm.destroy(-1, 1), vmm.destroy(2, 1)]).toEqual(['EBADF', 'EBADF', 'EBADF']);
+  expect(() => vmm.openVfio(9)).toThrow(expect.objectContaining({ name: 'ENOENT' }));
+  expect(() => vmm.open('/dev/null')).toThrow(expect.objectContaining({ name: 'ENOENT' }));
+});
+
+test('ATTACH and DETACH check size and flags before anything else', () => {
+  const { vmm, fd, device } = setUp();
+  vmm.bindTo(device, fd);
+  const attach = (change: object) => vmm.ioctl(device, 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', { argsz: 16, flags: 0, ptId: 99, ...change });
+  expect([attach({ argsz: 11 }), attach({ flags: 2 }), attach({})]).toEqual(['EINVAL', 'EINVAL', 'ENOENT']);
+  const detach = (change: object) => vmm.ioctl(device, 'VFIO_DEVICE_DETACH_IOMMUFD_PT', { argsz: 12, flags: 0, ...change });
+  expect([detach({ argsz: 7 }), detach({ flags: 2 }), detach({})]).toEqual(['EINVAL', 'EINVAL', null]);
+});
+
+test('a group that a kernel driver does DMA through cannot be claimed', async () => {
+  const { PciDevice } = await import('#src/kernel/iommu-group');
+  const { KernelRoot } = await import('#src/kernel/kernel');
+  const { VfioDevice } = await import('#src/kernel/vfio');
+  const { vmm, fd, device } = setUp();
+  const memory = vmm.world.host.kernel;
+  // The mate's: the list of VFIO devices begins with the youngest.
+  const mate = VfioDevice.device.peek(memory, KernelRoot.vfioDevices.peek(memory, vmm.world.kernel.root));
+  PciDevice.kernelDriver.poke(memory, mate, 1);
+  const before = vmm.ledger();
+  expect(vmm.bindTo(device, fd)).toBe('EPERM');
+  expect(vmm.ledger()).toEqual(before);
+  PciDevice.kernelDriver.poke(memory, mate, 0);
+  expect(vmm.bindTo(device, fd)).toBe(1);
+});
+
+test('whatever order descriptors are closed in, nothing is left', () => {
+  for (const order of [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]]) {
+    const vmm = new Vmm();
+    const group = vmm.world.group('A', 'B');
+    const va = vmm.process.memory(4096);
+    // The list of descriptors has its node already.
+    vmm.iommufd();
+    const before = vmm.ledger();
+    const fd = vmm.iommufd();
+    const fds = [fd, ...group.vfio.map((number) => vmm.process.bind(number, fd))];
+    const ids = [vmm.ioas(fd), vmm.ioas(fd)];
+    for (const id of ids) vmm.map(fd, id, 0x1000, va);
+    vmm.attach(fds[1]!, ids[0]!);
+    vmm.attach(fds[2]!, ids[0]!);
+    vmm.attach(fds[2]!, ids[1]!);
+    for (const which of order) vmm.close(fds[which]!);
+    expect(vmm.ledger()).toEqual(before);
+    expect(vmm.bindTo(vmm.openVfio(group.vfio[0]!), vmm.iommufd())).toBe(1);
+  }
+});
