@@ -48,3 +48,51 @@ export interface ActorReport {
   readonly threadId: number;
   readonly violation: { readonly invariant: string; readonly message: string } | null;
 }
+
+/** One thread of a race that a recording asks for; all threads of the race begin together. */
+export interface RaceTask {
+  readonly host: HostBuffers;
+  /** The calling process (`Ref<'Process'>`). */
+  readonly process: number;
+  /** Shared by the threads of the race: who has arrived, whether to stop, replaces done. */
+  readonly gate: SharedArrayBuffer;
+  readonly threads: number;
+  readonly work: RandomReplaces | EndlessReplaces | RacingDma;
+}
+
+/** `rounds` calls on a VFIO descriptor: attaches to random page tables, and with `detaches` a detach every fourth time. */
+export interface RandomReplaces {
+  readonly kind: 'random replaces';
+  readonly fd: number;
+  readonly ptIds: readonly number[];
+  readonly rounds: number;
+  readonly detaches: boolean;
+  readonly seed: number;
+}
+
+/** Replaces from one page table to the next and back, until the DMA of the same race has ended. */
+export interface EndlessReplaces {
+  readonly kind: 'endless replaces';
+  readonly fd: number;
+  readonly ptIds: readonly number[];
+}
+
+/** Pairs of a read and a write, with a replace at least between one pair and the next. */
+export interface RacingDma {
+  readonly kind: 'dma';
+  readonly function: number;
+  readonly pairs: number;
+  readonly lengthBytes: number;
+  readonly readIova: bigint;
+  readonly writeIova: bigint;
+  /** Whose pages may be met: what a read begins with, and where a write lands in RAM. */
+  readonly pages: readonly { readonly name: string; readonly tag: readonly number[]; readonly dst: number }[];
+}
+
+/** How calls ended, by errno (`ok` for success): of attaches, of detaches; or where DMA ended: by name, `fault` or `other`. */
+export interface RaceReport {
+  readonly attaches: Readonly<Record<string, number>>;
+  readonly detaches: Readonly<Record<string, number>>;
+  readonly reads: Readonly<Record<string, number>>;
+  readonly writes: Readonly<Record<string, number>>;
+}

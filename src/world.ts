@@ -16,9 +16,11 @@ import { IommuGroup, Move, PciDevice, setGroupDomain } from './kernel/iommu-grou
 import { MapFlag } from './kernel/ioas.ts';
 import { Kernel, KernelRoot } from './kernel/kernel.ts';
 import { linux72 } from './kernel/operations.ts';
+import { enumerate, type PciBus } from './kernel/pci.ts';
 import { createProcess, mmap, Process, userAddress } from './kernel/process.ts';
 import { ioctl, open } from './kernel/syscalls.ts';
 import { DevSet, VfioDevice } from './kernel/vfio.ts';
+import { VfioGroup } from './kernel/vfio-group.ts';
 
 /** RAM and kernel memory of a host, in bytes. */
 export interface HostSize {
@@ -38,6 +40,13 @@ const slotsPerBus = 32 - firstSlot;
 export interface BuiltGroup {
   readonly number: number;
   readonly vfio: readonly number[];
+}
+
+/** A group that is being built: what the core, and what VFIO's legacy interface keeps of it. */
+interface NewGroup {
+  readonly number: number;
+  readonly core: Ref<'IommuGroup'>;
+  readonly legacy: Ref<'VfioGroup'>;
 }
 
 /** A process while the world is built: its first system calls. */
@@ -124,32 +133,87 @@ export class World {
 
   /** A multi-function device on the root bus without ACS: its functions are one group, each a VFIO dev_set of its own. */
   group(...names: string[]): BuiltGroup {
-    const memory = this.host.kernel;
     const slot = this.#slots++;
     const bus = Math.floor(slot / slotsPerBus);
-    const group = IommuGroup.create(memory);
-    const number = this.#groups.length + 1;
-    IommuGroup.number.poke(memory, group, number);
-    this.#groups.push(group);
-    const vfio = names.map((name, index) => this.#member(group, name, (bus << 8) | ((firstSlot + (slot % slotsPerBus)) << 3) | index));
-    this.#settleOnDefault(group);
+    const first = (bus << 8) | ((firstSlot + (slot % slotsPerBus)) << 3);
+    const group = this.#createGroup();
+    const vfio = names.map((name, index) => this.#vfioFunction(group, name, first | index, null, this.#createDevSet()));
+    this.#settleOnDefault(group.core);
     this.#linkGroups();
-    return { number, vfio };
+    return { number: group.number, vfio };
   }
 
-  #member(group: Ref<'IommuGroup'>, name: string, rid: number): number {
+  /**
+   * A root bus with all that is plugged in, in the groups and dev_sets that the kernel forms of it. Functions with a name get a
+   * VFIO device, numbered in the order of their addresses. Returns the groups in the order in which the kernel finds them.
+   */
+  pci(root: PciBus): BuiltGroup[] {
+    const found = enumerate(root);
+    const groups = Array.from({ length: 1 + Math.max(...found.map(({ group }) => group)) }, () => this.#createGroup());
+    const sets = Array.from({ length: 1 + Math.max(...found.map(({ devSet }) => devSet)) }, () => this.#createDevSet());
+    const vfio: number[][] = groups.map(() => []);
+    for (const { name, rid, sourceId, group, devSet } of found) {
+      if (name === null) this.#member(groups[group]!, null, rid, sourceId);
+      else vfio[group]!.push(this.#vfioFunction(groups[group]!, name, rid, sourceId, sets[devSet]!));
+    }
+    for (const { core } of groups) this.#settleOnDefault(core);
+    this.#linkGroups();
+    return groups.map(({ number }, index) => ({ number, vfio: vfio[index]! }));
+  }
+
+  /** Interrupts are not remapped (`intremap=off`): no device can be bound by a user. */
+  leaveInterruptsUnsafe(): void {
+    KernelRoot.unsafeInterrupts.poke(this.host.kernel, this.kernel.root, 1);
+  }
+
+  /** Groups count from 1: 0 is the host bridge's, which no world has. */
+  #createGroup(): NewGroup {
     const memory = this.host.kernel;
-    const added = Machine.addFunction(this.host, this.#unit, { rid });
+    const core = IommuGroup.create(memory);
+    const number = this.#groups.length + 1;
+    IommuGroup.number.poke(memory, core, number);
+    this.#groups.push(core);
+    const legacy = VfioGroup.create(memory);
+    VfioGroup.group.poke(memory, legacy, core);
+    VfioGroup.next.poke(memory, legacy, KernelRoot.vfioGroups.peek(memory, this.kernel.root));
+    KernelRoot.vfioGroups.poke(memory, this.kernel.root, legacy);
+    return { number, core, legacy };
+  }
+
+  #createDevSet(): Ref<'DevSet'> {
+    return DevSet.create(this.host.kernel);
+  }
+
+  /** An edu device with a character device; returns the number of the latter. */
+  #vfioFunction(group: NewGroup, name: string, rid: number, sourceId: number | null, devSet: Ref<'DevSet'>): number {
+    const memory = this.host.kernel;
+    const device = this.#member(group, name, rid, sourceId);
+    const added = VfioDevice.create(memory);
+    const number = this.#vfioDevices++;
+    VfioDevice.number.poke(memory, added, number);
+    VfioDevice.device.poke(memory, added, device);
+    VfioDevice.group.poke(memory, added, group.legacy);
+    VfioDevice.devSet.poke(memory, added, devSet);
+    VfioDevice.next.poke(memory, added, this.kernel.firstVfioDevice);
+    KernelRoot.vfioDevices.poke(memory, this.kernel.root, added);
+    return number;
+  }
+
+  #member({ core }: NewGroup, name: string | null, rid: number, sourceId: number | null): Ref<'PciDevice'> {
+    const memory = this.host.kernel;
+    const added = Machine.addFunction(this.host, this.#unit, { rid, sourceId: sourceId ?? rid });
     this.kernel.driver.probe(added);
     const device = PciDevice.create(memory);
+    PciDevice.address.poke(memory, device, rid);
     PciDevice.function.poke(memory, device, added);
-    PciDevice.group.poke(memory, device, group);
-    this.#append(group, device);
+    PciDevice.group.poke(memory, device, core);
+    this.#append(core, device);
+    if (name === null) return device;
     const registers = EduRegisters.create(memory);
     EduRegisters.function.poke(memory, registers, added);
     this.directory[name] = added;
     this.directory[`${name}.registers`] = registers;
-    return this.#vfioDevice(device);
+    return device;
   }
 
   /** Members keep the order in which they were found: it is the order in which a group moves. */
@@ -162,18 +226,6 @@ export class World {
     }
     while (PciDevice.nextInGroup.peek(memory, last) !== NULL) last = PciDevice.nextInGroup.peek(memory, last);
     PciDevice.nextInGroup.poke(memory, last, device);
-  }
-
-  #vfioDevice(device: Ref<'PciDevice'>): number {
-    const memory = this.host.kernel;
-    const added = VfioDevice.create(memory);
-    const number = this.#vfioDevices++;
-    VfioDevice.number.poke(memory, added, number);
-    VfioDevice.device.poke(memory, added, device);
-    VfioDevice.devSet.poke(memory, added, DevSet.create(memory));
-    VfioDevice.next.poke(memory, added, this.kernel.firstVfioDevice);
-    KernelRoot.vfioDevices.poke(memory, this.kernel.root, added);
-    return number;
   }
 
   /** Nobody owns the group yet: an empty domain for kernel DMA, so that nothing is reached. */

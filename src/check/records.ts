@@ -8,10 +8,13 @@ import { PciFunction } from '../hardware/function.ts';
 import { installedRoot, passesThrough } from '../hardware/installed-root.ts';
 import { IommuGroup, PciDevice } from '../kernel/iommu-group.ts';
 import { IommufdDevice, IommufdGroup } from '../kernel/iommufd-device.ts';
+import { PasidAttachment } from '../kernel/iommufd-pasid.ts';
 import { KernelRoot } from '../kernel/kernel.ts';
-import { Iommufd, type ObjectRef } from '../kernel/objects.ts';
+import { Iommufd, IommufdObject, type ObjectRef } from '../kernel/objects.ts';
 import { Process } from '../kernel/process.ts';
+import { FaultQueue } from '../kernel/fault-queue.ts';
 import { VfioFile } from '../kernel/vfio.ts';
+import { VfioGroup } from '../kernel/vfio-group.ts';
 import type { View } from './view.ts';
 
 export function processes(view: View): Ref<'Process'>[] {
@@ -35,7 +38,10 @@ export function contextsOf(view: View, process: Ref<'Process'>): Ref<'Iommufd'>[
 function contextOf(view: View, file: Ref<'File'>): Ref<'Iommufd'> {
   const memory = view.host.kernel;
   const body = File.body.peek(memory, file);
-  if (File.kind.peek(memory, file) === FileKind.IOMMUFD) return body as Ref<'Iommufd'>;
+  const kind = File.kind.peek(memory, file);
+  if (kind === FileKind.IOMMUFD) return body as Ref<'Iommufd'>;
+  if (kind === FileKind.FAULT_QUEUE) return IommufdObject.iommufd.peek(memory, FaultQueue.header.peek(memory, body));
+  if (kind === FileKind.VFIO_GROUP) return VfioGroup.iommufd.peek(memory, body);
   return VfioFile.accessGranted.peek(memory, body) === 0 ? NULL : VfioFile.iommufd.peek(memory, body);
 }
 
@@ -54,9 +60,24 @@ export function membersAttached(view: View, group: Ref<'IommufdGroup'>): Ref<'Io
   return found;
 }
 
+/** The shares that a group's members have in PASID slots. */
+export function pasidsAttached(view: View, group: Ref<'IommufdGroup'>): Ref<'PasidAttachment'>[] {
+  const memory = view.host.kernel;
+  const found: Ref<'PasidAttachment'>[] = [];
+  for (let at = IommufdGroup.pasids.peek(memory, group); at !== NULL; at = PasidAttachment.next.peek(memory, at)) found.push(at);
+  return found;
+}
+
 /** The published objects of a context. */
 export function objects(view: View, iommufd: Ref<'Iommufd'>): ObjectRef[] {
   return published(view.host.kernel, Iommufd.objects, iommufd) as ObjectRef[];
+}
+
+/** The fault queues whose descriptor some process has open. */
+export function openFaultQueues(view: View): Ref<'FaultQueue'>[] {
+  const memory = view.host.kernel;
+  const files = processes(view).flatMap((process) => published(memory, Process.files, process) as Ref<'File'>[]);
+  return files.filter((file) => File.kind.peek(memory, file) === FileKind.FAULT_QUEUE).map((file) => File.body.peek(memory, file) as Ref<'FaultQueue'>);
 }
 
 /** The member whose table entry is not the one of the group's domain, as the end of a sentence; null when there is none. */

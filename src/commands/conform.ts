@@ -18,8 +18,8 @@ export async function conform({ paths }: ConformOptions, terminal: Terminal): Pr
 }
 
 export async function conformWith(paths: readonly string[]): Promise<ConformResult> {
-  const { VfioPlayer } = await import('../conform/player.ts');
-  return conformTraces(paths, () => new VfioPlayer());
+  const { makePlayer } = await import('../conform/player.ts');
+  return conformTraces(paths, makePlayer);
 }
 
 /** The count, then each difference: file, line, call, expected, got. */

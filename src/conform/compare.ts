@@ -29,9 +29,14 @@ export interface Outcome {
 
 /** The model behind a recording: one player plays one file, line by line, by `seq`. */
 export interface Player {
-  /** `skip` ends the file as "not played", with the reason. A line that is no call (`STEP`) is played too. */
-  play(line: TraceLine): Outcome | { readonly skip: string };
+  play(line: TraceLine): Played | Promise<Played>;
 }
+
+/**
+ * `skip` ends the file as "not played", with the reason. `differs` is what the player itself found, where a line says less than
+ * what has to hold. A line that is no call (`STEP`) is played too.
+ */
+export type Played = Outcome | { readonly skip: string } | { readonly differs: FieldDifference };
 
 export interface FieldDifference {
   /** `errno`, `out.pt_id`, `acct.vm_pin_kb`, `dma.read`. */

@@ -20,7 +20,7 @@ export async function conform(paths: readonly string[], makePlayer: MakePlayer):
   const failed: Difference[] = [];
   const skipped: { file: string; why: string }[] = [];
   for (const { file, lines } of recordings) {
-    const verdict = playFile(file, lines, await makePlayer(file, lines));
+    const verdict = await playFile(file, lines, await makePlayer(file, lines));
     if (verdict === 'passed') continue;
     if ('why' in verdict) skipped.push(verdict);
     else failed.push(verdict);
@@ -28,11 +28,11 @@ export async function conform(paths: readonly string[], makePlayer: MakePlayer):
   return { files: recordings.length, passed: recordings.length - failed.length - skipped.length, failed, skipped };
 }
 
-function playFile(file: string, lines: readonly TraceLine[], player: Player): Verdict {
+async function playFile(file: string, lines: readonly TraceLine[], player: Player): Promise<Verdict> {
   for (const line of lines) {
-    const outcome = player.play(line);
+    const outcome = await player.play(line);
     if ('skip' in outcome) return { file, why: `line ${line.line}, ${line.call}: ${outcome.skip}` };
-    const found = firstDifference(line, outcome);
+    const found = 'differs' in outcome ? outcome.differs : firstDifference(line, outcome);
     if (found === null) continue;
     const { field, expected, got } = found;
     return { file, line: line.line, call: line.call, expected: `${field} ${expected}`, got: `${field} ${got}` };

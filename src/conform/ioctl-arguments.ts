@@ -10,6 +10,7 @@ export interface Call<N extends keyof Commands> {
 }
 
 const number = (value: TraceValue | undefined): number => Number(value ?? 0);
+const hex = (bytes: Uint8Array): string => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 const big = (value: TraceValue | undefined): bigint => BigInt((value ?? 0) as bigint | number);
 const rangesOf = (value: TraceValue | undefined): [bigint, bigint][] =>
   ((value ?? []) as readonly (readonly [bigint, bigint])[]).map(([start, last]) => [big(start), big(last)]);
@@ -22,6 +23,35 @@ function descriptor(input: TraceFields, field: string, fdOf: (name: string | und
 
 export const arguments_: { readonly [N in keyof Commands]: Call<N> } = {
   IOMMU_DESTROY: { read: (input) => ({ id: number(input['id']) }), write: () => ({}) },
+  IOMMU_FAULT_QUEUE_ALLOC: {
+    read: (input) => ({ flags: number(input['flags']), outFaultId: 0, outFaultFd: 0 }),
+    write: ({ outFaultId, outFaultFd }) => ({ out_fault_id: outFaultId, out_fault_fd: outFaultFd }),
+  },
+  IOMMU_GET_HW_INFO: {
+    read: (input) => ({
+      flags: number(input['flags']), devId: number(input['dev_id']), reserved: number(input['__reserved']), dataLength: number(input['data_len']),
+      dataType: number(input['in_or_out_data_type']), outMaxPasidLog2: 0, outCapabilities: 0n,
+    }),
+    write: ({ dataLength, dataType, data, outMaxPasidLog2, outCapabilities }) => ({
+      data_len: dataLength, in_or_out_data_type: dataType, out_max_pasid_log2: outMaxPasidLog2, out_capabilities: outCapabilities,
+      ...(data === undefined ? {} : { data: hex(data) }),
+    }),
+  },
+  IOMMU_HWPT_ALLOC: {
+    read: (input) => ({
+      flags: number(input['flags']), devId: number(input['dev_id']), ptId: number(input['pt_id']), reserved: number(input['__reserved']),
+      dataType: number(input['data_type']), dataLength: number(input['data_len']), faultId: number(input['fault_id']), outHwptId: 0,
+    }),
+    write: ({ outHwptId }) => ({ out_hwpt_id: outHwptId }),
+  },
+  IOMMU_HWPT_GET_DIRTY_BITMAP: {
+    read: (input) => ({
+      hwptId: number(input['hwpt_id']), flags: number(input['flags']), reserved: number(input['__reserved']), iova: big(input['iova']),
+      length: big(input['length']), pageSize: big(input['page_size']),
+    }),
+    write: () => ({}),
+  },
+  IOMMU_HWPT_SET_DIRTY_TRACKING: { read: (input) => ({ flags: number(input['flags']), hwptId: number(input['hwpt_id']) }), write: () => ({}) },
   IOMMU_IOAS_ALLOC: {
     read: (input) => ({ flags: number(input['flags']), outIoasId: 0 }),
     write: ({ outIoasId }) => ({ out_ioas_id: outIoasId }),
@@ -29,6 +59,13 @@ export const arguments_: { readonly [N in keyof Commands]: Call<N> } = {
   IOMMU_IOAS_ALLOW_IOVAS: {
     read: (input) => ({ ioasId: number(input['ioas_id']), reserved: number(input['__reserved']), ranges: rangesOf(input['ranges']) }),
     write: () => ({}),
+  },
+  IOMMU_IOAS_COPY: {
+    read: (input) => ({
+      flags: number(input['flags']), dstIoasId: number(input['dst_ioas_id']), srcIoasId: number(input['src_ioas_id']), length: big(input['length']),
+      dstIova: big(input['dst_iova']), srcIova: big(input['src_iova']),
+    }),
+    write: ({ dstIova }) => ({ dst_iova: dstIova }),
   },
   IOMMU_IOAS_IOVA_RANGES: {
     read: (input) => ({
@@ -47,6 +84,12 @@ export const arguments_: { readonly [N in keyof Commands]: Call<N> } = {
     read: (input) => ({ ioasId: number(input['ioas_id']), iova: big(input['iova']), length: big(input['length']) }),
     write: ({ length }) => ({ length }),
   },
+  IOMMU_VIOMMU_ALLOC: {
+    read: (input) => ({
+      flags: number(input['flags']), type: number(input['type']), devId: number(input['dev_id']), hwptId: number(input['hwpt_id']), outViommuId: 0,
+    }),
+    write: ({ outViommuId }) => ({ out_viommu_id: outViommuId }),
+  },
   VFIO_DEVICE_BIND_IOMMUFD: {
     read: (input, fdOf) => ({
       argsz: number(input['argsz']), flags: number(input['flags']), iommufd: descriptor(input, 'iommufd', fdOf), outDevid: 0,
@@ -54,15 +97,23 @@ export const arguments_: { readonly [N in keyof Commands]: Call<N> } = {
     write: ({ outDevid }) => ({ out_devid: outDevid }),
   },
   VFIO_DEVICE_ATTACH_IOMMUFD_PT: {
-    read: (input) => ({ argsz: number(input['argsz']), flags: number(input['flags']), ptId: number(input['pt_id']) }),
+    read: (input) => ({ argsz: number(input['argsz']), flags: number(input['flags']), ptId: number(input['pt_id']), pasid: number(input['pasid']) }),
     write: ({ ptId }) => ({ pt_id: ptId }),
   },
   VFIO_DEVICE_DETACH_IOMMUFD_PT: {
-    read: (input) => ({ argsz: number(input['argsz']), flags: number(input['flags']) }),
+    read: (input) => ({ argsz: number(input['argsz']), flags: number(input['flags']), pasid: number(input['pasid']) }),
     write: () => ({}),
+  },
+  VFIO_DEVICE_GET_INFO: {
+    read: (input) => ({ argsz: number(input['argsz']), flags: 0, numRegions: 0, numIrqs: 0 }),
+    write: ({ argsz, flags, numRegions, numIrqs }) => ({ argsz, flags: BigInt(flags), num_regions: numRegions, num_irqs: numIrqs }),
   },
   VFIO_DEVICE_GET_REGION_INFO: {
     read: (input) => ({ argsz: number(input['argsz']), flags: 0, index: number(input['index']), size: 0n, offset: 0n }),
     write: ({ argsz, flags, size, offset }) => ({ argsz, flags: BigInt(flags), size, offset }),
   },
+  VFIO_DEVICE_RESET: { read: () => ({}), write: () => ({}) },
+  // A recording has the addresses of the group's arguments, not what stands there: the player fills them in.
+  VFIO_GROUP_SET_CONTAINER: { read: () => ({ fd: -1 }), write: () => ({}) },
+  VFIO_GROUP_GET_DEVICE_FD: { read: () => ({ name: '', outFd: -1 }), write: () => ({}) },
 };

@@ -8,14 +8,16 @@ import { allocated, fail } from './errno.ts';
 import type { Kernel } from './kernel.ts';
 import { Iommufd, putIommufd } from './objects.ts';
 import { Process } from './process.ts';
+import { releaseFaultQueueFile } from './fault-queue.ts';
 import { releaseVfioFile } from './vfio.ts';
+import { putVfioGroup } from './vfio-group.ts';
 
-export const FileKind = { IOMMUFD: 1, VFIO: 2 } as const;
+export const FileKind = { IOMMUFD: 1, VFIO: 2, FAULT_QUEUE: 3, VFIO_GROUP: 4 } as const;
 
 export const File = object('File', {
   kind: u32,
   references: u32,
-  /** `Iommufd` or `VfioFile`. */
+  /** `Iommufd`, `VfioFile`, `FaultQueue` or `VfioGroup`. */
   body: u32,
 });
 
@@ -66,9 +68,15 @@ export function putFile(kernel: Kernel, file: Ref<'File'>): void {
   const memory = kernel.memory;
   if (File.references.add(memory, file, -1) !== 1) return;
   const body = File.body.peek(memory, file);
-  if (File.kind.peek(memory, file) === FileKind.IOMMUFD) putIommufd(kernel, body as Ref<'Iommufd'>);
-  else releaseVfioFile(kernel, body as Ref<'VfioFile'>);
+  release(kernel, File.kind.peek(memory, file), body);
   File.free(memory, file);
+}
+
+function release(kernel: Kernel, kind: number, body: number): void {
+  if (kind === FileKind.IOMMUFD) putIommufd(kernel, body as Ref<'Iommufd'>);
+  else if (kind === FileKind.VFIO) releaseVfioFile(kernel, body as Ref<'VfioFile'>);
+  else if (kind === FileKind.FAULT_QUEUE) releaseFaultQueueFile(kernel, body as Ref<'FaultQueue'>);
+  else putVfioGroup(kernel, body as Ref<'VfioGroup'>);
 }
 
 /** close(2). EBADF. */

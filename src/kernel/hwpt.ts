@@ -1,17 +1,18 @@
 /**
- * The HWPT: iommufd's object around a domain (drivers/iommu/iommufd/hw_pagetable.c). Here the automatic one, made by
- * attaching a device to an IOAS; it vanishes with its last device.
+ * The HWPT: iommufd's object around a domain (drivers/iommu/iommufd/hw_pagetable.c). An automatic one is made by attaching a
+ * device to an IOAS and vanishes with its last device; the others are their user's (`hwpt-alloc.ts`).
  */
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
 import type { Kernel } from './kernel.ts';
 import { addDomain, removeDomain } from './iopt.ts';
-import { allocated } from './errno.ts';
+import { allocated, fail } from './errno.ts';
 import { Ioas } from './ioas.ts';
 import {
   abortObject, addUser, dropUser, dropUserAndTryDestroy, IommufdObject, Kind, reserveObject, type ObjectRef,
 } from './objects.ts';
 import { PciDevice } from './iommu-group.ts';
+import { FaultQueue } from './fault-queue.ts';
 import { IommufdDevice } from './iommufd-device.ts';
 
 export const Hwpt = object('Hwpt', {
@@ -20,24 +21,37 @@ export const Hwpt = object('Hwpt', {
   domain: ref('IommuDomain'),
   /** Made by an attach: goes by itself when the last device does. */
   automatic: u32,
+  /** `HwptFlag` bits that it was made with. */
+  flags: u32,
+  /** Where page requests of its devices go; null for none. */
+  faultQueue: ref('FaultQueue'),
   /** The list of the IOAS, newest last. */
   next: ref('Hwpt').under('ioas.mutex'),
 });
 
+/** Flags of IOMMU_HWPT_ALLOC. */
+export const HwptFlag = { NEST_PARENT: 1, DIRTY_TRACKING: 2, FAULT_ID_VALID: 4, PASID: 8 } as const;
+const knownFlags = HwptFlag.NEST_PARENT | HwptFlag.DIRTY_TRACKING | HwptFlag.FAULT_ID_VALID | HwptFlag.PASID;
+
 /**
  * A paging HWPT for the device's IOMMU on an IOAS (`iommufd_hwpt_paging_alloc`). Its id is reserved, not yet
- * published; it holds the IOAS. The caller holds `Ioas.mutex`. ENOMEM, and EADDRINUSE when the domain does not fit.
+ * published; it holds the IOAS. The caller holds `Ioas.mutex`. EOPNOTSUPP for flags or data that nobody knows, ENOMEM.
  */
-export function allocateHwpt(kernel: Kernel, device: Ref<'IommufdDevice'>, ioas: Ref<'Ioas'>): Ref<'Hwpt'> {
+export function allocateHwpt(kernel: Kernel, device: Ref<'IommufdDevice'>, ioas: Ref<'Ioas'>, flags: number = 0, hasData: boolean = false): Ref<'Hwpt'> {
   const memory = kernel.memory;
+  const parentWithFaults = HwptFlag.NEST_PARENT | HwptFlag.FAULT_ID_VALID;
+  if ((flags & ~knownFlags) !== 0 || (flags & parentWithFaults) === parentWithFaults) fail('EOPNOTSUPP', `flags 0x${flags.toString(16)}`);
   const header = reserveObject(kernel, IommufdDevice.iommufd.peek(memory, device), Kind.HWPT);
   const hwpt = Hwpt.tryCreate(memory);
   try {
     Hwpt.header.poke(memory, allocated(hwpt), header);
     Hwpt.ioas.poke(memory, hwpt, ioas);
     IommufdObject.body.poke(memory, header, hwpt);
+    Hwpt.flags.poke(memory, hwpt, flags);
+    if (hasData) fail('EOPNOTSUPP', 'the driver takes no data for a paging domain');
     const pci = IommufdDevice.device.peek(memory, device);
-    Hwpt.domain.poke(memory, hwpt, kernel.driver.allocPagingDomain(PciDevice.function.peek(memory, pci), 0));
+    const asked = flags & ~HwptFlag.FAULT_ID_VALID;
+    Hwpt.domain.poke(memory, hwpt, kernel.driver.allocPagingDomain(PciDevice.function.peek(memory, pci), asked));
   } catch (error) {
     if (hwpt !== NULL) Hwpt.free(memory, hwpt);
     abortObject(kernel, header);
@@ -89,6 +103,8 @@ export function destroyHwpt(kernel: Kernel, hwpt: Ref<'Hwpt'>): void {
   removeDomain(kernel, ioas, domain);
   kernel.driver.freeDomain(domain);
   dropUser(kernel, Ioas.header.peek(memory, ioas));
+  const queue = Hwpt.faultQueue.peek(memory, hwpt);
+  if (queue !== NULL) dropUser(kernel, FaultQueue.header.peek(memory, queue));
   Hwpt.free(memory, hwpt);
 }
 

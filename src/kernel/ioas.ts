@@ -9,7 +9,7 @@ import { Errno, errnoNumber, fail } from './errno.ts';
 import { MapCalled, MapReturned, UnmapCalled, UnmapReturned } from './events.ts';
 import { iovaHoles, mapPages, placeAutomatically, placeFixed, replaceAllowed, unmapRange } from './iopt.ts';
 import type { Kernel } from './kernel.ts';
-import { abortObject, getObject, IommufdObject, Kind, publishObject, reserveObject } from './objects.ts';
+import { abortObject, getObject, Iommufd, IommufdObject, Kind, publishObject, reserveObject } from './objects.ts';
 import { high, low, U64_MAX } from './u64.ts';
 
 export const Ioas = object('Ioas', {
@@ -67,6 +67,8 @@ export function destroyIoas(kernel: Kernel, ioas: Ref<'Ioas'>): void {
   Ioas.reserved.clear(memory, ioas);
   Ioas.allowed.clear(memory, ioas);
   Ioas.iovaRwsem.releaseWrite(memory, ioas);
+  const iommufd = IommufdObject.iommufd.peek(memory, Ioas.header.peek(memory, ioas));
+  if (Iommufd.compatIoas.peek(memory, iommufd) === ioas) Iommufd.compatIoas.store(memory, iommufd, NULL);
   Ioas.free(memory, ioas);
 }
 

@@ -30,6 +30,8 @@ export const IommuGroup = object('IommuGroup', {
 
 /** A PCI function as the kernel sees it (`struct device`). */
 export const PciDevice = object('PciDevice', {
+  /** Bus, device and function: `bus << 8 | device << 3 | function`. */
+  address: u32,
   function: ref('PciFunction'),
   group: ref('IommuGroup'),
   nextInGroup: ref('PciDevice'),
@@ -69,7 +71,8 @@ function moveMembers(kernel: Kernel, group: Ref<'IommuGroup'>, old: Ref<'IommuDo
       kernel.operations.driver.attach(kernel, domain, PciDevice.function.peek(memory, member));
     }
   } catch (error) {
-    // K7: the member that refused stays as the driver left it, which for VT-d is blocked.
+    // K7: 7.2 leaves the member that refused as the driver left it, which for VT-d is blocked.
+    if (!kernel.operations.faults.failedReplaceLeavesBlocked) forceMember(kernel, group, old, member);
     for (let undo = IommuGroup.members.peek(memory, group); undo !== member; undo = PciDevice.nextInGroup.peek(memory, undo)) {
       forceMember(kernel, group, old, undo);
     }

@@ -3,7 +3,7 @@
  *
  * The group's attachment record is the truth: one HWPT and the list of members that asked for it. The first member to
  * attach switches the whole group, later ones only join; a replace through any member moves all. Lock order:
- * `Ioas.mutex` -> `IommufdGroup.lock` -> `IommuGroup.mutex`. Only the RID slot exists; PASID slots will be its siblings.
+ * `Ioas.mutex` -> `IommufdGroup.lock` -> `IommuGroup.mutex`. This is the RID's slot; those of PASIDs are in `iommufd-pasid.ts`.
  */
 import { mutex } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
@@ -13,8 +13,9 @@ import { GroupBlocked, HwptRecorded } from './events.ts';
 import { abortHwpt, allocateHwpt, headerOf, Hwpt, hwptId, joinIoas, leaveIoas, putHwpt } from './hwpt.ts';
 import { Ioas } from './ioas.ts';
 import { attachGroup, claimOwner, detachGroup, IommuGroup, PciDevice, releaseOwner, replaceGroup } from './iommu-group.ts';
+import { attachPasid, checkRidHwpt, detachPasid, replacePasid } from './iommufd-pasid.ts';
 import { reserve, unreserve } from './iopt.ts';
-import type { Kernel } from './kernel.ts';
+import { KernelRoot, type Kernel } from './kernel.ts';
 import {
   addUser, dropUser, dropUserAndDestroy, getObject, Iommufd, IommufdObject, Kind, lockObject, publishObject, putIommufd, putObject,
   reserveObject, type ObjectRef,
@@ -31,6 +32,8 @@ export const IommufdGroup = object('IommufdGroup', {
   /** The attachment record of the RID slot: what the members asked for, null when none is attached. */
   hwpt: ref('Hwpt').under('lock'),
   attached: ref('IommufdDevice').under('lock'),
+  /** The shares of members in PASID slots. */
+  pasids: ref('PasidAttachment').under('lock'),
 });
 
 /** A bound device (`struct iommufd_device`). */
@@ -54,6 +57,7 @@ export function bindDevice(kernel: Kernel, iommufd: Ref<'Iommufd'>, pci: Ref<'Pc
   const group = PciDevice.group.peek(kernel.memory, pci);
   const shared = getGroup(kernel, iommufd, group);
   try {
+    if (KernelRoot.unsafeInterrupts.peek(kernel.memory, kernel.root) !== 0) fail('EPERM', 'interrupts are not isolated');
     claimOwner(kernel, group, iommufd);
   } catch (error) {
     putGroup(kernel, shared);
@@ -92,6 +96,11 @@ function reserveOrFree(kernel: Kernel, iommufd: Ref<'Iommufd'>, device: Ref<'Iom
     IommufdDevice.free(kernel.memory, device);
     throw error;
   }
+}
+
+/** The DEVICE with this id, held for the rest of the call. ENOENT. */
+export function getDevice(kernel: Kernel, iommufd: Ref<'Iommufd'>, id: number): Ref<'IommufdDevice'> {
+  return IommufdObject.body.peek(kernel.memory, kernel.hold(getObject(kernel, iommufd, id, Kind.DEVICE))) as Ref<'IommufdDevice'>;
 }
 
 /** Unbinds (`iommufd_device_unbind`); the device is detached. Cannot fail: who is inside a call with its id is waited for. */
@@ -158,23 +167,33 @@ function unlinkGroup(kernel: Kernel, iommufd: Ref<'Iommufd'>, shared: Ref<'Iommu
   IommufdGroup.next.write(memory, at, next);
 }
 
-/** What `changePt` does with the HWPT it found: returns the HWPT whose user the caller has to drop, or null. */
+/** What `changePt` does with the HWPT it found. */
 export const Change = { ATTACH: 0, REPLACE: 1 } as const;
+
+/** The slot of requests without a PASID. */
+export const RID_SLOT = 0;
+
+/** What is asked of a device: the kind of change, and the slot, which is a PASID or `RID_SLOT`. */
+interface SlotChange {
+  readonly change: number;
+  readonly pasid: number;
+}
 
 /**
  * Attaches or replaces (`iommufd_device_change_pt`): `ptId` names an HWPT, or an IOAS, for which an automatic HWPT is
  * found or made. Returns the id of the HWPT in force. ENOENT, EINVAL, EADDRINUSE, EBUSY, ENOMEM.
  */
-export function changePt(kernel: Kernel, device: Ref<'IommufdDevice'>, ptId: number, change: number): number {
+export function changePt(kernel: Kernel, device: Ref<'IommufdDevice'>, ptId: number, change: number, pasid: number = RID_SLOT): number {
   const memory = kernel.memory;
+  const asked: SlotChange = { change, pasid };
   const target = getObject(kernel, IommufdDevice.iommufd.peek(memory, device), ptId, Kind.ANY);
   let old: Ref<'Hwpt'> = NULL;
   let id = ptId;
   try {
     const kind = IommufdObject.kind.peek(memory, target);
-    if (kind === Kind.HWPT) old = changeTo(kernel, device, IommufdObject.body.peek(memory, target) as Ref<'Hwpt'>, change);
+    if (kind === Kind.HWPT) old = changeTo(kernel, device, IommufdObject.body.peek(memory, target) as Ref<'Hwpt'>, asked);
     else if (kind === Kind.IOAS) {
-      const result = changeToIoas(kernel, device, IommufdObject.body.peek(memory, target) as Ref<'Ioas'>, change);
+      const result = changeToIoas(kernel, device, IommufdObject.body.peek(memory, target) as Ref<'Ioas'>, asked);
       old = result.old;
       id = result.id;
     } else fail('EINVAL', `object ${ptId} is neither an IOAS nor an HWPT`);
@@ -185,21 +204,32 @@ export function changePt(kernel: Kernel, device: Ref<'IommufdDevice'>, ptId: num
   return id;
 }
 
-function changeTo(kernel: Kernel, device: Ref<'IommufdDevice'>, hwpt: Ref<'Hwpt'>, change: number): Ref<'Hwpt'> {
-  if (change === Change.REPLACE) return kernel.operations.attach.replace(kernel, device, hwpt);
-  kernel.operations.attach.attach(kernel, device, hwpt);
+/** Returns the HWPT whose user the caller has to drop, or null. */
+function changeTo(kernel: Kernel, device: Ref<'IommufdDevice'>, hwpt: Ref<'Hwpt'>, { change, pasid }: SlotChange): Ref<'Hwpt'> {
+  const { attach: ofRid } = kernel.operations;
+  if (change === Change.REPLACE) return pasid === RID_SLOT ? ofRid.replace(kernel, device, hwpt) : replacePasid(kernel, device, pasid, hwpt);
+  if (pasid === RID_SLOT) ofRid.attach(kernel, device, hwpt);
+  else attachPasid(kernel, device, pasid, hwpt);
   return NULL;
 }
 
+/** Takes the device out of a slot (`iommufd_device_detach`). */
+export function detachSlot(kernel: Kernel, device: Ref<'IommufdDevice'>, pasid: number): void {
+  putHwpt(kernel, leaveSlot(kernel, device, pasid));
+}
+
+const leaveSlot = (kernel: Kernel, device: Ref<'IommufdDevice'>, pasid: number): Ref<'Hwpt'> =>
+  pasid === RID_SLOT ? kernel.operations.attach.detach(kernel, device) : detachPasid(kernel, device, pasid);
+
 /** Tries every automatic HWPT of the IOAS, then makes one (`iommufd_device_auto_get_domain`). */
-function changeToIoas(kernel: Kernel, device: Ref<'IommufdDevice'>, ioas: Ref<'Ioas'>, change: number): { old: Ref<'Hwpt'>; id: number } {
+function changeToIoas(kernel: Kernel, device: Ref<'IommufdDevice'>, ioas: Ref<'Ioas'>, asked: SlotChange): { old: Ref<'Hwpt'>; id: number } {
   const memory = kernel.memory;
   Ioas.mutex.acquire(memory, ioas);
   try {
     for (let hwpt = Ioas.hwpts.read(memory, ioas); hwpt !== NULL; hwpt = Hwpt.next.read(memory, hwpt)) {
       if (Hwpt.automatic.load(memory, hwpt) === 0 || !lockObject(kernel, headerOf(kernel, hwpt))) continue;
       try {
-        return { old: changeTo(kernel, device, hwpt, change), id: hwptId(kernel, hwpt) };
+        return { old: changeTo(kernel, device, hwpt, asked), id: hwptId(kernel, hwpt) };
       } catch (error) {
         // EINVAL: this one does not suit the device, the next may.
         if (!(error instanceof Errno && error.name === 'EINVAL')) throw error;
@@ -207,32 +237,32 @@ function changeToIoas(kernel: Kernel, device: Ref<'IommufdDevice'>, ioas: Ref<'I
         putObject(kernel, headerOf(kernel, hwpt));
       }
     }
-    return makeAutomatic(kernel, device, ioas, change);
+    return makeAutomatic(kernel, device, ioas, asked);
   } finally {
     Ioas.mutex.release(memory, ioas);
   }
 }
 
 /** An attach switches the group before the new domain is filled ("immediate attach"), a replace after it. */
-function makeAutomatic(kernel: Kernel, device: Ref<'IommufdDevice'>, ioas: Ref<'Ioas'>, change: number): { old: Ref<'Hwpt'>; id: number } {
+function makeAutomatic(kernel: Kernel, device: Ref<'IommufdDevice'>, ioas: Ref<'Ioas'>, asked: SlotChange): { old: Ref<'Hwpt'>; id: number } {
   const hwpt = allocateHwpt(kernel, device, ioas);
   let old: Ref<'Hwpt'> = NULL;
-  if (change === Change.ATTACH) attachThenFill(kernel, device, hwpt);
-  else old = fillThenReplace(kernel, device, hwpt);
+  if (asked.change === Change.ATTACH) attachThenFill(kernel, device, hwpt, asked);
+  else old = fillThenReplace(kernel, device, hwpt, asked);
   Hwpt.automatic.store(kernel.memory, hwpt, 1);
   publishObject(kernel, headerOf(kernel, hwpt));
   return { old, id: hwptId(kernel, hwpt) };
 }
 
-function attachThenFill(kernel: Kernel, device: Ref<'IommufdDevice'>, hwpt: Ref<'Hwpt'>): void {
+function attachThenFill(kernel: Kernel, device: Ref<'IommufdDevice'>, hwpt: Ref<'Hwpt'>, asked: SlotChange): void {
   let attached = false;
   try {
-    kernel.operations.attach.attach(kernel, device, hwpt);
+    changeTo(kernel, device, hwpt, asked);
     attached = true;
     joinIoas(kernel, hwpt);
   } catch (error) {
     if (attached) {
-      kernel.operations.attach.detach(kernel, device);
+      leaveSlot(kernel, device, asked.pasid);
       dropUser(kernel, headerOf(kernel, hwpt));
     }
     abortHwpt(kernel, hwpt);
@@ -240,7 +270,7 @@ function attachThenFill(kernel: Kernel, device: Ref<'IommufdDevice'>, hwpt: Ref<
   }
 }
 
-function fillThenReplace(kernel: Kernel, device: Ref<'IommufdDevice'>, hwpt: Ref<'Hwpt'>): Ref<'Hwpt'> {
+function fillThenReplace(kernel: Kernel, device: Ref<'IommufdDevice'>, hwpt: Ref<'Hwpt'>, asked: SlotChange): Ref<'Hwpt'> {
   try {
     joinIoas(kernel, hwpt);
   } catch (error) {
@@ -248,7 +278,7 @@ function fillThenReplace(kernel: Kernel, device: Ref<'IommufdDevice'>, hwpt: Ref
     throw error;
   }
   try {
-    return kernel.operations.attach.replace(kernel, device, hwpt);
+    return changeTo(kernel, device, hwpt, asked);
   } catch (error) {
     leaveIoas(kernel, hwpt);
     abortHwpt(kernel, hwpt);
@@ -263,10 +293,11 @@ export function attach(kernel: Kernel, device: Ref<'IommufdDevice'>, hwpt: Ref<'
   IommufdGroup.lock.acquire(memory, group);
   try {
     const current = IommufdGroup.hwpt.read(memory, group);
-    if (current !== NULL && current !== hwpt) fail('EINVAL', 'a member of the group is attached to something else');
     if (IommufdDevice.attached.read(memory, device) !== 0) fail('EBUSY', 'the device is attached');
+    if (current !== NULL && current !== hwpt) fail('EINVAL', 'a member of the group is attached to something else');
     reserveForDevice(kernel, Hwpt.ioas.peek(memory, hwpt), device);
     try {
+      if (current === NULL) checkRidHwpt(kernel, group, hwpt);
       if (current === NULL) attachGroup(kernel, IommufdGroup.group.peek(memory, group), Hwpt.domain.peek(memory, hwpt));
     } catch (error) {
       unreserveForDevice(kernel, Hwpt.ioas.peek(memory, hwpt), device);
@@ -296,10 +327,11 @@ export function replace(kernel: Kernel, device: Ref<'IommufdDevice'>, hwpt: Ref<
     const sameIoas = Hwpt.ioas.peek(memory, old) === Hwpt.ioas.peek(memory, hwpt);
     if (!sameIoas) reserveForMembers(kernel, group, Hwpt.ioas.peek(memory, hwpt));
     try {
+      checkRidHwpt(kernel, group, hwpt);
       replaceGroup(kernel, IommufdGroup.group.peek(memory, group), Hwpt.domain.peek(memory, hwpt));
     } catch (error) {
-      // K4 `failedReplaceDropsReserved`: 7.2 takes the regions away also when old and new share the IOAS.
-      unreserveForMembers(kernel, group, Hwpt.ioas.peek(memory, hwpt));
+      // K4: 7.2 takes the regions away also when old and new share the IOAS.
+      if (!sameIoas || kernel.operations.faults.failedReplaceDropsReserved) unreserveForMembers(kernel, group, Hwpt.ioas.peek(memory, hwpt));
       throw error;
     }
     if (!sameIoas) unreserveForMembers(kernel, group, Hwpt.ioas.peek(memory, old));

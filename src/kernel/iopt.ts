@@ -29,6 +29,9 @@ export const Area = object('Area', {
   transit: ref('Pages'),
   /** Offset of the first byte within its first page. */
   pageOffset: u32,
+  /** What of the pages it maps. */
+  firstPage: u32,
+  pageCount: u32,
   permissions: u32,
 });
 
@@ -42,17 +45,29 @@ export function placeFixed(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, leng
   const memory = kernel.memory;
   Ioas.iovaRwsem.acquireWrite(memory, ioas);
   try {
-    const alignment = BigInt(Ioas.alignment.read(memory, ioas));
-    if (length % alignment !== 0n) fail('EINVAL', `length is no multiple of ${alignment}`);
-    if (iova % alignment !== 0n) fail('EINVAL', `iova is no multiple of ${alignment}`);
-    const last = iova + length - 1n;
-    if (last > U64_MAX) fail('EOVERFLOW', 'iova + length wraps');
-    if (Ioas.reserved.first(memory, ioas, high(iova), low(iova), high(last), low(last)) !== NULL) fail('EINVAL', 'the range is reserved');
-    if (Ioas.areas.first(memory, ioas, high(iova), low(iova), high(last), low(last)) !== NULL) fail('EEXIST', 'the range is mapped');
-    return insertArea(kernel, ioas, iova, length, userVa, flags, alignment);
+    const alignment = checkLength(kernel, ioas, length);
+    checkFixed(kernel, ioas, iova, length, alignment);
+    return insertNewPages(kernel, ioas, iova, length, userVa, flags);
   } finally {
     Ioas.iovaRwsem.releaseWrite(memory, ioas);
   }
+}
+
+/** The alignment of the IOAS, which every length is a multiple of; EINVAL. Under `iovaRwsem`. */
+export function checkLength(kernel: Kernel, ioas: Ref<'Ioas'>, length: bigint): bigint {
+  const alignment = BigInt(Ioas.alignment.read(kernel.memory, ioas));
+  if (length % alignment !== 0n) fail('EINVAL', `length is no multiple of ${alignment}`);
+  return alignment;
+}
+
+/** Whether an iova of the caller's choice can be had (`iopt_check_iova`). EINVAL, EOVERFLOW, EEXIST. Under `iovaRwsem`. */
+export function checkFixed(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, length: bigint, alignment: bigint): void {
+  const memory = kernel.memory;
+  if (iova % alignment !== 0n) fail('EINVAL', `iova is no multiple of ${alignment}`);
+  const last = iova + length - 1n;
+  if (last > U64_MAX) fail('EOVERFLOW', 'iova + length wraps');
+  if (Ioas.reserved.first(memory, ioas, high(iova), low(iova), high(last), low(last)) !== NULL) fail('EINVAL', 'the range is reserved');
+  if (Ioas.areas.first(memory, ioas, high(iova), low(iova), high(last), low(last)) !== NULL) fail('EEXIST', 'the range is mapped');
 }
 
 /** The same with an iova of the kernel's choice (`iopt_alloc_iova`): first fit, ascending, never 0. */
@@ -60,16 +75,16 @@ export function placeAutomatically(kernel: Kernel, ioas: Ref<'Ioas'>, length: bi
   const memory = kernel.memory;
   Ioas.iovaRwsem.acquireWrite(memory, ioas);
   try {
-    const alignment = BigInt(Ioas.alignment.read(memory, ioas));
-    if (length % alignment !== 0n) fail('EINVAL', `length is no multiple of ${alignment}`);
+    const alignment = checkLength(kernel, ioas, length);
     const iova = chooseIova(kernel, ioas, length, userVa, alignment);
-    return insertArea(kernel, ioas, iova, length, userVa, flags, alignment);
+    return insertNewPages(kernel, ioas, iova, length, userVa, flags);
   } finally {
     Ioas.iovaRwsem.releaseWrite(memory, ioas);
   }
 }
 
-function chooseIova(kernel: Kernel, ioas: Ref<'Ioas'>, length: bigint, userVa: bigint, alignment: bigint): bigint {
+/** The lowest iova that fits, aligned as `userVa` allows. EOVERFLOW, EINVAL, ENOSPC. Under `iovaRwsem`. */
+export function chooseIova(kernel: Kernel, ioas: Ref<'Ioas'>, length: bigint, userVa: bigint, alignment: bigint): bigint {
   if (length >= U64_MAX / 2n) fail('EOVERFLOW', 'length is half the space or more');
   let wanted = roundUpPowerOfTwo(length);
   if (userVa !== 0n && lowestSetBit(userVa) < wanted) wanted = lowestSetBit(userVa);
@@ -123,31 +138,56 @@ function lastUsed(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, last: bigint
   return reserved === NULL ? null : big(Ioas.reserved.lastHigh(memory, reserved), Ioas.reserved.lastLow(memory, reserved));
 }
 
-/** The caller holds `iovaRwsem` for writing. */
-function insertArea(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, length: bigint, userVa: bigint, flags: number, alignment: bigint): Ref<'Area'> {
-  const memory = kernel.memory;
+/** An area over pages of the calling process that nothing else maps yet. EINVAL, ENOMEM. Under `iovaRwsem`. */
+function insertNewPages(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, length: bigint, userVa: bigint, flags: number): Ref<'Area'> {
   const offset = userVa % PAGE;
-  if (offset % alignment !== 0n) fail('EINVAL', `user_va is no multiple of ${alignment}`);
+  const count = Number((offset + length + PAGE - 1n) >> 12n);
+  checkOffset(kernel, ioas, offset);
+  const pages = createPages(kernel, kernel.process, userVa, count, (flags & MapFlag.WRITEABLE) !== 0);
+  try {
+    return insertArea(kernel, ioas, iova, length, pages, offset, flags);
+  } catch (error) {
+    putPages(kernel, pages);
+    throw error;
+  }
+}
+
+function checkOffset(kernel: Kernel, ioas: Ref<'Ioas'>, startByte: bigint): void {
+  const alignment = BigInt(Ioas.alignment.read(kernel.memory, ioas));
+  if ((startByte % PAGE) % alignment !== 0n) fail('EINVAL', `user_va is no multiple of ${alignment}`);
+}
+
+/**
+ * An unfinished area over `length` bytes of pages from `startByte` on (`iopt_insert_area`); the caller's reference to the pages
+ * becomes the area's. EPERM, EINVAL, ENOMEM. Under `iovaRwsem`.
+ */
+export function insertArea(
+  kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, length: bigint, pages: Ref<'Pages'>, startByte: bigint, flags: number,
+): Ref<'Area'> {
+  const memory = kernel.memory;
   const last = iova + length - 1n;
-  const area = createArea(kernel, length, userVa, flags);
+  if ((flags & MapFlag.WRITEABLE) !== 0 && Pages.writable.peek(memory, pages) === 0) fail('EPERM', 'the pages were mapped read-only');
+  checkOffset(kernel, ioas, startByte);
+  const area = createArea(kernel, length, pages, startByte, flags);
   Area.ioas.poke(memory, area, ioas);
   const node = Ioas.areas.insert(memory, ioas, high(iova), low(iova), high(last), low(last), area);
-  if (node === NULL) freeArea(kernel, area);
+  if (node === NULL) Area.free(memory, area);
   Area.node.poke(memory, area, allocated(node));
   return area;
 }
 
-/** An area in no tree, with its pages. ENOMEM. */
-function createArea(kernel: Kernel, length: bigint, userVa: bigint, flags: number): Ref<'Area'> {
+/** An area in no tree. ENOMEM. */
+function createArea(kernel: Kernel, length: bigint, pages: Ref<'Pages'>, startByte: bigint, flags: number): Ref<'Area'> {
   const memory = kernel.memory;
-  const offset = userVa % PAGE;
-  const writable = (flags & MapFlag.WRITEABLE) !== 0;
-  const pages = createPages(kernel, kernel.process, userVa, Number((offset + length + PAGE - 1n) >> 12n), writable);
-  const area = Area.tryCreate(memory);
-  if (area === NULL) putPages(kernel, pages);
-  Area.transit.poke(memory, allocated(area), pages);
+  const offset = startByte % PAGE;
+  const area = allocated(Area.tryCreate(memory));
+  Area.transit.poke(memory, area, pages);
   Area.pageOffset.poke(memory, area, Number(offset));
-  Area.permissions.poke(memory, area, (flags & MapFlag.READABLE ? Access.READ : 0) | (writable ? Access.WRITE : 0));
+  Area.firstPage.poke(memory, area, Number(startByte >> 12n));
+  Area.pageCount.poke(memory, area, Math.min(Number((offset + length + PAGE - 1n) >> 12n), 0x7fffffff));
+  const readable = (flags & MapFlag.READABLE) !== 0;
+  const writable = (flags & MapFlag.WRITEABLE) !== 0;
+  Area.permissions.poke(memory, area, (readable ? Access.READ : 0) | (writable ? Access.WRITE : 0));
   return area;
 }
 
@@ -162,31 +202,40 @@ function freeArea(kernel: Kernel, area: Ref<'Area'>): void {
  */
 export function mapPages(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>): bigint {
   const iova = areaIova(kernel, area);
-  try {
-    fillAndPublish(kernel, ioas, area);
-  } catch (error) {
-    abortArea(kernel, ioas, area);
-    throw error;
-  }
+  mapAreas(kernel, ioas, [area]);
   return iova;
 }
 
+/** The same for areas that are placed together: all or none. */
+export function mapAreas(kernel: Kernel, ioas: Ref<'Ioas'>, areas: readonly Ref<'Area'>[]): void {
+  try {
+    fillAndPublish(kernel, ioas, areas);
+  } catch (error) {
+    for (const area of areas) abortArea(kernel, ioas, area);
+    throw error;
+  }
+}
+
 /** Both happen under one read lock of `domainsRwsem`, so that a domain added meanwhile misses nothing (`map-attach-fill-gap`). */
-function fillAndPublish(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>): void {
+function fillAndPublish(kernel: Kernel, ioas: Ref<'Ioas'>, areas: readonly Ref<'Area'>[]): void {
   const memory = kernel.memory;
   Ioas.domainsRwsem.acquireRead(memory, ioas);
+  let filled = 0;
   try {
-    fillDomains(kernel, ioas, area);
+    for (; filled < areas.length; filled++) fillDomains(kernel, ioas, areas[filled]!);
     Ioas.iovaRwsem.acquireWrite(memory, ioas);
-    Area.pages.write(memory, area, Area.transit.peek(memory, area));
+    for (const area of areas) Area.pages.write(memory, area, Area.transit.peek(memory, area));
     Ioas.iovaRwsem.releaseWrite(memory, ioas);
+  } catch (error) {
+    for (let undo = 0; undo < filled; undo++) emptyDomains(kernel, ioas, areas[undo]!);
+    throw error;
   } finally {
     Ioas.domainsRwsem.releaseRead(memory, ioas);
   }
 }
 
 /** Takes an unfinished area out again (`iopt_abort_area`). */
-function abortArea(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>): void {
+export function abortArea(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>): void {
   const memory = kernel.memory;
   Ioas.iovaRwsem.acquireWrite(memory, ioas);
   Ioas.areas.remove(memory, ioas, Area.node.peek(memory, area));
@@ -219,16 +268,17 @@ function fillArea(kernel: Kernel, domain: Ref<'IommuDomain'>, area: Ref<'Area'>)
   const memory = kernel.memory;
   const pages = Area.transit.peek(memory, area);
   const iova = areaIova(kernel, area);
-  const count = Pages.count.peek(memory, pages);
+  const first = Area.firstPage.peek(memory, area);
+  const count = Area.pageCount.peek(memory, area);
   const permissions = Area.permissions.peek(memory, area);
-  addFill(kernel, pages);
+  addFill(kernel, pages, first, count);
   for (let i = 0; i < count; i++) {
     const page = iova + BigInt(i) * PAGE;
-    const problem = kernel.driver.map(domain, high(page), low(page), pinnedFrame(kernel, pages, i), permissions);
+    const problem = kernel.driver.map(domain, high(page), low(page), pinnedFrame(kernel, pages, first + i), permissions);
     if (problem === 0) continue;
     if (i > 0) kernel.driver.unmap(domain, high(iova), low(iova), i);
     if (i > 0) kernel.driver.sync(domain, high(iova), low(iova), i, true);
-    dropFill(kernel, pages);
+    dropFill(kernel, pages, first, count);
     fail(problem, `the domain refuses page 0x${page.toString(16)}`);
   }
 }
@@ -238,10 +288,10 @@ export function emptyArea(kernel: Kernel, domain: Ref<'IommuDomain'>, area: Ref<
   const memory = kernel.memory;
   const pages = Area.transit.peek(memory, area);
   const iova = areaIova(kernel, area);
-  const count = Pages.count.peek(memory, pages);
+  const count = Area.pageCount.peek(memory, area);
   kernel.driver.unmap(domain, high(iova), low(iova), count);
   kernel.driver.sync(domain, high(iova), low(iova), count, true);
-  dropFill(kernel, pages);
+  dropFill(kernel, pages, Area.firstPage.peek(memory, area), count);
 }
 
 /**
@@ -518,7 +568,7 @@ export function areaIova(kernel: Kernel, area: Ref<'Area'>): bigint {
   return big(Ioas.areas.startHigh(kernel.memory, node), Ioas.areas.startLow(kernel.memory, node));
 }
 
-function areaEnd(kernel: Kernel, area: Ref<'Area'>): bigint {
+export function areaEnd(kernel: Kernel, area: Ref<'Area'>): bigint {
   const node = Area.node.peek(kernel.memory, area);
   return big(Ioas.areas.lastHigh(kernel.memory, node), Ioas.areas.lastLow(kernel.memory, node));
 }

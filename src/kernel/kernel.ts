@@ -17,6 +17,9 @@ export const KernelRoot = object('KernelRoot', {
   processes: ref('Process'),
   groups: ref('IommuGroup'),
   vfioDevices: ref('VfioDevice'),
+  vfioGroups: ref('VfioGroup'),
+  /** Interrupts of devices are not remapped: whoever can do DMA can forge them. */
+  unsafeInterrupts: u32,
   processCount: u32,
 });
 

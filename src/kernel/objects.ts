@@ -16,11 +16,11 @@ import { allocated, assert, fail } from './errno.ts';
 import type { Kernel } from './kernel.ts';
 
 /** `enum iommufd_object_type`. */
-export const Kind = { ANY: 0, IOAS: 1, HWPT: 2, DEVICE: 3 } as const;
+export const Kind = { ANY: 0, IOAS: 1, HWPT: 2, DEVICE: 3, FAULT_QUEUE: 4 } as const;
 export type Kind = (typeof Kind)[keyof typeof Kind];
 
 /** What messages call them, by kind. */
-export const kindNames: readonly string[] = ['object', 'IOAS', 'HWPT', 'device'];
+export const kindNames: readonly string[] = ['object', 'IOAS', 'HWPT', 'device', 'fault queue'];
 
 /** One open of /dev/iommu (`struct iommufd_ctx`); it is also the owner token of DMA ownership. */
 export const Iommufd = object('Iommufd', {
@@ -30,6 +30,8 @@ export const Iommufd = object('Iommufd', {
   groupsLock: mutex,
   groups: ref('IommufdGroup').under('groupsLock'),
   process: ref('Process'),
+  /** The IOAS that stands for a VFIO container; null before a legacy group asks for one. */
+  compatIoas: ref('Ioas'),
 });
 
 export const IommufdObject = object('IommufdObject', {
@@ -189,6 +191,7 @@ function destroyBody(kernel: Kernel, target: ObjectRef): void {
   const objects = kernel.operations.objects;
   if (kind === Kind.IOAS) objects.destroyIoas(kernel, body as Ref<'Ioas'>);
   else if (kind === Kind.HWPT) objects.destroyHwpt(kernel, body as Ref<'Hwpt'>);
+  else if (kind === Kind.FAULT_QUEUE) objects.destroyFaultQueue(kernel, body as Ref<'FaultQueue'>);
   else objects.destroyDevice(kernel, body as Ref<'IommufdDevice'>);
 }
 

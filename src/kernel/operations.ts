@@ -3,6 +3,8 @@
  */
 import type { Ref } from '#hostmem/object';
 import { fail } from './errno.ts';
+import { destroyFaultQueue } from './fault-queue.ts';
+import { faultsOf72, type FaultsOf72 } from './faults-of-72.ts';
 import type { Kernel } from './kernel.ts';
 import { destroyHwpt } from './hwpt.ts';
 import { destroyIoas } from './ioas.ts';
@@ -14,6 +16,7 @@ export interface ObjectOperations {
   destroyIoas(kernel: Kernel, ioas: Ref<'Ioas'>): void;
   destroyHwpt(kernel: Kernel, hwpt: Ref<'Hwpt'>): void;
   destroyDevice(kernel: Kernel, device: Ref<'IommufdDevice'>): void;
+  destroyFaultQueue(kernel: Kernel, queue: Ref<'FaultQueue'>): void;
 }
 
 /** How a device joins, moves and leaves its group's attachment. */
@@ -40,10 +43,11 @@ export interface Operations {
   readonly attach: AttachOperations;
   readonly iopt: IoptOperations;
   readonly driver: DriverOperations;
+  readonly faults: FaultsOf72;
 }
 
 export const linux72: Operations = Object.freeze({
-  objects: Object.freeze({ destroyIoas, destroyHwpt, destroyDevice }),
+  objects: Object.freeze({ destroyIoas, destroyHwpt, destroyDevice, destroyFaultQueue }),
   attach: Object.freeze({ attach, replace, detach }),
   iopt: Object.freeze({ emptyArea }),
   driver: Object.freeze({
@@ -52,4 +56,5 @@ export const linux72: Operations = Object.freeze({
       if (problem !== 0) fail(problem, 'the driver refuses the domain for the device');
     },
   }),
+  faults: faultsOf72,
 });

@@ -1,10 +1,10 @@
 /**
- * A stretch of a process's memory that areas map (`struct iopt_pages`): pinned when the first domain is filled, unpinned
- * when the last one is emptied. It does not know which domains; `iopt.ts` does.
+ * A stretch of a process's memory that areas map (`struct iopt_pages`): a page is pinned when the first domain is filled with
+ * it, unpinned when the last one is emptied. It does not know which domains; `iopt.ts` does.
  */
 import { mutex } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
-import { freeRun, runGet, tryCreateRun } from '#hostmem/run';
+import { freeRun, runGet, runSet, tryCreateRun } from '#hostmem/run';
 import { object, ref, u32, u64 } from '#hostmem/struct';
 import type { Frame } from '#hostmem/memory';
 import { allocated, fail } from './errno.ts';
@@ -19,8 +19,9 @@ export const Pages = object('Pages', {
   userVa: u64,
   count: u32,
   writable: u32,
-  /** Domains that hold translations to these pages; the frames are pinned while it is not 0. */
+  /** Areas in domains that hold translations to these pages. */
   fills: u32.under('mutex'),
+  /** While `fills` is not 0: `count` frames, then for each how many fills it has; those with any are pinned. */
   frames: ref('Run').under('mutex'),
 });
 
@@ -37,46 +38,86 @@ export function createPages(kernel: Kernel, process: Ref<'Process'>, userVa: big
   return pages;
 }
 
+/** One more area, or somebody who is about to make one. */
+export function holdPages(kernel: Kernel, pages: Ref<'Pages'>): void {
+  Pages.references.add(kernel.memory, pages, 1);
+}
+
 export function putPages(kernel: Kernel, pages: Ref<'Pages'>): void {
   if (Pages.references.add(kernel.memory, pages, -1) === 1) Pages.free(kernel.memory, pages);
 }
 
-/** Accounts one more filled domain; the first pins. The caller holds `mutex`. EFAULT, ENOMEM. */
-export function addFill(kernel: Kernel, pages: Ref<'Pages'>): void {
+/** Accounts one more domain that is filled with `count` pages from `first` on; pages without any are pinned. The caller holds `mutex`. EFAULT, ENOMEM. */
+export function addFill(kernel: Kernel, pages: Ref<'Pages'>, first: number, count: number): void {
   const memory = kernel.memory;
-  const fills = Pages.fills.read(memory, pages);
-  if (fills === 0) pin(kernel, pages);
-  Pages.fills.write(memory, pages, fills + 1);
-}
-
-function pin(kernel: Kernel, pages: Ref<'Pages'>): void {
-  const memory = kernel.memory;
-  const count = Pages.count.peek(memory, pages);
   if (count > kernel.host.frames.count) fail('EFAULT', `of ${count} pages some are absent: the host has fewer`);
-  const frames = allocated(tryCreateRun(memory, count));
+  if (Pages.fills.read(memory, pages) === 0) Pages.frames.write(memory, pages, allocated(tryCreateRun(memory, Pages.count.peek(memory, pages) * 2)));
+  const frames = Pages.frames.read(memory, pages);
   try {
-    const va = Pages.userVa.peekBig(memory, pages);
-    pinPages(kernel, Pages.process.peek(memory, pages), va, count, Pages.writable.peek(memory, pages) !== 0, frames);
+    pinMissing(kernel, pages, frames, first, first + count);
   } catch (error) {
-    freeRun(memory, frames);
+    if (Pages.fills.read(memory, pages) === 0) freeFrames(kernel, pages);
     throw error;
   }
-  Pages.frames.write(memory, pages, frames);
+  countFills(kernel, pages, frames, first, count, 1);
 }
 
-/** One filled domain less; the last unpins. Every invalidation is complete by now. The caller holds `mutex`. */
-export function dropFill(kernel: Kernel, pages: Ref<'Pages'>): void {
-  const memory = kernel.memory;
-  const fills = Pages.fills.read(memory, pages) - 1;
-  Pages.fills.write(memory, pages, fills);
-  if (fills > 0) return;
-  const frames = Pages.frames.read(memory, pages);
-  unpinPages(kernel, Pages.process.peek(memory, pages), frames, Pages.count.peek(memory, pages));
-  freeRun(memory, frames);
-  Pages.frames.write(memory, pages, NULL);
+/** One filled domain less; pages without any are unpinned. Every invalidation is complete by now. The caller holds `mutex`. */
+export function dropFill(kernel: Kernel, pages: Ref<'Pages'>, first: number, count: number): void {
+  const frames = Pages.frames.read(kernel.memory, pages);
+  countFills(kernel, pages, frames, first, count, -1);
+  unpinUnfilled(kernel, pages, frames, first, first + count);
+  if (Pages.fills.read(kernel.memory, pages) === 0) freeFrames(kernel, pages);
 }
 
 /** The frame of page `index`. The caller holds `mutex` and a fill. */
 export function pinnedFrame(kernel: Kernel, pages: Ref<'Pages'>, index: number): Frame {
   return runGet(kernel.memory, Pages.frames.read(kernel.memory, pages), index) as Frame;
+}
+
+function freeFrames(kernel: Kernel, pages: Ref<'Pages'>): void {
+  freeRun(kernel.memory, Pages.frames.read(kernel.memory, pages));
+  Pages.frames.write(kernel.memory, pages, NULL);
+}
+
+/** Pins those of `[first, end)` that no domain has yet, or none of them. */
+function pinMissing(kernel: Kernel, pages: Ref<'Pages'>, frames: Ref<'Run'>, first: number, end: number): void {
+  const memory = kernel.memory;
+  const process = Pages.process.peek(memory, pages);
+  const va = Pages.userVa.peekBig(memory, pages);
+  const write = Pages.writable.peek(memory, pages) !== 0;
+  let at = first;
+  try {
+    for (let stop = unfilledEnd(kernel, pages, frames, at, end); at < end; stop = unfilledEnd(kernel, pages, frames, at, end)) {
+      if (stop > at) pinPages(kernel, process, va + BigInt(at) * 4096n, stop - at, write, frames, at);
+      at = stop > at ? stop : at + 1;
+    }
+  } catch (error) {
+    unpinUnfilled(kernel, pages, frames, first, at);
+    throw error;
+  }
+}
+
+/** Unpins those of `[first, end)` that no domain has. */
+function unpinUnfilled(kernel: Kernel, pages: Ref<'Pages'>, frames: Ref<'Run'>, first: number, end: number): void {
+  for (let at = first; at < end; ) {
+    const stop = unfilledEnd(kernel, pages, frames, at, end);
+    if (stop > at) unpinPages(kernel, Pages.process.peek(kernel.memory, pages), frames, at, stop - at);
+    at = stop > at ? stop : at + 1;
+  }
+}
+
+/** Where the stretch of pages that no domain has, and that begins at `at`, ends. */
+function unfilledEnd(kernel: Kernel, pages: Ref<'Pages'>, frames: Ref<'Run'>, at: number, end: number): number {
+  const fills = Pages.count.peek(kernel.memory, pages);
+  let stop = at;
+  while (stop < end && runGet(kernel.memory, frames, fills + stop) === 0) stop++;
+  return stop;
+}
+
+function countFills(kernel: Kernel, pages: Ref<'Pages'>, frames: Ref<'Run'>, first: number, count: number, change: number): void {
+  const memory = kernel.memory;
+  const fills = Pages.count.peek(memory, pages);
+  for (let page = fills + first; page < fills + first + count; page++) runSet(memory, frames, page, runGet(memory, frames, page) + change);
+  Pages.fills.write(memory, pages, Pages.fills.read(memory, pages) + change);
 }

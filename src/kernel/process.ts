@@ -5,7 +5,7 @@
  * until unpinned (GROUP_STEPS 63). It does not know what pins.
  */
 import { leafIdTable } from '#hostmem/id-table';
-import { intervalTree } from '#hostmem/interval-tree';
+import { intervalTree, type IntervalNode } from '#hostmem/interval-tree';
 import { rwsem } from '#hostmem/locks';
 import { hpaOf, pageBytes, type Frame, type Hpa } from '#hostmem/memory';
 import { Owner } from '#hostmem/frames';
@@ -54,9 +54,7 @@ export function mmap(kernel: Kernel, process: Ref<'Process'>, lengthBytes: numbe
     const last = start + BigInt(pages * pageBytes) - 1n;
     if (Process.regions.first(memory, process, high(start), low(start), high(last), low(last)) !== NULL) fail('EEXIST', 'something is mapped there');
     const region = createRegion(kernel, process, pages, writable);
-    const node = Process.regions.insert(memory, process, high(start), low(start), high(last), low(last), region);
-    if (node === NULL) freeRegion(kernel, region);
-    allocated(node);
+    insertRegion(kernel, process, start, region);
     if (at === null) Process.mmapTop.pokeBig(memory, process, start);
     return start;
   } finally {
@@ -66,13 +64,8 @@ export function mmap(kernel: Kernel, process: Ref<'Process'>, lengthBytes: numbe
 
 function createRegion(kernel: Kernel, process: Ref<'Process'>, pages: number, writable: boolean): Ref<'Region'> {
   const memory = kernel.memory;
-  const region = allocated(Region.tryCreate(memory));
-  const frames = tryCreateRun(memory, pages);
-  if (frames === NULL) Region.free(memory, region);
-  allocated(frames);
-  Region.pages.poke(memory, region, pages);
-  Region.writable.poke(memory, region, writable ? 1 : 0);
-  Region.frames.poke(memory, region, frames);
+  const region = emptyRegion(kernel, pages, writable);
+  const frames = Region.frames.peek(memory, region);
   const owner = ownerOf(Process.number.peek(memory, process));
   for (let i = 0; i < pages; i++) {
     const frame = kernel.host.frames.allocate(owner);
@@ -86,6 +79,18 @@ function createRegion(kernel: Kernel, process: Ref<'Process'>, pages: number, wr
   return region;
 }
 
+/** A region in no tree whose frames are still to come. ENOMEM. */
+function emptyRegion(kernel: Kernel, pages: number, writable: boolean): Ref<'Region'> {
+  const memory = kernel.memory;
+  const region = allocated(Region.tryCreate(memory));
+  const frames = tryCreateRun(memory, pages);
+  if (frames === NULL) Region.free(memory, region);
+  Region.frames.poke(memory, region, allocated(frames));
+  Region.pages.poke(memory, region, pages);
+  Region.writable.poke(memory, region, writable ? 1 : 0);
+  return region;
+}
+
 function freeRegion(kernel: Kernel, region: Ref<'Region'>): void {
   const memory = kernel.memory;
   const frames = Region.frames.peek(memory, region);
@@ -95,7 +100,7 @@ function freeRegion(kernel: Kernel, region: Ref<'Region'>): void {
   Region.free(memory, region);
 }
 
-/** Unmaps every region that begins in the range; EINVAL when none does. */
+/** Unmaps the pages of the range; a region that sticks out keeps the rest. EINVAL when nothing is mapped there, ENOMEM. */
 export function munmap(kernel: Kernel, process: Ref<'Process'>, start: bigint, lengthBytes: bigint): void {
   const memory = kernel.memory;
   const last = start + lengthBytes - 1n;
@@ -105,9 +110,7 @@ export function munmap(kernel: Kernel, process: Ref<'Process'>, start: bigint, l
     for (;;) {
       const node = Process.regions.first(memory, process, high(start), low(start), high(last), low(last));
       if (node === NULL) break;
-      const region = Process.regions.value(memory, node) as Ref<'Region'>;
-      Process.regions.remove(memory, process, node);
-      freeRegion(kernel, region);
+      cutRegion(kernel, process, node, start, last);
       removed++;
     }
     if (removed === 0) fail('EINVAL', 'nothing is mapped there');
@@ -116,22 +119,67 @@ export function munmap(kernel: Kernel, process: Ref<'Process'>, start: bigint, l
   }
 }
 
+/** Replaces a region by what of it lies outside `[start, last]`. ENOMEM, then it is whole. */
+function cutRegion(kernel: Kernel, process: Ref<'Process'>, node: IntervalNode, start: bigint, last: bigint): void {
+  const memory = kernel.memory;
+  const region = Process.regions.value(memory, node) as Ref<'Region'>;
+  const regionStart = big(Process.regions.startHigh(memory, node), Process.regions.startLow(memory, node));
+  const pages = Region.pages.peek(memory, region);
+  const before = start > regionStart ? Number((start - regionStart) >> 12n) : 0;
+  const cutEnd = Number(((last - regionStart) >> 12n) + 1n);
+  const kept: Ref<'Region'>[] = [];
+  try {
+    if (before > 0) kept.push(shareFrames(kernel, region, 0, before));
+    if (cutEnd < pages) kept.push(shareFrames(kernel, region, cutEnd, pages));
+  } catch (error) {
+    for (const part of kept) freeRegion(kernel, part);
+    throw error;
+  }
+  Process.regions.remove(memory, process, node);
+  freeRegion(kernel, region);
+  if (before > 0) insertRegion(kernel, process, regionStart, kept[0]!);
+  if (cutEnd < pages) insertRegion(kernel, process, regionStart + BigInt(cutEnd * pageBytes), kept.at(-1)!);
+}
+
+/** A region of the pages `[first, end)` of another, each with a reference of its own. ENOMEM. */
+function shareFrames(kernel: Kernel, region: Ref<'Region'>, first: number, end: number): Ref<'Region'> {
+  const memory = kernel.memory;
+  const part = emptyRegion(kernel, end - first, Region.writable.peek(memory, region) !== 0);
+  const from = Region.frames.peek(memory, region);
+  const to = Region.frames.peek(memory, part);
+  for (let i = first; i < end; i++) {
+    const frame = runGet(memory, from, i) as Frame;
+    kernel.host.frames.hold(frame);
+    runSet(memory, to, i - first, frame);
+  }
+  return part;
+}
+
+/** ENOMEM; the region is freed then. */
+function insertRegion(kernel: Kernel, process: Ref<'Process'>, start: bigint, region: Ref<'Region'>): void {
+  const memory = kernel.memory;
+  const last = start + BigInt(Region.pages.peek(memory, region) * pageBytes) - 1n;
+  const node = Process.regions.insert(memory, process, high(start), low(start), high(last), low(last), region);
+  if (node === NULL) freeRegion(kernel, region);
+  allocated(node);
+}
+
 /**
- * Pins `count` pages from the page of `va` into `frames[0..count)`. EFAULT when a page is absent, or `write` meets a
+ * Pins `count` pages from the page of `va` on into `frames[at..at + count)`. EFAULT when a page is absent, or `write` meets a
  * read-only region; then nothing stays pinned.
  */
-export function pinPages(kernel: Kernel, process: Ref<'Process'>, va: bigint, count: number, write: boolean, frames: Ref<'Run'>): void {
+export function pinPages(kernel: Kernel, process: Ref<'Process'>, va: bigint, count: number, write: boolean, frames: Ref<'Run'>, at: number): void {
   const memory = kernel.memory;
   Process.mmapLock.acquireRead(memory, process);
   try {
     for (let i = 0; i < count; i++) {
       const frame = userFrame(kernel, process, va + BigInt(i * pageBytes), write);
       if (frame === 0) {
-        for (let undo = 0; undo < i; undo++) kernel.host.frames.unpin(runGet(memory, frames, undo) as Frame);
+        for (let undo = 0; undo < i; undo++) kernel.host.frames.unpin(runGet(memory, frames, at + undo) as Frame);
         fail('EFAULT', `page 0x${(va + BigInt(i * pageBytes)).toString(16)} is ${write ? 'absent or read-only' : 'absent'}`);
       }
       kernel.host.frames.pin(frame);
-      runSet(memory, frames, i, frame);
+      runSet(memory, frames, at + i, frame);
     }
   } finally {
     Process.mmapLock.releaseRead(memory, process);
@@ -140,8 +188,8 @@ export function pinPages(kernel: Kernel, process: Ref<'Process'>, va: bigint, co
 }
 
 /** Undoes `pinPages`. */
-export function unpinPages(kernel: Kernel, process: Ref<'Process'>, frames: Ref<'Run'>, count: number): void {
-  for (let i = 0; i < count; i++) kernel.host.frames.unpin(runGet(kernel.memory, frames, i) as Frame);
+export function unpinPages(kernel: Kernel, process: Ref<'Process'>, frames: Ref<'Run'>, at: number, count: number): void {
+  for (let i = 0; i < count; i++) kernel.host.frames.unpin(runGet(kernel.memory, frames, at + i) as Frame);
   Process.pinnedPages.add(kernel.memory, process, -count);
 }
 

@@ -10,11 +10,13 @@ import { object, ref, u32 } from '#hostmem/struct';
 import { allocated, Errno, errnoNumber, fail } from './errno.ts';
 import { VfioCall, VfioCalled, VfioReturned } from './events.ts';
 import { File, FileKind, getFile, putFile, tryInstallFile } from './file.ts';
-import { putHwpt } from './hwpt.ts';
+import { compatIoasId } from './compat-ioas.ts';
 import { IommuGroup, PciDevice } from './iommu-group.ts';
-import { bindDevice, Change, changePt, IommufdDevice, unbindDevice } from './iommufd-device.ts';
+import { bindDevice, Change, changePt, detachSlot, IommufdDevice, RID_SLOT, unbindDevice } from './iommufd-device.ts';
 import type { Kernel } from './kernel.ts';
 import { addUser, dropUser, Iommufd, IommufdObject, putIommufd } from './objects.ts';
+import { blockGroup, putVfioGroup, unblockGroup } from './vfio-group.ts';
+import { changePasidUnderLock, detachPasidUnderLock, firstPasid, VfioPasid } from './vfio-pasid.ts';
 
 export const DevSet = object('DevSet', { lock: mutex });
 
@@ -22,25 +24,38 @@ export const VfioDevice = object('VfioDevice', {
   /** `/dev/vfio/devices/vfio<number>`. */
   number: u32,
   device: ref('PciDevice'),
+  group: ref('VfioGroup'),
   devSet: ref('DevSet'),
   openCount: u32.under('devSet.lock'),
   iommufdDevice: ref('IommufdDevice').under('devSet.lock'),
+  /** The RID is attached, as far as VFIO knows. */
   attached: u32.under('devSet.lock'),
+  pasids: ref('VfioPasid').under('devSet.lock'),
   next: ref('VfioDevice'),
 });
 
-/** One open of the character device (`struct vfio_device_file`). */
+/** One open of a device (`struct vfio_device_file`). */
 export const VfioFile = object('VfioFile', {
   device: ref('VfioDevice'),
   /** Set last by bind; read by every other ioctl. */
   accessGranted: u32,
   iommufd: ref('Iommufd'),
+  /** The group file through which it was opened; null for the character device. */
+  group: ref('VfioGroup'),
 });
 
+/** Bits of `flags`. */
+export const VfioFlag = { BIND_TOKEN: 1, PASID: 1 } as const;
+
+/**
+ * Where the caller's argument lies, when that is not ordinary memory: on a page that the kernel can read but not write, or on
+ * one that is absent.
+ */
+export type Argument = 'read-only' | 'absent';
+
 export interface VfioBind { argsz: number; flags: number; iommufd: number; outDevid: number }
-export interface VfioAttach { argsz: number; flags: number; ptId: number }
-export interface VfioDetach { argsz: number; flags: number }
-export interface VfioRegionInfo { argsz: number; flags: number; index: number; size: bigint; offset: bigint }
+export interface VfioAttach { argsz: number; flags: number; ptId: number; pasid?: number; argument?: Argument }
+export interface VfioDetach { argsz: number; flags: number; pasid?: number }
 
 /** Opens `/dev/vfio/devices/vfio<n>`; possible any number of times, binding is not. ENOENT, ENOMEM. */
 export function openVfio(kernel: Kernel, number: number): number {
@@ -48,11 +63,16 @@ export function openVfio(kernel: Kernel, number: number): number {
   let device = kernel.firstVfioDevice;
   while (device !== NULL && VfioDevice.number.peek(memory, device) !== number) device = VfioDevice.next.peek(memory, device);
   if (device === NULL) fail('ENOENT', `there is no vfio${number}`);
-  const file = allocated(VfioFile.tryCreate(memory));
-  VfioFile.device.poke(memory, file, device);
+  const file = createVfioFile(kernel, device);
   const fd = tryInstallFile(kernel, FileKind.VFIO, file);
   if (fd < 0) VfioFile.free(memory, file);
   return fd < 0 ? fail('ENOMEM', 'no descriptor is left') : fd;
+}
+
+function createVfioFile(kernel: Kernel, device: Ref<'VfioDevice'>): Ref<'VfioFile'> {
+  const file = allocated(VfioFile.tryCreate(kernel.memory));
+  VfioFile.device.poke(kernel.memory, file, device);
+  return file;
 }
 
 /** The open device, when bind has granted access. EINVAL before. */
@@ -64,15 +84,17 @@ export function granted(kernel: Kernel, file: Ref<'VfioFile'>): Ref<'VfioDevice'
 /** VFIO_DEVICE_BIND_IOMMUFD. EINVAL, EBADF, EBADFD, EPERM, EBUSY. */
 export function vfioBind(kernel: Kernel, file: Ref<'VfioFile'>, arg: VfioBind): void {
   const memory = kernel.memory;
-  if (arg.argsz < 16) fail('EINVAL', `argsz is ${arg.argsz}, 16 is the least`);
-  if (arg.flags !== 0 || arg.iommufd < 0) fail('EINVAL', 'unknown flags or a negative iommufd');
+  if (VfioFile.group.peek(memory, file) !== NULL) fail('EINVAL', 'the device was opened through its group');
+  checkBind(arg);
   const device = VfioFile.device.peek(memory, file);
   const set = VfioDevice.devSet.peek(memory, device);
+  blockGroup(kernel, device);
   let errno = 0;
   DevSet.lock.acquire(memory, set);
   begin(kernel, VfioCall.BIND, device, 0);
   try {
     if (VfioFile.accessGranted.load(memory, file) !== 0) fail('EINVAL', 'the descriptor is bound');
+    if ((arg.flags & VfioFlag.BIND_TOKEN) !== 0) fail('EINVAL', 'a token is for virtual functions');
     arg.outDevid = bindUnderLock(kernel, file, device, arg.iommufd);
     VfioFile.accessGranted.store(memory, file, 1);
   } catch (error) {
@@ -81,7 +103,14 @@ export function vfioBind(kernel: Kernel, file: Ref<'VfioFile'>, arg: VfioBind): 
   } finally {
     end(kernel, VfioCall.BIND, device, 0, errno);
     DevSet.lock.release(memory, set);
+    if (errno !== 0) unblockGroup(kernel, device);
   }
+}
+
+function checkBind({ argsz, flags, iommufd }: VfioBind): void {
+  const least = (flags & VfioFlag.BIND_TOKEN) === 0 ? 16 : 24;
+  if (argsz < least) fail('EINVAL', `argsz is ${argsz}, ${least} is the least`);
+  if ((flags & ~VfioFlag.BIND_TOKEN) !== 0 || iommufd < 0) fail('EINVAL', 'unknown flags or a negative iommufd');
 }
 
 function bindUnderLock(kernel: Kernel, file: Ref<'VfioFile'>, device: Ref<'VfioDevice'>, fd: number): number {
@@ -89,19 +118,40 @@ function bindUnderLock(kernel: Kernel, file: Ref<'VfioFile'>, device: Ref<'VfioD
   const iommufd = getIommufd(kernel, fd);
   try {
     if (VfioDevice.openCount.read(memory, device) !== 0) fail('EINVAL', 'the device is open through another descriptor');
-    const bound = bindDevice(kernel, iommufd, VfioDevice.device.peek(memory, device));
-    VfioDevice.iommufdDevice.write(memory, device, bound);
-    VfioDevice.openCount.write(memory, device, 1);
+    const id = openDevice(kernel, device, iommufd);
     VfioFile.iommufd.poke(memory, file, iommufd);
-    return IommufdObject.id.peek(memory, IommufdDevice.header.peek(memory, bound));
+    return id;
   } catch (error) {
     putIommufd(kernel, iommufd);
     throw error;
   }
 }
 
+/** One more open; the first binds (`vfio_df_open`). Returns the id of the DEVICE object. The caller holds `DevSet.lock`. */
+function openDevice(kernel: Kernel, device: Ref<'VfioDevice'>, iommufd: Ref<'Iommufd'>): number {
+  const memory = kernel.memory;
+  const opens = VfioDevice.openCount.read(memory, device);
+  if (opens === 0) VfioDevice.iommufdDevice.write(memory, device, bindDevice(kernel, iommufd, VfioDevice.device.peek(memory, device)));
+  VfioDevice.openCount.write(memory, device, opens + 1);
+  return IommufdObject.id.peek(memory, IommufdDevice.header.peek(memory, VfioDevice.iommufdDevice.read(memory, device)));
+}
+
+/** One open less; the last detaches everything and unbinds (`vfio_df_close`). The caller holds `DevSet.lock`. */
+function closeDevice(kernel: Kernel, device: Ref<'VfioDevice'>): void {
+  const memory = kernel.memory;
+  const opens = VfioDevice.openCount.read(memory, device) - 1;
+  VfioDevice.openCount.write(memory, device, opens);
+  if (opens > 0) return;
+  for (let at = firstPasid(kernel, device); at !== NULL; at = firstPasid(kernel, device)) {
+    detachPasidUnderLock(kernel, device, VfioPasid.pasid.peek(memory, at));
+  }
+  detachRidUnderLock(kernel, device);
+  unbindDevice(kernel, VfioDevice.iommufdDevice.read(memory, device));
+  VfioDevice.iommufdDevice.write(memory, device, NULL);
+}
+
 /** The context behind a descriptor, with a reference. EBADF, EBADFD. */
-function getIommufd(kernel: Kernel, fd: number): Ref<'Iommufd'> {
+export function getIommufd(kernel: Kernel, fd: number): Ref<'Iommufd'> {
   const file = getFile(kernel, fd);
   try {
     if (File.kind.peek(kernel.memory, file) !== FileKind.IOMMUFD) fail('EBADFD', `descriptor ${fd} is no iommufd`);
@@ -113,87 +163,155 @@ function getIommufd(kernel: Kernel, fd: number): Ref<'Iommufd'> {
   }
 }
 
+/**
+ * What GET_DEVICE_FD of a legacy group opens (`vfio_df_group_open`): bound to the group's context, and attached to its
+ * compatibility IOAS. The caller holds `VfioGroup.lock`. As bind and attach, and ENOMEM.
+ */
+export function openThroughGroup(kernel: Kernel, device: Ref<'VfioDevice'>, iommufd: Ref<'Iommufd'>): number {
+  const memory = kernel.memory;
+  const set = VfioDevice.devSet.peek(memory, device);
+  const file = createVfioFile(kernel, device);
+  DevSet.lock.acquire(memory, set);
+  try {
+    openDevice(kernel, device, iommufd);
+    const fd = attachAndInstall(kernel, file, device, iommufd);
+    VfioFile.group.poke(memory, file, VfioDevice.group.peek(memory, device));
+    VfioFile.iommufd.poke(memory, file, iommufd);
+    Iommufd.references.add(memory, iommufd, 1);
+    VfioFile.accessGranted.store(memory, file, 1);
+    return fd;
+  } catch (error) {
+    VfioFile.free(memory, file);
+    throw error;
+  } finally {
+    DevSet.lock.release(memory, set);
+  }
+}
+
+/** Closes the device again when it fails. */
+function attachAndInstall(kernel: Kernel, file: Ref<'VfioFile'>, device: Ref<'VfioDevice'>, iommufd: Ref<'Iommufd'>): number {
+  try {
+    if (VfioDevice.attached.read(kernel.memory, device) === 0) changeRidUnderLock(kernel, device, compatIoasId(kernel, iommufd));
+    const fd = tryInstallFile(kernel, FileKind.VFIO, file);
+    return fd < 0 ? fail('ENOMEM', 'no descriptor is left') : fd;
+  } catch (error) {
+    closeDevice(kernel, device);
+    throw error;
+  }
+}
+
 /** VFIO_DEVICE_ATTACH_IOMMUFD_PT: the first attaches, the next replace. `ptId` becomes the HWPT in force. */
 export function vfioAttach(kernel: Kernel, file: Ref<'VfioFile'>, arg: VfioAttach): void {
   const memory = kernel.memory;
-  const device = granted(kernel, file);
-  if (arg.argsz < 12) fail('EINVAL', `argsz is ${arg.argsz}, 12 is the least`);
-  if (arg.flags !== 0) fail('EINVAL', 'unknown flags');
+  const device = grantedCdev(kernel, file);
+  if (arg.argument === 'absent') fail('EFAULT', 'the argument cannot be read');
+  const hasPasid = checkSlot(arg, 12);
   const set = VfioDevice.devSet.peek(memory, device);
   DevSet.lock.acquire(memory, set);
-  const bound = VfioDevice.iommufdDevice.read(memory, device);
-  const change = VfioDevice.attached.read(memory, device) !== 0 ? Change.REPLACE : Change.ATTACH;
-  const call = change === Change.REPLACE ? VfioCall.REPLACE : VfioCall.ATTACH;
-  let errno = 0;
-  begin(kernel, call, device, arg.ptId);
   try {
-    arg.ptId = changePt(kernel, bound, arg.ptId, change);
-    if (change === Change.ATTACH) {
-      // The attachment holds the DEVICE object itself: destroying it while attached would be the driver's bug (A9).
-      addUser(kernel, IommufdDevice.header.peek(memory, bound));
-      VfioDevice.attached.write(memory, device, 1);
-    }
+    const ptId = hasPasid ? changePasidUnderLock(kernel, device, arg.pasid ?? 0, arg.ptId) : reportedAttach(kernel, device, arg.ptId);
+    if (arg.argument === 'read-only') undoAttach(kernel, device, arg);
+    arg.ptId = ptId;
+  } finally {
+    DevSet.lock.release(memory, set);
+  }
+}
+
+/** The device of a character device's descriptor: through a group file there is neither attach nor detach. EINVAL, ENOTTY. */
+function grantedCdev(kernel: Kernel, file: Ref<'VfioFile'>): Ref<'VfioDevice'> {
+  const device = granted(kernel, file);
+  if (VfioFile.group.peek(kernel.memory, file) !== NULL) fail('ENOTTY', 'the device was opened through its group');
+  return device;
+}
+
+/** Checks size and flags, where `least` bytes are enough without a PASID; whether there is one. EINVAL. */
+function checkSlot({ argsz, flags }: { argsz: number; flags: number }, least: number): boolean {
+  const hasPasid = (flags & VfioFlag.PASID) !== 0;
+  const needed = hasPasid ? least + 4 : least;
+  if (argsz < needed) fail('EINVAL', `argsz is ${argsz}, ${needed} is the least`);
+  if ((flags & ~VfioFlag.PASID) !== 0) fail('EINVAL', 'unknown flags');
+  return hasPasid;
+}
+
+/** An attach or replace of the RID, told as such. */
+function reportedAttach(kernel: Kernel, device: Ref<'VfioDevice'>, ptId: number): number {
+  const call = VfioDevice.attached.read(kernel.memory, device) !== 0 ? VfioCall.REPLACE : VfioCall.ATTACH;
+  let errno = 0;
+  let hwpt = ptId;
+  begin(kernel, call, device, ptId);
+  try {
+    hwpt = changeRidUnderLock(kernel, device, ptId);
+    return hwpt;
   } catch (error) {
     errno = errnoOf(error);
     throw error;
   } finally {
-    end(kernel, call, device, arg.ptId, errno);
-    DevSet.lock.release(memory, set);
+    end(kernel, call, device, hwpt, errno);
   }
+}
+
+/** Returns the id of the HWPT in force (`vfio_iommufd_physical_attach_ioas`). */
+function changeRidUnderLock(kernel: Kernel, device: Ref<'VfioDevice'>, ptId: number): number {
+  const memory = kernel.memory;
+  const bound = VfioDevice.iommufdDevice.read(memory, device);
+  if (VfioDevice.attached.read(memory, device) !== 0) return changePt(kernel, bound, ptId, Change.REPLACE);
+  const id = changePt(kernel, bound, ptId, Change.ATTACH);
+  // The attachment holds the DEVICE object itself: destroying it while attached would be the driver's bug (A9).
+  addUser(kernel, IommufdDevice.header.peek(memory, bound));
+  VfioDevice.attached.write(memory, device, 1);
+  return id;
+}
+
+/** The `pt_id` cannot be written back. EFAULT. */
+function undoAttach(kernel: Kernel, device: Ref<'VfioDevice'>, { flags, pasid = 0 }: VfioAttach): never {
+  // K3: 7.2 detaches the RID whatever was attached, also where the call was a replace.
+  if (kernel.operations.faults.pasidUndoHitsRid || (flags & VfioFlag.PASID) === 0) detachRidUnderLock(kernel, device);
+  else detachPasidUnderLock(kernel, device, pasid);
+  return fail('EFAULT', 'pt_id cannot be written');
 }
 
 /** VFIO_DEVICE_DETACH_IOMMUFD_PT: nothing, silently, when the device is not attached. */
 export function vfioDetach(kernel: Kernel, file: Ref<'VfioFile'>, arg: VfioDetach): void {
   const memory = kernel.memory;
-  const device = granted(kernel, file);
-  if (arg.argsz < 8) fail('EINVAL', `argsz is ${arg.argsz}, 8 is the least`);
-  if (arg.flags !== 0) fail('EINVAL', 'unknown flags');
+  const device = grantedCdev(kernel, file);
+  const hasPasid = checkSlot(arg, 8);
   const set = VfioDevice.devSet.peek(memory, device);
   DevSet.lock.acquire(memory, set);
-  begin(kernel, VfioCall.DETACH, device, 0);
-  detachUnderLock(kernel, device);
-  end(kernel, VfioCall.DETACH, device, 0, 0);
+  if (hasPasid) detachPasidUnderLock(kernel, device, arg.pasid ?? 0);
+  else {
+    begin(kernel, VfioCall.DETACH, device, 0);
+    detachRidUnderLock(kernel, device);
+    end(kernel, VfioCall.DETACH, device, 0, 0);
+  }
   DevSet.lock.release(memory, set);
 }
 
-function detachUnderLock(kernel: Kernel, device: Ref<'VfioDevice'>): void {
+function detachRidUnderLock(kernel: Kernel, device: Ref<'VfioDevice'>): void {
   const memory = kernel.memory;
   if (VfioDevice.attached.read(memory, device) === 0) return;
   const bound = VfioDevice.iommufdDevice.read(memory, device);
-  const hwpt = kernel.operations.attach.detach(kernel, bound);
-  putHwpt(kernel, hwpt);
+  detachSlot(kernel, bound, RID_SLOT);
   dropUser(kernel, IommufdDevice.header.peek(memory, bound));
   VfioDevice.attached.write(memory, device, 0);
 }
 
-/** The last close of a device descriptor: detach and unbind (`vfio_device_fops_release`). */
+/** The last close of a device descriptor (`vfio_device_fops_release`). */
 export function releaseVfioFile(kernel: Kernel, file: Ref<'VfioFile'>): void {
   const memory = kernel.memory;
+  const group = VfioFile.group.peek(memory, file);
   if (VfioFile.accessGranted.load(memory, file) !== 0) {
     const device = VfioFile.device.peek(memory, file);
     const set = VfioDevice.devSet.peek(memory, device);
     DevSet.lock.acquire(memory, set);
     begin(kernel, VfioCall.CLOSE, device, 0);
-    detachUnderLock(kernel, device);
-    unbindDevice(kernel, VfioDevice.iommufdDevice.read(memory, device));
-    VfioDevice.iommufdDevice.write(memory, device, NULL);
-    VfioDevice.openCount.write(memory, device, 0);
+    closeDevice(kernel, device);
     end(kernel, VfioCall.CLOSE, device, 0, 0);
     DevSet.lock.release(memory, set);
     putIommufd(kernel, VfioFile.iommufd.peek(memory, file));
+    if (group === NULL) unblockGroup(kernel, device);
+    else putVfioGroup(kernel, group);
   }
   VfioFile.free(memory, file);
-}
-
-/** VFIO_DEVICE_GET_REGION_INFO of the edu device: BAR 0 and the configuration space; other regions are empty. */
-export function vfioRegionInfo(kernel: Kernel, file: Ref<'VfioFile'>, arg: VfioRegionInfo): void {
-  granted(kernel, file);
-  if (arg.argsz < 32) fail('EINVAL', `argsz is ${arg.argsz}, 32 is the least`);
-  if (arg.index > 8) fail('EINVAL', `there is no region ${arg.index}`);
-  arg.argsz = 32;
-  arg.flags = arg.index === 0 ? 7 : arg.index === 7 ? 3 : 0;
-  arg.size = arg.index === 0 ? 0x100000n : arg.index === 7 ? 0x100n : 0n;
-  arg.offset = BigInt(arg.index) << 40n;
 }
 
 /** Both events of a call are written under `DevSet.lock`: the calls on one device follow each other in the history too. */

@@ -109,7 +109,7 @@ test('a paging domain says what it is', () => {
 
 test('GET_HW_INFO of the recorded unit', () => {
   const { driver, functions } = smallMachine({ capability: 0xd2008c22260206n });
-  expect(driver.hwInfo(functions[0]!)).toEqual({ type: 1, flags: 0, words: [0xd2008c22260206n, 0xf00f4an], capabilities: 8, maxPasidLog2: 0 });
+  expect(driver.hwInfo(functions[0]!)).toEqual({ type: 1, flags: 1, words: [0xd2008c22260206n, 0xf00f4an], capabilities: 8, maxPasidLog2: 0 });
 });
 
 test('map refuses what it cannot do, and undoes the part that it did', () => {

@@ -25,6 +25,8 @@ import { Vtd, type VtdUnit } from './vtd.ts';
 
 /** HW_INFO: the type of VT-d, and IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED. */
 const hwInfoTypeVtd = 1;
+/** IOMMU_HW_INFO_VTD_ERRATA_772415_SPR17, which Linux tells for every unit. */
+const knownErratum = 1;
 const atsNotSupported = 8;
 const interruptWindow: readonly ReservedRegion[] = [{ first: 0xfee00000, last: 0xfeefffff }];
 
@@ -154,7 +156,7 @@ export class VtdDriver implements IommuDriver {
     const { registers } = this.#unit(pciFunction);
     const kernel = this.#vtd.kernel;
     const words = [VtdRegisters.capability.peekBig(kernel, registers), VtdRegisters.extendedCapability.peekBig(kernel, registers)];
-    return { type: hwInfoTypeVtd, flags: 0, words, capabilities: atsNotSupported, maxPasidLog2: 0 };
+    return { type: hwInfoTypeVtd, flags: knownErratum, words, capabilities: atsNotSupported, maxPasidLog2: 0 };
   }
 
   reservedRegions(): readonly ReservedRegion[] {

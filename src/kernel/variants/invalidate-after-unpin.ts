@@ -1,6 +1,6 @@
 /** The unmap that lets the pages go first: between unpin and invalidation a device still reaches them through the IOTLB. */
 import { Area, areaIova } from '../iopt.ts';
-import { dropFill, Pages } from '../pages.ts';
+import { dropFill } from '../pages.ts';
 import { high, low } from '../u64.ts';
 import { variant } from '../variant.ts';
 
@@ -13,9 +13,9 @@ export default variant({
       const memory = kernel.memory;
       const pages = Area.transit.peek(memory, area);
       const iova = areaIova(kernel, area);
-      const count = Pages.count.peek(memory, pages);
+      const count = Area.pageCount.peek(memory, area);
       kernel.driver.unmap(domain, high(iova), low(iova), count);
-      dropFill(kernel, pages);
+      dropFill(kernel, pages, Area.firstPage.peek(memory, area), count);
       kernel.driver.sync(domain, high(iova), low(iova), count, true);
     },
   },

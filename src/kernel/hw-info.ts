@@ -1,0 +1,51 @@
+/** IOMMU_GET_HW_INFO (`iommufd_get_hw_info`): what the IOMMU in front of a device can do, as its driver tells it. */
+import type { Ref } from '#hostmem/object';
+import type { HwInfo } from '../drivers/driver.ts';
+import { fail } from './errno.ts';
+import { PciDevice } from './iommu-group.ts';
+import { getDevice, IommufdDevice } from './iommufd-device.ts';
+import type { Kernel } from './kernel.ts';
+import { big } from './u64.ts';
+
+/** The user asks for a type instead of taking the default. */
+const INPUT_TYPE = 1;
+
+export interface GetHwInfo {
+  flags: number;
+  devId: number;
+  reserved?: number;
+  /** In: room for data, in bytes. Out: how long the kernel's data are. */
+  dataLength: number;
+  /** With `INPUT_TYPE` in: the type wanted. Out: the type of the data. */
+  dataType: number;
+  /** Out: as many bytes as there was room for, zeros behind the kernel's. */
+  data?: Uint8Array;
+  outMaxPasidLog2: number;
+  outCapabilities: bigint;
+}
+
+/** EOPNOTSUPP, ENOENT. */
+export function getHwInfo(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: GetHwInfo): void {
+  if ((arg.flags & ~INPUT_TYPE) !== 0 || (arg.reserved ?? 0) !== 0) fail('EOPNOTSUPP', 'unknown flags or a reserved field');
+  const device = getDevice(kernel, iommufd, arg.devId);
+  const pci = IommufdDevice.device.peek(kernel.memory, device);
+  const info = kernel.driver.hwInfo(PciDevice.function.peek(kernel.memory, pci));
+  const wanted = (arg.flags & INPUT_TYPE) === 0 ? 0 : arg.dataType;
+  if (wanted !== 0 && wanted !== info.type) fail('EOPNOTSUPP', `the driver has no data of type ${wanted}`);
+  const bytes = bytesOf(info);
+  arg.data = new Uint8Array(arg.dataLength);
+  arg.data.set(bytes.subarray(0, arg.dataLength));
+  arg.dataLength = bytes.length;
+  arg.dataType = info.type;
+  arg.outMaxPasidLog2 = info.maxPasidLog2;
+  arg.outCapabilities = big(0, info.capabilities);
+}
+
+/** `flags`, four reserved bytes, then the words, little-endian. */
+function bytesOf({ flags, words }: HwInfo): Uint8Array {
+  const bytes = new Uint8Array(8 + words.length * 8);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, flags, true);
+  words.forEach((word, index) => view.setBigUint64(8 + index * 8, word, true));
+  return bytes;
+}

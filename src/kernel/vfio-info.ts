@@ -1,0 +1,51 @@
+/** What a VFIO device tells of itself, and its reset: an edu device behind vfio-pci (drivers/vfio/pci/vfio_pci_core.c). */
+import type { Ref } from '#hostmem/object';
+import { fail } from './errno.ts';
+import type { Kernel } from './kernel.ts';
+import { granted } from './vfio.ts';
+
+export interface VfioDeviceInfo { argsz: number; flags: number; numRegions: number; numIrqs: number }
+export interface VfioRegionInfo { argsz: number; flags: number; index: number; size: bigint; offset: bigint }
+
+/** VFIO_DEVICE_FLAGS_PCI; RESET is absent. */
+const PCI_DEVICE = 2;
+const REGIONS = 9;
+const IRQS = 5;
+const BAR0 = 0;
+const CONFIGURATION = 7;
+/** Regions from here on are no PCI device's, or need a legacy VGA device. */
+const VGA = 8;
+
+const RegionFlag = { READ: 1, WRITE: 2, MMAP: 4 } as const;
+
+/** VFIO_DEVICE_GET_INFO. EINVAL. */
+export function vfioDeviceInfo(kernel: Kernel, file: Ref<'VfioFile'>, arg: VfioDeviceInfo): void {
+  granted(kernel, file);
+  if (arg.argsz < 16) fail('EINVAL', `argsz is ${arg.argsz}, 16 is the least`);
+  arg.flags = PCI_DEVICE;
+  arg.numRegions = REGIONS;
+  arg.numIrqs = IRQS;
+}
+
+/** VFIO_DEVICE_GET_REGION_INFO: BAR 0 and the configuration space; other regions are empty. EINVAL. */
+export function vfioRegionInfo(kernel: Kernel, file: Ref<'VfioFile'>, arg: VfioRegionInfo): void {
+  granted(kernel, file);
+  if (arg.argsz < 32) fail('EINVAL', `argsz is ${arg.argsz}, 32 is the least`);
+  if (arg.index >= VGA) fail('EINVAL', `there is no region ${arg.index}`);
+  const { flags, size } = regions[arg.index] ?? { flags: 0, size: 0n };
+  arg.argsz = 32;
+  arg.flags = flags;
+  arg.size = size;
+  arg.offset = BigInt(arg.index) << 40n;
+}
+
+const regions: { readonly [index: number]: { readonly flags: number; readonly size: bigint } } = {
+  [BAR0]: { flags: RegionFlag.READ | RegionFlag.WRITE | RegionFlag.MMAP, size: 0x100000n },
+  [CONFIGURATION]: { flags: RegionFlag.READ | RegionFlag.WRITE, size: 0x100n },
+};
+
+/** VFIO_DEVICE_RESET: the device has no method of reset. EINVAL. */
+export function vfioReset(kernel: Kernel, file: Ref<'VfioFile'>): void {
+  granted(kernel, file);
+  fail('EINVAL', 'the device has no method of reset');
+}
