@@ -5,10 +5,11 @@
  * (`mapPage`, `unmap`) share the entries as two machines would. A walk by hardware reads top down, one point an entry.
  * Who maps and unmaps takes one point for each leaf, and one for each table it installs: it may read the tables in
  * between silently, because an installed table stays until `destroy`. IOVAs are (high, low) pairs of 32-bit words.
+ * A table view that marks use sets accessed and dirty bits as it walks, one more point for each entry it changes.
  * This file does not know of caches: whoever changes a leaf invalidates. Writes are visible to the walker at once
  * (a coherent walker).
  */
-import { clear64, install64, peek, read64 } from './atomics.ts';
+import { clear64, compareExchange, install64, peek, read64 } from './atomics.ts';
 import { Owner, type Frames } from './frames.ts';
 import { frameOf, hpaOf, type Frame, type Memory } from './memory.ts';
 
@@ -17,7 +18,7 @@ export const Access = { READ: 1, WRITE: 2 } as const;
 const accessMask = 3;
 
 /** What `PageTableFormat.inspect` says of an entry beside its `Access` bits; 0 as a whole is "not present". */
-export const Entry = { LEAF: 4, RESERVED: 8 } as const;
+export const Entry = { LEAF: 4, RESERVED: 8, SUPERVISOR: 16 } as const;
 
 /** Bits of one vendor's entries. Entries are (high, low) pairs; an entry with a low word of 0 is empty. */
 export interface PageTableFormat {
@@ -25,8 +26,15 @@ export interface PageTableFormat {
   readonly name: string;
   /** The root is at this level; leaves of 4 KiB are at level 1. */
   readonly levels: number;
-  /** Width of an IOVA, 33 to 63. */
+  /** Width of an IOVA, 33 to 63; of a sign-extended one, without its sign. */
   readonly inputBits: number;
+  /** Whether an IOVA is canonical when the bits above `inputBits` are all 0 or all 1; else they are 0. */
+  readonly signExtended: boolean;
+  /** Leaves are at this level and below. */
+  readonly largestLeaf: number;
+  /** Bits of an entry's low word that hardware sets in every entry it uses, and in a leaf that it writes through; 0 for none. */
+  readonly accessedBit: number;
+  readonly dirtyBit: number;
   /** Label of an entry, by level (index 0 is unused). */
   readonly labels: readonly number[];
   /** `Access` bits that the entry grants and `Entry` bits; 0 when it is not present. */
@@ -52,6 +60,8 @@ export const WalkFault = {
   RESERVED: 5,
   /** A table on the way is outside RAM. */
   TABLE_ACCESS: 6,
+  /** An entry on the way is for the supervisor alone. */
+  SUPERVISOR: 7,
 } as const;
 export type WalkFault = (typeof WalkFault)[keyof typeof WalkFault];
 
@@ -74,31 +84,45 @@ export class WalkResult {
 /** Copies for the walk: V8 folds a module's own constants, and loads and checks exported ones at each use (2 ns a walk and level). */
 const leaf = Entry.LEAF;
 const reserved = Entry.RESERVED;
+const usable = accessMask | leaf;
 const none = WalkFault.NONE;
 const notPresent = WalkFault.NOT_PRESENT;
 const reservedBits = WalkFault.RESERVED;
 
 const pagesPerHigh = 1 << 20;
+/** The page number behind the last one of 64 bits. */
+const allPages = 2 ** 52;
 /** `mapPage` refuses frames from here on: an entry has 40 bits for them. */
 const frameLimit = 2 ** 40;
 
 /** One thread's view of the page tables of one format. */
 export class PageTable {
   readonly format: PageTableFormat;
+  /** How many pages the last `mapRange` mapped. */
+  mapped = 0;
   readonly #ram: Memory;
   readonly #frames: Frames;
   readonly #frameCount: number;
-  /** How many pages an IOVA can name. */
+  /** How many pages an IOVA can name, without its sign. */
   readonly #pageCount: number;
+  /** The high word of an IOVA shifted by this is 0, or the sign. */
+  readonly #signShift: number;
+  readonly #sign: number;
+  /** Whether walks set accessed and dirty bits. */
+  readonly #marksUse: boolean;
   /** What `unmap` found where there is no table of level 1. */
   readonly #entry = new WalkResult();
 
-  constructor(ram: Memory, frames: Frames, format: PageTableFormat) {
+  /** `marksUse`: walks set the format's accessed and dirty bits, as hardware that was told to does. */
+  constructor(ram: Memory, frames: Frames, format: PageTableFormat, marksUse: boolean = false) {
     this.format = format;
+    this.#marksUse = marksUse && format.accessedBit !== 0;
     this.#ram = ram;
     this.#frames = frames;
     this.#frameCount = frameOf(ram.sizeBytes);
     this.#pageCount = 2 ** (format.inputBits - 12);
+    this.#signShift = format.inputBits - 32;
+    this.#sign = format.signExtended ? -1 : 0;
   }
 
   /** An empty root table, or 0 when RAM is used up. */
@@ -108,20 +132,20 @@ export class PageTable {
 
   /** Translates as hardware does. `access` is a set of `Access` bits. */
   walk(root: Frame, iovaHigh: number, iovaLow: number, access: number, result: WalkResult): WalkFault {
-    return this.#descend(root, iovaHigh, iovaLow, access, result, this.#ram.control !== null);
+    return this.#descend(root, iovaHigh, iovaLow, access, result, this.#ram.control !== null, this.#marksUse);
   }
 
   /** The same as no points, for oracles: what is mapped, whatever the permission. */
   translate(root: Frame, iovaHigh: number, iovaLow: number, result: WalkResult): WalkFault {
-    return this.#descend(root, iovaHigh, iovaLow, 0, result, false);
+    return this.#descend(root, iovaHigh, iovaLow, 0, result, false, false);
   }
 
-  #descend(root: Frame, iovaHigh: number, iovaLow: number, access: number, result: WalkResult, announced: boolean): WalkFault {
+  #descend(root: Frame, iovaHigh: number, iovaLow: number, access: number, result: WalkResult, announced: boolean, marks: boolean): WalkFault {
     const format = this.format;
     const ram = this.#ram;
     const words = ram.words;
     const frameCount = this.#frameCount;
-    let fault: WalkFault = iovaHigh >>> (format.inputBits - 32) === 0 ? none : WalkFault.BEYOND_WIDTH;
+    let fault: WalkFault = this.#isCanonical(iovaHigh) ? none : WalkFault.BEYOND_WIDTH;
     let level = format.levels + 1;
     let table: number = root;
     let seen: number = accessMask;
@@ -143,7 +167,18 @@ export class PageTable {
       granted &= seen;
       table = format.frameOf(high, low);
       if (seen === 0) fault = notPresent;
-      else if ((seen & reserved) !== 0) fault = reservedBits;
+      else if (seen > usable) fault = (seen & reserved) !== 0 ? reservedBits : WalkFault.SUPERVISOR;
+      else if (marks) {
+        const marked = this.#mark(index * 4, level, low, (seen & leaf) !== 0, access, granted);
+        if (marked === low) continue;
+        if (marked !== 0) low = marked;
+        else {
+          // Another party changed the entry since it was read: what it says now is for a new walk.
+          level = format.levels + 1;
+          table = root;
+          seen = granted = accessMask;
+        }
+      }
     }
     if (fault === none) fault = denied(access & ~granted);
     result.fault = fault;
@@ -157,27 +192,95 @@ export class PageTable {
   }
 
   /**
+   * Sets the accessed bit of an entry in use, and the dirty bit of a leaf that is written; nothing in a leaf that refuses the
+   * access. By compare-and-swap, so that no bit appears in an entry that somebody replaced. Returns the low word of the entry as
+   * it is now, 0 when the exchange failed.
+   */
+  #mark(at: number, level: number, low: number, isLeaf: boolean, access: number, granted: number): number {
+    const format = this.format;
+    let wanted = low | format.accessedBit;
+    if (isLeaf) {
+      if ((access & ~granted) !== 0) return low;
+      if ((access & Access.WRITE) !== 0) wanted |= format.dirtyBit;
+    }
+    if (wanted === low) return low;
+    return compareExchange(this.#ram, at, low, wanted, format.labels[level]!) === low ? wanted : 0;
+  }
+
+  /** Whether the bits of an IOVA above the table's width are its sign. */
+  #isCanonical(iovaHigh: number): boolean {
+    const above = iovaHigh >> this.#signShift;
+    return above === 0 || (above === this.#sign && above < 0);
+  }
+
+  /**
    * Maps one page of 4 KiB. `ENOMEM` when a table is missing and RAM is used up, `EADDRINUSE` when something is mapped there,
    * `ERANGE` for an IOVA or a frame beyond the format's width, `EINVAL` without any permission (SEMANTICS B13).
    */
   mapPage(root: Frame, iovaHigh: number, iovaLow: number, frame: Frame, permissions: number): 0 | 'ENOMEM' | 'EADDRINUSE' | 'ERANGE' | 'EINVAL' {
+    return this.#mapLeaf(root, iovaHigh, iovaLow, frame, permissions, 1);
+  }
+
+  /**
+   * Maps `pageCount` pages to consecutive frames, with the largest leaves up to level `largestLeaf` that IOVA, frame and what is left
+   * allow. A table that is in a large leaf's place stays, and the pages go below it. Errors as of `mapPage`; `mapped` says how many
+   * pages were mapped, also then.
+   */
+  mapRange(root: Frame, iovaHigh: number, iovaLow: number, frame: Frame, permissions: number, pageCount: number, largestLeaf: number = 1): 0 | 'ENOMEM' | 'EADDRINUSE' | 'ERANGE' | 'EINVAL' {
+    let high = iovaHigh;
+    let low = iovaLow;
+    this.mapped = 0;
+    while (this.mapped < pageCount) {
+      const next = (frame + this.mapped) as Frame;
+      const level = this.#leafLevel(root, high, low, next, pageCount - this.mapped, Math.min(largestLeaf, this.format.largestLeaf));
+      const error = this.#mapLeaf(root, high, low, next, permissions, level);
+      if (error !== 0) return error;
+      this.mapped += 512 ** (level - 1);
+      const page = pageNumber(iovaHigh, iovaLow) + this.mapped;
+      high = Math.floor(page / pagesPerHigh) | 0;
+      low = page << 12;
+    }
+    return 0;
+  }
+
+  /** The level of the largest leaf that can stand at the IOVA. Silent. */
+  #leafLevel(root: Frame, iovaHigh: number, iovaLow: number, frame: Frame, pages: number, largest: number): number {
+    let level = largest;
+    for (; level > 1; level--) {
+      const span = 512 ** (level - 1);
+      if (pages < span || frame % span !== 0 || pageNumber(iovaHigh, iovaLow) % span !== 0) continue;
+      if (!this.#isTable(root, iovaHigh, iovaLow, level)) break;
+    }
+    return level;
+  }
+
+  /** Whether the entry of that level names a table. */
+  #isTable(root: Frame, iovaHigh: number, iovaLow: number, level: number): boolean {
+    const table = this.#tableAt(root, iovaHigh, iovaLow, level);
+    if (table <= 0) return false;
+    const at = hpaOf(table) + indexAt(level, iovaHigh, iovaLow) * 8;
+    const low = peek(this.#ram, at);
+    return low !== 0 && (this.format.inspect(level, peek(this.#ram, at + 4), low) & leaf) === 0;
+  }
+
+  #mapLeaf(root: Frame, iovaHigh: number, iovaLow: number, frame: Frame, permissions: number, level: number): 0 | 'ENOMEM' | 'EADDRINUSE' | 'ERANGE' | 'EINVAL' {
     const format = this.format;
     if ((permissions & accessMask) === 0) return 'EINVAL';
-    if (iovaHigh >>> (format.inputBits - 32) !== 0 || frame >= frameLimit) return 'ERANGE';
-    let table = this.#leafTable(root, iovaHigh, iovaLow);
-    if (table <= 0) table = this.#makeTables(root, iovaHigh, iovaLow);
+    if (!this.#isCanonical(iovaHigh) || frame >= frameLimit) return 'ERANGE';
+    let table = this.#tableAt(root, iovaHigh, iovaLow, level);
+    if (table <= 0) table = this.#makeTables(root, iovaHigh, iovaLow, level);
     if (table <= 0) return table === 0 ? 'ENOMEM' : 'EADDRINUSE';
-    const at = hpaOf(table) + indexAt(1, iovaHigh, iovaLow) * 8;
-    const found = install64(this.#ram, at, format.leafHigh(frame, permissions, 1), format.leafLow(frame, permissions, 1), format.labels[1]!);
+    const at = hpaOf(table) + indexAt(level, iovaHigh, iovaLow) * 8;
+    const found = install64(this.#ram, at, format.leafHigh(frame, permissions, level), format.leafLow(frame, permissions, level), format.labels[level]!);
     return found === 0 ? 0 : 'EADDRINUSE';
   }
 
-  /** The table of level 1 on the way to the IOVA; 0 when a table is missing, -1 when a large leaf is there. Silent. */
-  #leafTable(root: Frame, iovaHigh: number, iovaLow: number): Frame {
+  /** The table of level `until` on the way to the IOVA; 0 when a table is missing, -1 when a large leaf is there. Silent. */
+  #tableAt(root: Frame, iovaHigh: number, iovaLow: number, until: number): Frame {
     const format = this.format;
     const words = this.#ram.words;
     let table = root;
-    for (let level = format.levels; level > 1; level--) {
+    for (let level = format.levels; level > until; level--) {
       const index = table * 1024 + indexAt(level, iovaHigh, iovaLow) * 2;
       const low = words[index]!;
       const high = words[index + 1]!;
@@ -188,10 +291,10 @@ export class PageTable {
     return table;
   }
 
-  /** As `#leafTable`, but makes what is missing; 0 without memory. */
-  #makeTables(root: Frame, iovaHigh: number, iovaLow: number): Frame {
+  /** As `#tableAt`, but makes what is missing; 0 without memory. */
+  #makeTables(root: Frame, iovaHigh: number, iovaLow: number, until: number): Frame {
     let table = root;
-    for (let level = this.format.levels; level > 1 && table > 0; level--) {
+    for (let level = this.format.levels; level > until && table > 0; level--) {
       const at = hpaOf(table) + indexAt(level, iovaHigh, iovaLow) * 8;
       const low = peek(this.#ram, at);
       table = low === 0 ? this.#installTable(at, level) : this.#tableIn(level, peek(this.#ram, at + 4), low);
@@ -223,10 +326,10 @@ export class PageTable {
   unmap(root: Frame, iovaHigh: number, iovaLow: number, pageCount: number): number {
     let high = iovaHigh;
     let low = iovaLow;
-    let left = Math.min(pageCount, this.#pageCount - pageNumber(high, low));
+    let left = this.#isCanonical(high) ? Math.min(pageCount, (high < 0 ? allPages : this.#pageCount) - pageNumber(high, low)) : 0;
     let removed = 0;
     while (left > 0) {
-      const table = this.#leafTable(root, high, low);
+      const table = this.#tableAt(root, high, low, 1);
       let passed: number;
       if (table > 0) {
         const index = indexAt(1, high, low);
@@ -234,7 +337,7 @@ export class PageTable {
         removed += this.#clearLeaves(hpaOf(table) + index * 8, passed);
       } else {
         const entry = this.#entry;
-        const found = this.#descend(root, high, low, 0, entry, false) === none;
+        const found = this.#descend(root, high, low, 0, entry, false, false) === none;
         const span = 512 ** (entry.level - 1);
         const within = pageNumber(high, low) % span;
         if (found && within === 0 && clear64(this.#ram, entry.entryAt, this.format.labels[entry.level]!) !== 0) removed += span;

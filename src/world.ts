@@ -32,6 +32,16 @@ export interface HostSize {
 const baseSize: HostSize = { ramBytes: 4 << 20, kernelBytes: 2 << 20 };
 const sizePerVm: HostSize = { ramBytes: 1 << 19, kernelBytes: 1 << 17 };
 
+/** What kind of host it is; by default the one of the recordings in legacy mode, with the faults of Linux 7.2. */
+export interface WorldOptions extends HostSize {
+  /** How many VMs it is for. */
+  readonly vms: number;
+  /** The unit: VT-d in legacy mode, or the recorded emulator in scalable mode. */
+  readonly iommu: 'vtd-legacy' | 'vtd-scalable';
+  /** Switch K8: false lets devices behind a bridge translate in scalable mode. */
+  readonly aliasPasidTableSkipped: boolean;
+}
+
 /** First device number that the world gives out on each root bus, as in the recorded machine. */
 const firstSlot = 5;
 const slotsPerBus = 32 - firstSlot;
@@ -119,14 +129,14 @@ export class World {
   /** How many VMs the command line asks for; the host grows with it. */
   readonly vms: number;
 
-  constructor({ vms = 1, ...size }: { readonly vms?: number } & Partial<HostSize> = {}) {
+  constructor({ vms = 1, iommu = 'vtd-legacy', aliasPasidTableSkipped = true, ...size }: Partial<WorldOptions> = {}) {
     this.vms = vms;
     const ramBytes = size.ramBytes ?? baseSize.ramBytes + vms * sizePerVm.ramBytes;
     this.host = Host.create(ramBytes, size.kernelBytes ?? baseSize.kernelBytes + vms * sizePerVm.kernelBytes);
     Machine.create(this.host);
-    this.#unit = Machine.addUnit(this.host);
+    this.#unit = Machine.addUnit(this.host, { scalable: iommu === 'vtd-scalable', faultReasons: 'recorded' });
     const machine = new Machine(this.host);
-    VtdDriver.boot(this.host, machine);
+    VtdDriver.boot(this.host, machine, { aliasPasidTableSkipped });
     this.host.kernelRoot = KernelRoot.create(this.host.kernel);
     this.kernel = new Kernel(this.host, linux72, new VtdDriver(this.host, machine));
   }

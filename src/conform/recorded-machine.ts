@@ -31,8 +31,8 @@ export function setupOf(file: string): Setup {
   return { scalable: /(^|[.-])scalable\./.test(name), unsafeInterrupts: name.includes('intremap'), other: other?.[0] ?? null };
 }
 
-export function recordedMachine({ unsafeInterrupts }: Setup): World {
-  const world = new World({ ramBytes: 16 << 20, kernelBytes: 4 << 20 });
+export function recordedMachine({ scalable, unsafeInterrupts }: Setup): World {
+  const world = new World({ iommu: scalable ? 'vtd-scalable' : 'vtd-legacy', ramBytes: 16 << 20, kernelBytes: 4 << 20 });
   world.pci(rootBus);
   if (unsafeInterrupts) world.leaveInterruptsUnsafe();
   return world;

@@ -30,6 +30,8 @@ export const IommuDomain = object('IommuDomain', {
   /** The last IOVA that can be mapped. */
   apertureLastHigh: u32,
   apertureLastLow: u32,
+  /** Leaves of page tables are at this level and below: 1 is 4 KiB, 2 is 2 MiB, 3 is 1 GiB. */
+  largestLeaf: u32,
   /** Smallest page, as a power of two. */
   smallestPageBits: u32,
   /** Not 0 when the domain delivers page requests: only a device that can make them may attach. */

@@ -9,7 +9,7 @@ import { hashText } from '#hostmem/labels';
 import type { Frame } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
 import type { PageTableFormat, WalkResult } from '#hostmem/page-table';
-import { object, ref } from '#hostmem/struct';
+import { object, ref, u32 } from '#hostmem/struct';
 
 /** What a driver keeps of a device, reached through `PciFunction.driverData`; owned by who holds the group's mutex. */
 export const IommuDevice = object('IommuDevice', {
@@ -17,6 +17,8 @@ export const IommuDevice = object('IommuDevice', {
   unit: ref('IommuUnit'),
   /** The paging domain that the hardware entry points to; `NULL` while blocked or in identity. */
   domain: ref('IommuDomain'),
+  /** Frame of its PASID directory, where it has one. */
+  pasidDirectory: u32,
 });
 
 /** Flags of `allocPagingDomain`: those of IOMMU_HWPT_ALLOC that reach a driver. */
@@ -61,7 +63,8 @@ export interface IommuDriver {
   /** Lets a function translate through a domain, whatever it had before. 0, or an error that the driver decides the aftermath of. */
   attach(domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>): 0 | AttachError;
   /**
-   * Maps `pages` pages of 4 KiB to consecutive frames; `permissions` are `Access` bits. What was done is undone on an error
+   * Maps `pages` pages of 4 KiB to consecutive frames, in the largest leaves that fit (who wants none maps page by page, as the kernel
+   * does with large pages disabled); `permissions` are `Access` bits. What was done is undone on an error
    * (SEMANTICS B13). 0, or EINVAL for a misaligned IOVA, no permission or a domain without tables, ERANGE, EADDRINUSE, ENOMEM.
    */
   map(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, frame: Frame, permissions: number, pages?: number): 0 | MapError;

@@ -1,11 +1,11 @@
 /** What a unit would translate a function's requests through, read off its tables as no point: for oracles. */
 import type { Host } from '#hostmem/host';
-import type { Frame } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
 import { PciFunction } from './function.ts';
-import type { Requester } from './translation-unit.ts';
+import { noRequester } from './translation-unit.ts';
 import { IommuUnit } from './unit.ts';
 import { VtdRequesters } from './vtd/requester.ts';
+import { noPasid } from './vtd/scalable-requester.ts';
 
 /** Requests reach memory untranslated. */
 export const passesThrough = -1;
@@ -15,8 +15,8 @@ export function installedRoot(host: Host, pciFunction: Ref<'PciFunction'>): numb
   const kernel = host.kernel;
   const unit = PciFunction.unit.peek(kernel, pciFunction);
   const registers = IommuUnit.registers.peek(kernel, unit) as Ref<'VtdRegisters'>;
-  const requester: Requester = { root: 0 as Frame, levels: 0, domainId: 0, passThrough: false, silent: false };
-  const fault = new VtdRequesters(host, registers).lookup(PciFunction.sourceId.peek(kernel, pciFunction), requester);
+  const requester = noRequester();
+  const fault = new VtdRequesters(host, registers, null).lookup(PciFunction.sourceId.peek(kernel, pciFunction), noPasid, requester);
   if (fault !== 0) return 0;
   return requester.passThrough ? passesThrough : requester.root;
 }

@@ -1,7 +1,7 @@
 /**
  * The IOTLB of a unit: set-associative, in shared memory, shared by all functions behind the unit.
  *
- * An entry is tagged (domain id, PASID, 4 KiB page); a large leaf is cached page by page. The hit path is plain reads under
+ * An entry is tagged (domain id, PASID and stage, 4 KiB page); a large leaf is cached page by page. The hit path is plain reads under
  * the set's sequence word: it relies on loads staying in order (x86 TSO, and V8 which neither merges nor moves plain reads
  * of shared memory). A reader that meets a writer misses, which is always allowed.
  *
@@ -24,9 +24,16 @@ const setWords = 32;
 const victimWord = 1;
 const firstWay = 8;
 const wayWords = 6;
-/** A way: page [31:0] · page [47:32] << 16 | domain id · valid << 31 | PASID · frame · permissions · root table. */
+/** A way: page [31:0] · page [47:32] << 16 | domain id · valid << 31 | first stage << 30 | PASID · frame · permissions · root table. */
 const Way = { PAGE: 0, TAG: 1, PASID: 2, FRAME: 3, PERMISSIONS: 4, ROOT: 5 } as const;
 const valid = 0x80000000 | 0;
+
+/**
+ * Added to a PASID where the translation is one of the first stage: a PASID-selective invalidation finds only these, a page-selective
+ * one of a domain only the others (VT-d specification 6.5.2.3, 6.5.2.4). Second stage is tagged with the PASID too; no invalidation uses it.
+ */
+export const firstStageTag = 1 << 30;
+const pasidMask = 0xfffff;
 
 const lookupLabel = label('Iotlb.lookup');
 const fillLabel = label('Iotlb.fill');
@@ -63,8 +70,8 @@ export class IotlbView {
     return peek(this.#kernel, this.#epochAt);
   }
 
-  /** Whether the page is cached. */
-  lookup(domainId: number, iovaHigh: number, iovaLow: number): boolean {
+  /** Whether the page is cached; `pasidTag` is a PASID, with `firstStageTag` or without. */
+  lookup(domainId: number, iovaHigh: number, iovaLow: number, pasidTag: number = 0): boolean {
     if (!this.#on) return false;
     const control = this.#kernel.control;
     if (control !== null) control.point(Op.READ, this.#kernel, this.#epochAt, lookupLabel);
@@ -75,7 +82,7 @@ export class IotlbView {
     const sequence = words[set]!;
     if ((sequence & 1) !== 0) return false;
     for (let way = set + firstWay; way < set + setWords; way += wayWords) {
-      if (words[way] !== page || words[way + Way.TAG] !== tag || words[way + Way.PASID] !== valid) continue;
+      if (words[way] !== page || words[way + Way.TAG] !== tag || words[way + Way.PASID] !== (valid | pasidTag)) continue;
       this.frame = words[way + Way.FRAME]! as Frame;
       this.permissions = words[way + Way.PERMISSIONS]!;
       this.root = words[way + Way.ROOT]! as Frame;
@@ -85,7 +92,7 @@ export class IotlbView {
   }
 
   /** Caches a translation, unless an invalidation began since `epoch` was taken or another thread has the set. */
-  fill(domainId: number, iovaHigh: number, iovaLow: number, frame: Frame, permissions: number, root: Frame, epoch: number): void {
+  fill(domainId: number, iovaHigh: number, iovaLow: number, frame: Frame, permissions: number, root: Frame, epoch: number, pasidTag: number = 0): void {
     if (!this.#on) return;
     const kernel = this.#kernel;
     const control = kernel.control;
@@ -95,10 +102,10 @@ export class IotlbView {
     const sequence = silent.load(kernel, set * 4);
     if (!this.#tryLock(set, sequence)) return;
     if (silent.load(kernel, this.#epochAt) === epoch) {
-      const way = this.#place(set, page, tagOf(domainId, iovaHigh)) * 4;
+      const way = this.#place(set, page, tagOf(domainId, iovaHigh), valid | pasidTag) * 4;
       poke(kernel, way + Way.PAGE * 4, page);
       poke(kernel, way + Way.TAG * 4, tagOf(domainId, iovaHigh));
-      poke(kernel, way + Way.PASID * 4, valid);
+      poke(kernel, way + Way.PASID * 4, valid | pasidTag);
       poke(kernel, way + Way.FRAME * 4, frame);
       poke(kernel, way + Way.PERMISSIONS * 4, permissions);
       poke(kernel, way + Way.ROOT * 4, root);
@@ -107,63 +114,78 @@ export class IotlbView {
   }
 
   invalidateAll(): void {
-    this.#invalidateSets(0, 0, 0, 0);
+    this.#invalidateSets(0, 0, 0, 0, 0, 0);
   }
 
   invalidateDomain(domainId: number): void {
-    this.#invalidateSets(0, 0, domainId, 0xffff);
+    this.#invalidateSets(0, 0, domainId, 0xffff, 0, 0);
   }
 
-  /** Drops the pages of the aligned block of `1 << order` pages around the IOVA; `order` below 32. */
+  /** Drops what the first stage translated for a PASID. */
+  invalidatePasid(domainId: number, pasid: number): void {
+    this.#invalidateSets(0, 0, domainId, 0xffff, firstStageTag | pasid, firstStageTag | pasidMask);
+  }
+
+  /** Drops the second-stage pages of the aligned block of `1 << order` pages around the IOVA; `order` below 32. */
   invalidatePages(domainId: number, iovaHigh: number, iovaLow: number, order: number): void {
+    this.#invalidateBlock(domainId, iovaHigh, iovaLow, order, 0, firstStageTag);
+  }
+
+  /** As `invalidatePages`, of a PASID's first stage. */
+  invalidatePasidPages(domainId: number, pasid: number, iovaHigh: number, iovaLow: number, order: number): void {
+    this.#invalidateBlock(domainId, iovaHigh, iovaLow, order, firstStageTag | pasid, firstStageTag | pasidMask);
+  }
+
+  #invalidateBlock(domainId: number, iovaHigh: number, iovaLow: number, order: number, pasidTag: number, pasidTagMask: number): void {
     const mask = -1 << order;
     const first = ((iovaHigh << 20) | (iovaLow >>> 12)) & mask;
     const tag = tagOf(domainId, iovaHigh);
     if (1 << order >= setCount) {
-      this.#invalidateSets(first, mask, tag, -1);
+      this.#invalidateSets(first, mask, tag, -1, pasidTag, pasidTagMask);
       return;
     }
     silent.add(this.#kernel, this.#epochAt, 1);
-    for (let page = 0; page < 1 << order; page++) this.#invalidateSet(this.#set(domainId, first + page), first, mask, tag, -1);
+    for (let page = 0; page < 1 << order; page++) this.#invalidateSet(this.#set(domainId, first + page), first, mask, tag, -1, pasidTag, pasidTagMask);
   }
 
-  /** Clears in every set what agrees with the page and the tag in the bits of the masks. */
-  #invalidateSets(page: number, pageMask: number, tag: number, tagMask: number): void {
+  /** Clears in every set what agrees with the page and the tags in the bits of the masks. */
+  #invalidateSets(page: number, pageMask: number, tag: number, tagMask: number, pasidTag: number, pasidTagMask: number): void {
     silent.add(this.#kernel, this.#epochAt, 1);
-    for (let set = 0; set < setCount; set++) this.#invalidateSet(this.#sets + set * setWords, page, pageMask, tag, tagMask);
+    for (let set = 0; set < setCount; set++) this.#invalidateSet(this.#sets + set * setWords, page, pageMask, tag, tagMask, pasidTag, pasidTagMask);
   }
 
   /**
    * A set is locked only if it holds something to clear. Looking without the lock is enough: whoever fills from now on
    * either sees the new epoch, or had the lock before it moved, and then the sequence word is still odd here.
    */
-  #invalidateSet(set: number, page: number, pageMask: number, tag: number, tagMask: number): void {
+  #invalidateSet(set: number, page: number, pageMask: number, tag: number, tagMask: number, pasidTag: number, pasidTagMask: number): void {
     const kernel = this.#kernel;
     for (;;) {
       const sequence = silent.load(kernel, set * 4);
       if ((sequence & 1) !== 0) continue;
-      if (this.#match(set, page, pageMask, tag, tagMask, set + firstWay) < 0) return;
+      if (this.#match(set, page, pageMask, tag, tagMask, pasidTag, pasidTagMask, set + firstWay) < 0) return;
       if (!this.#tryLock(set, sequence)) continue;
       let way = set + firstWay;
-      while ((way = this.#match(set, page, pageMask, tag, tagMask, way)) >= 0) poke(kernel, (way + Way.PASID) * 4, 0);
+      while ((way = this.#match(set, page, pageMask, tag, tagMask, pasidTag, pasidTagMask, way)) >= 0) poke(kernel, (way + Way.PASID) * 4, 0);
       silent.store(kernel, set * 4, sequence + 2);
       return;
     }
   }
 
-  /** Word index of the first way from `from` on that agrees with the page and the tag in the bits of the masks, or -1. */
-  #match(set: number, page: number, pageMask: number, tag: number, tagMask: number, from: number): number {
+  /** Word index of the first way from `from` on that agrees with the page and the tags in the bits of the masks, or -1. */
+  #match(set: number, page: number, pageMask: number, tag: number, tagMask: number, pasidTag: number, pasidTagMask: number, from: number): number {
     const words = this.#kernel.words;
     for (let way = from; way < set + setWords; way += wayWords) {
-      if (words[way + Way.PASID]! >= 0) continue;
+      const pasidWord = words[way + Way.PASID]!;
+      if (pasidWord >= 0 || ((pasidWord ^ pasidTag) & pasidTagMask) !== 0) continue;
       if (((words[way]! ^ page) & pageMask) === 0 && ((words[way + Way.TAG]! ^ tag) & tagMask) === 0) return way;
     }
     return -1;
   }
 
   /** The way of the same page if there is one, else a free one, else the next victim; the set is locked. */
-  #place(set: number, page: number, tag: number): number {
-    const same = this.#match(set, page, -1, tag, -1, set + firstWay);
+  #place(set: number, page: number, tag: number, pasidTag: number): number {
+    const same = this.#match(set, page, -1, tag, -1, pasidTag, -1, set + firstWay);
     if (same >= 0) return same;
     for (let way = set + firstWay; way < set + setWords; way += wayWords) if (peek(this.#kernel, (way + Way.PASID) * 4) >= 0) return way;
     const victim = peek(this.#kernel, (set + victimWord) * 4);

@@ -14,18 +14,25 @@ import { Iotlb } from './iotlb.ts';
 import { TranslationUnit } from './translation-unit.ts';
 import { IommuUnit, UnitKind } from './unit.ts';
 import { InvalidationQueue } from './vtd/invalidation-queue.ts';
-import { faultRecordsOf, mostFaultRecords, recordedCapability, recordedExtendedCapability, VtdRegisters } from './vtd/registers.ts';
+import { PasidCache } from './vtd/pasid-cache.ts';
+import * as registers from './vtd/registers.ts';
+import { VtdRegisters } from './vtd/registers.ts';
 
 const MachineRecord = object('Machine', { firstUnit: ref('IommuUnit'), units: u32, firstFunction: ref('PciFunction') });
 
 export interface VtdUnitOptions {
+  /** Whether the defaults of CAP and ECAP are those of the recorded unit in scalable mode, or in legacy mode. */
+  readonly scalable?: boolean;
   /** CAP and ECAP; by default those of the recorded unit. */
   readonly capability?: bigint;
   readonly extendedCapability?: bigint;
-  /** How many bits of a context entry the unit fetches at once; 128 by default. */
-  readonly fetchBits?: 64 | 128;
-  /** Without an IOTLB every request walks. */
+  /** How many bits of a context or PASID entry the unit fetches at once; 128 by default, 512 is any entry as a whole. */
+  readonly fetchBits?: 64 | 128 | 512;
+  /** Without an IOTLB every request walks, without a PASID cache it reads the PASID entry. */
   readonly iotlb?: boolean;
+  readonly pasidCache?: boolean;
+  /** Whose numbers the unit gives as fault reasons in scalable mode: by default the specification's. */
+  readonly faultReasons?: 'specification' | 'recorded';
 }
 
 export interface PciFunctionOptions {
@@ -76,6 +83,7 @@ export class Machine {
     const iotlb = Iotlb.create(kernel);
     Iotlb.on.poke(kernel, iotlb, (options.iotlb ?? true) ? 1 : 0);
     IommuUnit.iotlb.poke(kernel, unit, iotlb);
+    IommuUnit.pasidCache.poke(kernel, unit, createPasidCache(host, unit, options));
     MachineRecord.units.poke(kernel, machine, number + 1);
     const last = lastUnit(host);
     if (last === NULL) MachineRecord.firstUnit.poke(kernel, machine, unit);
@@ -126,14 +134,27 @@ export class Machine {
   }
 }
 
-function createRegisters(host: Host, options: VtdUnitOptions): Ref<'VtdRegisters'> {
-  const registers = VtdRegisters.create(host.kernel);
-  VtdRegisters.capability.pokeBig(host.kernel, registers, options.capability ?? recordedCapability);
-  VtdRegisters.extendedCapability.pokeBig(host.kernel, registers, options.extendedCapability ?? recordedExtendedCapability);
-  VtdRegisters.fetchesHalves.poke(host.kernel, registers, options.fetchBits === 64 ? 1 : 0);
-  const records = faultRecordsOf(VtdRegisters.capability.peekHigh(host.kernel, registers));
-  if (records > mostFaultRecords) throw new Error(`a unit with ${records} fault records; ${mostFaultRecords} is the most`);
-  return registers;
+function createRegisters({ kernel }: Host, options: VtdUnitOptions): Ref<'VtdRegisters'> {
+  const created = VtdRegisters.create(kernel);
+  const scalable = options.scalable ?? false;
+  const capability = options.capability ?? (scalable ? registers.recordedScalableCapability : registers.recordedCapability);
+  const extended = options.extendedCapability ?? (scalable ? registers.recordedScalableExtendedCapability : registers.recordedExtendedCapability);
+  VtdRegisters.capability.pokeBig(kernel, created, capability);
+  VtdRegisters.extendedCapability.pokeBig(kernel, created, extended);
+  VtdRegisters.fetchBits.poke(kernel, created, options.fetchBits ?? 128);
+  VtdRegisters.recordedReasons.poke(kernel, created, options.faultReasons === 'recorded' ? 1 : 0);
+  const records = registers.faultRecordsOf(VtdRegisters.capability.peekHigh(kernel, created));
+  if (records > registers.mostFaultRecords) throw new Error(`a unit with ${records} fault records; ${registers.mostFaultRecords} is the most`);
+  return created;
+}
+
+/** A unit without scalable mode has no use for one. */
+function createPasidCache({ kernel }: Host, unit: Ref<'IommuUnit'>, options: VtdUnitOptions): Ref<'PasidCache'> {
+  const extendedHigh = VtdRegisters.extendedCapability.peekHigh(kernel, IommuUnit.registers.peek(kernel, unit) as Ref<'VtdRegisters'>);
+  if (!registers.supportsScalable(extendedHigh)) return NULL;
+  const cache = PasidCache.create(kernel);
+  PasidCache.on.poke(kernel, cache, (options.pasidCache ?? true) ? 1 : 0);
+  return cache;
 }
 
 function lastUnit(host: Host): Ref<'IommuUnit'> {

@@ -5,37 +5,52 @@
  * `RequesterTable`; the page-table walk is `hostmem/page-table.ts` over the vendor's format. In a controlled run the points
  * of a translation are: the requester's entry, the IOTLB, each page-table entry, the fill.
  */
+import { vtdFirstStage } from '#hostmem/formats/vtd-first-stage';
 import { vtdSecondStage } from '#hostmem/formats/vtd-second-stage';
 import type { Host } from '#hostmem/host';
 import type { Frame } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
-import { PageTable, WalkResult, type WalkFault } from '#hostmem/page-table';
-import { IotlbView } from './iotlb.ts';
+import { Access, PageTable, WalkResult } from '#hostmem/page-table';
+import { firstStageTag, IotlbView } from './iotlb.ts';
 import { IommuUnit } from './unit.ts';
+import { PasidCacheView } from './vtd/pasid-cache.ts';
 import { VtdRegisters } from './vtd/registers.ts';
 import { VtdRequesters } from './vtd/requester.ts';
+import { noPasid } from './vtd/scalable-requester.ts';
 
 /** What a unit's tables say of a requester. */
 export interface Requester {
   /** Root of its page tables, and their levels. */
   root: Frame;
   levels: number;
-  /** The tag of its translations in the caches. */
+  /** The tags of its translations in the caches: domain id, and the PASID that the request has or stands for. */
   domainId: number;
+  pasid: number;
+  /** Whether the tables are of the first stage. */
+  firstStage: boolean;
+  /** Whether accessed and dirty bits are set in the tables. */
+  marksUse: boolean;
   /** Requests go to the address they name. */
   passThrough: boolean;
   /** Its faults are not recorded. */
   silent: boolean;
 }
 
+/** A requester of which nothing is known yet. */
+export function noRequester(): Requester {
+  return { root: 0 as Frame, levels: 0, domainId: 0, pasid: 0, firstStage: false, marksUse: false, passThrough: false, silent: false };
+}
+
 /** The part of a unit that differs between vendors. Fault reasons are the vendor's numbers; 0 is none. */
 export interface RequesterTable {
-  /** Width of an IOVA. */
+  /** Width of an IOVA, but of the first stage. */
   readonly addressBits: number;
-  lookup(sourceId: number, result: Requester): number;
-  beyondWidth(): number;
-  reasonOf(fault: WalkFault, access: number): number;
-  record(sourceId: number, iovaHigh: number, iovaLow: number, reason: number, access: number): void;
+  /** `pasid` is `noPasid` for a request that carries none. */
+  lookup(sourceId: number, pasid: number, result: Requester): number;
+  /** Of the requester of the last look-up, as `reasonOf`. */
+  beyondWidth(requester: Requester): number;
+  reasonOf(requester: Requester, walk: WalkResult, access: number): number;
+  record(sourceId: number, pasid: number, iovaHigh: number, iovaLow: number, reason: number, access: number): void;
 }
 
 /** One thread's view of the translation hardware of one unit; `frame`, `root` and `hit` tell of the last translation. */
@@ -48,9 +63,11 @@ export class TranslationUnit {
   hit = false;
   readonly iotlb: IotlbView;
   readonly #requesters: RequesterTable;
-  readonly #requester: Requester = { root: 0 as Frame, levels: 0, domainId: 0, passThrough: false, silent: false };
-  /** By number of levels. */
-  readonly #tables: readonly (PageTable | null)[];
+  readonly #requester: Requester = noRequester();
+  /** By number of levels: second stage, second stage that marks use, first stage (which always does). */
+  readonly #second: readonly (PageTable | null)[];
+  readonly #marking: readonly (PageTable | null)[];
+  readonly #first: readonly (PageTable | null)[];
   readonly #walk = new WalkResult();
   readonly #widthShift: number;
 
@@ -59,52 +76,60 @@ export class TranslationUnit {
     const registers = IommuUnit.registers.peek(kernel, unit) as Ref<'VtdRegisters'>;
     VtdRegisters.check(kernel, registers);
     this.iotlb = new IotlbView(kernel, IommuUnit.iotlb.peek(kernel, unit));
-    this.#requesters = new VtdRequesters(host, registers);
+    this.#requesters = new VtdRequesters(host, registers, new PasidCacheView(kernel, IommuUnit.pasidCache.peek(kernel, unit)));
     this.#widthShift = this.#requesters.addressBits - 32;
-    const table = (levels: 3 | 4 | 5): PageTable => new PageTable(ram, frames, vtdSecondStage(levels));
-    this.#tables = [null, null, null, table(3), table(4), table(5)];
+    const second = (levels: 3 | 4 | 5, marksUse: boolean): PageTable => new PageTable(ram, frames, vtdSecondStage(levels), marksUse);
+    const first = (levels: 4 | 5): PageTable => new PageTable(ram, frames, vtdFirstStage(levels), true);
+    this.#second = [null, null, null, second(3, false), second(4, false), second(5, false)];
+    this.#marking = [null, null, null, second(3, true), second(4, true), second(5, true)];
+    this.#first = [null, null, null, null, first(4), first(5)];
   }
 
   /**
    * Translates one page for a request. `access` is one `Access` bit; `epoch` is `iotlb.epoch()`, taken once the transaction was
-   * published as in flight. Returns the vendor's fault reason, having recorded the fault.
+   * published as in flight; `pasid` is what the request carries. Returns the vendor's fault reason, having recorded the fault.
    */
-  translate(sourceId: number, iovaHigh: number, iovaLow: number, access: number, epoch: number): number {
-    const reason = this.#translate(sourceId, iovaHigh, iovaLow, access, epoch);
-    if (reason !== 0 && !this.#requester.silent) this.#requesters.record(sourceId, iovaHigh, iovaLow, reason, access);
+  translate(sourceId: number, iovaHigh: number, iovaLow: number, access: number, epoch: number, pasid: number = noPasid): number {
+    const reason = this.#translate(sourceId, iovaHigh, iovaLow, access, epoch, pasid);
+    if (reason !== 0 && !this.#requester.silent) this.#requesters.record(sourceId, pasid, iovaHigh, iovaLow, reason, access);
     return reason;
   }
 
-  #translate(sourceId: number, iovaHigh: number, iovaLow: number, access: number, epoch: number): number {
+  #translate(sourceId: number, iovaHigh: number, iovaLow: number, access: number, epoch: number, pasid: number): number {
     const requester = this.#requester;
     this.frame = 0 as Frame;
     this.root = 0 as Frame;
     this.hit = false;
-    const refused = this.#requesters.lookup(sourceId, requester);
+    const refused = this.#requesters.lookup(sourceId, pasid, requester);
     if (refused !== 0) return refused;
-    if (iovaHigh >>> this.#widthShift !== 0) return this.#requesters.beyondWidth();
+    if (iovaHigh >>> this.#widthShift !== 0 && !requester.firstStage) return this.#requesters.beyondWidth(requester);
     if (requester.passThrough) {
       this.frame = ((iovaHigh & 0xfffff) * 0x100000 + (iovaLow >>> 12)) as Frame;
       return 0;
     }
     const iotlb = this.iotlb;
-    if (iotlb.lookup(requester.domainId, iovaHigh, iovaLow) && (iotlb.permissions & access) === access) {
+    const tag = requester.firstStage ? requester.pasid | firstStageTag : requester.pasid;
+    if (iotlb.lookup(requester.domainId, iovaHigh, iovaLow, tag) && (iotlb.permissions & access) === access) {
       this.frame = iotlb.frame;
       this.root = iotlb.root;
       this.hit = true;
       return 0;
     }
-    return this.#walkAndFill(requester, iovaHigh, iovaLow, access, epoch);
+    return this.#walkAndFill(requester, iovaHigh, iovaLow, access, epoch, tag);
   }
 
   /** Also taken on a hit without permission: the tables, not a cached entry, say why a request is refused. */
-  #walkAndFill(requester: Requester, iovaHigh: number, iovaLow: number, access: number, epoch: number): number {
+  #walkAndFill(requester: Requester, iovaHigh: number, iovaLow: number, access: number, epoch: number, tag: number): number {
     const walk = this.#walk;
     this.root = requester.root;
-    const fault = this.#tables[requester.levels]!.walk(requester.root, iovaHigh, iovaLow, access, walk);
-    if (fault !== 0) return this.#requesters.reasonOf(fault, access);
+    const tables = (requester.firstStage ? this.#first : requester.marksUse ? this.#marking : this.#second)[requester.levels]!;
+    const fault = tables.walk(requester.root, iovaHigh, iovaLow, access, walk);
+    if (fault !== 0) return this.#requesters.reasonOf(requester, walk, access);
     this.frame = walk.frame;
-    this.iotlb.fill(requester.domainId, iovaHigh, iovaLow, walk.frame, walk.permissions, requester.root, epoch);
+    // A write through a leaf that is not dirty yet has to come back to the leaf: it is cached without that permission.
+    const clean = requester.marksUse && (walk.entryLow & tables.format.dirtyBit) === 0;
+    const permissions = clean ? walk.permissions & ~Access.WRITE : walk.permissions;
+    this.iotlb.fill(requester.domainId, iovaHigh, iovaLow, walk.frame, permissions, requester.root, epoch, tag);
     return 0;
   }
 }

@@ -15,6 +15,8 @@ export const IommuUnit = object('IommuUnit', {
   next: ref('IommuUnit'),
   firstFunction: ref('PciFunction'),
   iotlb: ref('Iotlb'),
+  /** `NULL` for a unit without PASIDs. */
+  pasidCache: ref('PasidCache'),
   /** The vendor's register file: `VtdRegisters`. */
   registers: u32,
   /** Kept for system software, which hangs a record of its own here; hardware never reads it. */

@@ -2,7 +2,7 @@ import { IommuUnit } from '#src/hardware/unit';
 import { VtdRegisters } from '#src/hardware/vtd/registers';
 import { Batch } from '#src/drivers/vtd/batch';
 import { vtdOperations } from '#src/drivers/vtd/operations';
-import { ringLength, submit } from '#src/drivers/vtd/queue';
+import { submit } from '#src/drivers/vtd/queue';
 import { VtdUnitState } from '#src/drivers/vtd/unit-state';
 import { Vtd } from '#src/drivers/vtd/vtd';
 import type { Ref } from '#hostmem/object';
@@ -23,7 +23,7 @@ function queue(): { vtd: Vtd; submitOne: (batch: Batch) => 0 | 'EINVAL'; free: (
 }
 
 test('submissions go round the ring again and again, and all slots are free at rest', () => {
-  const { submitOne, free, head } = queue();
+  const { vtd, submitOne, free, head } = queue();
   const batch = new Batch();
   let descriptors = 0;
   for (let round = 0; round < 400; round++) {
@@ -31,15 +31,15 @@ test('submissions go round the ring again and again, and all slots are free at r
     for (let i = 0; i <= round % 7; i++) batch.iotlbOfDomain(i);
     expect(submitOne(batch)).toBe(0);
     descriptors += batch.length + 1;
-    expect([head(), free()]).toEqual([descriptors % ringLength, ringLength]);
+    expect([head(), free()]).toEqual([descriptors % vtd.units[0]!.ringLength, vtd.units[0]!.ringLength]);
   }
 });
 
 test('who submits a descriptor that the unit refuses gets EINVAL, and the queue goes on', () => {
-  const { submitOne, free } = queue();
+  const { vtd, submitOne, free } = queue();
   expect(submitOne(new Batch().iotlbOfDomain(1).push(0xf, 0, 0, 0).iotlbOfDomain(2))).toBe('EINVAL');
   expect(submitOne(new Batch().iotlbOfDomain(1))).toBe(0);
-  expect(free()).toBe(ringLength);
+  expect(free()).toBe(vtd.units[0]!.ringLength);
 });
 
 test('a submission is two points: the tail, and the wait', () => {

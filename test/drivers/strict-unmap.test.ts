@@ -9,7 +9,8 @@ import { PciFunction } from '#src/hardware/function';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { expect, test } from 'vitest';
-import { smallMachine, type SmallMachine } from '../hardware/small-machine.ts';
+import type { VtdUnitOptions } from '#src/hardware/machine';
+import { firstStageUnit, scalableUnit, smallMachine, type SmallMachine } from '../hardware/small-machine.ts';
 import type { DmaLoop } from './dma-loop.ts';
 
 const devices = 3;
@@ -35,9 +36,11 @@ interface Outcome {
   hits: number;
 }
 
-/** Three devices do DMA on threads of their own while this thread maps, unmaps and syncs the pages under them. */
-async function race(operations: VtdOperations, rounds: number): Promise<Outcome> {
-  const small = smallMachine({}, Array.from({ length: devices }, (_, i) => ({ rid: 0x100 + i * 8 })));
+/** What this thread does to the domain under three devices that do DMA on threads of their own. */
+type Disturb = (small: SmallMachine, driver: VtdDriver, domain: Ref<'IommuDomain'>, history: History, rounds: number) => { spans: Span[]; scribbled: number };
+
+async function race(unit: VtdUnitOptions, disturb: Disturb, operations: VtdOperations, rounds: number): Promise<Outcome> {
+  const small = smallMachine(unit, Array.from({ length: devices }, (_, i) => ({ rid: 0x100 + i * 8 })));
   const driver = new VtdDriver(small.host, small.machine, operations);
   const functions = small.machine.functions();
   const domain = driver.allocPagingDomain(functions[0]!, 0);
@@ -45,7 +48,7 @@ async function race(operations: VtdOperations, rounds: number): Promise<Outcome>
   const history = new History(new SharedArrayBuffer(historyBytes(devices, capacity)), devices, capacity);
   const flags = new Memory(new SharedArrayBuffer(64), Space.KERNEL);
   const workers = await start(small, history, flags);
-  const { spans, scribbled } = mapAndUnmap(small, driver, domain, history, rounds);
+  const { spans, scribbled } = disturb(small, driver, domain, history, rounds);
   silent.store(flags, 4, 1);
   await Promise.all(workers.map((worker) => worker.terminate()));
   const hits = functions.reduce((sum, each) => sum + PciFunction.hits.peek(small.host.kernel, each), 0);
@@ -58,6 +61,28 @@ async function start(small: SmallMachine, history: History, flags: Memory): Prom
   await Promise.all(workers.map((worker) => new Promise<void>((resolve, reject) => worker.once('online', resolve).once('error', reject))));
   while (silent.load(flags, 0) < devices) await new Promise((resolve) => setTimeout(resolve, 1));
   return workers;
+}
+
+/** All devices go from one domain to another and back; a frame is theirs from before the attach until the next one has returned. */
+function replaceAgain(small: SmallMachine, driver: VtdDriver, domain: Ref<'IommuDomain'>, history: History, rounds: number): { spans: Span[]; scribbled: number } {
+  const functions = small.machine.functions();
+  const domains = [domain, driver.allocPagingDomain(functions[0]!, 0)];
+  const frames = domains.map((each) => iovas.map((iova) => {
+    const frame = small.host.frames.allocate(16);
+    expect(driver.map(each, 0, iova, frame, 3)).toBe(0);
+    return frame;
+  }));
+  const spans: Span[] = [];
+  let current = iovas.map((iova, i) => ({ iova, frame: frames[0]![i]!, from: 0, until: Number.POSITIVE_INFINITY }));
+  for (let round = 1; round < rounds; round++) {
+    spans.push(...current);
+    const next = iovas.map((iova, i) => ({ iova, frame: frames[round % 2]![i]!, from: history.stamp(), until: Number.POSITIVE_INFINITY }));
+    for (const each of functions) expect(driver.attach(domains[round % 2]!, each)).toBe(0);
+    const until = history.stamp();
+    for (const span of current) span.until = until;
+    current = next;
+  }
+  return { spans: [...spans, ...current], scribbled: 0 };
 }
 
 function mapAndUnmap(small: SmallMachine, driver: VtdDriver, domain: Ref<'IommuDomain'>, history: History, rounds: number): { spans: Span[]; scribbled: number } {
@@ -110,14 +135,27 @@ function judge(history: History, spans: readonly Span[]): { strays: number; reac
   return { strays, reached };
 }
 
-test('once unmap and sync have returned, no DMA of three concurrent devices reaches the old frame', async () => {
-  const outcome = await race(vtdOperations, 6000);
+const units = [['legacy', {}], ['scalable, second stage', scalableUnit], ['scalable, first stage', firstStageUnit]] as const;
+
+test.each(units)('once unmap and sync have returned, no DMA of three concurrent devices reaches the old frame, %s', async (_mode, unit) => {
+  const outcome = await race(unit, mapAndUnmap, vtdOperations, 6000);
   expect(outcome).toMatchObject({ strays: 0, scribbled: 0 });
   expect(outcome.reached).toBeGreaterThan(1000);
   expect(outcome.hits).toBeGreaterThan(1000);
 });
 
-test('the same race without invalidation is caught', async () => {
-  const outcome = await race({ ...vtdOperations, flushRange: () => {} }, 6000);
+test.each(units)('the same race without invalidation is caught, %s', async (_mode, unit) => {
+  const outcome = await race(unit, mapAndUnmap, { ...vtdOperations, flushRange: () => {} }, 6000);
+  expect(outcome.strays).toBeGreaterThan(0);
+});
+
+test.each(units)('once a replace has returned, no DMA of three concurrent devices reaches the old domain, %s', async (_mode, unit) => {
+  const outcome = await race(unit, replaceAgain, vtdOperations, 1500);
+  expect(outcome.strays).toBe(0);
+  expect(outcome.reached).toBeGreaterThan(1000);
+});
+
+test('a replace that does not flush the PASID cache is caught', async () => {
+  const outcome = await race(scalableUnit, replaceAgain, { ...vtdOperations, flushPasid: () => {} }, 1500);
   expect(outcome.strays).toBeGreaterThan(0);
 });

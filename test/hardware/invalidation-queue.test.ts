@@ -8,7 +8,9 @@ import type { InvalidationQueue } from '#src/hardware/vtd/invalidation-queue';
 import { FaultStatus, VtdRegisters } from '#src/hardware/vtd/registers';
 import type { Ref } from '#hostmem/object';
 import { expect, test } from 'vitest';
-import { smallMachine, type SmallMachine } from './small-machine.ts';
+import { scalableUnit, smallMachine, type SmallMachine } from './small-machine.ts';
+import { firstStageTag } from '#src/hardware/iotlb';
+import { PasidCacheView } from '#src/hardware/vtd/pasid-cache';
 
 const waitType = 0x25;
 
@@ -18,9 +20,11 @@ class BareQueue {
   readonly queue: InvalidationQueue;
   readonly statusFrame: Frame;
   readonly #ring: number;
+  readonly #entryBytes: number;
   tail = 0;
 
-  constructor(small: SmallMachine) {
+  constructor(small: SmallMachine, entryBytes: 16 | 32 = 16) {
+    this.#entryBytes = entryBytes;
     const { kernel } = small.host;
     this.small = small;
     this.queue = small.machine.unit(small.unit).queue;
@@ -30,9 +34,9 @@ class BareQueue {
   }
 
   push(...words: readonly [number, number, number, number]): void {
-    words.forEach((word, index) => poke(this.small.host.ram, this.#ring + this.tail * 16 + index * 4, word));
-    this.tail = (this.tail + 1) % 256;
-    store(this.small.host.kernel, VtdRegisters.queueTail.address(this.small.host.kernel, this.small.registers), this.tail * 16, 0);
+    words.forEach((word, index) => poke(this.small.host.ram, this.#ring + this.tail * this.#entryBytes + index * 4, word));
+    this.tail = (this.tail + 1) % (4096 / this.#entryBytes);
+    store(this.small.host.kernel, VtdRegisters.queueTail.address(this.small.host.kernel, this.small.registers), this.tail * this.#entryBytes, 0);
   }
 
   pushWait(slot: number, value: number): void {
@@ -48,7 +52,7 @@ class BareQueue {
   }
 
   get head(): number {
-    return VtdRegisters.queueHead.peek(this.small.host.kernel, this.small.registers) / 16;
+    return VtdRegisters.queueHead.peek(this.small.host.kernel, this.small.registers) / this.#entryBytes;
   }
 
   get error(): boolean {
@@ -139,8 +143,10 @@ test('a bad descriptor stops the queue at it until software clears the error', (
     [0x212, 0, 0, 0],
     [0x25, 1, 2, 0],
   ];
-  for (const descriptor of bad) {
-    const bare = new BareQueue(smallMachine());
+  const wideBad: (readonly [number, number, number, number])[] = [[0x16, 0, 0, 0], [0x46, 0, 0, 0], [0x36, 0, 19, 0], [0x27, 0, 0, 0], [0x57, 0, 0, 0]];
+  const bare16 = [...bad, [0x17, 0, 0, 0] as const, [0x26, 0, 0, 0] as const].map((descriptor) => ({ descriptor, bare: new BareQueue(smallMachine()) }));
+  const bare32 = [...bad, ...wideBad].map((descriptor) => ({ descriptor, bare: new BareQueue(smallMachine(scalableUnit), 32) }));
+  for (const { descriptor, bare } of [...bare16, ...bare32]) {
     bare.pushWait(0, 1);
     bare.push(...descriptor);
     bare.pushWait(1, 1);
@@ -175,4 +181,42 @@ test('each granularity of an IOTLB descriptor reaches the cache', () => {
   expect(left(batch.clear().iotlbPages(2, 0, 0x7000, 2, true))).toEqual(['2:8000', '3:4000', '3:7000', '3:8000']);
   expect(left(batch.clear().iotlbOfDomain(2))).toEqual(['3:4000', '3:7000', '3:8000']);
   expect(left(batch.clear().iotlbAll())).toEqual([]);
+});
+
+test('each granularity of a PASID-cache descriptor reaches the cache', () => {
+  const small = smallMachine(scalableUnit);
+  const bare = new BareQueue(small, 32);
+  const cache = new PasidCacheView(small.host.kernel, IommuUnit.pasidCache.peek(small.host.kernel, small.unit));
+  const keys = [2, 3].flatMap((domainId) => [7, 8].map((pasid) => ({ sourceId: domainId << 3, pasid, domainId })));
+  const left = (word0: number, pasid: number): string[] => {
+    for (const { sourceId, pasid: each, domainId } of keys) cache.fill(sourceId, each, { word0: 1, word1: domainId, word2: 0 }, cache.epoch());
+    bare.push(word0, pasid, 0, 0);
+    bare.queue.step();
+    return keys.filter(({ sourceId, pasid: each }) => cache.lookup(sourceId, each, { word0: 0, word1: 0, word2: 0 })).map((key) => `${key.domainId}:${key.pasid}`);
+  };
+  expect(left((2 << 16) | 0x17, 8)).toEqual(['2:7', '3:7', '3:8']);
+  expect(left((3 << 16) | 0x07, 8)).toEqual(['2:7', '2:8']);
+  expect(left(0x37, 0)).toEqual([]);
+});
+
+test('each granularity of a PASID-IOTLB descriptor reaches the IOTLB, and drains', () => {
+  const small = smallMachine(scalableUnit);
+  const bare = new BareQueue(small, 32);
+  const iotlb = small.machine.unit(small.unit).translation.iotlb;
+  const left = (batch: Batch): string[] => {
+    const keys = [7, 8].flatMap((pasid) => [0x4000, 0x7000].map((iova) => ({ pasid, iova })));
+    for (const { pasid, iova } of keys) iotlb.fill(2, 0, iova, 5 as Frame, 3, 9 as Frame, iotlb.epoch(), firstStageTag | pasid);
+    bare.pushBatch(batch);
+    bare.queue.step();
+    return keys.filter(({ pasid, iova }) => iotlb.lookup(2, 0, iova, firstStageTag | pasid)).map(({ pasid, iova }) => `${pasid}:${iova.toString(16)}`);
+  };
+  const batch = new Batch();
+  expect(left(batch.clear().pasidIotlb(2, 7, 0, 0x4000, 0, true))).toEqual(['7:7000', '8:4000', '8:7000']);
+  expect(left(batch.clear().pasidIotlb(2, 7, 0, 0x4000, 2, true))).toEqual(['8:4000', '8:7000']);
+  expect(left(batch.clear().pasidIotlb(2, 8, 0, 0, -1, false))).toEqual(['7:4000', '7:7000']);
+  const slot = PciFunction.inFlight.address(small.host.kernel, small.functions[0]!);
+  silent.store(small.host.kernel, slot, InFlight.countUnit | InFlight.BUSY);
+  left(batch.clear().pasidIotlb(2, 8, 0, 0, -1, false));
+  bare.pushWait(0, 1);
+  expect(bare.queue.ready()).toBe(false);
 });

@@ -1,6 +1,6 @@
 import { Host } from '#hostmem/host';
 import type { Frame } from '#hostmem/memory';
-import { Iotlb, IotlbView } from '#src/hardware/iotlb';
+import { firstStageTag, Iotlb, IotlbView } from '#src/hardware/iotlb';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 
@@ -81,4 +81,23 @@ test('an IOTLB that is off never hits', () => {
   const iotlb = new IotlbView(host.kernel, Iotlb.create(host.kernel));
   put(iotlb, 1, 1);
   expect(has(iotlb, 1, 1)).toBe(false);
+});
+
+test('a PASID is part of the tag, and so is the stage', () => {
+  const iotlb = cache();
+  const kinds = [7, 8, firstStageTag | 7, firstStageTag | 8];
+  const fillAll = (): void => kinds.forEach((tag, index) => iotlb.fill(3, 0, 0x1000, (100 + index) as Frame, 3, 9 as Frame, iotlb.epoch(), tag));
+  const left = (): number[] => kinds.map((tag) => (iotlb.lookup(3, 0, 0x1000, tag) ? iotlb.frame : 0));
+  const after = (invalidate: () => void): number[] => {
+    fillAll();
+    expect(left()).toEqual([100, 101, 102, 103]);
+    invalidate();
+    return left();
+  };
+  expect(iotlb.lookup(3, 0, 0x1000)).toBe(false);
+  expect(after(() => iotlb.invalidatePasid(3, 7))).toEqual([100, 101, 0, 103]);
+  expect(after(() => iotlb.invalidatePasid(4, 7))).toEqual([100, 101, 102, 103]);
+  expect(after(() => iotlb.invalidatePasidPages(3, 8, 0, 0, 1))).toEqual([100, 101, 102, 0]);
+  expect(after(() => iotlb.invalidatePages(3, 0, 0, 8))).toEqual([0, 0, 102, 103]);
+  expect(after(() => iotlb.invalidateDomain(3))).toEqual([0, 0, 0, 0]);
 });

@@ -4,7 +4,7 @@ import type { Memory } from '#hostmem/memory';
 import type { Control } from '#hostmem/atomics';
 import { labelText } from '#hostmem/labels';
 import type { Ref } from '#hostmem/object';
-import { VtdDriver } from '#src/drivers/vtd/driver';
+import { VtdDriver, type BootOptions } from '#src/drivers/vtd/driver';
 import type { DmaEngine } from '#src/hardware/dma-engine';
 import { Machine, type PciFunctionOptions, type VtdUnitOptions } from '#src/hardware/machine';
 import { IommuUnit } from '#src/hardware/unit';
@@ -12,6 +12,11 @@ import { takeFaults, type FaultRecord } from '#src/hardware/vtd/faults';
 
 /** CAP of the recorded unit, but with eight fault records. */
 export const eightFaultRecords = 0x00d2078c22260206n;
+
+/** The recorded unit in scalable mode, with eight fault records: second stage alone. */
+export const scalableUnit: VtdUnitOptions = { scalable: true, capability: 0x00d2078c222f0606n };
+/** The same with a first stage of 4 levels and leaves up to 1 GiB. */
+export const firstStageUnit: VtdUnitOptions = { capability: 0x01d2078c222f0606n, extendedCapability: 0xc80080f00f4an };
 
 export interface SmallMachine {
   readonly host: Host;
@@ -24,13 +29,13 @@ export interface SmallMachine {
   faults(): FaultRecord[];
 }
 
-export function smallMachine(options: VtdUnitOptions = {}, functions: readonly PciFunctionOptions[] = [{ rid: 0x0108 }, { rid: 0x0110 }]): SmallMachine {
+export function smallMachine(options: VtdUnitOptions = {}, functions: readonly PciFunctionOptions[] = [{ rid: 0x0108 }, { rid: 0x0110 }], boot: BootOptions = {}): SmallMachine {
   const host = Host.create(4 << 20, 2 << 20);
   Machine.create(host);
   const unit = Machine.addUnit(host, { capability: eightFaultRecords, ...options });
   const added = functions.map((each) => Machine.addFunction(host, unit, each));
   const machine = new Machine(host);
-  VtdDriver.boot(host, machine);
+  VtdDriver.boot(host, machine, boot);
   const driver = new VtdDriver(host, machine);
   for (const each of added) driver.probe(each);
   const registers = IommuUnit.registers.peek(host.kernel, unit) as Ref<'VtdRegisters'>;

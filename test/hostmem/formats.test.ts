@@ -1,7 +1,8 @@
 import { readdirSync } from 'node:fs';
 import fc from 'fast-check';
+import { peek, poke } from '#hostmem/atomics';
 import { Host } from '#hostmem/host';
-import type { Frame } from '#hostmem/memory';
+import { hpaOf, type Frame } from '#hostmem/memory';
 import { Access, PageTable, WalkFault, WalkResult, type PageTableFormat } from '#hostmem/page-table';
 import { describe, expect, test } from 'vitest';
 
@@ -25,6 +26,13 @@ type Command = fc.Command<Model, Real>;
 const iovaHigh = (page: number): number => Math.floor(page / 2 ** 20) | 0;
 const iovaLow = (page: number): number => (page % 2 ** 20) << 12;
 
+/** What a leaf with these permissions grants: not every format can refuse reads of what can be written. */
+function grantedBy(format: PageTableFormat, permissions: number): number {
+  const granted = format.inspect(1, format.leafHigh(1 as Frame, permissions, 1), format.leafLow(1 as Frame, permissions, 1)) & 3;
+  expect(granted & permissions).toBe(permissions);
+  return granted;
+}
+
 function commandsFor(format: PageTableFormat): fc.Arbitrary<Iterable<Command>> {
   const end = 2 ** (format.inputBits - 12);
   const boundaries = [0, 512, 2 ** 18, 2 ** 20, 2 ** 26, 2 ** 27, end / 2, end - 8].filter((page) => page < end);
@@ -45,7 +53,7 @@ const mapping = (page: number, frame: number, permissions: number): Command => (
   run(model, { table, root }) {
     const answer = table.mapPage(root, iovaHigh(page), iovaLow(page), frame as Frame, permissions);
     expect(answer).toBe(model.has(page) ? 'EADDRINUSE' : 0);
-    if (answer === 0) model.set(page, { frame, permissions });
+    if (answer === 0) model.set(page, { frame, permissions: grantedBy(table.format, permissions) });
   },
   toString: () => `map(page 0x${page.toString(16)}, frame 0x${frame.toString(16)}, ${permissions})`,
 });
@@ -98,6 +106,73 @@ describe.each(formats.map((format) => [format.name, format] as const))('%s', (_n
       }),
       { numRuns: 150 },
     );
+  });
+
+  test('a run is mapped with leaves of all sizes as it is page by page, and whole leaves go when it is unmapped', () => {
+    const host = Host.create(8 << 20, 1 << 20);
+    const near = fc.tuple(fc.constantFrom(0, 512, 1024, 2 ** 18), fc.integer({ min: -3, max: 3 })).map(([at, by]) => Math.max(0, at + by));
+    fc.assert(
+      fc.property(near, fc.constantFrom(0, 1, 512, 2 ** 18), near, fc.integer({ min: 1, max: format.largestLeaf }), (start, shift, count, largest) => {
+        const used = host.frames.inUse;
+        const table = new PageTable(host.ram, host.frames, format);
+        const root = table.create();
+        const result = new WalkResult();
+        const pages = Math.min(count, 2 ** 18 + 3);
+        fc.pre(pages > 0 && (largest > 1 || pages < 2000));
+        const frame = (2 ** 19 + start + shift) as Frame;
+        expect(table.mapRange(root, iovaHigh(start), iovaLow(start), frame, 3, pages, largest)).toBe(0);
+        expect(table.mapped).toBe(pages);
+        for (const page of [0, 1, 510, 511, 512, 513, 2 ** 18 - 1, 2 ** 18, pages - 1].filter((each) => each < pages)) {
+          expect(table.walk(root, iovaHigh(start + page), iovaLow(start + page), Access.WRITE, result)).toBe(WalkFault.NONE);
+          expect(result.frame).toBe(frame + page);
+          expect(result.level).toBeLessThanOrEqual(largest);
+          if (shift % 512 !== 0) expect(result.level).toBe(1);
+        }
+        expect(table.walk(root, iovaHigh(start + pages), iovaLow(start + pages), Access.READ, result)).toBe(WalkFault.NOT_PRESENT);
+        expect(table.unmap(root, iovaHigh(start), iovaLow(start), pages)).toBe(pages);
+        expect(table.walk(root, iovaHigh(start), iovaLow(start), Access.READ, result)).toBe(WalkFault.NOT_PRESENT);
+        table.destroy(root);
+        expect(host.frames.inUse).toBe(used);
+      }),
+      { numRuns: 60 },
+    );
+  });
+
+  test('a whole leaf of each size is one entry of its level, and blocks what is mapped into it', () => {
+    const host = Host.create(1 << 20, 1 << 20);
+    const table = new PageTable(host.ram, host.frames, format);
+    const root = table.create();
+    const result = new WalkResult();
+    for (let level = 2; level <= format.largestLeaf; level++) {
+      const pages = 512 ** (level - 1);
+      const start = pages * 8;
+      expect(table.mapRange(root, iovaHigh(start), iovaLow(start), pages as Frame, 3, pages, level)).toBe(0);
+      expect(table.walk(root, iovaHigh(start + pages - 1), iovaLow(start + pages - 1), Access.READ, result)).toBe(WalkFault.NONE);
+      expect([result.level, result.frame]).toEqual([level, pages + pages - 1]);
+      expect(table.mapPage(root, iovaHigh(start + 1), iovaLow(start + 1), 1 as Frame, 3)).toBe('EADDRINUSE');
+      expect(table.unmap(root, iovaHigh(start + 1), iovaLow(start + 1), pages - 1)).toBe(0);
+      expect(table.unmap(root, iovaHigh(start), iovaLow(start), 1)).toBe(pages);
+    }
+  });
+
+  test('a walk that marks use leaves A on every entry it used and D on a leaf that it wrote through, and nothing where it was refused', () => {
+    const host = Host.create(1 << 20, 1 << 20);
+    const table = new PageTable(host.ram, host.frames, format, true);
+    const root = table.create();
+    const result = new WalkResult();
+    const marks = format.accessedBit | format.dirtyBit;
+    expect(table.mapPage(root, 0, 0x5000, 7 as Frame, Access.READ | Access.WRITE)).toBe(0);
+    expect(table.mapPage(root, 0, 0x6000, 8 as Frame, Access.READ)).toBe(0);
+    const marked = (iova: number, access: number): number => {
+      expect(table.translate(root, 0, iova, result)).toBe(WalkFault.NONE);
+      poke(host.ram, result.entryAt, result.entryLow & ~marks);
+      table.walk(root, 0, iova, access, result);
+      return peek(host.ram, result.entryAt) & marks;
+    };
+    expect(marked(0x5000, Access.READ)).toBe(format.accessedBit);
+    expect(marked(0x5000, Access.WRITE)).toBe(marks);
+    expect(marked(0x6000, Access.WRITE)).toBe(0);
+    expect(peek(host.ram, hpaOf(root)) & format.accessedBit).toBe(format.accessedBit);
   });
 
   test('an IOVA beyond its width is neither walked nor mapped', () => {

@@ -1,7 +1,15 @@
 /**
  * Descriptors on their way into a unit's invalidation queue (the kernel's `qi_desc_*` and `qi_batch`). A thread's own.
  */
-import { Bits, Descriptor, descriptorWords, Granularity, PageBits } from '../../hardware/vtd/descriptors.ts';
+import {
+  Bits,
+  Descriptor,
+  descriptorWords,
+  Granularity,
+  PageBits,
+  PasidCacheGranularity,
+  PasidIotlbGranularity,
+} from '../../hardware/vtd/descriptors.ts';
 
 const mostDescriptors = 16;
 const drain = Bits.drainReads | Bits.drainWrites;
@@ -40,9 +48,24 @@ export class Batch {
   /** `1 << order` pages, aligned, around the IOVA; `leafOnly` says that no table was removed. */
   iotlbPages(domainId: number, iovaHigh: number, iovaLow: number, order: number, leafOnly: boolean): this {
     const first = Descriptor.IOTLB | (Granularity.SELECTED << Bits.granularityShift) | drain | (domainId << Bits.domainShift);
-    const low = order < 20 ? iovaLow & (-1 << (12 + order)) : 0;
-    const high = order < 20 ? iovaHigh : iovaHigh & (-1 << (order - 20));
-    return this.push(first, 0, low | (leafOnly ? PageBits.leafOnly : 0) | order, high);
+    return this.push(first, 0, alignedLow(iovaLow, order) | (leafOnly ? PageBits.leafOnly : 0) | order, alignedHigh(iovaHigh, order));
+  }
+
+  /** As `iotlbPages`, of what the first stage translated for a PASID; all of it when `order` is negative. */
+  pasidIotlb(domainId: number, pasid: number, iovaHigh: number, iovaLow: number, order: number, leafOnly: boolean): this {
+    const granularity = order < 0 ? PasidIotlbGranularity.PASID : PasidIotlbGranularity.SELECTED;
+    const first = Descriptor.PASID_IOTLB | (granularity << Bits.granularityShift) | (domainId << Bits.domainShift);
+    if (order < 0) return this.push(first, pasid, 0, 0);
+    return this.push(first, pasid, alignedLow(iovaLow, order) | (leafOnly ? PageBits.leafOnly : 0) | order, alignedHigh(iovaHigh, order));
+  }
+
+  /** Drops the cached entries of a PASID under a domain id. */
+  pasidCache(domainId: number, pasid: number): this {
+    return this.push(Descriptor.PASID_CACHE | (PasidCacheGranularity.PASID << Bits.granularityShift) | (domainId << Bits.domainShift), pasid, 0, 0);
+  }
+
+  pasidCacheAll(): this {
+    return this.push(Descriptor.PASID_CACHE | (PasidCacheGranularity.GLOBAL << Bits.granularityShift), 0, 0, 0);
   }
 
   /** A descriptor as it is. */
@@ -56,3 +79,7 @@ export class Batch {
     return this;
   }
 }
+
+/** An IOVA without the bits inside an aligned block of `1 << order` pages. */
+const alignedLow = (low: number, order: number): number => (order < 20 ? low & (-1 << (12 + order)) : 0);
+const alignedHigh = (high: number, order: number): number => (order < 20 ? high : high & (-1 << (order - 20)));

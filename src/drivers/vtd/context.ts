@@ -1,5 +1,5 @@
 /**
- * Context entries of legacy mode, written in the kernel's order.
+ * Context tables, and the context entries of legacy mode, written in the kernel's order.
  *
  * Present word last when an entry appears, first when it goes; in between the unit is told and drained (Q6). A replace is break
  * before make: there is no moment at which an entry is half of one domain and half of another (CVE-2026-45945).
@@ -11,14 +11,15 @@ import type { Ref } from '#hostmem/object';
 import { PciFunction } from '../../hardware/function.ts';
 import * as entry from '../../hardware/vtd/context-entry.ts';
 import { contextAddress } from '../../hardware/vtd/requester.ts';
+import { rootHalfAt } from '../../hardware/vtd/scalable-entry.ts';
 import { VtdUnitState } from './unit-state.ts';
 import type { Vtd, VtdUnit } from './vtd.ts';
 
-/** Makes sure that the requester's bus has a context table. False when RAM is used up. */
+/** Makes sure that the requester's bus, or in scalable mode its half of the bus, has a context table. False when RAM is used up. */
 export function ensureContextTable(vtd: Vtd, unit: VtdUnit, sourceId: number): boolean {
   const { kernel, ram } = vtd;
   VtdUnitState.contextLock.acquire(kernel, unit.state);
-  const at = entry.rootEntryAt(rootTable(vtd, unit), sourceId);
+  const at = unit.scalable ? rootHalfAt(rootTable(vtd, unit), sourceId) : entry.rootEntryAt(rootTable(vtd, unit), sourceId);
   const missing = (peek(ram, at) & entry.present) === 0;
   const table = missing ? vtd.frames.allocate(Owner.KERNEL) : 0;
   if (table !== 0) poke(ram, at, hpaOf(table as Frame) | entry.present);

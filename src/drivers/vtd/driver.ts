@@ -1,25 +1,27 @@
 /**
- * The VT-d driver, legacy mode, strict invalidation: second-stage tables, a context entry for each requester, and the
- * invalidation queue (the kernel's `intel_iommu_ops`).
+ * The VT-d driver, strict invalidation (the kernel's `intel_iommu_ops`). Legacy mode: second-stage tables and a context entry for each
+ * requester. Scalable mode: first-stage tables where the unit has them, and a PASID table for each device. A unit has one of the modes.
  */
+import { vtdFirstStage } from '#hostmem/formats/vtd-first-stage';
 import { vtdSecondStage } from '#hostmem/formats/vtd-second-stage';
 import { Owner } from '#hostmem/frames';
 import type { Host } from '#hostmem/host';
-import { hpaOf, pageShift, type Frame } from '#hostmem/memory';
+import { hpaOf, pageBytes, pageShift, type Frame } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import type { Engine } from '#hostmem/engine';
-import type { WalkResult } from '#hostmem/page-table';
+import type { PageTableFormat, WalkResult } from '#hostmem/page-table';
 import { PciFunction } from '../../hardware/function.ts';
 import type { Machine } from '../../hardware/machine.ts';
 import { IommuUnit } from '../../hardware/unit.ts';
-import { GlobalStatus, VtdRegisters } from '../../hardware/vtd/registers.ts';
+import * as registers from '../../hardware/vtd/registers.ts';
+import { GlobalStatus, RootTableMode, VtdRegisters, wideDescriptors } from '../../hardware/vtd/registers.ts';
 import { allocated, assert, fail } from '../../kernel/errno.ts';
 import { DomainKind, DriverKind, IommuDomain } from '../domain.ts';
 import { DomainFlags, formatId, IommuDevice, type AttachError, type HwInfo, type IommuDriver, type MapError, type ReservedRegion } from '../driver.ts';
-import { widestLevels } from './attach.ts';
+import { firstStageLevels, hasFirstStage, hasSecondStage, widestLevels } from './attach.ts';
 import { ensureContextTable } from './context.ts';
 import { vtdOperations, type VtdOperations } from './operations.ts';
-import { ringLength } from './queue.ts';
+import { descriptorBytes, wideDescriptorBytes } from '../../hardware/vtd/descriptors.ts';
 import { reserveDomainIds, VtdUnitState } from './unit-state.ts';
 import { Vtd, type VtdUnit } from './vtd.ts';
 
@@ -29,6 +31,14 @@ const hwInfoTypeVtd = 1;
 const knownErratum = 1;
 const atsNotSupported = 8;
 const interruptWindow: readonly ReservedRegion[] = [{ first: 0xfee00000, last: 0xfeefffff }];
+
+/** What the kernel's command line and the switches of `SEMANTICS` g.0 decide. */
+export interface BootOptions {
+  /** False keeps units that have scalable mode in legacy mode (`intel_iommu=sm_off`). */
+  readonly scalable?: boolean;
+  /** False gives devices behind a bridge what 7.2 forgets (K8): a PASID table under the alias of their requests. */
+  readonly aliasPasidTableSkipped?: boolean;
+}
 
 export class VtdDriver implements IommuDriver {
   readonly blockedDomain: Ref<'IommuDomain'>;
@@ -44,8 +54,11 @@ export class VtdDriver implements IommuDriver {
     this.identityDomain = VtdUnitState.identityDomain.peek(host.kernel, first.state);
   }
 
-  /** Sets up every unit of the machine, once in the life of a host: tables, queue, translation on, everything blocked. ENOMEM. */
-  static boot(host: Host, machine: Machine): void {
+  /**
+   * Sets up every unit of the machine, once in the life of a host: tables, queue, translation on, everything blocked; units that
+   * have scalable mode in that mode. ENOMEM.
+   */
+  static boot(host: Host, machine: Machine, options: BootOptions = {}): void {
     const kernel = host.kernel;
     const blocked = createStaticDomain(host, DomainKind.BLOCKED);
     const identity = createStaticDomain(host, DomainKind.IDENTITY);
@@ -53,9 +66,12 @@ export class VtdDriver implements IommuDriver {
       const state = VtdUnitState.create(kernel);
       VtdUnitState.blockedDomain.poke(kernel, state, blocked);
       VtdUnitState.identityDomain.poke(kernel, state, identity);
+      VtdUnitState.aliasPasidTableSkipped.poke(kernel, state, (options.aliasPasidTableSkipped ?? true) ? 1 : 0);
       reserveDomainIds(kernel, state);
       IommuUnit.driverData.poke(kernel, unit.ref, state);
-      enableUnit(host, IommuUnit.registers.peek(kernel, unit.ref) as Ref<'VtdRegisters'>, state);
+      const unitRegisters = IommuUnit.registers.peek(kernel, unit.ref) as Ref<'VtdRegisters'>;
+      const canScale = registers.supportsScalable(VtdRegisters.extendedCapability.peekHigh(kernel, unitRegisters));
+      enableUnit(host, unitRegisters, state, canScale && (options.scalable ?? true));
     }
   }
 
@@ -71,21 +87,27 @@ export class VtdDriver implements IommuDriver {
     const device = IommuDevice.create(kernel);
     IommuDevice.function.poke(kernel, device, pciFunction);
     IommuDevice.unit.poke(kernel, device, unit.ref);
+    if (unit.scalable && !this.#vtd.operations.setUpPasidTable(this.#vtd, unit, device)) {
+      IommuDevice.free(kernel, device);
+      fail('ENOMEM', 'no frame for a PASID directory');
+    }
     PciFunction.driverData.poke(kernel, pciFunction, device);
   }
 
   release(pciFunction: Ref<'PciFunction'>): void {
     const device = this.#device(pciFunction);
+    const unit = this.#unit(pciFunction);
     this.#vtd.operations.blockTranslation(this.#vtd, device);
+    if (unit.scalable) this.#vtd.operations.tearDownPasidTable(this.#vtd, unit, device);
     PciFunction.driverData.poke(this.#vtd.kernel, pciFunction, NULL);
     IommuDevice.free(this.#vtd.kernel, device);
   }
 
   allocPagingDomain(pciFunction: Ref<'PciFunction'>, flags: number): Ref<'IommuDomain'> {
-    if ((flags & ~DomainFlags.PASID) !== 0) fail('EOPNOTSUPP', `VT-d in legacy mode has no support for domain flags 0x${flags.toString(16)}`);
     const kernel = this.#vtd.kernel;
-    const format = vtdSecondStage(widestLevels(this.#unit(pciFunction)));
-    const root = this.#vtd.tables(format.levels).create();
+    const unit = this.#unit(pciFunction);
+    const format = formatFor(unit, flags);
+    const root = this.#vtd.frames.allocate(Owner.TABLE);
     if (root === 0) fail('ENOMEM', 'no frame for a page table');
     const domain = IommuDomain.tryCreate(kernel);
     if (domain === NULL) this.#vtd.frames.drop(root);
@@ -94,7 +116,8 @@ export class VtdDriver implements IommuDriver {
     IommuDomain.format.poke(kernel, domain, formatId(format));
     IommuDomain.levels.poke(kernel, domain, format.levels);
     IommuDomain.root.poke(kernel, domain, root);
-    IommuDomain.apertureLastHigh.poke(kernel, domain, 2 ** (format.inputBits - 32) - 1);
+    IommuDomain.largestLeaf.poke(kernel, domain, largestLeafOf(unit, format));
+    IommuDomain.apertureLastHigh.poke(kernel, domain, 2 ** (apertureBits(unit, format) - 32) - 1);
     IommuDomain.apertureLastLow.poke(kernel, domain, -1);
     IommuDomain.smallestPageBits.poke(kernel, domain, pageShift);
     return domain;
@@ -105,7 +128,7 @@ export class VtdDriver implements IommuDriver {
     const kernel = this.#vtd.kernel;
     assert(this.#isPaging(domain), 'static domains are never freed');
     assert(IommuDomain.firstTag.peek(kernel, domain) === NULL, 'a domain is freed when no device is attached');
-    this.#vtd.tables(IommuDomain.levels.peek(kernel, domain)).destroy(IommuDomain.root.peek(kernel, domain));
+    this.#vtd.tables(domain).destroy(IommuDomain.root.peek(kernel, domain));
     IommuDomain.free(kernel, domain);
   }
 
@@ -122,25 +145,17 @@ export class VtdDriver implements IommuDriver {
   map(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, frame: Frame, permissions: number, pages: number = 1): 0 | MapError {
     if ((iovaLow & 0xfff) !== 0 || !this.#isPaging(domain)) return 'EINVAL';
     const kernel = this.#vtd.kernel;
-    const table = this.#vtd.tables(IommuDomain.levels.peek(kernel, domain));
+    const table = this.#vtd.tables(domain);
     const root = IommuDomain.root.peek(kernel, domain);
-    let high = iovaHigh;
-    let low = iovaLow;
-    for (let page = 0; page < pages; page++) {
-      const error = table.mapPage(root, high, low, (frame + page) as Frame, permissions);
-      if (error !== 0) {
-        if (page > 0) this.#undo(domain, iovaHigh, iovaLow, page);
-        return error;
-      }
-      low = (low + 4096) | 0;
-      if (low === 0) high = (high + 1) | 0;
-    }
-    return 0;
+    if (pages === 1) return table.mapPage(root, iovaHigh, iovaLow, frame, permissions);
+    const error = table.mapRange(root, iovaHigh, iovaLow, frame, permissions, pages, IommuDomain.largestLeaf.peek(kernel, domain));
+    if (error !== 0 && table.mapped > 0) this.#undo(domain, iovaHigh, iovaLow, table.mapped);
+    return error;
   }
 
   unmap(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, pages: number): number {
     const kernel = this.#vtd.kernel;
-    return this.#vtd.tables(IommuDomain.levels.peek(kernel, domain)).unmap(IommuDomain.root.peek(kernel, domain), iovaHigh, iovaLow, pages);
+    return this.#vtd.tables(domain).unmap(IommuDomain.root.peek(kernel, domain), iovaHigh, iovaLow, pages);
   }
 
   sync(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, pages: number, leafOnly: boolean): void {
@@ -149,13 +164,13 @@ export class VtdDriver implements IommuDriver {
 
   translate(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, result: WalkResult): number {
     const kernel = this.#vtd.kernel;
-    return this.#vtd.tables(IommuDomain.levels.peek(kernel, domain)).translate(IommuDomain.root.peek(kernel, domain), iovaHigh, iovaLow, result);
+    return this.#vtd.tables(domain).translate(IommuDomain.root.peek(kernel, domain), iovaHigh, iovaLow, result);
   }
 
   hwInfo(pciFunction: Ref<'PciFunction'>): HwInfo {
-    const { registers } = this.#unit(pciFunction);
+    const unit = this.#unit(pciFunction);
     const kernel = this.#vtd.kernel;
-    const words = [VtdRegisters.capability.peekBig(kernel, registers), VtdRegisters.extendedCapability.peekBig(kernel, registers)];
+    const words = [VtdRegisters.capability.peekBig(kernel, unit.registers), VtdRegisters.extendedCapability.peekBig(kernel, unit.registers)];
     return { type: hwInfoTypeVtd, flags: knownErratum, words, capabilities: atsNotSupported, maxPasidLog2: 0 };
   }
 
@@ -183,6 +198,27 @@ export class VtdDriver implements IommuDriver {
   }
 }
 
+/**
+ * First stage where the unit has it and nobody asks for more than PASIDs, second stage otherwise. Dirty tracking and nesting need
+ * operations that are not modelled; no unit here offers them (`intel_iommu_domain_alloc_paging_flags`).
+ */
+function formatFor(unit: VtdUnit, flags: number): PageTableFormat {
+  if ((flags & ~DomainFlags.PASID) !== 0) fail('EOPNOTSUPP', `VT-d has no support for domain flags 0x${flags.toString(16)}`);
+  if (hasFirstStage(unit)) return vtdFirstStage(firstStageLevels(unit));
+  if (!hasSecondStage(unit)) fail('EOPNOTSUPP', 'a VT-d unit in scalable mode without either stage');
+  return vtdSecondStage(widestLevels(unit));
+}
+
+function largestLeafOf(unit: VtdUnit, format: PageTableFormat): number {
+  return format.signExtended ? registers.firstStageLargestLeaf(unit.capabilityHigh) : registers.secondStageLargestLeaf(unit.capabilityHigh);
+}
+
+/** Of a sign-extended table the lower half is offered, as the generic page tables of 7.2 do (`compute_vasz_lg2_fs`, `_ss`). */
+function apertureBits(unit: VtdUnit, format: PageTableFormat): number {
+  const addressBits = registers.addressBitsOf(unit.capabilityLow);
+  return Math.min(format.inputBits, format.signExtended ? addressBits - 1 : addressBits);
+}
+
 function createStaticDomain(host: Host, kind: DomainKind): Ref<'IommuDomain'> {
   const domain = IommuDomain.create(host.kernel);
   IommuDomain.kind.poke(host.kernel, domain, kind);
@@ -190,19 +226,19 @@ function createStaticDomain(host: Host, kind: DomainKind): Ref<'IommuDomain'> {
   return domain;
 }
 
-/** Root table, queue and status words are frames in RAM; then the queue is enabled, then translation. */
-function enableUnit(host: Host, registers: Ref<'VtdRegisters'>, state: Ref<'VtdUnitState'>): void {
+/** Root table, queue and status words are frames in RAM; then the queue is enabled, then translation. In scalable mode descriptors are wide. */
+function enableUnit(host: Host, unit: Ref<'VtdRegisters'>, state: Ref<'VtdUnitState'>, scalable: boolean): void {
   const kernel = host.kernel;
   const rootTable = kernelFrame(host);
   const queue = kernelFrame(host);
   VtdUnitState.rootTable.poke(kernel, state, rootTable);
   VtdUnitState.queue.poke(kernel, state, queue);
   VtdUnitState.queueStatus.poke(kernel, state, kernelFrame(host));
-  VtdUnitState.queueFree.poke(kernel, state, ringLength);
-  VtdRegisters.rootTable.poke(kernel, registers, 0, hpaOf(rootTable) | 0);
-  VtdRegisters.queueAddress.poke(kernel, registers, 0, hpaOf(queue) | 0);
+  VtdUnitState.queueFree.poke(kernel, state, pageBytes / (scalable ? wideDescriptorBytes : descriptorBytes));
+  VtdRegisters.rootTable.poke(kernel, unit, 0, hpaOf(rootTable) | ((scalable ? RootTableMode.SCALABLE : RootTableMode.LEGACY) << 10));
+  VtdRegisters.queueAddress.poke(kernel, unit, 0, hpaOf(queue) | (scalable ? wideDescriptors : 0));
   const on = GlobalStatus.ROOT_TABLE_SET | GlobalStatus.QUEUE_ENABLED | GlobalStatus.TRANSLATING;
-  VtdRegisters.globalStatus.poke(kernel, registers, on);
+  VtdRegisters.globalStatus.poke(kernel, unit, on);
 }
 
 function kernelFrame(host: Host): Frame {

@@ -3,6 +3,7 @@
  */
 import { NULL, type Ref } from '#hostmem/object';
 import { CacheTag, IommuDomain } from '../domain.ts';
+import { ridPasid } from './pasid-entry.ts';
 import { returnDomainId, takeDomainId } from './unit-state.ts';
 import type { Vtd, VtdUnit } from './vtd.ts';
 
@@ -18,18 +19,21 @@ export function blockOrder(firstHigh: number, firstLow: number, lastHigh: number
 /**
  * Q1, after leaves were cleared, and Q2 (`leafOnly` false), before removed tables are freed: IOTLB of the pages on every unit
  * that may cache the domain, and a wait each. Page-selective where one block of the unit's largest order holds the range,
- * of the whole domain otherwise (`cache_tag_flush_range`).
+ * of the whole domain otherwise (`cache_tag_flush_range`). First-stage translations are found by their PASID.
  */
 export function flushRange(vtd: Vtd, domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, pages: number, leafOnly: boolean): void {
   const kernel = vtd.kernel;
   const last = (iovaHigh >>> 0) * pagesPerHigh + (iovaLow >>> 12) + pages - 1;
   const order = pages > pagesPerHigh * pagesPerHigh ? 52 : blockOrder(iovaHigh, iovaLow, Math.floor(last / pagesPerHigh) | 0, (last % pagesPerHigh) << 12);
+  const isFirstStage = vtd.isFirstStage(domain);
   IommuDomain.tagLock.acquire(kernel, domain);
   for (let tag = IommuDomain.firstTag.read(kernel, domain); tag !== NULL; tag = CacheTag.next.read(kernel, tag)) {
     const unit = vtd.unit(CacheTag.unit.peek(kernel, tag));
     const domainId = CacheTag.domainId.peek(kernel, tag);
     const batch = vtd.batch.clear();
-    if (order > unit.largestOrder) batch.iotlbOfDomain(domainId);
+    const isWhole = order > unit.largestOrder;
+    if (isFirstStage) batch.pasidIotlb(domainId, ridPasid, iovaHigh, iovaLow, isWhole ? -1 : order, leafOnly);
+    else if (isWhole) batch.iotlbOfDomain(domainId);
     else batch.iotlbPages(domainId, iovaHigh, iovaLow, order, leafOnly);
     vtd.operations.submit(vtd, unit, batch);
   }
@@ -39,6 +43,17 @@ export function flushRange(vtd: Vtd, domain: Ref<'IommuDomain'>, iovaHigh: numbe
 /** Q6, after a context entry's present bit was cleared: context cache of the requester, then IOTLB of the domain, and a wait. */
 export function flushContext(vtd: Vtd, unit: VtdUnit, sourceId: number, domainId: number): void {
   vtd.operations.submit(vtd, unit, vtd.batch.clear().contextCacheOfRequester(domainId, sourceId).iotlbOfDomain(domainId));
+}
+
+/** Q3 and Q5, after a PASID entry's present bit was cleared: PASID cache, then IOTLB (`byPasid`: first stage, pass-through), and a wait. */
+export function flushPasid(vtd: Vtd, unit: VtdUnit, domainId: number, pasid: number, byPasid: boolean): void {
+  const batch = vtd.batch.clear().pasidCache(domainId, pasid);
+  vtd.operations.submit(vtd, unit, byPasid ? batch.pasidIotlb(domainId, pasid, 0, 0, -1, false) : batch.iotlbOfDomain(domainId));
+}
+
+/** Q6 of scalable mode: the entry has no domain id, so that the caches behind it are flushed as a whole. */
+export function flushScalableContext(vtd: Vtd, unit: VtdUnit, sourceId: number): void {
+  vtd.operations.submit(vtd, unit, vtd.batch.clear().contextCacheOfRequester(0, sourceId).pasidCacheAll().iotlbAll());
 }
 
 /** Puts the unit on the domain's list, or counts one more user of its tag. Returns the domain id, 0 when none is left, -1 without memory. */

@@ -5,17 +5,26 @@
  */
 import { attachIdentity, attachPaging, blockTranslation, enterDomain } from './attach.ts';
 import { clearContext, installContext } from './context.ts';
-import { assignTag, flushContext, flushRange, unassignTag } from './invalidation.ts';
+import { assignTag, flushContext, flushPasid, flushRange, flushScalableContext, unassignTag } from './invalidation.ts';
+import { setUpPasid, setUpPassThrough, tearDownPasid } from './pasid-entry.ts';
+import { setUpPasidTable, tearDownPasidTable } from './pasid-table.ts';
 import { submit } from './queue.ts';
 
 export const vtdOperations = {
   submit,
   flushRange,
   flushContext,
+  flushPasid,
+  flushScalableContext,
   assignTag,
   unassignTag,
   installContext,
   clearContext,
+  setUpPasidTable,
+  tearDownPasidTable,
+  setUpPasid,
+  setUpPassThrough,
+  tearDownPasid,
   blockTranslation,
   attachPaging,
   enterDomain,

@@ -10,7 +10,7 @@ import type { Engine } from '#hostmem/engine';
 import type { Host } from '#hostmem/host';
 import { label } from '#hostmem/labels';
 import type { Memory } from '#hostmem/memory';
-import { Descriptor, descriptorBytes } from '../../hardware/vtd/descriptors.ts';
+import { Descriptor } from '../../hardware/vtd/descriptors.ts';
 import { changeFaultStatus } from '../../hardware/vtd/faults.ts';
 import { FaultStatus, VtdRegisters } from '../../hardware/vtd/registers.ts';
 import { SlotStatus } from './queue.ts';
@@ -52,7 +52,7 @@ export class QueueFaultHandler implements Engine {
     if (this.ready()) {
       const headBytes = VtdRegisters.queueHead.peek(kernel, registers);
       for (let word = 0; word < 4; word++) poke(this.#ram, this.#unit.ringAt + headBytes + word * 4, word === 0 ? Descriptor.WAIT : 0);
-      poke(this.#ram, this.#unit.statusAt + (headBytes / descriptorBytes) * 4, SlotStatus.ABORTED);
+      poke(this.#ram, this.#unit.statusAt + (headBytes / this.#unit.descriptorBytes) * 4, SlotStatus.ABORTED);
       changeFaultStatus(kernel, registers, 0, FaultStatus.QUEUE_ERROR);
     }
     unlockLeaf(kernel, lock);

@@ -11,8 +11,7 @@
  */
 import { lockLeaf, Op, peek, poke, silent, sleepWhile, unlockLeaf, Until } from '#hostmem/atomics';
 import { label } from '#hostmem/labels';
-import { pageBytes } from '#hostmem/memory';
-import { Bits, Descriptor, descriptorBytes } from '../../hardware/vtd/descriptors.ts';
+import { Bits, Descriptor } from '../../hardware/vtd/descriptors.ts';
 import { VtdRegisters } from '../../hardware/vtd/registers.ts';
 import { assert } from '../../kernel/errno.ts';
 import type { Batch } from './batch.ts';
@@ -20,9 +19,6 @@ import { VtdUnitState } from './unit-state.ts';
 import type { Vtd, VtdUnit } from './vtd.ts';
 
 export const SlotStatus = { FREE: 0, IN_USE: 1, DONE: 2, ABORTED: 3 } as const;
-
-/** Descriptors in the ring: one frame. */
-export const ringLength = pageBytes / descriptorBytes;
 
 const statusLabel = label('VtdQueue.status');
 /** How often a waiter helps before it gives its core away for a moment: a device may have been descheduled in mid-transfer. */
@@ -32,14 +28,14 @@ const momentMs = 0.05;
 /** Carries the batch out and returns when it is done: 0, or EINVAL when the unit refused a descriptor. */
 export function submit(vtd: Vtd, unit: VtdUnit, batch: Batch): 0 | 'EINVAL' {
   const first = enqueue(vtd, unit, batch);
-  waitUntilDone(vtd, unit, (first + batch.length) % ringLength);
+  waitUntilDone(vtd, unit, (first + batch.length) % unit.ringLength);
   return release(vtd, unit, first, batch.length + 1);
 }
 
-/** Writes the batch and a wait behind it, and moves the tail; returns the first slot. */
+/** Writes the batch and a wait behind it, and moves the tail; returns the first slot. The second half of a wide descriptor stays 0. */
 function enqueue(vtd: Vtd, unit: VtdUnit, batch: Batch): number {
   const { kernel, ram } = vtd;
-  const { state, ringAt, tailAt } = unit;
+  const { state, ringAt, tailAt, ringLength, descriptorBytes } = unit;
   if (kernel.control !== null) kernel.control.point(Op.STORE, kernel, tailAt, VtdRegisters.queueTail.label);
   lockWithRoom(vtd, unit, batch.length + 1);
   const first = VtdUnitState.queueFreeHead.peek(kernel, state);
@@ -64,7 +60,7 @@ function lockWithRoom(vtd: Vtd, unit: VtdUnit, slots: number): void {
   const lock = unit.lockAt;
   lockLeaf(kernel, lock);
   while (VtdUnitState.queueFree.peek(kernel, unit.state) < slots + 1) {
-    assert(kernel.control === null, `a controlled run has so few actors that a ring of ${ringLength} descriptors has room for all`);
+    assert(kernel.control === null, `a controlled run has so few actors that a ring of ${unit.ringLength} descriptors has room for all`);
     unlockLeaf(kernel, lock);
     unit.queue.help();
     lockLeaf(kernel, lock);
@@ -98,7 +94,7 @@ function waitUntilDone(vtd: Vtd, unit: VtdUnit, slot: number): void {
 /** Frees the slots, and moves the free tail over all that are free in a row: waits may be over in any order. */
 function release(vtd: Vtd, unit: VtdUnit, first: number, slots: number): 0 | 'EINVAL' {
   const { kernel, ram } = vtd;
-  const state = unit.state;
+  const { state, ringLength } = unit;
   let aborted = false;
   lockLeaf(kernel, unit.lockAt);
   for (let i = 0; i < slots; i++) {

@@ -19,7 +19,9 @@ export const VtdUnitState = object('VtdUnitState', {
   rootTable: u32,
   queue: u32,
   queueStatus: u32,
-  /** Held while a context entry is written (`iommu->lock`). */
+  /** Switch K8: not 0 for 7.2, which gives an alias requester id no PASID table. */
+  aliasPasidTableSkipped: u32,
+  /** Held while a context or PASID entry is written (`iommu->lock`). */
   contextLock: mutex,
   /** Leaf lock over the queue's indices and slots (`q_lock`), see `queue.ts`. */
   queueLock: u32,

@@ -2,20 +2,26 @@
  * What the functions of the VT-d driver work with: one thread's views of the host, the units, and the table of operations.
  */
 import type { Host } from '#hostmem/host';
+import { vtdFirstStage } from '#hostmem/formats/vtd-first-stage';
 import { vtdSecondStage } from '#hostmem/formats/vtd-second-stage';
 import type { Frames } from '#hostmem/frames';
-import { hpaOf, type Frame, type Memory } from '#hostmem/memory';
+import { hpaOf, pageBytes, type Frame, type Memory } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
-import { PageTable } from '#hostmem/page-table';
+import { PageTable, type PageTableFormat } from '#hostmem/page-table';
 import type { Machine } from '../../hardware/machine.ts';
 import { IommuUnit, UnitKind } from '../../hardware/unit.ts';
 import type { InvalidationQueue } from '../../hardware/vtd/invalidation-queue.ts';
-import { domainIdsOf, largestOrderOf, VtdRegisters } from '../../hardware/vtd/registers.ts';
+import { descriptorBytes, wideDescriptorBytes } from '../../hardware/vtd/descriptors.ts';
+import { domainIdsOf, largestOrderOf, RootTableMode, rootTableModeOf, VtdRegisters, wideDescriptors } from '../../hardware/vtd/registers.ts';
 import { assert } from '../../kernel/errno.ts';
+import { IommuDomain } from '../domain.ts';
+import { formatId } from '../driver.ts';
 import { Batch } from './batch.ts';
 import type { VtdOperations } from './operations.ts';
 import { QueueFaultHandler } from './queue-fault-handler.ts';
 import { VtdUnitState } from './unit-state.ts';
+
+const firstStageFormats = [formatId(vtdFirstStage(4)), formatId(vtdFirstStage(5))];
 
 /** A unit as the driver sees it. */
 export class VtdUnit {
@@ -26,6 +32,14 @@ export class VtdUnit {
   readonly queue: InvalidationQueue;
   readonly faultHandler: QueueFaultHandler;
   readonly capabilityLow: number;
+  readonly capabilityHigh: number;
+  readonly extendedLow: number;
+  readonly extendedHigh: number;
+  /** Whether `boot` put it in scalable mode. */
+  readonly scalable: boolean;
+  /** Size of a descriptor, and how many are in the ring. */
+  readonly descriptorBytes: number;
+  readonly ringLength: number;
   readonly domainIds: number;
   readonly largestOrder: number;
   /** Byte addresses in RAM of the queue's ring and of its status words; in kernel memory, of the tail register and the queue's lock. */
@@ -46,8 +60,15 @@ export class VtdUnit {
     this.queue = queue;
     this.faultHandler = new QueueFaultHandler(host, this);
     this.capabilityLow = VtdRegisters.capability.peek(kernel, this.registers);
+    this.capabilityHigh = VtdRegisters.capability.peekHigh(kernel, this.registers);
+    this.extendedLow = VtdRegisters.extendedCapability.peek(kernel, this.registers);
+    this.extendedHigh = VtdRegisters.extendedCapability.peekHigh(kernel, this.registers);
+    this.scalable = rootTableModeOf(VtdRegisters.rootTable.peek(kernel, this.registers)) === RootTableMode.SCALABLE;
+    const isWide = (VtdRegisters.queueAddress.peek(kernel, this.registers) & wideDescriptors) !== 0;
+    this.descriptorBytes = isWide ? wideDescriptorBytes : descriptorBytes;
+    this.ringLength = pageBytes / this.descriptorBytes;
     this.domainIds = domainIdsOf(this.capabilityLow);
-    this.largestOrder = largestOrderOf(VtdRegisters.capability.peekHigh(kernel, this.registers));
+    this.largestOrder = largestOrderOf(this.capabilityHigh);
   }
 }
 
@@ -59,8 +80,9 @@ export class Vtd {
   readonly operations: VtdOperations;
   readonly units: readonly VtdUnit[];
   readonly batch = new Batch();
-  /** Page tables by number of levels. */
-  readonly #tables: readonly (PageTable | null)[];
+  /** Page tables by number of levels, of the second stage and of the first. */
+  readonly #second: readonly (PageTable | null)[];
+  readonly #first: readonly (PageTable | null)[];
   readonly #byNumber: readonly (VtdUnit | null)[];
 
   constructor(host: Host, machine: Machine, operations: VtdOperations) {
@@ -72,8 +94,9 @@ export class Vtd {
     const kernel = host.kernel;
     this.#byNumber = machine.units.map((unit) => (IommuUnit.kind.peek(kernel, unit.ref) === UnitKind.VTD ? new VtdUnit(host, unit.ref, unit.queue) : null));
     this.units = this.#byNumber.filter((unit) => unit !== null);
-    const table = (levels: 3 | 4 | 5): PageTable => new PageTable(host.ram, host.frames, vtdSecondStage(levels));
-    this.#tables = [null, null, null, table(3), table(4), table(5)];
+    const table = (format: PageTableFormat): PageTable => new PageTable(host.ram, host.frames, format);
+    this.#second = [null, null, null, table(vtdSecondStage(3)), table(vtdSecondStage(4)), table(vtdSecondStage(5))];
+    this.#first = [null, null, null, null, table(vtdFirstStage(4)), table(vtdFirstStage(5))];
   }
 
   unit(unit: Ref<'IommuUnit'>): VtdUnit {
@@ -82,10 +105,15 @@ export class Vtd {
     return found;
   }
 
-  /** Page tables of 3, 4 or 5 levels. */
-  tables(levels: number): PageTable {
-    const table = this.#tables[levels];
+  /** Page tables of a domain. */
+  tables(domain: Ref<'IommuDomain'>): PageTable {
+    const levels = IommuDomain.levels.peek(this.kernel, domain);
+    const table = (this.isFirstStage(domain) ? this.#first : this.#second)[levels];
     assert(table !== null && table !== undefined, `a VT-d domain has 3, 4 or 5 levels, not ${levels}`);
     return table;
+  }
+
+  isFirstStage(domain: Ref<'IommuDomain'>): boolean {
+    return firstStageFormats.includes(IommuDomain.format.peek(this.kernel, domain));
   }
 }

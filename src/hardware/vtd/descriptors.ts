@@ -1,13 +1,19 @@
 /**
- * Descriptors of the VT-d invalidation queue (VT-d specification 6.5.2; SEMANTICS d.2): 128 bits, four words.
+ * Descriptors of the VT-d invalidation queue (VT-d specification 6.5.2; SEMANTICS d.2): 128 bits, four words; or 256 bits, of which
+ * the second half is 0 in all that are modelled.
  */
 export const descriptorBytes = 16;
+export const wideDescriptorBytes = 32;
 export const descriptorWords = 4;
 
-export const Descriptor = { CONTEXT_CACHE: 1, IOTLB: 2, WAIT: 5 } as const;
+export const Descriptor = { CONTEXT_CACHE: 1, IOTLB: 2, WAIT: 5, PASID_IOTLB: 6, PASID_CACHE: 7 } as const;
 
 /** Bits [5:4] of an invalidation: what it covers. For the context cache, `SELECTED` is one requester. */
 export const Granularity = { GLOBAL: 1, DOMAIN: 2, SELECTED: 3 } as const;
+
+/** Bits [5:4] of a PASID-IOTLB invalidation, and of one of the PASID cache. */
+export const PasidIotlbGranularity = { PASID: 2, SELECTED: 3 } as const;
+export const PasidCacheGranularity = { DOMAIN: 0, PASID: 1, GLOBAL: 3 } as const;
 
 /** Bits of the first word. */
 export const Bits = {
@@ -23,6 +29,9 @@ export const Bits = {
   waitPageRequests: 1 << 7,
 } as const;
 
+/** The PASID in the second word of a descriptor that has one. */
+export const pasidMask = 0xfffff;
+
 /** Bits of the third word of an IOTLB descriptor. */
 export const PageBits = { orderMask: 0x3f, leafOnly: 1 << 6 } as const;
 
@@ -31,15 +40,22 @@ const reserved: Readonly<Record<number, number>> = {
   [Descriptor.CONTEXT_CACHE]: 0xffc0,
   [Descriptor.IOTLB]: 0xff00,
   [Descriptor.WAIT]: 0xff00,
+  [Descriptor.PASID_IOTLB]: 0xffc0,
+  [Descriptor.PASID_CACHE]: 0xffc0,
 };
 
-/** Whether a queue of this unit can carry it out: known type, granularity and order, reserved bits clear, aligned status address. */
-export function isWellFormed(first: number, third: number, largestOrder: number): boolean {
+/**
+ * Whether a queue of this unit can carry it out: known type, granularity and order, reserved bits clear, aligned status address. Only
+ * a unit with scalable mode knows PASIDs.
+ */
+export function isWellFormed(first: number, third: number, largestOrder: number, scalable: boolean): boolean {
   const type = first & Bits.typeMask;
   const reservedBits = reserved[type];
   if (reservedBits === undefined || (first & reservedBits) !== 0) return false;
   if (type === Descriptor.WAIT) return (third & 3) === 0;
   const granularity = (first >>> Bits.granularityShift) & Bits.granularityMask;
+  if (type === Descriptor.PASID_CACHE) return scalable && granularity !== 2;
+  if (type === Descriptor.PASID_IOTLB && (!scalable || granularity < PasidIotlbGranularity.PASID)) return false;
   if (granularity === 0) return false;
-  return type !== Descriptor.IOTLB || granularity !== Granularity.SELECTED || (third & PageBits.orderMask) <= largestOrder;
+  return type === Descriptor.CONTEXT_CACHE || granularity !== Granularity.SELECTED || (third & PageBits.orderMask) <= largestOrder;
 }

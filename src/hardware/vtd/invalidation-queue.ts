@@ -2,6 +2,8 @@
  * The engine of a VT-d unit's invalidation queue: fetches descriptors in order and carries them out, one a step.
  *
  *   IOTLB           moves the epoch on, drops the entries, and marks the transactions in flight (DR, DW)
+ *   PASID IOTLB     the same for the first stage of one PASID; always drains
+ *   PASID cache     drops entries; what follows, an IOTLB invalidation, drains
  *   context cache   nothing to drop: this unit reads context entries anew (`requester.ts`)
  *   wait            possible only when the marked transactions have ended; then the status word is written to RAM
  *   anything else   FSTS.IQE, and the queue stops at it until software clears the bit
@@ -17,9 +19,11 @@ import type { Ref } from '#hostmem/object';
 import { Drain } from '../drain.ts';
 import { invalidateLabel, IotlbView } from '../iotlb.ts';
 import { IommuUnit } from '../unit.ts';
-import { Bits, Descriptor, descriptorBytes, Granularity, isWellFormed, PageBits } from './descriptors.ts';
+import * as descriptors from './descriptors.ts';
+import { Bits, Descriptor, Granularity, PageBits } from './descriptors.ts';
 import { changeFaultStatus } from './faults.ts';
-import { FaultStatus, GlobalStatus, largestOrderOf, VtdRegisters } from './registers.ts';
+import { PasidCacheView, pasidInvalidateLabel } from './pasid-cache.ts';
+import { FaultStatus, GlobalStatus, largestOrderOf, supportsScalable, VtdRegisters, wideDescriptors } from './registers.ts';
 
 const contextLabel = label('VtdQueue.contextCache');
 const waitLabel = label('VtdQueue.wait');
@@ -38,8 +42,10 @@ export class InvalidationQueue implements Engine {
   readonly #tailAt: number;
   readonly #helpingAt: number;
   readonly #iotlb: IotlbView;
+  readonly #pasidCache: PasidCacheView;
   readonly #drain: Drain;
   readonly #largestOrder: number;
+  readonly #scalable: boolean;
 
   constructor(host: Host, unit: Ref<'IommuUnit'>) {
     const kernel = host.kernel;
@@ -55,7 +61,9 @@ export class InvalidationQueue implements Engine {
     this.#tailAt = VtdRegisters.queueTail.address(kernel, registers);
     this.#helpingAt = VtdRegisters.helping.address(kernel, registers);
     this.#iotlb = new IotlbView(kernel, IommuUnit.iotlb.peek(kernel, unit));
+    this.#pasidCache = new PasidCacheView(kernel, IommuUnit.pasidCache.peek(kernel, unit));
     this.#drain = new Drain(kernel, unit);
+    this.#scalable = supportsScalable(VtdRegisters.extendedCapability.peekHigh(kernel, registers));
     this.#largestOrder = largestOrderOf(VtdRegisters.capability.peekHigh(kernel, registers));
   }
 
@@ -73,25 +81,30 @@ export class InvalidationQueue implements Engine {
   }
 
   at(): number {
-    return this.#headIsWait() ? this.#word(2) & ~3 : this.#iotlb.at;
+    if (this.#headIsWait()) return this.#word(2) & ~3;
+    return (this.#word(0) & Bits.typeMask) === Descriptor.PASID_CACHE ? this.#pasidCache.at : this.#iotlb.at;
   }
 
   label(): number {
     const first = this.#word(0);
-    if (!isWellFormed(first, this.#word(2), this.#largestOrder)) return errorLabel;
+    if (!descriptors.isWellFormed(first, this.#word(2), this.#largestOrder, this.#scalable)) return errorLabel;
     const type = first & Bits.typeMask;
-    return type === Descriptor.WAIT ? waitLabel : type === Descriptor.IOTLB ? invalidateLabel : contextLabel;
+    if (type === Descriptor.WAIT) return waitLabel;
+    if (type === Descriptor.CONTEXT_CACHE) return contextLabel;
+    return type === Descriptor.PASID_CACHE ? pasidInvalidateLabel : invalidateLabel;
   }
 
   step(): void {
     const first = this.#word(0);
     const third = this.#word(2);
-    if (!isWellFormed(first, third, this.#largestOrder)) {
+    if (!descriptors.isWellFormed(first, third, this.#largestOrder, this.#scalable)) {
       changeFaultStatus(this.#kernel, this.#registers, FaultStatus.QUEUE_ERROR, 0);
       return;
     }
     const type = first & Bits.typeMask;
     if (type === Descriptor.IOTLB) this.#invalidateIotlb(first, third, this.#word(3));
+    else if (type === Descriptor.PASID_IOTLB) this.#invalidatePasidIotlb(first, third, this.#word(3));
+    else if (type === Descriptor.PASID_CACHE) this.#invalidatePasidCache(first);
     else if (type === Descriptor.WAIT && (first & Bits.waitStatusWrite) !== 0) silent.store(this.#ram, third & ~3, this.#word(1));
     this.#advance();
   }
@@ -115,6 +128,23 @@ export class InvalidationQueue implements Engine {
     this.#drain.mark((first & Bits.drainReads) !== 0, (first & Bits.drainWrites) !== 0);
   }
 
+  #invalidatePasidIotlb(first: number, addressLow: number, addressHigh: number): void {
+    const domainId = first >>> Bits.domainShift;
+    const pasid = this.#word(1) & descriptors.pasidMask;
+    const granularity = (first >>> Bits.granularityShift) & Bits.granularityMask;
+    if (granularity === descriptors.PasidIotlbGranularity.PASID) this.#iotlb.invalidatePasid(domainId, pasid);
+    else this.#iotlb.invalidatePasidPages(domainId, pasid, addressHigh, addressLow & ~4095, addressLow & PageBits.orderMask);
+    this.#drain.mark(true, true);
+  }
+
+  #invalidatePasidCache(first: number): void {
+    const domainId = first >>> Bits.domainShift;
+    const granularity = (first >>> Bits.granularityShift) & Bits.granularityMask;
+    if (granularity === descriptors.PasidCacheGranularity.GLOBAL) this.#pasidCache.invalidateAll();
+    else if (granularity === descriptors.PasidCacheGranularity.DOMAIN) this.#pasidCache.invalidateDomain(domainId);
+    else this.#pasidCache.invalidatePasid(domainId, this.#word(1) & descriptors.pasidMask);
+  }
+
   #headIsWait(): boolean {
     return (this.#word(0) & Bits.typeMask) === Descriptor.WAIT;
   }
@@ -127,7 +157,8 @@ export class InvalidationQueue implements Engine {
 
   #advance(): void {
     const kernel = this.#kernel;
-    const sizeBytes = 4096 << (peek(kernel, this.#queueAddressAt) & 7);
-    silent.store(kernel, this.#headAt, (peek(kernel, this.#headAt) + descriptorBytes) % sizeBytes);
+    const address = peek(kernel, this.#queueAddressAt);
+    const step = (address & wideDescriptors) === 0 ? descriptors.descriptorBytes : descriptors.wideDescriptorBytes;
+    silent.store(kernel, this.#headAt, (peek(kernel, this.#headAt) + step) % (4096 << (address & 7)));
   }
 }

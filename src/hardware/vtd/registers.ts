@@ -16,9 +16,9 @@ export const VtdRegisters = object('VtdRegisters', {
   extendedCapability: u64,
   /** GSTS: what the last global command left enabled. */
   globalStatus: u32,
-  /** RTADDR: address of the root table, bits [11:10] the mode (0 legacy). */
+  /** RTADDR: address of the root table, bits [11:10] the `RootTableMode`. */
   rootTable: u64,
-  /** IQA: address of the queue, bits [2:0] its size: `2^x` pages. */
+  /** IQA: address of the queue, bits [2:0] its size: `2^x` pages, bit 11 descriptors of 256 bits. */
   queueAddress: u64,
   /** IQH, IQT: byte offsets of the next descriptor to fetch, and behind the last one. */
   queueHead: u32,
@@ -29,8 +29,9 @@ export const VtdRegisters = object('VtdRegisters', {
   /** The record that the next fault goes to, and the leaf lock under which faults are recorded and fetched. */
   faultNext: u32,
   faultLock: u32,
-  /** Property of the unit, no register: whether it fetches a context entry in 64-bit halves. */
-  fetchesHalves: u32,
+  /** Properties of the unit, no registers: how many bits of an entry it fetches at once, and whether it gives fault reasons as the recorded emulator. */
+  fetchBits: u32,
+  recordedReasons: u32,
   /** Leaf lock of the threads that help the queue along in a free run. */
   helping: u32,
 });
@@ -45,6 +46,17 @@ export const FaultStatus = { OVERFLOW: 1, PENDING: 2, QUEUE_ERROR: 1 << 4 } as c
 export const recordedCapability = 0x00d2008c22260206n;
 export const recordedExtendedCapability = 0xf00f4an;
 
+/** The same emulator in scalable mode: 48 bits, ECAP.SMTS, SRS and SLTS; no first stage, no nesting, no PASIDs (derived: no recording at hand shows its words). */
+export const recordedScalableCapability = 0x00d2008c222f0606n;
+export const recordedScalableExtendedCapability = 0x480080f00f4an;
+
+/** RTADDR bits [11:10]. */
+export const RootTableMode = { LEGACY: 0, SCALABLE: 1, ABORT: 3 } as const;
+export const rootTableModeOf = (rootTableLow: number): number => (rootTableLow >>> 10) & 3;
+
+/** IQA: descriptors are 256 bits wide. */
+export const wideDescriptors = 1 << 11;
+
 /** Width of an address that the unit translates (MGAW + 1). */
 export const addressBitsOf = (capabilityLow: number): number => ((capabilityLow >>> 16) & 0x3f) + 1;
 /** Whether tables of that many levels can be used (SAGAW). */
@@ -55,3 +67,16 @@ export const domainIdsOf = (capabilityLow: number): number => 1 << (4 + 2 * (cap
 export const largestOrderOf = (capabilityHigh: number): number => (capabilityHigh >>> 16) & 0x3f;
 /** How many fault records there are (NFR + 1). */
 export const faultRecordsOf = (capabilityHigh: number): number => ((capabilityHigh >>> 8) & 0xff) + 1;
+/** Sizes of large leaves of the second stage (SLLPS): the level of the largest. */
+export const secondStageLargestLeaf = (capabilityHigh: number): number => ((capabilityHigh & 8) !== 0 ? 3 : (capabilityHigh & 4) !== 0 ? 2 : 1);
+/** The level of the largest leaf of the first stage (FS1GP). */
+export const firstStageLargestLeaf = (capabilityHigh: number): number => ((capabilityHigh & (1 << 24)) !== 0 ? 3 : 2);
+/** Whether first-stage tables may have five levels (FS5LP). */
+export const supportsFirstStage5 = (capabilityHigh: number): boolean => (capabilityHigh & (1 << 28)) !== 0;
+
+/** Pass-through (PT), in the low word of ECAP. */
+export const supportsPassThrough = (extendedLow: number): boolean => (extendedLow & (1 << 6)) !== 0;
+/** Scalable mode (SMTS), second stage (SSTS) and first stage (FSTS) in it, in the high word of ECAP. */
+export const supportsScalable = (extendedHigh: number): boolean => (extendedHigh & (1 << 11)) !== 0;
+export const supportsSecondStage = (extendedHigh: number): boolean => (extendedHigh & (1 << 14)) !== 0;
+export const supportsFirstStage = (extendedHigh: number): boolean => (extendedHigh & (1 << 15)) !== 0;

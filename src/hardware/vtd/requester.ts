@@ -1,5 +1,6 @@
 /**
- * What a VT-d unit knows of a requester: its root and context entry, read anew for every request.
+ * What a VT-d unit knows of a requester, by the mode of its root table: in legacy mode root and context entry, read anew for every
+ * request; in scalable mode `scalable-requester.ts`.
  *
  * This unit has no context cache, so a context-cache invalidation finds nothing to drop; the drain that goes with the
  * IOTLB invalidation is what makes a changed entry safe. Root entries are read as no point: software fills them when it
@@ -11,11 +12,13 @@ import { peek, read64 } from '#hostmem/atomics';
 import type { Host } from '#hostmem/host';
 import { frameOf, type Frame, type Memory } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
-import type { WalkFault } from '#hostmem/page-table';
+import type { WalkResult } from '#hostmem/page-table';
 import type { Requester, RequesterTable } from '../translation-unit.ts';
 import * as entry from './context-entry.ts';
-import { FaultReason, reasonOf, recordFault } from './faults.ts';
-import { addressBitsOf, GlobalStatus, supportsLevels, VtdRegisters } from './registers.ts';
+import { FaultReason, reasonOf, recordedReasonOf, recordFault, ScalableReason, scalableReasonOf } from './faults.ts';
+import type { PasidCacheView } from './pasid-cache.ts';
+import { addressBitsOf, GlobalStatus, RootTableMode, rootTableModeOf, supportsLevels, VtdRegisters } from './registers.ts';
+import { noPasid, ScalableRequesters } from './scalable-requester.ts';
 
 export class VtdRequesters implements RequesterTable {
   readonly #kernel: Memory;
@@ -26,27 +29,50 @@ export class VtdRequesters implements RequesterTable {
   readonly #rootTable: number;
   readonly #capabilityLow: number;
   readonly #halves: boolean;
+  readonly #recordedReasons: boolean;
+  readonly #scalable: ScalableRequesters;
+  /** Whether the last look-up was one of scalable mode. */
+  #isScalable = false;
   readonly addressBits: number;
 
-  constructor(host: Host, registers: Ref<'VtdRegisters'>) {
+  /** `pasidCache` is null for who only looks and leaves no trace. */
+  constructor(host: Host, registers: Ref<'VtdRegisters'>, pasidCache: PasidCacheView | null) {
     this.#kernel = host.kernel;
     this.#ram = host.ram;
     this.#registers = registers;
     this.#globalStatus = VtdRegisters.globalStatus.address(host.kernel, registers) >>> 2;
     this.#rootTable = VtdRegisters.rootTable.address(host.kernel, registers) >>> 2;
-    this.#capabilityLow = VtdRegisters.capability.peek(host.kernel, registers);
-    this.#halves = VtdRegisters.fetchesHalves.peek(host.kernel, registers) !== 0;
-    this.addressBits = addressBitsOf(this.#capabilityLow);
+    const capabilityLow = VtdRegisters.capability.peek(host.kernel, registers);
+    const capabilityHigh = VtdRegisters.capability.peekHigh(host.kernel, registers);
+    const extendedLow = VtdRegisters.extendedCapability.peek(host.kernel, registers);
+    const extendedHigh = VtdRegisters.extendedCapability.peekHigh(host.kernel, registers);
+    const fetchBits = VtdRegisters.fetchBits.peek(host.kernel, registers);
+    this.#capabilityLow = capabilityLow;
+    this.#halves = fetchBits === 64;
+    this.#recordedReasons = VtdRegisters.recordedReasons.peek(host.kernel, registers) !== 0;
+    this.#scalable = new ScalableRequesters(host.ram, { capabilityLow, capabilityHigh, extendedLow, extendedHigh, fetchBits }, pasidCache);
+    this.addressBits = addressBitsOf(capabilityLow);
   }
 
-  /** Reads the entries of a requester. A unit that does not translate passes everything through. */
-  lookup(sourceId: number, result: Requester): FaultReason {
+  /** Reads the entries of a request. A unit that does not translate passes everything through. */
+  lookup(sourceId: number, pasid: number, result: Requester): number {
     const registers = this.#kernel.words;
-    result.silent = false;
+    result.silent = result.firstStage = result.marksUse = false;
+    result.pasid = 0;
     result.passThrough = (registers[this.#globalStatus]! & GlobalStatus.TRANSLATING) === 0;
     if (result.passThrough) return FaultReason.NONE;
+    const rootTable = registers[this.#rootTable]!;
+    const mode = rootTableModeOf(rootTable);
+    this.#isScalable = mode !== RootTableMode.LEGACY;
+    if (mode === RootTableMode.LEGACY) return pasid === noPasid ? this.#legacy(frameOf(rootTable), sourceId, result) : ScalableReason.PASID_IN_LEGACY_MODE;
+    if (mode === RootTableMode.SCALABLE) return this.#named(this.#scalable.lookup(frameOf(rootTable), sourceId, pasid, result), 0);
+    result.silent = mode === RootTableMode.ABORT;
+    return ScalableReason.ROOT_TABLE_INVALID;
+  }
+
+  #legacy(rootTable: Frame, sourceId: number, result: Requester): FaultReason {
     const ram = this.#ram;
-    const rootAt = entry.rootEntryAt(frameOf(registers[this.#rootTable]!), sourceId);
+    const rootAt = entry.rootEntryAt(rootTable, sourceId);
     if (rootAt >= ram.sizeBytes) return FaultReason.ROOT_ACCESS;
     const rootLow = peek(ram, rootAt);
     if ((rootLow & entry.present) === 0) return FaultReason.ROOT_NOT_PRESENT;
@@ -70,16 +96,23 @@ export class VtdRequesters implements RequesterTable {
     return usable ? FaultReason.NONE : FaultReason.CONTEXT_INVALID;
   }
 
-  beyondWidth(): FaultReason {
-    return FaultReason.BEYOND_WIDTH;
+  beyondWidth({ passThrough }: Requester): number {
+    if (!this.#isScalable) return FaultReason.BEYOND_WIDTH;
+    return this.#named(passThrough ? ScalableReason.BEYOND_HOST_WIDTH : ScalableReason.BEYOND_SECOND_STAGE, 0);
   }
 
-  reasonOf(fault: WalkFault, access: number): FaultReason {
-    return reasonOf(fault, access);
+  reasonOf({ firstStage, levels }: Requester, walk: WalkResult, access: number): number {
+    if (!this.#isScalable) return reasonOf(walk.fault, access);
+    return this.#named(scalableReasonOf(walk, firstStage, levels, access), access);
   }
 
-  record(sourceId: number, iovaHigh: number, iovaLow: number, reason: number, access: number): void {
-    recordFault(this.#kernel, this.#registers, sourceId, iovaHigh, iovaLow, reason as FaultReason, access);
+  record(sourceId: number, pasid: number, iovaHigh: number, iovaLow: number, reason: number, access: number): void {
+    recordFault(this.#kernel, this.#registers, sourceId, pasid, iovaHigh, iovaLow, reason, access);
+  }
+
+  /** A reason of scalable mode in the numbers of this unit. */
+  #named(reason: ScalableReason, access: number): number {
+    return reason !== 0 && this.#recordedReasons ? recordedReasonOf(reason, access) : reason;
   }
 }
 
