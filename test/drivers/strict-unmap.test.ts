@@ -138,24 +138,24 @@ function judge(history: History, spans: readonly Span[]): { strays: number; reac
 const units = [['legacy', {}], ['scalable, second stage', scalableUnit], ['scalable, first stage', firstStageUnit]] as const;
 
 test.each(units)('once unmap and sync have returned, no DMA of three concurrent devices reaches the old frame, %s', async (_mode, unit) => {
-  const outcome = await race(unit, mapAndUnmap, vtdOperations, 6000);
+  const outcome = await race(unit, mapAndUnmap, vtdOperations, 3000);
   expect(outcome).toMatchObject({ strays: 0, scribbled: 0 });
   expect(outcome.reached).toBeGreaterThan(1000);
   expect(outcome.hits).toBeGreaterThan(1000);
 });
 
 test.each(units)('the same race without invalidation is caught, %s', async (_mode, unit) => {
-  const outcome = await race(unit, mapAndUnmap, { ...vtdOperations, flushRange: () => {} }, 6000);
+  const outcome = await race(unit, mapAndUnmap, { ...vtdOperations, flushRange: () => {} }, 3000);
   expect(outcome.strays).toBeGreaterThan(0);
 });
 
 test.each(units)('once a replace has returned, no DMA of three concurrent devices reaches the old domain, %s', async (_mode, unit) => {
-  const outcome = await race(unit, replaceAgain, vtdOperations, 1500);
+  const outcome = await race(unit, replaceAgain, vtdOperations, 1000);
   expect(outcome.strays).toBe(0);
   expect(outcome.reached).toBeGreaterThan(1000);
 });
 
 test('a replace that does not flush the PASID cache is caught', async () => {
-  const outcome = await race(scalableUnit, replaceAgain, { ...vtdOperations, flushPasid: () => {} }, 1500);
+  const outcome = await race(scalableUnit, replaceAgain, { ...vtdOperations, flushPasid: () => {} }, 1000);
   expect(outcome.strays).toBeGreaterThan(0);
 });

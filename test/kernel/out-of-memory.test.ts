@@ -62,6 +62,22 @@ const calls: Record<string, (stage: Stage) => unknown> = {
   'MAP of the kernel\'s choice': ({ vmm, fd, ids, va }) => vmm.place(fd, ids[0]!, va, page),
   ALLOW_IOVAS: ({ vmm, fd, ids }) => vmm.allow(fd, ids[0]!, [0x1000n, 0xffffn], [0x20000n, 0x2ffffn], [0x40000n, 0x4ffffn]),
   'first ATTACH': ({ vmm, fds, ids }) => vmm.attach(fds[2]!, ids[1]!),
+  'HWPT_ALLOC with a queue': ({ vmm, fd, ids }) => {
+    const queue = { flags: 0, outFaultId: 0, outFaultFd: 0 };
+    const failedEarly = vmm.ioctl(fd, 'IOMMU_FAULT_QUEUE_ALLOC', queue);
+    if (failedEarly !== null) return failedEarly;
+    const result = vmm.ioctl(fd, 'IOMMU_HWPT_ALLOC', { flags: 4, devId: 4, ptId: ids[1]!, faultId: queue.outFaultId, outHwptId: 0 });
+    vmm.close(queue.outFaultFd);
+    if (result !== null) vmm.destroy(fd, queue.outFaultId);
+    return result;
+  },
+  'COPY of two mappings': ({ vmm, fd, ids, va }) => {
+    const third = vmm.map(fd, ids[1]!, 0x7000, va, page);
+    if (third !== null) return third;
+    const result = vmm.ioctl(fd, 'IOMMU_IOAS_COPY', { flags: 7, dstIoasId: ids[0]!, srcIoasId: ids[1]!, length: 0x3000n, dstIova: 0x9000n, srcIova: 0x5000n });
+    if (result !== null) vmm.unmap(fd, ids[1]!, 0x7000, page);
+    return result;
+  },
   'replace of a group': ({ vmm, fds, ids }) => vmm.attach(fds[1]!, ids[1]!),
 };
 

@@ -105,7 +105,7 @@ test.each([
 
 const format = (members: string): string => `export default ({ format, label }) => format({
   name: 'mine', levels: 3, inputBits: 39, labels: [0, 1, 2, 3], inspect: () => 0, frameOf: () => 0, leafHigh: () => 0, leafLow: () => 1,
-  tableHigh: () => 0, tableLow: () => 1, ${members} });`;
+  tableHigh: () => 0, tableLow: () => 1, signExtended: false, largestLeaf: 1, accessedBit: 0, dirtyBit: 0, ${members} });`;
 
 test.each([
   ['a function left out', format('inspect: undefined'), /a format needs 'inspect'/],
