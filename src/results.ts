@@ -47,6 +47,13 @@ export interface Counts {
   readonly faults: number;
 }
 
+/** Of the process, and of the model: frames and kernel objects in use on all hosts. */
+export interface MemoryUse {
+  readonly residentMiB: number;
+  readonly frames: number;
+  readonly objects: number;
+}
+
 export interface RunResult {
   readonly scenario: string;
   readonly variant: string;
@@ -55,8 +62,8 @@ export interface RunResult {
   readonly counts: Counts;
   /** What each VM got done, where the scenario numbers its VMs. */
   readonly vms: readonly ({ readonly vm: string; readonly rounds: number } & Counts)[];
-  /** Resident memory of the process at the end. */
-  readonly memoryMiB: number;
+  /** When all threads were at work, and at the end. */
+  readonly memory: { readonly begin: MemoryUse; readonly end: MemoryUse };
   readonly violation: Violation | null;
 }
 

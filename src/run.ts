@@ -2,11 +2,12 @@
  * Free runs: every actor on its own thread, nothing between them but the memory that they share, judged in slices.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { liveObjects } from '#hostmem/object';
 import { Counters, type Counts as ActorCounts } from './actors/counters.ts';
 import { Pace } from './actors/pace.ts';
 import { Arena } from './arena.ts';
 import { choose, type Choice, type Chosen } from './chosen.ts';
-import type { Counts, RunResult } from './results.ts';
+import type { Counts, MemoryUse, RunResult } from './results.ts';
 import { actorsOf, parametersOf } from './scenario.ts';
 import type { ActorReport } from './task.ts';
 import { sharesOf } from './vm-shares.ts';
@@ -35,11 +36,10 @@ export async function run(options: RunOptions): Promise<RunResult> {
   const { scenario, variant } = chosen;
   const hosts = Array.from({ length: options.hosts ?? 1 }, (_, host) => new FreeRun(chosen, options, options.seed + host));
   try {
-    const begin = performance.now();
     for (const host of hosts) host.start();
-    const hang = await watch(hosts, options);
+    const { hang, memory, workBegin } = await watch(hosts, options);
     const reports = hang === null ? await Promise.all(hosts.map((host) => host.ended!)) : hosts.map(() => []);
-    const seconds = (performance.now() - begin) / 1000;
+    const seconds = (performance.now() - workBegin) / 1000;
     const names = hosts.map((host) => host.arena.names);
     return {
       scenario: scenario.name,
@@ -48,7 +48,7 @@ export async function run(options: RunOptions): Promise<RunResult> {
       threads: reports.flatMap((one, host) => one.map(({ actor, role, threadId }) => ({ actor: nameAt(host, hosts.length, actor), role, threadId }))),
       counts: total(hosts),
       vms: hosts.flatMap((host, index) => sharesOf(names[index]!, host.arena.counters).map((share) => ({ ...share, vm: nameAt(index, hosts.length, share.vm) }))),
-      memoryMiB: Math.round(process.memoryUsage.rss() / 2 ** 20),
+      memory: { begin: memory, end: memoryUse(hosts) },
       violation: hang ?? reports.flat().find(({ violation }) => violation !== null)?.violation ?? null,
     };
   } finally {
@@ -83,7 +83,9 @@ class FreeRun {
 }
 
 /** Reports progress until the time is up or all have ended; stops the run; a hang comes back as a violation. */
-async function watch(hosts: readonly FreeRun[], options: RunOptions): Promise<RunResult['violation']> {
+async function watch(hosts: readonly FreeRun[], options: RunOptions): Promise<{ hang: RunResult['violation']; memory: MemoryUse; workBegin: number }> {
+  let memory: MemoryUse | null = null;
+  let workBegin = performance.now();
   let over = false;
   const settled = Promise.race(hosts.map((host) => host.ended!)).then(() => undefined, () => undefined);
   const all = Promise.allSettled(hosts.map((host) => host.ended!)).then(() => void (over = true));
@@ -103,13 +105,22 @@ async function watch(hosts: readonly FreeRun[], options: RunOptions): Promise<Ru
     if (now !== before) moved = performance.now();
     before = now;
     if (left > 0) options.onProgress?.(total(hosts));
+    if (isStarting) workBegin = performance.now();
+    else memory ??= memoryUse(hosts);
     const limit = isStarting ? startMs : stallMs;
     if (!over && performance.now() - moved > limit) {
-      return { invariant: 'DEADLOCK', message: `no actor has finished a round or a DMA for ${limit / 1000} s` };
+      const hang = { invariant: 'DEADLOCK', message: `no actor has finished a round or a DMA for ${limit / 1000} s` };
+      return { hang, memory: memory ?? memoryUse(hosts), workBegin };
     }
   }
-  return null;
+  return { hang: null, memory: memory ?? memoryUse(hosts), workBegin };
 }
+
+const memoryUse = (hosts: readonly FreeRun[]): MemoryUse => ({
+  residentMiB: Math.round(process.memoryUsage.rss() / 2 ** 20),
+  frames: hosts.reduce((sum, { arena }) => sum + arena.world.host.frames.inUse, 0),
+  objects: hosts.reduce((sum, { arena }) => sum + liveObjects(arena.world.host.kernel), 0),
+});
 
 function total(hosts: readonly FreeRun[]): Counts {
   const sum = { translations: 0, dma: 0, maps: 0, unmaps: 0, replaces: 0, faults: 0 };

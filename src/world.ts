@@ -34,6 +34,8 @@ const sizePerVm: HostSize = { ramBytes: 1 << 19, kernelBytes: 1 << 17 };
 
 /** What kind of host it is; by default the one of the recordings in legacy mode, with the faults of Linux 7.2. */
 export interface WorldOptions extends HostSize {
+  /** How many VMs it is for. */
+  readonly vms: number;
   /** The unit: VT-d in legacy mode, or the recorded emulator in scalable mode. */
   readonly iommu: 'vtd-legacy' | 'vtd-scalable';
   /** Switch K8: false lets devices behind a bridge translate in scalable mode. */
@@ -127,7 +129,7 @@ export class World {
   /** How many VMs the command line asks for; the host grows with it. */
   readonly vms: number;
 
-  constructor({ vms = 1, iommu = 'vtd-legacy', aliasPasidTableSkipped = true, ...size }: { readonly vms?: number } & Partial<WorldOptions> = {}) {
+  constructor({ vms = 1, iommu = 'vtd-legacy', aliasPasidTableSkipped = true, ...size }: Partial<WorldOptions> = {}) {
     this.vms = vms;
     const ramBytes = size.ramBytes ?? baseSize.ramBytes + vms * sizePerVm.ramBytes;
     this.host = Host.create(ramBytes, size.kernelBytes ?? baseSize.kernelBytes + vms * sizePerVm.kernelBytes);

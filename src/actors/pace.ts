@@ -36,7 +36,10 @@ export class Pace {
   }
 
   static createBuffer(actors: number): SharedArrayBuffer {
-    return new SharedArrayBuffer((Word.idle + actors * idleWords) * 4);
+    const buffer = new SharedArrayBuffer((Word.idle + actors * idleWords) * 4);
+    // The first meeting is the start: nobody runs before all have joined.
+    new Int32Array(buffer)[Word.request] = 1;
+    return buffer;
   }
 
   /** Ends the run: everybody leaves at the next meeting. From any thread. */

@@ -80,7 +80,7 @@ export function threads({ threads: actors }: RunResult): string[] {
 }
 
 /** What each VM did in a second, how evenly, and the memory it took; nothing where VMs are not numbered. */
-export function shares({ vms, seconds, memoryMiB }: RunResult): string[] {
+export function shares({ vms, seconds, memory: { begin, end } }: RunResult): string[] {
   if (vms.length === 0) return [];
   const columns = ['rounds', 'dma', 'maps', 'replaces', 'faults'] as const;
   const width = Math.max(2, ...vms.map(({ vm }) => vm.length));
@@ -90,7 +90,9 @@ export function shares({ vms, seconds, memoryMiB }: RunResult): string[] {
     `  ${'VM'.padEnd(width)}  ${columns.map((name) => `${name}/s`.padStart(10)).join('  ')}`,
     ...vms.map((one) => `  ${one.vm.padEnd(width)}  ${columns.map((name) => short(one[name] / seconds).padStart(10)).join('  ')}`),
     '',
-    `  fairness ${fairness(vms).toFixed(3)} (1 is even; rounds from ${Math.min(...rounds)} to ${Math.max(...rounds)}), ${memoryMiB} MiB resident`,
+    `  fairness ${fairness(vms).toFixed(3)} (1 is even; rounds from ${Math.min(...rounds)} to ${Math.max(...rounds)})`,
+    `  memory, begin and end: ${begin.residentMiB} and ${end.residentMiB} MiB resident, ${begin.frames} and ${end.frames} frames, ` +
+      `${begin.objects} and ${end.objects} kernel objects`,
   ];
 }
 

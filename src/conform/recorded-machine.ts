@@ -32,7 +32,7 @@ export function setupOf(file: string): Setup {
 }
 
 export function recordedMachine({ scalable, unsafeInterrupts }: Setup): World {
-  const world = new World({ ramBytes: 16 << 20, kernelBytes: 4 << 20, iommu: scalable ? 'vtd-scalable' : 'vtd-legacy' });
+  const world = new World({ iommu: scalable ? 'vtd-scalable' : 'vtd-legacy', ramBytes: 16 << 20, kernelBytes: 4 << 20 });
   world.pci(rootBus);
   if (unsafeInterrupts) world.leaveInterruptsUnsafe();
   return world;

@@ -40,7 +40,7 @@ export async function loadOutside(kind: FileKind, path: string): Promise<{ reado
   if (typeof make !== 'function') {
     throw new InputError(`${path}: its default export is ${tell(make)}; it has to be a function, ${example(kind)}`);
   }
-  const url = dataUrl(`import make from '${source}';\nimport { words } from '${wordsUrl}';\nexport default make(words);\n`);
+  const url = dataUrl(`import make from '${source}';\nimport { words } from ${JSON.stringify(wordsUrl)};\nexport default make(words);\n`);
   const { default: value } = await imported(path, 'called', url);
   return { file: { path, name, hash, url }, value };
 }

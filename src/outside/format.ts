@@ -3,14 +3,16 @@ import type { PageTableFormat } from '#hostmem/page-table';
 import { InputError } from '../input-error.ts';
 import { checkMembers, plainFunction, wholeNumber, type Member } from './shape.ts';
 
+const bitOrNone: Member = { needs: 'the bit of an entry\'s low word, or 0', fits: (value) => Number.isInteger(value) };
+
 const members: Readonly<Record<keyof PageTableFormat, Member>> = {
   name: { needs: 'a name of letters, digits and -', fits: (value) => typeof value === 'string' && /^[A-Za-z][\w-]*$/.test(value) },
   levels: wholeNumber(3, 6),
   inputBits: wholeNumber(33, 63),
   signExtended: { needs: 'true or false', fits: (value) => typeof value === 'boolean' },
   largestLeaf: wholeNumber(1, 3),
-  accessedBit: wholeNumber(0, 0x7fffffff),
-  dirtyBit: wholeNumber(0, 0x7fffffff),
+  accessedBit: bitOrNone,
+  dirtyBit: bitOrNone,
   labels: { needs: 'a list of labels by level (index 0 is unused), made by label()', fits: (value) => Array.isArray(value) && value.every(Number.isInteger) },
   inspect: plainFunction,
   frameOf: plainFunction,

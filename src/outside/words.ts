@@ -59,8 +59,12 @@ function outsideScenario<S extends Stage>(story: OutsideStory<S>): Scenario<S> {
   return scenario<S>({ seed: null, variants: [], ...story, actors: cast });
 }
 
+/** What most formats have: leaves of 4 KiB, an IOVA without a sign, no bits that hardware sets. */
+const plainFormat = { signExtended: false, largestLeaf: 1, accessedBit: 0, dirtyBit: 0 } as const;
+
 /** A format whose frames are plain numbers. */
-type PlainFormat = Omit<PageTableFormat, 'frameOf'> & { frameOf(high: number, low: number): number };
+type PlainFormat = Omit<PageTableFormat, 'frameOf' | keyof typeof plainFormat> &
+  Partial<Pick<PageTableFormat, keyof typeof plainFormat>> & { frameOf(high: number, low: number): number };
 
 export const words = Object.freeze({
   // A scenario, and who acts in it. Guest memory is free from `guestFreeGpa` on.
@@ -87,7 +91,7 @@ export const words = Object.freeze({
   model: Object.freeze({ domain, errno, file, hwpt, installedRoot, ioas, iommuGroup, iommufdDevice, iopt, objects, pages, pciFunction, processes, vfio }),
 
   // A page-table format.
-  format: (definition: PlainFormat): PageTableFormat => Object.freeze(definition as PageTableFormat),
+  format: (definition: PlainFormat): PageTableFormat => Object.freeze({ ...plainFormat, ...definition } as PageTableFormat),
   Access,
   Entry,
   label,

@@ -21,8 +21,9 @@ import type { Vtd, VtdUnit } from './vtd.ts';
 export const SlotStatus = { FREE: 0, IN_USE: 1, DONE: 2, ABORTED: 3 } as const;
 
 const statusLabel = label('VtdQueue.status');
-/** How often a waiter helps before it gives its core away, a millisecond at most. */
-const helpsBeforeSleep = 100;
+/** How often a waiter helps before it gives its core away for a moment: a device may have been descheduled in mid-transfer. */
+const helpsBeforeSleep = 20;
+const momentMs = 0.05;
 
 /** Carries the batch out and returns when it is done: 0, or EINVAL when the unit refused a descriptor. */
 export function submit(vtd: Vtd, unit: VtdUnit, batch: Batch): 0 | 'EINVAL' {
@@ -86,7 +87,7 @@ function waitUntilDone(vtd: Vtd, unit: VtdUnit, slot: number): void {
   for (let helps = 0; silent.load(ram, at) !== SlotStatus.DONE; helps++) {
     unit.queue.help();
     if (unit.faultHandler.ready()) unit.faultHandler.step();
-    else if (helps > helpsBeforeSleep) sleepWhile(ram, at, SlotStatus.IN_USE, 1);
+    else if (helps > helpsBeforeSleep) sleepWhile(ram, at, SlotStatus.IN_USE, momentMs);
   }
 }
 
