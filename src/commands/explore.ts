@@ -48,7 +48,7 @@ export async function exploreAloud(options: Omit<ExploreOptions, 'out'>, termina
   });
 }
 
-/** What was explored and found, in two lines. */
+/** What was explored and found, in two lines or three. */
 export function summary(result: ExploreResult, terminal: Terminal): string[] {
   const { scenario, variant, strategy, seed, schedules, seconds, schedulesPerSecond, complete, violation } = result;
   const verdict =
@@ -58,5 +58,6 @@ export function summary(result: ExploreResult, terminal: Terminal): string[] {
   return [
     `${scenario}, ${variant}: ${verdict}`,
     `${schedules} schedules (${strategy}, seed ${seed}) in ${formatSeconds(seconds)}, ${Math.round(schedulesPerSecond)} a second`,
+    ...(violation === null ? [] : [`shrunk to ${violation.switches} ${violation.switches === 1 ? 'switch' : 'switches'}`]),
   ];
 }
