@@ -34,7 +34,7 @@ describe.each(scenarioNames())('%s', async (scenario) => {
   });
 
   test('free, every actor has a thread of its own, all make progress, and nothing breaks', async () => {
-    const { threads, counts, violation } = await run({ scenario, variant: 'correct', seed: 1, durationMs: 1_500, vms: null });
+    const { threads, counts, violation } = await run({ scenario, variant: 'correct', seed: 1, durationMs: 2_500, vms: null });
     expect(violation).toBeNull();
     expect(threads.map(({ actor }) => actor)).toEqual(Object.keys(actorsOf(found.value, parametersOf(found.value, null))));
     expect(new Set(threads.map(({ threadId }) => threadId)).size).toBe(threads.length);
