@@ -33,6 +33,8 @@ export const Area = object('Area', {
   firstPage: u32,
   pageCount: u32,
   permissions: u32,
+  /** Hardware queues that lie in it: it cannot be unmapped meanwhile. */
+  locks: u32.under('ioas.iovaRwsem'),
 });
 
 /** A domain of an IOAS. */
@@ -329,6 +331,7 @@ function takeArea(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, last: bigint
     if (node === NULL) return NULL;
     const area = Ioas.areas.value(memory, node) as Ref<'Area'>;
     if (Area.pages.read(memory, area) === NULL) fail('EBUSY', 'a mapping in the range is not finished');
+    if (Area.locks.read(memory, area) !== 0) fail('EBUSY', 'a hardware queue lies in a mapping of the range');
     if (areaIova(kernel, area) < start || areaEnd(kernel, area) > last) fail('ENOENT', 'a mapping sticks out of the range');
     Area.pages.write(memory, area, NULL);
     return area;
@@ -395,8 +398,8 @@ function appendDomain(kernel: Kernel, ioas: Ref<'Ioas'>, domain: Ref<'IommuDomai
   IoptDomain.next.poke(memory, last, link);
 }
 
-/** Whether every mapping fits the alignment (`iopt_check_iova_alignment`). */
-function checkAlignment(kernel: Kernel, ioas: Ref<'Ioas'>, bytes: number): void {
+/** Whether every mapping fits the alignment (`iopt_check_iova_alignment`). EINVAL, EADDRINUSE. Under `iovaRwsem`. */
+export function checkAlignment(kernel: Kernel, ioas: Ref<'Ioas'>, bytes: number): void {
   const memory = kernel.memory;
   if (bytes > Number(PAGE)) fail('EINVAL', `the domain's smallest page has ${bytes} bytes`);
   if (bytes === Ioas.alignment.read(memory, ioas)) return;
@@ -455,7 +458,7 @@ export function removeDomain(kernel: Kernel, ioas: Ref<'Ioas'>, domain: Ref<'Iom
     if (Area.pages.read(memory, area) !== NULL) emptyUnderMutex(kernel, area, domain);
   }
   unreserve(kernel, ioas, domain);
-  lowerAlignment(kernel, ioas);
+  Ioas.alignment.write(memory, ioas, wantedAlignment(kernel, ioas));
   Ioas.iovaRwsem.releaseWrite(memory, ioas);
   Ioas.domainsRwsem.releaseWrite(memory, ioas);
 }
@@ -474,14 +477,15 @@ function unlinkDomain(kernel: Kernel, ioas: Ref<'Ioas'>, domain: Ref<'IommuDomai
   IoptDomain.free(memory, at);
 }
 
-function lowerAlignment(kernel: Kernel, ioas: Ref<'Ioas'>): void {
+/** What the domains and the switch for large pages ask of every mapping, in bytes (`iopt_calculate_iova_alignment`). Under `domainsRwsem`. */
+export function wantedAlignment(kernel: Kernel, ioas: Ref<'Ioas'>): number {
   const memory = kernel.memory;
-  let alignment = 1;
+  let alignment = Ioas.largePagesDisabled.read(memory, ioas) === 0 ? 1 : Number(PAGE);
   let at: Ref<'IoptDomain'> = Ioas.domains.read(memory, ioas);
   for (; at !== NULL; at = IoptDomain.next.peek(memory, at)) {
     alignment = Math.max(alignment, pageBytesOf(kernel, IoptDomain.domain.peek(memory, at)));
   }
-  Ioas.alignment.write(memory, ioas, alignment);
+  return alignment;
 }
 
 /** Reserves `[start, last]` for `owner`. EADDRINUSE when it meets an area or an allowed range, ENOMEM. Under `iovaRwsem`. */
