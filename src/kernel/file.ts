@@ -8,16 +8,17 @@ import { allocated, fail } from './errno.ts';
 import type { Kernel } from './kernel.ts';
 import { Iommufd, putIommufd } from './objects.ts';
 import { Process } from './process.ts';
+import { releaseEventQueueFile } from './event-queue.ts';
 import { releaseFaultQueueFile } from './fault-queue.ts';
 import { releaseVfioFile } from './vfio.ts';
 import { putVfioGroup } from './vfio-group.ts';
 
-export const FileKind = { IOMMUFD: 1, VFIO: 2, FAULT_QUEUE: 3, VFIO_GROUP: 4 } as const;
+export const FileKind = { IOMMUFD: 1, VFIO: 2, FAULT_QUEUE: 3, VFIO_GROUP: 4, EVENT_QUEUE: 5 } as const;
 
 export const File = object('File', {
   kind: u32,
   references: u32,
-  /** `Iommufd`, `VfioFile`, `FaultQueue` or `VfioGroup`. */
+  /** `Iommufd`, `VfioFile`, `FaultQueue`, `EventQueue` or `VfioGroup`. */
   body: u32,
 });
 
@@ -75,6 +76,7 @@ export function putFile(kernel: Kernel, file: Ref<'File'>): void {
 function release(kernel: Kernel, kind: number, body: number): void {
   if (kind === FileKind.IOMMUFD) putIommufd(kernel, body as Ref<'Iommufd'>);
   else if (kind === FileKind.VFIO) releaseVfioFile(kernel, body as Ref<'VfioFile'>);
+  else if (kind === FileKind.EVENT_QUEUE) releaseEventQueueFile(kernel, body as Ref<'EventQueue'>);
   else if (kind === FileKind.FAULT_QUEUE) releaseFaultQueueFile(kernel, body as Ref<'FaultQueue'>);
   else putVfioGroup(kernel, body as Ref<'VfioGroup'>);
 }
