@@ -30,10 +30,14 @@ export const formatId = (format: PageTableFormat): number => hashText(format.nam
 export type MapError = 'ENOMEM' | 'EADDRINUSE' | 'ERANGE' | 'EINVAL';
 export type AttachError = 'EINVAL' | 'ENODEV' | 'ENOSPC' | 'ENOMEM';
 
-/** GET_HW_INFO: `type` 1 is VT-d with `words` CAP and ECAP; `capabilities` and `maxPasidLog2` are the generic part. */
+/**
+ * GET_HW_INFO: `type` 1 is VT-d with `words` CAP and ECAP; `register` is the word behind the flags, where a type has one.
+ * `capabilities` and `maxPasidLog2` are the generic part.
+ */
 export interface HwInfo {
   readonly type: number;
   readonly flags: number;
+  readonly register?: number;
   readonly words: readonly bigint[];
   readonly capabilities: number;
   readonly maxPasidLog2: number;

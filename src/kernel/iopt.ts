@@ -9,7 +9,9 @@ import type { IntervalNode } from '#hostmem/interval-tree';
 import { NULL, type Ref } from '#hostmem/object';
 import { Access } from '#hostmem/page-table';
 import { object, ref, u32 } from '#hostmem/struct';
+import type { Frame } from '#hostmem/memory';
 import { IommuDomain } from '../drivers/domain.ts';
+import type { MapError } from '../drivers/driver.ts';
 import { allocated, fail } from './errno.ts';
 import { DomainJoined, DomainLeft } from './events.ts';
 import { Ioas, MapFlag } from './ioas.ts';
@@ -273,14 +275,31 @@ function fillArea(kernel: Kernel, domain: Ref<'IommuDomain'>, area: Ref<'Area'>)
   const permissions = Area.permissions.peek(memory, area);
   addFill(kernel, pages, first, count);
   for (let i = 0; i < count; i++) {
-    const page = iova + BigInt(i) * PAGE;
-    const problem = kernel.driver.map(domain, high(page), low(page), pinnedFrame(kernel, pages, first + i), permissions);
+    const page = i === 0 ? iova : iova + BigInt(i) * PAGE - BigInt(Area.pageOffset.peek(memory, area));
+    const problem = mapPage(kernel, domain, area, page, pinnedFrame(kernel, pages, first + i), permissions);
     if (problem === 0) continue;
-    if (i > 0) kernel.driver.unmap(domain, high(iova), low(iova), i);
-    if (i > 0) kernel.driver.sync(domain, high(iova), low(iova), i, true);
+    if (i > 0) unmapArea(kernel, domain, iova, page - 1n, i);
     dropFill(kernel, pages, first, count);
     fail(problem, `the domain refuses page 0x${page.toString(16)}`);
   }
+}
+
+/** What of a page the area maps, from `iova` on: all of it, but where the unit's pages are smaller than the CPU's. */
+function mapPage(kernel: Kernel, domain: Ref<'IommuDomain'>, area: Ref<'Area'>, iova: bigint, frame: Frame, permissions: number): 0 | MapError {
+  const { fine } = kernel.driver;
+  if (fine === null) return kernel.driver.map(domain, high(iova), low(iova), frame, permissions);
+  const offset = iova === areaIova(kernel, area) ? Area.pageOffset.peek(kernel.memory, area) : 0;
+  const left = areaEnd(kernel, area) - iova + 1n;
+  const room = Number(PAGE) - offset;
+  return fine.map(domain, high(iova), low(iova), frame, offset, left < room ? Number(left) : room, permissions);
+}
+
+/** Clears `[iova, last]`, which `pages` pages of the CPU are behind, and waits until no cache has it. */
+function unmapArea(kernel: Kernel, domain: Ref<'IommuDomain'>, iova: bigint, last: bigint, pages: number): void {
+  const { fine } = kernel.driver;
+  if (fine === null) kernel.driver.unmap(domain, high(iova), low(iova), pages);
+  else fine.unmap(domain, high(iova), low(iova), Number(last - iova + 1n));
+  kernel.driver.sync(domain, high(iova), low(iova), pages, true);
 }
 
 /** Clears one domain's entries, waits for the invalidation, then unpins: never the other way round (I4, D1). */
@@ -289,8 +308,7 @@ export function emptyArea(kernel: Kernel, domain: Ref<'IommuDomain'>, area: Ref<
   const pages = Area.transit.peek(memory, area);
   const iova = areaIova(kernel, area);
   const count = Area.pageCount.peek(memory, area);
-  kernel.driver.unmap(domain, high(iova), low(iova), count);
-  kernel.driver.sync(domain, high(iova), low(iova), count, true);
+  unmapArea(kernel, domain, iova, areaEnd(kernel, area), count);
   dropFill(kernel, pages, Area.firstPage.peek(memory, area), count);
 }
 
@@ -373,6 +391,7 @@ export function addDomain(kernel: Kernel, ioas: Ref<'Ioas'>, domain: Ref<'IommuD
 /** Reserves what the domain cannot map and fills it; undoes both, and frees the link. */
 function fillNewDomain(kernel: Kernel, ioas: Ref<'Ioas'>, domain: Ref<'IommuDomain'>, link: Ref<'IoptDomain'>): void {
   try {
+    reserve(kernel, ioas, 0n, apertureFirst(kernel, domain) - 1n, domain);
     reserve(kernel, ioas, apertureLast(kernel, domain) + 1n, U64_MAX, domain);
     fillAllAreas(kernel, ioas, domain);
   } catch (error) {
@@ -555,6 +574,9 @@ const ioasId = (kernel: Kernel, ioas: Ref<'Ioas'>): number =>
 
 const pageBytesOf = (kernel: Kernel, domain: Ref<'IommuDomain'>): number =>
   1 << IommuDomain.smallestPageBits.peek(kernel.memory, domain);
+
+const apertureFirst = (kernel: Kernel, domain: Ref<'IommuDomain'>): bigint =>
+  big(IommuDomain.apertureFirstHigh.peek(kernel.memory, domain), IommuDomain.apertureFirstLow.peek(kernel.memory, domain));
 
 const apertureLast = (kernel: Kernel, domain: Ref<'IommuDomain'>): bigint =>
   big(IommuDomain.apertureLastHigh.peek(kernel.memory, domain), IommuDomain.apertureLastLow.peek(kernel.memory, domain));
