@@ -9,11 +9,11 @@ import { mutex } from '#hostmem/locks';
 import type { Frame } from '#hostmem/memory';
 import { object, ref, u32, type WordKind } from '#hostmem/struct';
 
-export const DomainKind = { PAGING: 1, BLOCKED: 2, IDENTITY: 3 } as const;
+export const DomainKind = { PAGING: 1, BLOCKED: 2, IDENTITY: 3, NESTED: 4 } as const;
 export type DomainKind = (typeof DomainKind)[keyof typeof DomainKind];
 
 /** Whose `iommu_ops` a domain belongs to. */
-export const DriverKind = { VTD: 1 } as const;
+export const DriverKind = { VTD: 1, MOCK: 2 } as const;
 export type DriverKind = (typeof DriverKind)[keyof typeof DriverKind];
 
 const frame = u32 as WordKind<number> as WordKind<Frame>;
@@ -27,6 +27,9 @@ export const IommuDomain = object('IommuDomain', {
   /** Levels of the page tables. */
   levels: u32,
   root: frame,
+  /** The first IOVA that can be mapped. */
+  apertureFirstHigh: u32,
+  apertureFirstLow: u32,
   /** The last IOVA that can be mapped. */
   apertureLastHigh: u32,
   apertureLastLow: u32,
@@ -36,6 +39,10 @@ export const IommuDomain = object('IommuDomain', {
   smallestPageBits: u32,
   /** Not 0 when the domain delivers page requests: only a device that can make them may attach. */
   pageRequests: u32,
+  /** Not 0 when the driver can tell which pages were written (`dirty_ops`). */
+  dirtyTracking: u32,
+  /** Of a nested domain: the second stage that it lies on. */
+  parent: ref('IommuDomain'),
   tagLock: mutex,
   firstTag: ref('CacheTag').under('tagLock'),
 });
