@@ -109,6 +109,12 @@ export interface IommuDriver {
   mapBytes?(domain: Ref<'IommuDomain'>, iova: bigint, hpa: number, bytes: number, permissions: number): 0 | MapError;
   /** `unmap` and `sync` of such a range. */
   unmapBytes?(domain: Ref<'IommuDomain'>, iova: bigint, bytes: bigint): void;
+  /** The host address that an IOVA reaches, to the byte (`iova_to_phys`), as no point; -1 for none. */
+  iovaToPhys?(domain: Ref<'IommuDomain'>, iova: bigint): number;
+  /** How many PASIDs a function has, 0 for none. Where this is absent, a PASID attachment is bookkeeping alone. */
+  pasidsOf?(pciFunction: Ref<'PciFunction'>): number;
+  /** Lets requests with the PASID go through a domain (`set_dev_pasid`). 0, or an errno after which all is as before. */
+  setPasid?(domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>, pasid: number): 0 | ErrnoName;
   /** `hw_info` for another type than the driver's own; null for one that it does not have. */
   hwInfoOf?(pciFunction: Ref<'PciFunction'>, type: number): HwInfo | null;
   /** A paging domain from a user's data (`domain_alloc_paging_flags` with data). EOPNOTSUPP, EINVAL, ENOMEM. */

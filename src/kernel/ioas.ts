@@ -24,6 +24,8 @@ export const Ioas = object('Ioas', {
   allowed: intervalTree.under('iovaRwsem'),
   /** What every iova, length and page offset must be a multiple of, in bytes. */
   alignment: u32.under('iovaRwsem'),
+  /** Accesses that are attached. */
+  accesses: ref('IoptAccess').under('iovaRwsem'),
   domains: ref('IoptDomain').under('domainsRwsem'),
 });
 

@@ -49,6 +49,9 @@ export const IommufdDevice = object('IommufdDevice', {
   hwpt: ref('Hwpt').under('group.lock'),
 });
 
+/** The window that x86 reserves for interrupts in every IOAS with a PCI device. */
+export const msiWindow = { start: 0xfee00000n, last: 0xfeefffffn } as const;
+
 /**
  * Claims the device's group for the context and makes the DEVICE object (`iommufd_device_bind`). A device of the selftest is
  * an object of the context itself and does not hold it. EPERM, EBUSY, ENOMEM.

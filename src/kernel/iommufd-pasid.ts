@@ -106,17 +106,17 @@ export function hwptOfPasid(kernel: Kernel, device: Ref<'IommufdDevice'>, pasid:
  */
 function setPasidDomain(kernel: Kernel, group: Ref<'IommufdGroup'>, pasid: number, domain: Ref<'IommuDomain'>, old: Ref<'IommuDomain'>): void {
   const memory = kernel.memory;
-  const { pasids } = kernel.driver;
-  if (pasids === null) return;
+  const { driver } = kernel;
+  if (driver.pasidsOf === undefined || driver.setPasid === undefined) return;
   const first = IommuGroup.members.peek(memory, IommufdGroup.group.peek(memory, group));
   for (let member: Ref<'PciDevice'> = first; member !== NULL; member = PciDevice.nextInGroup.peek(memory, member)) {
     const pciFunction = PciDevice.function.peek(memory, member);
-    const width = pasids.pasidsOf(pciFunction);
+    const width = driver.pasidsOf(pciFunction);
     if (width === 0) continue;
-    const problem = pasid >= width ? 'EINVAL' : pasids.setPasid(domain, pciFunction, pasid);
+    const problem = pasid >= width ? 'EINVAL' : driver.setPasid(domain, pciFunction, pasid);
     if (problem === 0) continue;
     for (let undo = first; undo !== member; undo = PciDevice.nextInGroup.peek(memory, undo)) {
-      pasids.setPasid(old, PciDevice.function.peek(memory, undo), pasid);
+      driver.setPasid(old, PciDevice.function.peek(memory, undo), pasid);
     }
     fail(problem, `the driver refuses PASID ${pasid}`);
   }

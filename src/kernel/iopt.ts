@@ -9,9 +9,10 @@ import type { IntervalNode } from '#hostmem/interval-tree';
 import { NULL, type Ref } from '#hostmem/object';
 import { Access } from '#hostmem/page-table';
 import { object, ref, u32 } from '#hostmem/struct';
-import type { Frame } from '#hostmem/memory';
+import { hpaOf, type Frame } from '#hostmem/memory';
 import { IommuDomain } from '../drivers/domain.ts';
 import type { MapError } from '../drivers/driver.ts';
+import { alignmentOfAccesses, notifyAccesses } from './access.ts';
 import { allocated, fail } from './errno.ts';
 import { DomainJoined, DomainLeft } from './events.ts';
 import { Ioas, MapFlag } from './ioas.ts';
@@ -35,6 +36,10 @@ export const Area = object('Area', {
   firstPage: u32,
   pageCount: u32,
   permissions: u32,
+  /** Pins of accesses; each of an area that is mapped. */
+  accesses: u32,
+  /** Somebody unmaps it and waits until no access pins it. */
+  preventAccess: u32,
 });
 
 /** A domain of an IOAS. */
@@ -286,19 +291,20 @@ function fillArea(kernel: Kernel, domain: Ref<'IommuDomain'>, area: Ref<'Area'>)
 
 /** What of a page the area maps, from `iova` on: all of it, but where the unit's pages are smaller than the CPU's. */
 function mapPage(kernel: Kernel, domain: Ref<'IommuDomain'>, area: Ref<'Area'>, iova: bigint, frame: Frame, permissions: number): 0 | MapError {
-  const { fine } = kernel.driver;
-  if (fine === null) return kernel.driver.map(domain, high(iova), low(iova), frame, permissions);
+  if (kernel.driver.mapBytes === undefined) return kernel.driver.map(domain, high(iova), low(iova), frame, permissions);
   const offset = iova === areaIova(kernel, area) ? Area.pageOffset.peek(kernel.memory, area) : 0;
   const left = areaEnd(kernel, area) - iova + 1n;
   const room = Number(PAGE) - offset;
-  return fine.map(domain, high(iova), low(iova), frame, offset, left < room ? Number(left) : room, permissions);
+  return kernel.driver.mapBytes(domain, iova, hpaOf(frame) + offset, left < room ? Number(left) : room, permissions);
 }
 
 /** Clears `[iova, last]`, which `pages` pages of the CPU are behind, and waits until no cache has it. */
 function unmapArea(kernel: Kernel, domain: Ref<'IommuDomain'>, iova: bigint, last: bigint, pages: number): void {
-  const { fine } = kernel.driver;
-  if (fine === null) kernel.driver.unmap(domain, high(iova), low(iova), pages);
-  else fine.unmap(domain, high(iova), low(iova), Number(last - iova + 1n));
+  if (kernel.driver.unmapBytes !== undefined) {
+    kernel.driver.unmapBytes(domain, iova, last - iova + 1n);
+    return;
+  }
+  kernel.driver.unmap(domain, high(iova), low(iova), pages);
   kernel.driver.sync(domain, high(iova), low(iova), pages, true);
 }
 
@@ -320,11 +326,19 @@ export function unmapRange(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, las
   const memory = kernel.memory;
   let removed = 0n;
   let from = start;
+  let asked = 0;
   Ioas.domainsRwsem.acquireRead(memory, ioas);
   try {
     for (;;) {
       const area = takeArea(kernel, ioas, from, last);
       if (area === NULL) return removed;
+      if (Area.preventAccess.load(memory, area) === PINNED) {
+        asked++;
+        from = askAccesses(kernel, ioas, area);
+        if (asked > patience) fail('EDEADLOCK', 'an access does not let go of its pages');
+        continue;
+      }
+      asked = 0;
       const areaLast = areaEnd(kernel, area);
       removed += areaLast - areaIova(kernel, area) + 1n;
       emptyDomains(kernel, ioas, area);
@@ -338,7 +352,23 @@ export function unmapRange(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, las
   }
 }
 
-/** Finds the first area of the range and makes it unfinished; `NULL` when there is none. */
+/** `Area.preventAccess`: an access pins the area, or nobody does and it is going. */
+const PINNED = 1;
+const UNMAPPING = 2;
+/** How often accesses are asked for one area. */
+const patience = 100;
+
+/** Asks with all locks dropped; returns where the search goes on, which is the area's start. */
+function askAccesses(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>): bigint {
+  const iova = areaIova(kernel, area);
+  const length = areaEnd(kernel, area) - iova + 1n;
+  Ioas.domainsRwsem.releaseRead(kernel.memory, ioas);
+  notifyAccesses(kernel, ioas, iova, length);
+  Ioas.domainsRwsem.acquireRead(kernel.memory, ioas);
+  return iova;
+}
+
+/** Finds the first area of the range and makes it unfinished, unless an access pins it; `NULL` when there is none. */
 function takeArea(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, last: bigint): Ref<'Area'> {
   const memory = kernel.memory;
   Ioas.iovaRwsem.acquireWrite(memory, ioas);
@@ -348,7 +378,9 @@ function takeArea(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, last: bigint
     const area = Ioas.areas.value(memory, node) as Ref<'Area'>;
     if (Area.pages.read(memory, area) === NULL) fail('EBUSY', 'a mapping in the range is not finished');
     if (areaIova(kernel, area) < start || areaEnd(kernel, area) > last) fail('ENOENT', 'a mapping sticks out of the range');
-    Area.pages.write(memory, area, NULL);
+    const pinned = Area.accesses.load(memory, area) !== 0;
+    Area.preventAccess.store(memory, area, pinned ? PINNED : UNMAPPING);
+    if (!pinned) Area.pages.write(memory, area, NULL);
     return area;
   } finally {
     Ioas.iovaRwsem.releaseWrite(memory, ioas);
@@ -415,7 +447,7 @@ function appendDomain(kernel: Kernel, ioas: Ref<'Ioas'>, domain: Ref<'IommuDomai
 }
 
 /** Whether every mapping fits the alignment (`iopt_check_iova_alignment`). */
-function checkAlignment(kernel: Kernel, ioas: Ref<'Ioas'>, bytes: number): void {
+export function checkAlignment(kernel: Kernel, ioas: Ref<'Ioas'>, bytes: number): void {
   const memory = kernel.memory;
   if (bytes > Number(PAGE)) fail('EINVAL', `the domain's smallest page has ${bytes} bytes`);
   if (bytes === Ioas.alignment.read(memory, ioas)) return;
@@ -493,9 +525,10 @@ function unlinkDomain(kernel: Kernel, ioas: Ref<'Ioas'>, domain: Ref<'IommuDomai
   IoptDomain.free(memory, at);
 }
 
-function lowerAlignment(kernel: Kernel, ioas: Ref<'Ioas'>): void {
+/** What the domains and accesses that are left ask for. Under `iovaRwsem`. */
+export function lowerAlignment(kernel: Kernel, ioas: Ref<'Ioas'>): void {
   const memory = kernel.memory;
-  let alignment = 1;
+  let alignment = alignmentOfAccesses(kernel, ioas);
   let at: Ref<'IoptDomain'> = Ioas.domains.read(memory, ioas);
   for (; at !== NULL; at = IoptDomain.next.peek(memory, at)) {
     alignment = Math.max(alignment, pageBytesOf(kernel, IoptDomain.domain.peek(memory, at)));

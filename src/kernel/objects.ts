@@ -12,11 +12,13 @@ import { mutex, waitWord } from '#hostmem/locks';
 import { Until } from '#hostmem/atomics';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
+import { destroyAccess } from './access.ts';
 import { allocated, assert, fail } from './errno.ts';
 import type { Kernel } from './kernel.ts';
+import { destroyTestDevice } from './selftest/test-device.ts';
 
 /** `enum iommufd_object_type`. */
-export const Kind = { ANY: 0, IOAS: 1, HWPT: 2, DEVICE: 3, FAULT_QUEUE: 4 } as const;
+export const Kind = { ANY: 0, IOAS: 1, HWPT: 2, DEVICE: 3, FAULT_QUEUE: 4, ACCESS: 20, SELFTEST: 21 } as const;
 export type Kind = (typeof Kind)[keyof typeof Kind];
 
 /** What messages call them, by kind. */
@@ -192,6 +194,8 @@ function destroyBody(kernel: Kernel, target: ObjectRef): void {
   if (kind === Kind.IOAS) objects.destroyIoas(kernel, body as Ref<'Ioas'>);
   else if (kind === Kind.HWPT) objects.destroyHwpt(kernel, body as Ref<'Hwpt'>);
   else if (kind === Kind.FAULT_QUEUE) objects.destroyFaultQueue(kernel, body as Ref<'FaultQueue'>);
+  else if (kind === Kind.ACCESS) destroyAccess(kernel, body as Ref<'Access'>);
+  else if (kind === Kind.SELFTEST) destroyTestDevice(kernel, body as Ref<'TestDevice'>);
   else objects.destroyDevice(kernel, body as Ref<'IommufdDevice'>);
 }
 

@@ -2,7 +2,7 @@
  * The driver of the selftest's world (`mock_ops` of drivers/iommu/iommufd/selftest.c): page tables of 2 KiB pages in RAM, devices
  * without hardware, and no cache of any kind, so that nothing has to be invalidated.
  */
-import { Owner } from '#hostmem/frames';
+import { poke } from '#hostmem/atomics';
 import type { Host } from '#hostmem/host';
 import { hpaOf, pageShift, type Frame } from '#hostmem/memory';
 import type { Engine } from '#hostmem/engine';
@@ -12,10 +12,10 @@ import { PciFunction } from '../../hardware/function.ts';
 import { allocated, assert, fail } from '../../kernel/errno.ts';
 import { DomainKind, DriverKind, IommuDomain } from '../domain.ts';
 import {
-  DomainFlags, formatId, type AttachError, type DomainData, type FinePages, type HwInfo, type IommuDriver, type MapError, type PasidDriver, type ReservedRegion,
+  DomainFlags, formatId, type AttachError, type DirtyRanges, type DriverData, type HwInfo, type IommuDriver, type MapError, type ReservedRegion,
 } from '../driver.ts';
 import { cacheWords, firstCacheWord, MockDevice, MockDeviceFlag, MockIommu, pasidBits } from './device.ts';
-import { minorPageBits, mockFormat } from './format.ts';
+import { DIRTY, minorPageBits, mockFormat } from './format.ts';
 
 /** IOMMU_HWPT_DATA_SELFTEST and IOMMU_HW_INFO_TYPE_SELFTEST. */
 const selftestData = 0xdead;
@@ -27,6 +27,8 @@ const Capability = { DIRTY: 1, ATS_NOT_SUPPORTED: 8 } as const;
 /** `pagetable_type` of the user's data. */
 const TableType = { DEFAULT: 0, HUGE: 1 } as const;
 /** What the default table lets a user map; the huge one has all of its 56 bits. */
+/** `IommuDomain.dirtyTracking`. */
+const TrackingState = { POSSIBLE: 1, ENABLED: 2 } as const;
 const firstIova = 0x1000000;
 const lastIova = 0x7fffffff;
 const widestHigh = 0xffffff;
@@ -37,8 +39,6 @@ const minorPage = 1 << minorPageBits;
 export class MockDriver implements IommuDriver {
   readonly blockedDomain: Ref<'IommuDomain'>;
   readonly identityDomain: Ref<'IommuDomain'>;
-  readonly fine: FinePages = this.#finePages();
-  readonly pasids: PasidDriver = this.#pasidDriver();
   readonly #host: Host;
   readonly #table: PageTable;
   readonly #found = new WalkResult();
@@ -79,9 +79,21 @@ export class MockDriver implements IommuDriver {
     MockDevice.domain.poke(this.#host.kernel, deviceOf(this.#host, pciFunction), this.blockedDomain);
   }
 
-  allocPagingDomain(pciFunction: Ref<'PciFunction'>, flags: number, data?: DomainData): Ref<'IommuDomain'> {
+  allocPagingDomain(pciFunction: Ref<'PciFunction'>, flags: number): Ref<'IommuDomain'> {
+    this.#checkFlags(pciFunction, flags);
+    return this.#createDomain(flags, TableType.DEFAULT);
+  }
+
+  /** EOPNOTSUPP for another type of data, or of page tables. */
+  allocPagingWithData(pciFunction: Ref<'PciFunction'>, flags: number, data: DriverData): Ref<'IommuDomain'> {
+    this.#checkFlags(pciFunction, flags);
+    if (data.type !== selftestData) fail('EOPNOTSUPP', `the mock IOMMU has no data of type 0x${data.type.toString(16)}`);
+    const tableType = wordAt(data.bytes, 4);
+    return tableType <= TableType.HUGE ? this.#createDomain(flags, tableType) : fail('EOPNOTSUPP', `page tables of type ${tableType}`);
+  }
+
+  #createDomain(flags: number, tableType: number): Ref<'IommuDomain'> {
     const memory = this.#host.kernel;
-    const tableType = this.#tableType(pciFunction, flags, data);
     const root = this.#table.create();
     if (root === 0) fail('ENOMEM', 'no frame for a page table');
     const domain = IommuDomain.tryCreate(memory);
@@ -92,7 +104,7 @@ export class MockDriver implements IommuDriver {
     IommuDomain.levels.poke(memory, domain, mockFormat.levels);
     IommuDomain.root.poke(memory, domain, root);
     IommuDomain.largestLeaf.poke(memory, domain, 1);
-    IommuDomain.dirtyTracking.poke(memory, domain, (flags & DomainFlags.DIRTY_TRACKING) === 0 ? 0 : 1);
+    IommuDomain.dirtyTracking.poke(memory, domain, (flags & DomainFlags.DIRTY_TRACKING) === 0 ? 0 : TrackingState.POSSIBLE);
     const huge = tableType === TableType.HUGE;
     IommuDomain.smallestPageBits.poke(memory, domain, huge ? pageShift : minorPageBits);
     IommuDomain.apertureFirstLow.poke(memory, domain, huge ? 0 : firstIova);
@@ -102,16 +114,14 @@ export class MockDriver implements IommuDriver {
   }
 
   /** EOPNOTSUPP for what the selftest's driver does not know, or the device cannot do. */
-  #tableType(pciFunction: Ref<'PciFunction'>, flags: number, data?: DomainData): number {
+  #checkFlags(pciFunction: Ref<'PciFunction'>, flags: number): void {
     const known = DomainFlags.NEST_PARENT | DomainFlags.DIRTY_TRACKING | DomainFlags.PASID;
     if ((flags & ~known) !== 0) fail('EOPNOTSUPP', `the mock IOMMU has no domains of flags 0x${flags.toString(16)}`);
-    const deviceFlags = MockDevice.flags.peek(this.#host.kernel, deviceOf(this.#host, pciFunction));
-    const tracks = (deviceFlags & MockDeviceFlag.NO_DIRTY) === 0;
-    if ((flags & DomainFlags.DIRTY_TRACKING) !== 0 && !tracks) fail('EOPNOTSUPP', 'the device cannot track dirty pages');
-    if (data === undefined) return TableType.DEFAULT;
-    if (data.type !== selftestData) fail('EOPNOTSUPP', `the mock IOMMU has no data of type 0x${data.type.toString(16)}`);
-    const tableType = wordAt(data.bytes, 4);
-    return tableType <= TableType.HUGE ? tableType : fail('EOPNOTSUPP', `page tables of type ${tableType}`);
+    if ((flags & DomainFlags.DIRTY_TRACKING) !== 0 && !this.#tracksDirty(pciFunction)) fail('EOPNOTSUPP', 'the device cannot track dirty pages');
+  }
+
+  #tracksDirty(pciFunction: Ref<'PciFunction'>): boolean {
+    return (MockDevice.flags.peek(this.#host.kernel, deviceOf(this.#host, pciFunction)) & MockDeviceFlag.NO_DIRTY) === 0;
   }
 
   freeDomain(domain: Ref<'IommuDomain'>): void {
@@ -125,25 +135,17 @@ export class MockDriver implements IommuDriver {
   attach(domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>): 0 | AttachError {
     const memory = this.#host.kernel;
     const device = deviceOf(this.#host, pciFunction);
-    const tracks = (MockDevice.flags.peek(memory, device) & MockDeviceFlag.NO_DIRTY) === 0;
-    if (IommuDomain.dirtyTracking.peek(memory, domain) !== 0 && !tracks) return 'EINVAL';
+    if (IommuDomain.dirtyTracking.peek(memory, domain) !== 0 && !this.#tracksDirty(pciFunction)) return 'EINVAL';
     MockDevice.domain.poke(memory, device, domain);
     return 0;
   }
 
   map(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, frame: Frame, permissions: number, pages: number = 1): 0 | MapError {
-    for (let page = 0; page < pages; page++) {
-      const [high, low] = later(iovaHigh, iovaLow, page * 4096);
-      const error = this.fine.map(domain, high, low, (frame + page) as Frame, 0, 4096, permissions);
-      if (error === 0) continue;
-      if (page > 0) this.unmap(domain, iovaHigh, iovaLow, page);
-      return error;
-    }
-    return 0;
+    return this.mapBytes(domain, big(iovaHigh, iovaLow), hpaOf(frame), pages * 4096, permissions);
   }
 
   unmap(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, pages: number): number {
-    return this.fine.unmap(domain, iovaHigh, iovaLow, pages * 4096) >>> pageShift;
+    return this.#clear(domain, big(iovaHigh, iovaLow), BigInt(pages) * 4096n) >>> 1;
   }
 
   /** No unit caches anything. */
@@ -158,7 +160,7 @@ export class MockDriver implements IommuDriver {
 
   hwInfo(pciFunction: Ref<'PciFunction'>): HwInfo {
     const flags = MockDevice.flags.peek(this.#host.kernel, deviceOf(this.#host, pciFunction));
-    const tracks = (flags & MockDeviceFlag.NO_DIRTY) === 0;
+    const tracks = this.#tracksDirty(pciFunction);
     return {
       type: selftestHwInfo, flags: 0, register: hwInfoRegister, words: [], capabilities: Capability.ATS_NOT_SUPPORTED | (tracks ? Capability.DIRTY : 0),
       maxPasidLog2: (flags & MockDeviceFlag.PASID) === 0 ? 0 : pasidBits,
@@ -169,43 +171,72 @@ export class MockDriver implements IommuDriver {
     return [];
   }
 
-  #finePages(): FinePages {
-    return {
-      map: (domain, high, low, frame, offset, bytes, permissions) => this.#mapBytes(domain, high, low, hpaOf(frame) + offset, bytes, permissions),
-      unmap: (domain, high, low, bytes) => {
-        const root = IommuDomain.root.peek(this.#host.kernel, domain);
-        return this.#table.unmap(root, (high << 1) | (low >>> 31), low << 1, bytes / minorPage) * minorPage;
-      },
-      addressOf: (domain, high, low) => {
-        const root = IommuDomain.root.peek(this.#host.kernel, domain);
-        if (this.#table.translate(root, (high << 1) | (low >>> 31), low << 1, this.#found) !== WalkFault.NONE) return -1;
-        return this.#found.frame * minorPage + (low & (minorPage - 1));
-      },
-    };
-  }
-
   /** Leaves of the smallest page; those that were made go again on an error. */
-  #mapBytes(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, address: number, bytes: number, permissions: number): 0 | MapError {
-    if ((iovaLow & (minorPage - 1)) !== 0 || address % minorPage !== 0 || bytes % minorPage !== 0) return 'EINVAL';
+  mapBytes(domain: Ref<'IommuDomain'>, iova: bigint, hpa: number, bytes: number, permissions: number): 0 | MapError {
+    if (iova % BigInt(minorPage) !== 0n || hpa % minorPage !== 0 || bytes % minorPage !== 0) return 'EINVAL';
     const root = IommuDomain.root.peek(this.#host.kernel, domain);
     for (let done = 0; done < bytes; done += minorPage) {
-      const [high, low] = later(iovaHigh, iovaLow, done);
-      const error = this.#table.mapPage(root, (high << 1) | (low >>> 31), low << 1, ((address + done) / minorPage) as Frame, permissions);
+      const seen = doubled(iova + BigInt(done));
+      const error = this.#table.mapPage(root, high(seen), low(seen), ((hpa + done) / minorPage) as Frame, permissions);
       if (error === 0) continue;
-      if (done > 0) this.fine.unmap(domain, iovaHigh, iovaLow, done);
+      if (done > 0) this.#clear(domain, iova, BigInt(done));
       return error;
     }
     return 0;
   }
 
-  #pasidDriver(): PasidDriver {
-    return {
-      pasidsOf: (pciFunction) => {
-        const flags = MockDevice.flags.peek(this.#host.kernel, deviceOf(this.#host, pciFunction));
-        return (flags & MockDeviceFlag.PASID) === 0 ? 0 : 1 << pasidBits;
-      },
-      setPasid: (domain, pciFunction, pasid) => (pasid === failingPasid ? this.#setFailingPasid(domain, pciFunction) : 0),
-    };
+  unmapBytes(domain: Ref<'IommuDomain'>, iova: bigint, bytes: bigint): void {
+    this.#clear(domain, iova, bytes);
+  }
+
+  /** Returns how many pages of the unit were mapped. */
+  #clear(domain: Ref<'IommuDomain'>, iova: bigint, bytes: bigint): number {
+    const seen = doubled(iova);
+    return this.#table.unmap(IommuDomain.root.peek(this.#host.kernel, domain), high(seen), low(seen), Number(bytes) / minorPage);
+  }
+
+  iovaToPhys(domain: Ref<'IommuDomain'>, iova: bigint): number {
+    return this.#find(domain, iova) ? this.#found.frame * minorPage + Number(iova % BigInt(minorPage)) : -1;
+  }
+
+  /** Whether there is a leaf; it is in `#found` then. */
+  #find(domain: Ref<'IommuDomain'>, iova: bigint): boolean {
+    const seen = doubled(iova);
+    return this.#table.translate(IommuDomain.root.peek(this.#host.kernel, domain), high(seen), low(seen), this.#found) === WalkFault.NONE;
+  }
+
+  /** What is dirty when tracking begins was written before (`mock_domain_set_dirty_tracking`). */
+  setDirtyTracking(domain: Ref<'IommuDomain'>, enabled: boolean): 0 | 'EINVAL' {
+    if (IommuDomain.dirtyTracking.peek(this.#host.kernel, domain) === 0) return 'EINVAL';
+    IommuDomain.dirtyTracking.poke(this.#host.kernel, domain, enabled ? TrackingState.ENABLED : TrackingState.POSSIBLE);
+    return 0;
+  }
+
+  /** EINVAL while tracking is off and somebody asks for more than clearing. */
+  readAndClearDirty(domain: Ref<'IommuDomain'>, iova: bigint, bytes: bigint, clear: boolean, found: DirtyRanges): 0 | 'EINVAL' {
+    for (let at = iova; at < iova + bytes; at += BigInt(minorPage)) {
+      if (!this.#find(domain, at) || (this.#found.entryLow & DIRTY) === 0) continue;
+      found.iovas.push(at);
+      found.lengths.push(BigInt(minorPage));
+      if (clear) poke(this.#host.ram, this.#found.entryAt, this.#found.entryLow & ~DIRTY);
+    }
+    return 0;
+  }
+
+  /** What a device's write would do to the leaf at an IOVA (`pt_set_dirty`). False without a leaf, or while tracking is off. */
+  writtenBy(domain: Ref<'IommuDomain'>, iova: bigint): boolean {
+    if (IommuDomain.dirtyTracking.peek(this.#host.kernel, domain) !== TrackingState.ENABLED || !this.#find(domain, iova)) return false;
+    poke(this.#host.ram, this.#found.entryAt, this.#found.entryLow | DIRTY);
+    return true;
+  }
+
+  pasidsOf(pciFunction: Ref<'PciFunction'>): number {
+    const flags = MockDevice.flags.peek(this.#host.kernel, deviceOf(this.#host, pciFunction));
+    return (flags & MockDeviceFlag.PASID) === 0 ? 0 : 1 << pasidBits;
+  }
+
+  setPasid(domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>, pasid: number): 0 | AttachError {
+    return pasid === failingPasid ? this.#setFailingPasid(domain, pciFunction) : 0;
   }
 
   /** The first attach arms the failure, the second meets it, blocking disarms it. */
@@ -223,11 +254,12 @@ function deviceOf(host: Host, pciFunction: Ref<'PciFunction'>): Ref<'MockDevice'
   return PciFunction.driverData.peek(host.kernel, pciFunction) as Ref<'MockDevice'>;
 }
 
-/** The IOVA `bytes` behind another one. */
-function later(high: number, low: number, bytes: number): [number, number] {
-  const sum = (low >>> 0) + bytes;
-  return [(high + Math.floor(sum / 0x1_0000_0000)) | 0, sum | 0];
-}
+const high = (value: bigint): number => Number(BigInt.asIntN(32, value >> 32n));
+const low = (value: bigint): number => Number(BigInt.asIntN(32, value));
+const big = (highWord: number, lowWord: number): bigint => (BigInt(highWord >>> 0) << 32n) | BigInt(lowWord >>> 0);
+
+/** An IOVA as the walker sees it (`format.ts`). */
+const doubled = (iova: bigint): bigint => iova << 1n;
 
 /** A little-endian word; what is missing is 0. */
 function wordAt(bytes: Uint8Array, at: number): number {
