@@ -15,6 +15,8 @@ const big = (value: TraceValue | undefined): bigint => BigInt((value ?? 0) as bi
 const rangesOf = (value: TraceValue | undefined): [bigint, bigint][] =>
   ((value ?? []) as readonly (readonly [bigint, bigint])[]).map(([start, last]) => [big(start), big(last)]);
 
+const plain = (input: TraceFields): { arg: number } => ({ arg: number(input['arg']) });
+
 /** The descriptor that a field holds: the model's for the logical name beside it, or the number itself (-1, a closed one). */
 function descriptor(input: TraceFields, field: string, fdOf: (name: string | undefined) => number): number {
   const name = input[`${field}_name`];
@@ -83,6 +85,37 @@ export const arguments_: { readonly [N in keyof Commands]: Call<N> } = {
   IOMMU_IOAS_UNMAP: {
     read: (input) => ({ ioasId: number(input['ioas_id']), iova: big(input['iova']), length: big(input['length']) }),
     write: ({ length }) => ({ length }),
+  },
+  IOMMU_IOAS_CHANGE_PROCESS: { read: (input) => ({ reserved: number(input['__reserved']) }), write: () => ({}) },
+  IOMMU_OPTION: {
+    read: (input) => ({
+      optionId: number(input['option_id']), op: number(input['op']), reserved: number(input['__reserved']), objectId: number(input['object_id']),
+      val64: big(input['val64']),
+    }),
+    write: ({ val64 }) => ({ val64 }),
+  },
+  IOMMU_VFIO_IOAS: {
+    read: (input) => ({ ioasId: number(input['ioas_id']), op: number(input['op']), reserved: number(input['__reserved']) }),
+    write: ({ ioasId }) => ({ ioas_id: ioasId }),
+  },
+  VFIO_GET_API_VERSION: { read: plain, write: () => ({}) },
+  VFIO_CHECK_EXTENSION: { read: plain, write: () => ({}) },
+  VFIO_SET_IOMMU: { read: plain, write: () => ({}) },
+  VFIO_IOMMU_GET_INFO: {
+    read: (input) => ({ argsz: number(input['argsz']), flags: 0, iovaPageSizes: 0n, capOffset: 0 }),
+    write: ({ argsz, flags, iovaPageSizes, capOffset, bytes }) => ({
+      argsz, flags: BigInt(flags), iova_pgsizes: iovaPageSizes, cap_offset: capOffset, ...(bytes === undefined ? {} : { raw: hex(bytes) }),
+    }),
+  },
+  VFIO_IOMMU_MAP_DMA: {
+    read: (input) => ({
+      argsz: number(input['argsz']), flags: number(input['flags']), vaddr: big(input['vaddr']), iova: big(input['iova']), size: big(input['size']),
+    }),
+    write: () => ({}),
+  },
+  VFIO_IOMMU_UNMAP_DMA: {
+    read: (input) => ({ argsz: number(input['argsz']), flags: number(input['flags']), iova: big(input['iova']), size: big(input['size']) }),
+    write: ({ size }) => ({ size }),
   },
   IOMMU_VIOMMU_ALLOC: {
     read: (input) => ({

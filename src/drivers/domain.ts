@@ -7,7 +7,7 @@
  */
 import { mutex } from '#hostmem/locks';
 import type { Frame } from '#hostmem/memory';
-import { object, ref, u32, type WordKind } from '#hostmem/struct';
+import { object, ref, u32, u64, type WordKind } from '#hostmem/struct';
 
 export const DomainKind = { PAGING: 1, BLOCKED: 2, IDENTITY: 3, NESTED: 4 } as const;
 export type DomainKind = (typeof DomainKind)[keyof typeof DomainKind];
@@ -37,6 +37,8 @@ export const IommuDomain = object('IommuDomain', {
   largestLeaf: u32,
   /** Smallest page, as a power of two. */
   smallestPageBits: u32,
+  /** The sizes of its leaves, a bit each (`pgsize_bitmap`). */
+  pageSizes: u64,
   /** Not 0 when the domain delivers page requests: only a device that can make them may attach. */
   pageRequests: u32,
   /** Not 0 when the driver can tell which pages were written (`dirty_ops`). */

@@ -8,7 +8,7 @@ import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
 import { allocated, fail } from './errno.ts';
 import { Ioas } from './ioas.ts';
-import { Area, areaEnd, areaIova, checkAlignment, lowerAlignment } from './iopt.ts';
+import { Area, areaEnd, areaIova, checkAlignment, wantedAlignment } from './iopt.ts';
 import type { Kernel } from './kernel.ts';
 import {
   abortObject, addUser, dropUser, dropUserAndDestroy, getObject, Iommufd, IommufdObject, Kind, lockObject, publishObject, putIommufd, putObject, reserveObject,
@@ -165,7 +165,7 @@ function removeFromIoas(kernel: Kernel, ioas: Ref<'Ioas'>, access: Ref<'Access'>
   if (before === NULL) Ioas.accesses.write(memory, ioas, next);
   else IoptAccess.next.poke(memory, before, next);
   IoptAccess.free(memory, link);
-  lowerAlignment(kernel, ioas);
+  Ioas.alignment.write(memory, ioas, wantedAlignment(kernel, ioas));
   Ioas.iovaRwsem.releaseWrite(memory, ioas);
   Ioas.domainsRwsem.releaseWrite(memory, ioas);
   dropUser(kernel, Ioas.header.peek(memory, ioas));

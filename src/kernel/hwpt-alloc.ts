@@ -3,6 +3,7 @@
  */
 import type { Ref } from '#hostmem/object';
 import { IommuDomain } from '../drivers/domain.ts';
+import type { TailField } from './argument.ts';
 import { Errno, fail } from './errno.ts';
 import { abortHwpt, allocateHwpt, headerOf, Hwpt, HwptFlag, hwptId, joinIoas, leaveIoas } from './hwpt.ts';
 import { Ioas } from './ioas.ts';
@@ -21,6 +22,11 @@ export interface HwptAlloc {
   faultId?: number;
   outHwptId: number;
 }
+
+export const hwptAllocTail: readonly TailField[] = [
+  { name: 'dataType', offset: 24, bytes: 4 }, { name: 'dataLength', offset: 28, bytes: 4 }, { name: 'data', offset: 32, bytes: 8 },
+  { name: 'faultId', offset: 40, bytes: 4 },
+];
 
 /** EOPNOTSUPP, EINVAL, ENOENT, and what filling the domain may end in: EADDRINUSE, EFAULT, ENOMEM. */
 export function hwptAlloc(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: HwptAlloc): void {

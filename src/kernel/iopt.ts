@@ -40,6 +40,8 @@ export const Area = object('Area', {
   accesses: u32,
   /** Somebody unmaps it and waits until no access pins it. */
   preventAccess: u32,
+  /** Hardware queues that lie in it: it cannot be unmapped meanwhile. */
+  locks: u32.under('ioas.iovaRwsem'),
 });
 
 /** A domain of an IOAS. */
@@ -377,6 +379,7 @@ function takeArea(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, last: bigint
     if (node === NULL) return NULL;
     const area = Ioas.areas.value(memory, node) as Ref<'Area'>;
     if (Area.pages.read(memory, area) === NULL) fail('EBUSY', 'a mapping in the range is not finished');
+    if (Area.locks.read(memory, area) !== 0) fail('EBUSY', 'a hardware queue lies in a mapping of the range');
     if (areaIova(kernel, area) < start || areaEnd(kernel, area) > last) fail('ENOENT', 'a mapping sticks out of the range');
     const pinned = Area.accesses.load(memory, area) !== 0;
     Area.preventAccess.store(memory, area, pinned ? PINNED : UNMAPPING);
@@ -446,7 +449,7 @@ function appendDomain(kernel: Kernel, ioas: Ref<'Ioas'>, domain: Ref<'IommuDomai
   IoptDomain.next.poke(memory, last, link);
 }
 
-/** Whether every mapping fits the alignment (`iopt_check_iova_alignment`). */
+/** Whether every mapping fits the alignment (`iopt_check_iova_alignment`). EINVAL, EADDRINUSE. Under `iovaRwsem`. */
 export function checkAlignment(kernel: Kernel, ioas: Ref<'Ioas'>, bytes: number): void {
   const memory = kernel.memory;
   if (bytes > Number(PAGE)) fail('EINVAL', `the domain's smallest page has ${bytes} bytes`);
@@ -506,7 +509,7 @@ export function removeDomain(kernel: Kernel, ioas: Ref<'Ioas'>, domain: Ref<'Iom
     if (Area.pages.read(memory, area) !== NULL) emptyUnderMutex(kernel, area, domain);
   }
   unreserve(kernel, ioas, domain);
-  lowerAlignment(kernel, ioas);
+  Ioas.alignment.write(memory, ioas, wantedAlignment(kernel, ioas));
   Ioas.iovaRwsem.releaseWrite(memory, ioas);
   Ioas.domainsRwsem.releaseWrite(memory, ioas);
 }
@@ -525,15 +528,15 @@ function unlinkDomain(kernel: Kernel, ioas: Ref<'Ioas'>, domain: Ref<'IommuDomai
   IoptDomain.free(memory, at);
 }
 
-/** What the domains and accesses that are left ask for. Under `iovaRwsem`. */
-export function lowerAlignment(kernel: Kernel, ioas: Ref<'Ioas'>): void {
+/** What the domains, the accesses and the switch for large pages ask of every mapping, in bytes (`iopt_calculate_iova_alignment`). Under `domainsRwsem`. */
+export function wantedAlignment(kernel: Kernel, ioas: Ref<'Ioas'>): number {
   const memory = kernel.memory;
-  let alignment = alignmentOfAccesses(kernel, ioas);
+  let alignment = Ioas.largePagesDisabled.read(memory, ioas) === 0 ? alignmentOfAccesses(kernel, ioas) : Number(PAGE);
   let at: Ref<'IoptDomain'> = Ioas.domains.read(memory, ioas);
   for (; at !== NULL; at = IoptDomain.next.peek(memory, at)) {
     alignment = Math.max(alignment, pageBytesOf(kernel, IoptDomain.domain.peek(memory, at)));
   }
-  Ioas.alignment.write(memory, ioas, alignment);
+  return alignment;
 }
 
 /** Reserves `[start, last]` for `owner`. EADDRINUSE when it meets an area or an allowed range, ENOMEM. Under `iovaRwsem`. */

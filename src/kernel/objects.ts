@@ -34,7 +34,12 @@ export const Iommufd = object('Iommufd', {
   process: ref('Process'),
   /** The IOAS that stands for a VFIO container; null before a legacy group asks for one. */
   compatIoas: ref('Ioas'),
+  /** `AccountMode` of the pages that are mapped from now on; it changes only while there is no object. */
+  accountMode: u32,
 });
+
+/** Whom IOMMU_OPTION makes pay for pinned pages: the user, or the process as locked memory. */
+export const AccountMode = { USER: 0, PROCESS: 1 } as const;
 
 export const IommufdObject = object('IommufdObject', {
   kind: u32,

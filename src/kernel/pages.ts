@@ -72,6 +72,11 @@ export function dropFill(kernel: Kernel, pages: Ref<'Pages'>, first: number, cou
   if (Pages.fills.read(kernel.memory, pages) === 0) freeFrames(kernel, pages);
 }
 
+/** An area that `domains` are filled with has become two; each page is in one of them, as often as before. The caller holds `mutex`. */
+export function splitFills(kernel: Kernel, pages: Ref<'Pages'>, domains: number): void {
+  Pages.fills.write(kernel.memory, pages, Pages.fills.read(kernel.memory, pages) + domains);
+}
+
 /** The frame of page `index`. The caller holds `mutex` and a fill. */
 export function pinnedFrame(kernel: Kernel, pages: Ref<'Pages'>, index: number): Frame {
   return runGet(kernel.memory, Pages.frames.read(kernel.memory, pages), index) as Frame;

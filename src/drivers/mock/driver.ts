@@ -32,6 +32,9 @@ const TrackingState = { POSSIBLE: 1, ENABLED: 2 } as const;
 const firstIova = 0x1000000;
 const lastIova = 0x7fffffff;
 const widestHigh = 0xffffff;
+/** Sizes of leaves: every power of two from 2 KiB to 64 GiB; or 4 KiB and 1 MiB. */
+const defaultSizes = 0x1ffffff800n;
+const hugeSizes = 0x101000n;
 /** The PASID whose second attach in a row fails. */
 const failingPasid = 1024;
 const minorPage = 1 << minorPageBits;
@@ -107,6 +110,7 @@ export class MockDriver implements IommuDriver {
     IommuDomain.dirtyTracking.poke(memory, domain, (flags & DomainFlags.DIRTY_TRACKING) === 0 ? 0 : TrackingState.POSSIBLE);
     const huge = tableType === TableType.HUGE;
     IommuDomain.smallestPageBits.poke(memory, domain, huge ? pageShift : minorPageBits);
+    IommuDomain.pageSizes.pokeBig(memory, domain, huge ? hugeSizes : defaultSizes);
     IommuDomain.apertureFirstLow.poke(memory, domain, huge ? 0 : firstIova);
     IommuDomain.apertureLastHigh.poke(memory, domain, huge ? widestHigh : 0);
     IommuDomain.apertureLastLow.poke(memory, domain, huge ? -1 : lastIova);
@@ -224,7 +228,7 @@ export class MockDriver implements IommuDriver {
   }
 
   /** What a device's write would do to the leaf at an IOVA (`pt_set_dirty`). False without a leaf, or while tracking is off. */
-  writtenBy(domain: Ref<'IommuDomain'>, iova: bigint): boolean {
+  markWritten(domain: Ref<'IommuDomain'>, iova: bigint): boolean {
     if (IommuDomain.dirtyTracking.peek(this.#host.kernel, domain) !== TrackingState.ENABLED || !this.#find(domain, iova)) return false;
     poke(this.#host.ram, this.#found.entryAt, this.#found.entryLow | DIRTY);
     return true;
