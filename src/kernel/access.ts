@@ -285,8 +285,7 @@ export function unpinThroughAccess(kernel: Kernel, access: Ref<'Access'>, iova: 
 }
 
 /**
- * Copies between a buffer and the pages behind an IOVA; what was copied before an error stays. `slow`: never through the caller's own
- * mapping. Errors as of a pin, but for alignment.
+ * Copies between a buffer and the pages behind an IOVA; what was copied before an error stays. Errors as of a pin, but for alignment.
  */
 export function copyThroughAccess(kernel: Kernel, access: Ref<'Access'>, iova: bigint, buffer: Uint8Array, way: Way): void {
   checkRange(iova, BigInt(buffer.length));

@@ -130,8 +130,9 @@ function firstFit(
   while (hole <= last) {
     const used = lastUsed(kernel, ioas, hole, hole);
     const iova = ((hole + alignment - 1n) / alignment) * alignment | offset;
-    if (used === null && (iova > last || last - iova < length - 1n)) return null;
-    const obstacle = used ?? lastUsed(kernel, ioas, iova, iova + length - 1n);
+    if (used === null && (iova >= last || last - iova < length - 1n)) return null;
+    // The kernel passes over a hole whose last byte would be the iova, and the offset may lead out of the hole.
+    const obstacle = used ?? lastUsed(kernel, ioas, hole, length > 1n ? iova + length - 1n : iova + 1n);
     if (obstacle === null) return iova;
     hole = obstacle + 1n;
   }

@@ -1,5 +1,8 @@
 /** A device of the selftest (`struct mock_dev`): it does no DMA, and every answer of its driver follows from its flags. */
+import type { Memory } from '#hostmem/memory';
+import type { Ref } from '#hostmem/object';
 import { object, ref, u32, words } from '#hostmem/struct';
+import { PciFunction } from '../../hardware/function.ts';
 
 /** `dev_flags` of IOMMU_TEST_OP_MOCK_DOMAIN_FLAGS. */
 export const MockDeviceFlag = { NO_DIRTY: 1, HUGE_IOVA: 2, PASID: 4 } as const;
@@ -23,3 +26,22 @@ export const MockDevice = object('MockDevice', {
 
 /** What exists once. */
 export const MockIommu = object('MockIommu', { blockedDomain: ref('IommuDomain') });
+
+/** A function of the mock bus and its driver's record, to be probed. */
+export function createMockFunction(memory: Memory, flags: number): Ref<'PciFunction'> {
+  const device = MockDevice.create(memory);
+  MockDevice.flags.poke(memory, device, flags);
+  const pciFunction = PciFunction.create(memory);
+  PciFunction.driverData.poke(memory, pciFunction, device);
+  return pciFunction;
+}
+
+/** Frees both. It was released. */
+export function freeMockFunction(memory: Memory, pciFunction: Ref<'PciFunction'>): void {
+  MockDevice.free(memory, mockDeviceOf(memory, pciFunction));
+  PciFunction.free(memory, pciFunction);
+}
+
+export function mockDeviceOf(memory: Memory, pciFunction: Ref<'PciFunction'>): Ref<'MockDevice'> {
+  return PciFunction.driverData.peek(memory, pciFunction) as Ref<'MockDevice'>;
+}

@@ -8,13 +8,12 @@ import { hpaOf, pageShift, type Frame } from '#hostmem/memory';
 import type { Engine } from '#hostmem/engine';
 import { NULL, type Ref } from '#hostmem/object';
 import { PageTable, WalkFault, WalkResult } from '#hostmem/page-table';
-import { PciFunction } from '../../hardware/function.ts';
 import { allocated, assert, fail } from '../../kernel/errno.ts';
 import { DomainKind, DriverKind, IommuDomain } from '../domain.ts';
 import {
   DomainFlags, formatId, type AttachError, type DirtyRanges, type DriverData, type HwInfo, type IommuDriver, type MapError, type ReservedRegion,
 } from '../driver.ts';
-import { cacheWords, firstCacheWord, MockDevice, MockDeviceFlag, MockIommu, pasidBits } from './device.ts';
+import { cacheWords, firstCacheWord, MockDevice, mockDeviceOf, MockDeviceFlag, MockIommu, pasidBits } from './device.ts';
 import { DIRTY, minorPageBits, mockFormat } from './format.ts';
 
 /** IOMMU_HWPT_DATA_SELFTEST and IOMMU_HW_INFO_TYPE_SELFTEST. */
@@ -73,13 +72,13 @@ export class MockDriver implements IommuDriver {
   /** `PciFunction.driverData` is the `MockDevice` that whoever made the function put there. */
   probe(pciFunction: Ref<'PciFunction'>): void {
     const memory = this.#host.kernel;
-    const device = deviceOf(this.#host, pciFunction);
+    const device = mockDeviceOf(this.#host.kernel, pciFunction);
     for (let word = 0; word < cacheWords; word++) MockDevice.cache.set(memory, device, word, firstCacheWord);
     MockDevice.domain.poke(memory, device, this.blockedDomain);
   }
 
   release(pciFunction: Ref<'PciFunction'>): void {
-    MockDevice.domain.poke(this.#host.kernel, deviceOf(this.#host, pciFunction), this.blockedDomain);
+    MockDevice.domain.poke(this.#host.kernel, mockDeviceOf(this.#host.kernel, pciFunction), this.blockedDomain);
   }
 
   allocPagingDomain(pciFunction: Ref<'PciFunction'>, flags: number): Ref<'IommuDomain'> {
@@ -125,7 +124,7 @@ export class MockDriver implements IommuDriver {
   }
 
   #tracksDirty(pciFunction: Ref<'PciFunction'>): boolean {
-    return (MockDevice.flags.peek(this.#host.kernel, deviceOf(this.#host, pciFunction)) & MockDeviceFlag.NO_DIRTY) === 0;
+    return (MockDevice.flags.peek(this.#host.kernel, mockDeviceOf(this.#host.kernel, pciFunction)) & MockDeviceFlag.NO_DIRTY) === 0;
   }
 
   freeDomain(domain: Ref<'IommuDomain'>): void {
@@ -138,7 +137,7 @@ export class MockDriver implements IommuDriver {
   /** EINVAL where the domain tracks dirty pages and the device cannot. */
   attach(domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>): 0 | AttachError {
     const memory = this.#host.kernel;
-    const device = deviceOf(this.#host, pciFunction);
+    const device = mockDeviceOf(this.#host.kernel, pciFunction);
     if (IommuDomain.dirtyTracking.peek(memory, domain) !== 0 && !this.#tracksDirty(pciFunction)) return 'EINVAL';
     MockDevice.domain.poke(memory, device, domain);
     return 0;
@@ -163,7 +162,7 @@ export class MockDriver implements IommuDriver {
   }
 
   hwInfo(pciFunction: Ref<'PciFunction'>): HwInfo {
-    const flags = MockDevice.flags.peek(this.#host.kernel, deviceOf(this.#host, pciFunction));
+    const flags = MockDevice.flags.peek(this.#host.kernel, mockDeviceOf(this.#host.kernel, pciFunction));
     const tracks = this.#tracksDirty(pciFunction);
     return {
       type: selftestHwInfo, flags: 0, register: hwInfoRegister, words: [], capabilities: Capability.ATS_NOT_SUPPORTED | (tracks ? Capability.DIRTY : 0),
@@ -235,7 +234,7 @@ export class MockDriver implements IommuDriver {
   }
 
   pasidsOf(pciFunction: Ref<'PciFunction'>): number {
-    const flags = MockDevice.flags.peek(this.#host.kernel, deviceOf(this.#host, pciFunction));
+    const flags = MockDevice.flags.peek(this.#host.kernel, mockDeviceOf(this.#host.kernel, pciFunction));
     return (flags & MockDeviceFlag.PASID) === 0 ? 0 : 1 << pasidBits;
   }
 
@@ -246,16 +245,12 @@ export class MockDriver implements IommuDriver {
   /** The first attach arms the failure, the second meets it, blocking disarms it. */
   #setFailingPasid(domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>): 0 | AttachError {
     const memory = this.#host.kernel;
-    const device = deviceOf(this.#host, pciFunction);
+    const device = mockDeviceOf(this.#host.kernel, pciFunction);
     const armed = MockDevice.pasidFails.peek(memory, device) !== 0;
     const fails = domain !== this.blockedDomain && armed;
     MockDevice.pasidFails.poke(memory, device, domain === this.blockedDomain || armed ? 0 : 1);
     return fails ? 'ENOMEM' : 0;
   }
-}
-
-function deviceOf(host: Host, pciFunction: Ref<'PciFunction'>): Ref<'MockDevice'> {
-  return PciFunction.driverData.peek(host.kernel, pciFunction) as Ref<'MockDevice'>;
 }
 
 const high = (value: bigint): number => Number(BigInt.asIntN(32, value >> 32n));

@@ -2,8 +2,7 @@
 import { frameOf } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
 import { IommuDomain } from '../../drivers/domain.ts';
-import { cacheWords, MockDevice } from '../../drivers/mock/device.ts';
-import { PciFunction } from '../../hardware/function.ts';
+import { cacheWords, MockDevice, mockDeviceOf } from '../../drivers/mock/device.ts';
 import { fail } from '../errno.ts';
 import { Hwpt } from '../hwpt.ts';
 import { getIoas, Ioas } from '../ioas.ts';
@@ -70,7 +69,7 @@ export function mdCheckRefs(kernel: Kernel, _iommufd: Ref<'Iommufd'>, { length, 
 export function devCheckCache(kernel: Kernel, iommufd: Ref<'Iommufd'>, { id, cacheId, cache }: DevCheckCache): void {
   const memory = kernel.memory;
   const pci = IommufdDevice.device.peek(memory, getDevice(kernel, iommufd, id));
-  const mock = PciFunction.driverData.peek(memory, PciDevice.function.peek(memory, pci)) as Ref<'MockDevice'>;
+  const mock = mockDeviceOf(memory, PciDevice.function.peek(memory, pci));
   if (cacheId >= cacheWords || MockDevice.cache.get(memory, mock, cacheId) >>> 0 !== cache) fail('EINVAL', `cache word ${cacheId} is another`);
 }
 

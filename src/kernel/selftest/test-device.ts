@@ -4,8 +4,7 @@
  */
 import type { Ref } from '#hostmem/object';
 import { object, ref } from '#hostmem/struct';
-import { knownDeviceFlags, MockDevice } from '../../drivers/mock/device.ts';
-import { PciFunction } from '../../hardware/function.ts';
+import { createMockFunction, freeMockFunction, knownDeviceFlags } from '../../drivers/mock/device.ts';
 import { fail } from '../errno.ts';
 import { IommuGroup, PciDevice } from '../iommu-group.ts';
 import { bindDevice, Change, changePt, detachSlot, IommufdDevice, RID_SLOT, unbindDevice } from '../iommufd-device.ts';
@@ -63,10 +62,7 @@ function bindAndAttach(kernel: Kernel, iommufd: Ref<'Iommufd'>, { id, deviceFlag
 function createMockDevice(kernel: Kernel, flags: number): Ref<'PciDevice'> {
   const memory = kernel.memory;
   const blocked = kernel.driver.blockedDomain;
-  const mock = MockDevice.create(memory);
-  MockDevice.flags.poke(memory, mock, flags);
-  const pciFunction = PciFunction.create(memory);
-  PciFunction.driverData.poke(memory, pciFunction, mock);
+  const pciFunction = createMockFunction(memory, flags);
   kernel.driver.probe(pciFunction);
   const group = IommuGroup.create(memory);
   const device = PciDevice.create(memory);
@@ -83,8 +79,7 @@ function freeMockDevice(kernel: Kernel, device: Ref<'PciDevice'>): void {
   const memory = kernel.memory;
   const pciFunction = PciDevice.function.peek(memory, device);
   kernel.driver.release(pciFunction);
-  MockDevice.free(memory, PciFunction.driverData.peek(memory, pciFunction) as Ref<'MockDevice'>);
-  PciFunction.free(memory, pciFunction);
+  freeMockFunction(memory, pciFunction);
   IommuGroup.free(memory, PciDevice.group.peek(memory, device));
   PciDevice.free(memory, device);
 }
