@@ -56,6 +56,12 @@ export interface DriverData {
   readonly bytes: Uint8Array;
 }
 
+/** The same before the kernel has read them. */
+export interface UserData extends DriverData {
+  /** They lie where nothing is mapped; `bytes` is only as long as they should be. */
+  readonly absent: boolean;
+}
+
 /** Invalidations of HWPT_INVALIDATE: `count` entries of `entryBytes` each. The driver counts those that it carried out in `handled`. */
 export interface Invalidations {
   readonly type: number;
@@ -136,6 +142,8 @@ export interface IommuDriver {
   /** The driver's record of a new vIOMMU (`viommu_init`); `answer` is written over the user's data, as far as it is long. EINVAL, EOPNOTSUPP, ENOMEM. */
   viommuInit?(pciFunction: Ref<'PciFunction'>, parent: Ref<'IommuDomain'>, data: DriverData): { readonly viommu: number; readonly answer: Uint8Array };
   viommuDestroy?(viommu: number): void;
+  /** Whether a function is behind the IOMMU that the vIOMMU is a part of; without it, every one is. */
+  viommuCovers?(viommu: number, pciFunction: Ref<'PciFunction'>): boolean;
   /** A nested domain through a vIOMMU (`alloc_domain_nested`). EOPNOTSUPP, EINVAL, ENOMEM. */
   viommuAllocNested?(viommu: number, flags: number, data: DriverData): Ref<'IommuDomain'>;
   /** `cache_invalidate` of a vIOMMU. */

@@ -8,18 +8,19 @@ import { allocated, fail } from './errno.ts';
 import type { Kernel } from './kernel.ts';
 import { Iommufd, putIommufd } from './objects.ts';
 import { Process } from './process.ts';
+import { releaseEventQueueFile } from './event-queue.ts';
 import { releaseFaultQueueFile } from './fault-queue.ts';
 import { releaseMemfd } from './memfd.ts';
 import { releaseTestAccess } from './selftest/test-access.ts';
 import { releaseVfioFile } from './vfio.ts';
 import { putVfioGroup } from './vfio-group.ts';
 
-export const FileKind = { IOMMUFD: 1, VFIO: 2, FAULT_QUEUE: 3, VFIO_GROUP: 4, TEST_ACCESS: 20, MEMFD: 21 } as const;
+export const FileKind = { IOMMUFD: 1, VFIO: 2, FAULT_QUEUE: 3, VFIO_GROUP: 4, EVENT_QUEUE: 5, TEST_ACCESS: 6, MEMFD: 7 } as const;
 
 export const File = object('File', {
   kind: u32,
   references: u32,
-  /** `Iommufd`, `VfioFile`, `FaultQueue`, `VfioGroup`, `TestAccess` or `Memfd`. */
+  /** `Iommufd`, `VfioFile`, `FaultQueue`, `EventQueue`, `VfioGroup`, `TestAccess` or `Memfd`. */
   body: u32,
 });
 
@@ -79,6 +80,7 @@ function release(kernel: Kernel, kind: number, body: number): void {
   else if (kind === FileKind.VFIO) releaseVfioFile(kernel, body as Ref<'VfioFile'>);
   else if (kind === FileKind.TEST_ACCESS) releaseTestAccess(kernel, body as Ref<'TestAccess'>);
   else if (kind === FileKind.MEMFD) releaseMemfd(kernel, body as Ref<'Memfd'>);
+  else if (kind === FileKind.EVENT_QUEUE) releaseEventQueueFile(kernel, body as Ref<'EventQueue'>);
   else if (kind === FileKind.FAULT_QUEUE) releaseFaultQueueFile(kernel, body as Ref<'FaultQueue'>);
   else putVfioGroup(kernel, body as Ref<'VfioGroup'>);
 }

@@ -10,6 +10,7 @@ import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
 import { allocated, Errno, fail } from './errno.ts';
 import { GroupBlocked, HwptRecorded } from './events.ts';
+import { answerForDevice } from './fault-queue.ts';
 import { abortHwpt, allocateHwpt, headerOf, Hwpt, hwptId, joinIoas, leaveIoas, putHwpt } from './hwpt.ts';
 import { Ioas } from './ioas.ts';
 import { attachGroup, claimOwner, detachGroup, IommuGroup, PciDevice, releaseOwner, replaceGroup } from './iommu-group.ts';
@@ -20,6 +21,7 @@ import {
   addUser, dropUser, dropUserAndDestroy, getObject, Iommufd, IommufdObject, Kind, lockObject, publishObject, putIommufd, putObject,
   reserveObject, type ObjectRef,
 } from './objects.ts';
+import { removeVdevice } from './vdevice.ts';
 
 /** iommufd's side of an iommu group, one per context (`struct iommufd_group`). */
 export const IommufdGroup = object('IommufdGroup', {
@@ -47,6 +49,10 @@ export const IommufdDevice = object('IommufdDevice', {
   nextAttached: ref('IommufdDevice').under('group.lock'),
   /** The device's own record of its HWPT: what iommufd had before `iommufd_group`; 7.2 has none and leaves it null. */
   hwpt: ref('Hwpt').under('group.lock'),
+  /** Its number in a VM, if it has one. */
+  vdevice: ref('Vdevice').under('group.lock'),
+  /** It is being unbound: no vdevice is made any more. */
+  destroying: u32.under('group.lock'),
 });
 
 /** The window that x86 reserves for interrupts in every IOAS with a PCI device. */
@@ -113,6 +119,7 @@ export function unbindDevice(kernel: Kernel, device: Ref<'IommufdDevice'>, holds
   const memory = kernel.memory;
   const header = IommufdDevice.header.peek(memory, device);
   const iommufd = IommufdDevice.iommufd.peek(memory, device);
+  removeVdevice(kernel, device);
   dropUserAndDestroy(kernel, header);
   if (holdsContext) putIommufd(kernel, iommufd);
 }
@@ -196,7 +203,7 @@ export function changePt(kernel: Kernel, device: Ref<'IommufdDevice'>, ptId: num
   let id = ptId;
   try {
     const kind = IommufdObject.kind.peek(memory, target);
-    if (kind === Kind.HWPT) old = changeTo(kernel, device, IommufdObject.body.peek(memory, target) as Ref<'Hwpt'>, asked);
+    if (kind === Kind.HWPT || kind === Kind.NESTED_HWPT) old = changeTo(kernel, device, IommufdObject.body.peek(memory, target) as Ref<'Hwpt'>, asked);
     else if (kind === Kind.IOAS) {
       const result = changeToIoas(kernel, device, IommufdObject.body.peek(memory, target) as Ref<'Ioas'>, asked);
       old = result.old;
@@ -340,6 +347,7 @@ export function replace(kernel: Kernel, device: Ref<'IommufdDevice'>, hwpt: Ref<
       throw error;
     }
     if (!sameIoas) unreserveForMembers(kernel, group, Hwpt.ioas.peek(memory, old));
+    answerRequests(kernel, group, old);
     record(kernel, group, device, hwpt);
     moveUsers(kernel, group, old, hwpt);
     return old;
@@ -377,6 +385,7 @@ export function detach(kernel: Kernel, device: Ref<'IommufdDevice'>): Ref<'Hwpt'
   const group = IommufdDevice.group.peek(memory, device);
   IommufdGroup.lock.acquire(memory, group);
   const hwpt = IommufdGroup.hwpt.read(memory, group);
+  const queue = Hwpt.faultQueue.peek(memory, hwpt);
   unlinkAttached(kernel, group, device);
   if (IommufdGroup.attached.read(memory, group) === NULL) {
     record(kernel, group, device, NULL);
@@ -384,8 +393,17 @@ export function detach(kernel: Kernel, device: Ref<'IommufdDevice'>): Ref<'Hwpt'
     GroupBlocked.emit(memory, groupNumber(kernel, group));
   }
   unreserveForDevice(kernel, Hwpt.ioas.peek(memory, hwpt), device);
+  if (queue !== NULL) answerForDevice(kernel, queue, device);
   IommufdGroup.lock.release(memory, group);
   return hwpt;
+}
+
+/** The members leave an HWPT: nobody answers any more what they asked through it. Under the group's lock. */
+function answerRequests(kernel: Kernel, group: Ref<'IommufdGroup'>, hwpt: Ref<'Hwpt'>): void {
+  const memory = kernel.memory;
+  const queue = Hwpt.faultQueue.peek(memory, hwpt);
+  if (queue === NULL) return;
+  for (let at = IommufdGroup.attached.read(memory, group); at !== NULL; at = IommufdDevice.nextAttached.read(memory, at)) answerForDevice(kernel, queue, at);
 }
 
 export function unlinkAttached(kernel: Kernel, group: Ref<'IommufdGroup'>, device: Ref<'IommufdDevice'>): void {

@@ -8,9 +8,12 @@ import { ioasChangeProcess, type IoasChangeProcess } from './change-process.ts';
 import { vfioIoas, type VfioIoas } from './compat-ioas.ts';
 import { getDirtyBitmap, setDirtyTracking, type GetDirtyBitmap, type SetDirtyTracking } from './dirty.ts';
 import { fail } from './errno.ts';
-import { faultQueueAlloc, type FaultQueueAlloc } from './fault-queue.ts';
+import { eventQueueAlloc, hasEvents, readEvents, type EventQueueAlloc } from './event-queue.ts';
+import { faultQueueAlloc, hasRequests, readRequests, writeResponses, type FaultQueueAlloc } from './fault-queue.ts';
 import { closeFd, File, FileKind, getFile, openIommufd, putFile } from './file.ts';
 import { getHwInfo, getHwInfoTail, type GetHwInfo } from './hw-info.ts';
+import { hwQueueAlloc, type HwQueueAlloc } from './hw-queue.ts';
+import { hwptInvalidate, type HwptInvalidate } from './hwpt-invalidate.ts';
 import { hwptAlloc, hwptAllocTail, type HwptAlloc } from './hwpt-alloc.ts';
 import {
   ioasAlloc, ioasAllowIovas, ioasIovaRanges, ioasMap, ioasUnmap,
@@ -27,6 +30,7 @@ import {
 } from './vfio-compat.ts';
 import { groupGetDeviceFd, groupSetContainer, openVfioGroup, type GroupGetDeviceFd, type GroupSetContainer } from './vfio-group.ts';
 import { vfioDeviceInfo, vfioRegionInfo, vfioReset, type VfioDeviceInfo, type VfioRegionInfo } from './vfio-info.ts';
+import { vdeviceAlloc, type VdeviceAlloc } from './vdevice.ts';
 import { viommuAlloc, viommuAllocTail, type ViommuAlloc } from './viommu.ts';
 
 export interface Destroy { id: number }
@@ -39,6 +43,8 @@ export interface IommufdCommands {
   IOMMU_HWPT_ALLOC: HwptAlloc & Sized;
   IOMMU_HWPT_GET_DIRTY_BITMAP: GetDirtyBitmap & Sized;
   IOMMU_HWPT_SET_DIRTY_TRACKING: SetDirtyTracking & Sized;
+  IOMMU_HWPT_INVALIDATE: HwptInvalidate & Sized;
+  IOMMU_HW_QUEUE_ALLOC: HwQueueAlloc & Sized;
   IOMMU_IOAS_ALLOC: IoasAlloc & Sized;
   IOMMU_IOAS_ALLOW_IOVAS: IoasAllowIovas & Sized;
   IOMMU_IOAS_CHANGE_PROCESS: IoasChangeProcess & Sized;
@@ -47,6 +53,8 @@ export interface IommufdCommands {
   IOMMU_IOAS_MAP: IoasMap & Sized;
   IOMMU_IOAS_UNMAP: IoasUnmap & Sized;
   IOMMU_OPTION: Option & Sized;
+  IOMMU_VDEVICE_ALLOC: VdeviceAlloc & Sized;
+  IOMMU_VEVENTQ_ALLOC: EventQueueAlloc & Sized;
   IOMMU_VFIO_IOAS: VfioIoas & Sized;
   IOMMU_VIOMMU_ALLOC: ViommuAlloc & Sized;
 }
@@ -107,9 +115,13 @@ const iommufdCommands: { readonly [N in keyof IommufdCommands]: IommufdCommand<I
   IOMMU_GET_HW_INFO: { number: 0x8a, smallest: 32, known: 40, tail: getHwInfoTail, handle: getHwInfo },
   IOMMU_HWPT_SET_DIRTY_TRACKING: { number: 0x8b, smallest: 16, known: 16, handle: setDirtyTracking },
   IOMMU_HWPT_GET_DIRTY_BITMAP: { number: 0x8c, smallest: 48, known: 48, handle: getDirtyBitmap },
+  IOMMU_HWPT_INVALIDATE: { number: 0x8d, smallest: 32, known: 32, handle: hwptInvalidate },
   IOMMU_FAULT_QUEUE_ALLOC: { number: 0x8e, smallest: 16, known: 16, handle: faultQueueAlloc },
   IOMMU_VIOMMU_ALLOC: { number: 0x90, smallest: 24, known: 40, tail: viommuAllocTail, handle: viommuAlloc },
+  IOMMU_VDEVICE_ALLOC: { number: 0x91, smallest: 24, known: 24, handle: vdeviceAlloc },
   IOMMU_IOAS_CHANGE_PROCESS: { number: 0x92, smallest: 8, known: 8, handle: ioasChangeProcess },
+  IOMMU_VEVENTQ_ALLOC: { number: 0x93, smallest: 32, known: 32, handle: eventQueueAlloc },
+  IOMMU_HW_QUEUE_ALLOC: { number: 0x94, smallest: 40, known: 40, handle: hwQueueAlloc },
 };
 
 const compatCommands: { readonly [N in keyof CompatCommands]: { readonly number: number; readonly handle: Handler<Ref<'Iommufd'>, CompatCommands[N]> } } = {
@@ -156,6 +168,45 @@ export function ioctl<N extends keyof Commands>(kernel: Kernel, fd: number, comm
     return dispatch(kernel, File.kind.peek(kernel.memory, file), File.body.peek(kernel.memory, file), command, arg) ?? 0;
   } finally {
     kernel.putHeld();
+    putFile(kernel, file);
+  }
+}
+
+/** read(2) from the start of a queue's descriptor. EBADF, EINVAL for a file that is not read, and what the queue says. */
+export function read(kernel: Kernel, fd: number, count: number): Uint8Array {
+  const file = getFile(kernel, fd);
+  try {
+    const kind = File.kind.peek(kernel.memory, file);
+    const body = File.body.peek(kernel.memory, file);
+    if (kind === FileKind.FAULT_QUEUE) return readRequests(kernel, body as Ref<'FaultQueue'>, count);
+    if (kind === FileKind.EVENT_QUEUE) return readEvents(kernel, body as Ref<'EventQueue'>, count);
+    return fail('EINVAL', 'the file is not read');
+  } finally {
+    putFile(kernel, file);
+  }
+}
+
+/** write(2) to a queue's descriptor; returns the bytes taken. EBADF, EINVAL for a file that is not written, and what the queue says. */
+export function write(kernel: Kernel, fd: number, bytes: Uint8Array): number {
+  const file = getFile(kernel, fd);
+  try {
+    if (File.kind.peek(kernel.memory, file) !== FileKind.FAULT_QUEUE) fail('EINVAL', 'the file is not written');
+    return writeResponses(kernel, File.body.peek(kernel.memory, file) as Ref<'FaultQueue'>, bytes);
+  } finally {
+    putFile(kernel, file);
+  }
+}
+
+/** poll(2) without waiting. EBADF. */
+export function poll(kernel: Kernel, fd: number): { readonly readable: boolean; readonly writable: boolean } {
+  const file = getFile(kernel, fd);
+  try {
+    const kind = File.kind.peek(kernel.memory, file);
+    const body = File.body.peek(kernel.memory, file);
+    if (kind === FileKind.FAULT_QUEUE) return { readable: hasRequests(kernel, body as Ref<'FaultQueue'>), writable: true };
+    if (kind === FileKind.EVENT_QUEUE) return { readable: hasEvents(kernel, body as Ref<'EventQueue'>), writable: false };
+    return { readable: true, writable: true };
+  } finally {
     putFile(kernel, file);
   }
 }
