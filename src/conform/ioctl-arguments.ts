@@ -12,8 +12,11 @@ export interface Call<N extends keyof Commands> {
 const number = (value: TraceValue | undefined): number => Number(value ?? 0);
 const hex = (bytes: Uint8Array): string => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 const big = (value: TraceValue | undefined): bigint => BigInt((value ?? 0) as bigint | number);
-const rangesOf = (value: TraceValue | undefined): [bigint, bigint][] =>
-  ((value ?? []) as readonly (readonly [bigint, bigint])[]).map(([start, last]) => [big(start), big(last)]);
+/** Where the recorded program's array cannot be read, the recording has nulls. */
+function rangesOf(value: TraceValue | undefined): { ranges: [bigint, bigint][]; rangesAbsent: boolean } {
+  const ranges = (value ?? []) as readonly (readonly [bigint, bigint] | null)[];
+  return { ranges: ranges.map((range) => [big(range?.[0]), big(range?.[1])]), rangesAbsent: ranges.includes(null) };
+}
 
 /** A byte string: hex digits, or `{ len, fill }` for equal bytes. */
 function bytesOf(value: TraceValue): Uint8Array {
@@ -107,7 +110,7 @@ export const arguments_: { readonly [N in keyof Commands]: Call<N> } = {
     write: ({ outIoasId }) => ({ out_ioas_id: outIoasId }),
   },
   IOMMU_IOAS_ALLOW_IOVAS: {
-    read: (input) => ({ ioasId: number(input['ioas_id']), reserved: number(input['__reserved']), ranges: rangesOf(input['ranges']) }),
+    read: (input) => ({ ioasId: number(input['ioas_id']), reserved: number(input['__reserved']), ...rangesOf(input['ranges']) }),
     write: () => ({}),
   },
   IOMMU_IOAS_COPY: {

@@ -21,6 +21,7 @@ import { arguments_, type Call } from './ioctl-arguments.ts';
 import { ProgramPages } from './program-pages.ts';
 import { runRace } from './race.ts';
 import { recordedDevices, recordedMachine, setupOf, type Setup } from './recorded-machine.ts';
+import { SelftestPlayer } from './selftest-player.ts';
 import type { Accounting, TraceFields, TraceLine, TraceValue } from './trace-file.ts';
 
 /** A label of the recording: which pages of the process an IOAS maps at the two addresses that probes use. */
@@ -401,8 +402,9 @@ function transfer(engine: DmaEngine, direction: 'read' | 'write', iova: bigint, 
 }
 
 /** A player for one recording. */
-export const makePlayer: MakePlayer = (file) => {
+export const makePlayer: MakePlayer = (file, lines) => {
   const setup = setupOf(file);
+  if (setup.other === 'mock') return new SelftestPlayer(lines);
   if (setup.other !== null) return { play: () => ({ skip: 'recorded on another machine, which nobody builds yet' }) };
   return new VfioPlayer(setup);
 };

@@ -31,10 +31,14 @@ export const formatId = (format: PageTableFormat): number => hashText(format.nam
 export type MapError = 'ENOMEM' | 'EADDRINUSE' | 'ERANGE' | 'EINVAL';
 export type AttachError = 'EINVAL' | 'ENODEV' | 'ENOSPC' | 'ENOMEM';
 
-/** GET_HW_INFO: `type` 1 is VT-d with `words` CAP and ECAP; `capabilities` and `maxPasidLog2` are the generic part. */
+/**
+ * GET_HW_INFO: `type` 1 is VT-d with `words` CAP and ECAP; `register` is the word behind the flags, where a type has one.
+ * `capabilities` and `maxPasidLog2` are the generic part.
+ */
 export interface HwInfo {
   readonly type: number;
   readonly flags: number;
+  readonly register?: number;
   readonly words: readonly bigint[];
   readonly capabilities: number;
   readonly maxPasidLog2: number;
@@ -111,6 +115,14 @@ export interface IommuDriver {
   mapBytes?(domain: Ref<'IommuDomain'>, iova: bigint, hpa: number, bytes: number, permissions: number): 0 | MapError;
   /** `unmap` and `sync` of such a range. */
   unmapBytes?(domain: Ref<'IommuDomain'>, iova: bigint, bytes: bigint): void;
+  /** The host address that an IOVA reaches, to the byte (`iova_to_phys`), as no point; -1 for none. */
+  iovaToPhys?(domain: Ref<'IommuDomain'>, iova: bigint): number;
+  /** A device writes through the domain at an IOVA: the page is dirty from now on. False without a page, or where nobody tracks. */
+  markWritten?(domain: Ref<'IommuDomain'>, iova: bigint): boolean;
+  /** How many PASIDs a function has, 0 for none. Where this is absent, a PASID attachment is bookkeeping alone. */
+  pasidsOf?(pciFunction: Ref<'PciFunction'>): number;
+  /** Lets requests with the PASID go through a domain (`set_dev_pasid`). 0, or an errno after which all is as before. */
+  setPasid?(domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>, pasid: number): 0 | ErrnoName;
   /** `hw_info` for another type than the driver's own; null for one that it does not have. */
   hwInfoOf?(pciFunction: Ref<'PciFunction'>, type: number): HwInfo | null;
   /** A paging domain from a user's data (`domain_alloc_paging_flags` with data). EOPNOTSUPP, EINVAL, ENOMEM. */

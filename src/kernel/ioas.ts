@@ -25,6 +25,8 @@ export const Ioas = object('Ioas', {
   allowed: intervalTree.under('iovaRwsem'),
   /** What every iova, length and page offset must be a multiple of, in bytes. */
   alignment: u32.under('iovaRwsem'),
+  /** Accesses that are attached. */
+  accesses: ref('IoptAccess').under('iovaRwsem'),
   domains: ref('IoptDomain').under('domainsRwsem'),
   /** Not 0: nothing but 4 KiB leaves, so that an area can be split. */
   largePagesDisabled: u32.under('domainsRwsem'),

@@ -55,11 +55,14 @@ export const IommufdDevice = object('IommufdDevice', {
   destroying: u32.under('group.lock'),
 });
 
-/** The window that x86 reserves for interrupts in every IOAS with a device. */
+/** The window that x86 reserves for interrupts in every IOAS with a PCI device. */
 export const msiWindow = { start: 0xfee00000n, last: 0xfeefffffn } as const;
 
-/** Claims the device's group for the context and makes the DEVICE object (`iommufd_device_bind`). EPERM, EBUSY, ENOMEM. */
-export function bindDevice(kernel: Kernel, iommufd: Ref<'Iommufd'>, pci: Ref<'PciDevice'>): Ref<'IommufdDevice'> {
+/**
+ * Claims the device's group for the context and makes the DEVICE object (`iommufd_device_bind`). A device of the selftest is
+ * an object of the context itself and does not hold it. EPERM, EBUSY, ENOMEM.
+ */
+export function bindDevice(kernel: Kernel, iommufd: Ref<'Iommufd'>, pci: Ref<'PciDevice'>, holdsContext: boolean = true): Ref<'IommufdDevice'> {
   const group = PciDevice.group.peek(kernel.memory, pci);
   const shared = getGroup(kernel, iommufd, group);
   try {
@@ -70,7 +73,7 @@ export function bindDevice(kernel: Kernel, iommufd: Ref<'Iommufd'>, pci: Ref<'Pc
     throw error;
   }
   try {
-    return createDevice(kernel, iommufd, pci, shared);
+    return createDevice(kernel, iommufd, pci, shared, holdsContext);
   } catch (error) {
     releaseOwner(kernel, group);
     putGroup(kernel, shared);
@@ -79,7 +82,9 @@ export function bindDevice(kernel: Kernel, iommufd: Ref<'Iommufd'>, pci: Ref<'Pc
 }
 
 /** The DEVICE object, published. ENOMEM. */
-function createDevice(kernel: Kernel, iommufd: Ref<'Iommufd'>, pci: Ref<'PciDevice'>, shared: Ref<'IommufdGroup'>): Ref<'IommufdDevice'> {
+function createDevice(
+  kernel: Kernel, iommufd: Ref<'Iommufd'>, pci: Ref<'PciDevice'>, shared: Ref<'IommufdGroup'>, holdsContext: boolean,
+): Ref<'IommufdDevice'> {
   const memory = kernel.memory;
   const device = allocated(IommufdDevice.tryCreate(memory));
   const header = reserveOrFree(kernel, iommufd, device);
@@ -88,7 +93,7 @@ function createDevice(kernel: Kernel, iommufd: Ref<'Iommufd'>, pci: Ref<'PciDevi
   IommufdDevice.device.poke(memory, device, pci);
   IommufdDevice.group.poke(memory, device, shared);
   IommufdObject.body.poke(memory, header, device);
-  Iommufd.references.add(memory, iommufd, 1);
+  if (holdsContext) Iommufd.references.add(memory, iommufd, 1);
   // The driver's own user: DESTROY of a device id is EBUSY until it unbinds (A9).
   addUser(kernel, header);
   publishObject(kernel, header);
@@ -110,13 +115,13 @@ export function getDevice(kernel: Kernel, iommufd: Ref<'Iommufd'>, id: number): 
 }
 
 /** Unbinds (`iommufd_device_unbind`); the device is detached. Cannot fail: who is inside a call with its id is waited for. */
-export function unbindDevice(kernel: Kernel, device: Ref<'IommufdDevice'>): void {
+export function unbindDevice(kernel: Kernel, device: Ref<'IommufdDevice'>, holdsContext: boolean = true): void {
   const memory = kernel.memory;
   const header = IommufdDevice.header.peek(memory, device);
   const iommufd = IommufdDevice.iommufd.peek(memory, device);
   removeVdevice(kernel, device);
   dropUserAndDestroy(kernel, header);
-  putIommufd(kernel, iommufd);
+  if (holdsContext) putIommufd(kernel, iommufd);
 }
 
 /** The destructor (`iommufd_device_destroy`). */
@@ -414,11 +419,17 @@ export function unlinkAttached(kernel: Kernel, group: Ref<'IommufdGroup'>, devic
   IommufdDevice.attached.write(memory, device, 0);
 }
 
-/** The device's reserved regions (here the interrupt window) become the IOAS's. EADDRINUSE when one is in use. */
+/** The device's reserved regions (of VT-d the interrupt window) become the IOAS's. EADDRINUSE when one is in use. */
 export function reserveForDevice(kernel: Kernel, ioas: Ref<'Ioas'>, device: Ref<'IommufdDevice'>): void {
   Ioas.iovaRwsem.acquireWrite(kernel.memory, ioas);
   try {
-    reserve(kernel, ioas, msiWindow.start, msiWindow.last, device);
+    const pci = IommufdDevice.device.peek(kernel.memory, device);
+    for (const { first, last } of kernel.driver.reservedRegions(PciDevice.function.peek(kernel.memory, pci))) {
+      reserve(kernel, ioas, BigInt(first), BigInt(last), device);
+    }
+  } catch (error) {
+    unreserve(kernel, ioas, device);
+    throw error;
   } finally {
     Ioas.iovaRwsem.releaseWrite(kernel.memory, ioas);
   }

@@ -12,16 +12,22 @@ import { mutex, waitWord } from '#hostmem/locks';
 import { Until } from '#hostmem/atomics';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
+import { destroyAccess } from './access.ts';
 import { allocated, assert, fail } from './errno.ts';
 import type { Kernel } from './kernel.ts';
+import { destroyTestDevice } from './selftest/test-device.ts';
 
 /** `enum iommufd_object_type`. */
-export const Kind = { ANY: 0, IOAS: 1, HWPT: 2, DEVICE: 3, FAULT_QUEUE: 4, NESTED_HWPT: 5, VIOMMU: 6, VDEVICE: 7, EVENT_QUEUE: 8, HW_QUEUE: 9, HW_QUEUE_ACCESS: 10 } as const;
+export const Kind = {
+  ANY: 0, IOAS: 1, HWPT: 2, DEVICE: 3, FAULT_QUEUE: 4, NESTED_HWPT: 5, VIOMMU: 6, VDEVICE: 7, EVENT_QUEUE: 8, HW_QUEUE: 9, HW_QUEUE_ACCESS: 10, ACCESS: 11,
+  SELFTEST: 12,
+} as const;
 export type Kind = (typeof Kind)[keyof typeof Kind];
 
 /** What messages call them, by kind. */
 export const kindNames: readonly string[] = [
   'object', 'IOAS', 'HWPT', 'device', 'fault queue', 'nested HWPT', 'vIOMMU', 'vdevice', 'event queue', 'hardware queue', 'access of a hardware queue',
+  'access', 'device of the selftest',
 ];
 
 /** One open of /dev/iommu (`struct iommufd_ctx`); it is also the owner token of DMA ownership. */
@@ -215,6 +221,8 @@ function destroyBody(kernel: Kernel, target: ObjectRef): void {
   if (kind === Kind.IOAS) objects.destroyIoas(kernel, body as Ref<'Ioas'>);
   else if (kind === Kind.HWPT) objects.destroyHwpt(kernel, body as Ref<'Hwpt'>);
   else if (kind === Kind.FAULT_QUEUE) objects.destroyFaultQueue(kernel, body as Ref<'FaultQueue'>);
+  else if (kind === Kind.ACCESS) destroyAccess(kernel, body as Ref<'Access'>);
+  else if (kind === Kind.SELFTEST) destroyTestDevice(kernel, body as Ref<'TestDevice'>);
   else if (kind === Kind.NESTED_HWPT) objects.destroyNestedHwpt(kernel, body as Ref<'Hwpt'>);
   else if (kind === Kind.VIOMMU) objects.destroyViommu(kernel, body as Ref<'Viommu'>);
   else if (kind === Kind.VDEVICE) objects.destroyVdevice(kernel, body as Ref<'Vdevice'>);
