@@ -31,6 +31,22 @@ function told(bytes: Uint8Array): string | { len: number; fill: string } {
   return bytes.length > 16 && bytes.every((byte) => byte === first) ? { len: bytes.length, fill: hex(bytes.subarray(0, 1)) } : hex(bytes);
 }
 
+/** The chain of capabilities behind VFIO_IOMMU_GET_INFO; none without room for all. */
+function capabilitiesOf(bytes: Uint8Array, first: number): Readonly<Record<string, unknown>>[] {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const found: Readonly<Record<string, unknown>>[] = [];
+  for (let at = bytes.length < 24 ? 0 : first; at !== 0; at = view.getUint32(at + 4, true)) {
+    const id = view.getUint16(at, true);
+    const head = { id, version: view.getUint16(at + 2, true), next: view.getUint32(at + 4, true) };
+    const count = view.getUint32(at + 8, true);
+    const ranges = id === 1 ? Array.from({ length: count }, (_, index) => rangeAt(view, at + 16 + index * 16)) : [];
+    found.push(id === 1 ? { ...head, nr_iovas: count, iova_ranges: ranges } : { ...head, avail: count });
+  }
+  return found;
+}
+
+const rangeAt = (view: DataView, at: number): [bigint, bigint] => [view.getBigUint64(at, true), view.getBigUint64(at + 8, true)];
+
 const dataOf = (value: TraceValue | undefined): { data?: Uint8Array } => (value === undefined || value === null ? {} : { data: bytesOf(value) });
 const bitmapOf = (value: TraceValue | undefined): { bitmap?: Uint8Array } => (value === undefined || value === null ? {} : { bitmap: bytesOf(value) });
 
@@ -153,20 +169,22 @@ export const arguments_: { readonly [N in keyof Commands]: Call<N> } = {
   VFIO_CHECK_EXTENSION: { read: plain, write: () => ({}) },
   VFIO_SET_IOMMU: { read: plain, write: () => ({}) },
   VFIO_IOMMU_GET_INFO: {
-    read: (input) => ({ argsz: number(input['argsz']), flags: 0, iovaPageSizes: 0n, capOffset: 0 }),
+    read: (input) => ({
+      argsz: number(input['argsz']), flags: number(input['flags']), iovaPageSizes: big(input['iova_pgsizes']), capOffset: number(input['cap_offset']),
+    }),
     write: ({ argsz, flags, iovaPageSizes, capOffset, bytes }) => ({
-      argsz, flags: BigInt(flags), iova_pgsizes: iovaPageSizes, cap_offset: capOffset, ...(bytes === undefined ? {} : { raw: hex(bytes) }),
+      argsz, flags: BigInt(flags), iova_pgsizes: iovaPageSizes, cap_offset: capOffset, ...(bytes === undefined ? {} : { raw: hex(bytes), caps: capabilitiesOf(bytes, capOffset) }),
     }),
   },
   VFIO_IOMMU_MAP_DMA: {
     read: (input) => ({
-      argsz: number(input['argsz']), flags: number(input['flags']), vaddr: big(input['vaddr']), iova: big(input['iova']), size: big(input['size']),
+      argsz: number(input['argsz']), flags: number(input['flags']), vaddr: big(input['vaddr']), iova: big(input['iova']), length: big(input['size']),
     }),
     write: () => ({}),
   },
   VFIO_IOMMU_UNMAP_DMA: {
-    read: (input) => ({ argsz: number(input['argsz']), flags: number(input['flags']), iova: big(input['iova']), size: big(input['size']) }),
-    write: ({ size }) => ({ size }),
+    read: (input) => ({ argsz: number(input['argsz']), flags: number(input['flags']), iova: big(input['iova']), length: big(input['size']) }),
+    write: ({ length }) => ({ size: length }),
   },
   IOMMU_VIOMMU_ALLOC: {
     read: (input) => ({

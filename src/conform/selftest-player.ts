@@ -97,6 +97,7 @@ export class SelftestPlayer implements Player {
   #ioctl<N extends keyof Commands>(line: TraceLine, { read, write }: Call<N>): Outcome {
     const arg = read(line.in, (name) => this.#fd(name));
     describeStruct(line.in, arg);
+    if (line.call === 'VFIO_IOMMU_GET_INFO') (arg as Commands['VFIO_IOMMU_GET_INFO']).bytes = bufferOf(line);
     let errno: string | null = null;
     let ret = 0;
     try {
@@ -168,6 +169,8 @@ export class SelftestPlayer implements Player {
         const argument = input['_badptr'] === undefined ? {} : { argument: 'absent' as const };
         return ioctlUnknown(this.#kernel, this.#fd(fd), Number(input['request']), argument);
       }
+      // The container's command that iommufd does not have.
+      case 'VFIO_IOMMU_DIRTY_PAGES': return ioctlUnknown(this.#kernel, this.#fd(fd), 0x3b75, {});
       case 'MMAP': return this.#mmap(input, out);
       case 'MUNMAP': {
         this.#unmap(big(input['addr']), big(input['length']));
@@ -294,6 +297,12 @@ function nameOf(error: unknown): string {
   if (!(error instanceof Errno)) throw error;
   // The recorder knew no name for this one.
   return error.name === 'EBADE' ? 'E52' : error.name;
+}
+
+/** What the program had in its buffer, seen where the kernel writes nothing: behind the first capability, or at the end. */
+function bufferOf({ in: input, out = {} }: TraceLine): Uint8Array {
+  const raw = bytesOf(out['raw'] ?? '') ?? new Uint8Array(0);
+  return new Uint8Array(Number(input['argsz'])).fill(raw[36] ?? raw.at(-1) ?? 0);
 }
 
 /** How long the user's struct is, and where it lies. */

@@ -8,7 +8,7 @@ import { object, ref, u32 } from '#hostmem/struct';
 import { refusesAnswer, respond } from './argument.ts';
 import { Errno, errnoNumber, fail } from './errno.ts';
 import { MapCalled, MapReturned, UnmapCalled, UnmapReturned } from './events.ts';
-import { iovaHoles, mapPages, placeAutomatically, placeFixed, replaceAllowed, unmapRange } from './iopt.ts';
+import { iovaHoles, mapPages, placeAutomatically, placeFixed, replaceAllowed, unmapRange, type Removed } from './iopt.ts';
 import type { Kernel } from './kernel.ts';
 import { abortObject, getObject, Iommufd, IommufdObject, Kind, publishObject, reserveObject } from './objects.ts';
 import { high, low, U64_MAX } from './u64.ts';
@@ -141,15 +141,15 @@ export function ioasUnmap(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: IoasUnma
 }
 
 /** Unmaps a range, or everything, and tells of it (`iopt_unmap_iova`). Returns the bytes removed. EBUSY, ENOENT for a mapping that sticks out. */
-export function unmapMappings(kernel: Kernel, ioas: Ref<'Ioas'>, { ioasId, iova, length }: IoasUnmap, all: boolean): bigint {
+export function unmapMappings(kernel: Kernel, ioas: Ref<'Ioas'>, { ioasId, iova, length }: IoasUnmap, all: boolean, removed: Removed = { bytes: 0n }): bigint {
   const last = all ? U64_MAX : iova + length - 1n;
   const pages = all ? 0 : Number((length + 4095n) >> 12n);
   UnmapCalled.emit(kernel.memory, ioasId, high(iova), low(iova), pages, kernel.processNumber);
   let errno = 0;
   try {
-    const removed = unmapRange(kernel, ioas, iova, last);
-    if (removed === 0n && !all) errno = errnoNumber('ENOENT');
-    return removed;
+    unmapRange(kernel, ioas, iova, last, removed);
+    if (removed.bytes === 0n && !all) errno = errnoNumber('ENOENT');
+    return removed.bytes;
   } catch (error) {
     errno = error instanceof Errno ? errnoNumber(error.name) : -1;
     throw error;

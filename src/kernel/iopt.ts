@@ -95,8 +95,7 @@ export function placeAutomatically(kernel: Kernel, ioas: Ref<'Ioas'>, length: bi
 /** The lowest iova that fits, aligned as `userVa` allows. EOVERFLOW, EINVAL, ENOSPC. Under `iovaRwsem`. */
 export function chooseIova(kernel: Kernel, ioas: Ref<'Ioas'>, length: bigint, userVa: bigint, alignment: bigint): bigint {
   if (length >= U64_MAX / 2n) fail('EOVERFLOW', 'length is half the space or more');
-  // An offset within a page keeps its own alignment, also for a length that would need less.
-  let wanted = roundUpPowerOfTwo(length + (userVa % PAGE));
+  let wanted = roundUpPowerOfTwo(length);
   if (userVa !== 0n && lowestSetBit(userVa) < wanted) wanted = lowestSetBit(userVa);
   if (wanted > pmdSize) wanted = pmdSize;
   if (wanted < alignment) fail('EINVAL', `user_va is aligned to ${wanted}, ${alignment} is needed`);
@@ -322,20 +321,22 @@ export function emptyArea(kernel: Kernel, domain: Ref<'IommuDomain'>, area: Ref<
   dropFill(kernel, pages, Area.firstPage.peek(memory, area), count);
 }
 
+/** How much an unmap removed, also when it ended in an error. */
+export interface Removed { bytes: bigint }
+
 /**
- * Removes every whole area in `[start, last]` (`iopt_unmap_iova_range`); returns the bytes removed. Areas that went
+ * Removes every whole area in `[start, last]` (`iopt_unmap_iova_range`) and counts the bytes in `removed`. Areas that went
  * before an error stay gone. EBUSY for an unfinished area, ENOENT for one that sticks out.
  */
-export function unmapRange(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, last: bigint): bigint {
+export function unmapRange(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, last: bigint, removed: Removed = { bytes: 0n }): void {
   const memory = kernel.memory;
-  let removed = 0n;
   let from = start;
   let asked = 0;
   Ioas.domainsRwsem.acquireRead(memory, ioas);
   try {
     for (;;) {
       const area = takeArea(kernel, ioas, from, last);
-      if (area === NULL) return removed;
+      if (area === NULL) return;
       if (Area.preventAccess.load(memory, area) === PINNED) {
         asked++;
         from = askAccesses(kernel, ioas, area);
@@ -344,11 +345,11 @@ export function unmapRange(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, las
       }
       asked = 0;
       const areaLast = areaEnd(kernel, area);
-      removed += areaLast - areaIova(kernel, area) + 1n;
+      removed.bytes += areaLast - areaIova(kernel, area) + 1n;
       emptyDomains(kernel, ioas, area);
       abortArea(kernel, ioas, area);
       // The next search starts behind what went: a mapping made meanwhile in the freed range is not ours (8602018b1f17).
-      if (areaLast >= last) return removed;
+      if (areaLast >= last) return;
       from = areaLast + 1n;
     }
   } finally {

@@ -18,8 +18,8 @@ import { U64_MAX } from './u64.ts';
 /** A command whose argument is a number. */
 export interface PlainArgument { arg: number }
 interface Compat { argsz: number; argument?: Argument }
-export interface CompatMapDma extends Compat { flags: number; vaddr: bigint; iova: bigint; size: bigint }
-export interface CompatUnmapDma extends Compat { flags: number; iova: bigint; size: bigint }
+export interface CompatMapDma extends Compat { flags: number; vaddr: bigint; iova: bigint; length: bigint }
+export interface CompatUnmapDma extends Compat { flags: number; iova: bigint; length: bigint }
 export interface CompatGetInfo extends Compat {
   flags: number;
   iovaPageSizes: bigint;
@@ -69,7 +69,7 @@ export function compatMapDma(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Compa
   const readable = (arg.flags & 1) === 0 ? 0 : MapFlag.READABLE;
   const writable = (arg.flags & 2) === 0 ? 0 : MapFlag.WRITEABLE;
   const ioasId = idOf(kernel, ioas);
-  mapUserMemory(kernel, ioas, { ioasId, userVa: arg.vaddr, length: arg.size, iova: arg.iova, flags: MapFlag.FIXED_IOVA | readable | writable });
+  mapUserMemory(kernel, ioas, { ioasId, userVa: arg.vaddr, length: arg.length, iova: arg.iova, flags: MapFlag.FIXED_IOVA | readable | writable });
 }
 
 /** EFAULT, EINVAL, ENODEV, EOVERFLOW, and what IOAS_UNMAP ends in; but nothing to unmap is no error. */
@@ -78,18 +78,23 @@ export function compatUnmapDma(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Com
   if ((arg.flags & ~UNMAP_ALL) !== 0) fail('EINVAL', `unknown flags 0x${arg.flags.toString(16)}`);
   const ioas = getCompatIoas(kernel, iommufd);
   const all = (arg.flags & UNMAP_ALL) !== 0;
-  if (all && (arg.iova !== 0n || arg.size !== 0n)) fail('EINVAL', 'all is to be unmapped, and a range is given');
-  if (!all && Ioas.largePagesDisabled.peek(kernel.memory, ioas) !== 0) cutAtEnds(kernel, ioas, arg.iova, arg.size);
-  if (!all) checkRange(arg);
-  const range = all ? { iova: 0n, length: U64_MAX } : { iova: arg.iova, length: arg.size };
-  const removed = unmapMappings(kernel, ioas, { ioasId: idOf(kernel, ioas), ...range }, all);
-  if (arg.argument === 'read-only') fail('EFAULT', 'the argument cannot be written');
-  arg.size = removed;
+  if (all && (arg.iova !== 0n || arg.length !== 0n)) fail('EINVAL', 'all is to be unmapped, and a range is given');
+  if (!all && Ioas.largePagesDisabled.peek(kernel.memory, ioas) !== 0) cutAtEnds(kernel, ioas, arg.iova, arg.length);
+  const range = all ? { iova: 0n, length: U64_MAX } : { iova: arg.iova, length: arg.length };
+  const removed = { bytes: 0n };
+  try {
+    if (!all) checkRange(arg);
+    unmapMappings(kernel, ioas, { ioasId: idOf(kernel, ioas), ...range }, all, removed);
+  } finally {
+    // Also after an error the user learns what is gone.
+    if (arg.argument === 'read-only') fail('EFAULT', 'the argument cannot be written');
+    arg.length = removed.bytes;
+  }
 }
 
-function checkRange({ iova, size }: CompatUnmapDma): void {
-  if (size === 0n) fail('EINVAL', 'size is 0');
-  if (iova + size - 1n > U64_MAX) fail('EOVERFLOW', 'iova + size wraps');
+function checkRange({ iova, length }: CompatUnmapDma): void {
+  if (length === 0n) fail('EINVAL', 'the length is 0');
+  if (iova + length - 1n > U64_MAX) fail('EOVERFLOW', 'iova + length wraps');
 }
 
 function cutAtEnds(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, size: bigint): void {
@@ -112,7 +117,7 @@ export function compatGetInfo(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Comp
   arg.argsz = capabilities.reduce((sum, capability) => sum + roundUp(capability.length), infoBytes);
   arg.flags = InfoFlag.PAGE_SIZES | InfoFlag.CAPABILITIES;
   arg.iovaPageSizes = sizes;
-  arg.capOffset = room >= arg.argsz ? infoBytes : 0;
+  if (room >= infoBytes) arg.capOffset = room >= arg.argsz ? infoBytes : 0;
   arg.bytes ??= new Uint8Array(room);
   writeInfo(arg, arg.bytes.subarray(0, room), capabilities);
 }
@@ -135,7 +140,7 @@ function rangesCapability(holes: readonly (readonly [bigint, bigint])[]): Uint8A
   return capabilityOf(Capability.IOVA_RANGES, words);
 }
 
-/** Writes the struct, cut where the room ends, and the capabilities that fit; one that fits names its successor even where that one does not. */
+/** Writes the struct, cut where the room ends, and the capabilities that fit; one names its successor even where only its place fits. */
 function writeInfo({ argsz, flags, iovaPageSizes, capOffset }: CompatGetInfo, to: Uint8Array, capabilities: readonly Uint8Array[]): void {
   const head = new DataView(new ArrayBuffer(infoBytes));
   head.setUint32(0, argsz, true);
@@ -146,7 +151,7 @@ function writeInfo({ argsz, flags, iovaPageSizes, capOffset }: CompatGetInfo, to
   let at = infoBytes;
   for (const [index, capability] of capabilities.entries()) {
     const next = at + roundUp(capability.length);
-    if (index < capabilities.length - 1) new DataView(capability.buffer).setUint32(4, next, true);
+    if (index < capabilities.length - 1 && next <= to.length) new DataView(capability.buffer).setUint32(4, next, true);
     if (at + capability.length <= to.length) to.set(capability, at);
     at = next;
   }

@@ -14,11 +14,11 @@ function setUp(type: number) {
   vmm.attach(vmm.process.bind(group.vfio[0]!, fd), ioasId);
   expect(vmm.ioctl(fd, 'VFIO_SET_IOMMU', { arg: type })).toBeNull();
   const map = (iova: number, pages: number, change: object = {}): ErrnoName | null => vmm.ioctl(fd, 'VFIO_IOMMU_MAP_DMA', {
-    argsz: 32, flags: 3, vaddr: vmm.process.memory(pages * page, 5), iova: BigInt(iova), size: BigInt(pages * page), ...change,
+    argsz: 32, flags: 3, vaddr: vmm.process.memory(pages * page, 5), iova: BigInt(iova), length: BigInt(pages * page), ...change,
   });
   const unmap = (iova: number, size: number, flags = 0): bigint | ErrnoName => {
-    const arg = { argsz: 24, flags, iova: BigInt(iova), size: BigInt(size) };
-    return vmm.ioctl(fd, 'VFIO_IOMMU_UNMAP_DMA', arg) ?? arg.size;
+    const arg = { argsz: 24, flags, iova: BigInt(iova), length: BigInt(size) };
+    return vmm.ioctl(fd, 'VFIO_IOMMU_UNMAP_DMA', arg) ?? arg.length;
   };
   return { vmm, fd, map, unmap };
 }
@@ -62,7 +62,7 @@ test('UNMAP_ALL takes no range and removes everything', () => {
   expect(unmap(0x10000, page, 1)).toBe('EINVAL');
 });
 
-test.each<[object, ErrnoName]>([[{ argsz: 31 }, 'EINVAL'], [{ flags: 4 }, 'EINVAL'], [{ size: 0n }, 'EINVAL'], [{ iova: 0x10001n }, 'EINVAL'], [{ argument: 'absent' }, 'EFAULT']])(
+test.each<[object, ErrnoName]>([[{ argsz: 31 }, 'EINVAL'], [{ flags: 4 }, 'EINVAL'], [{ length: 0n }, 'EINVAL'], [{ iova: 0x10001n }, 'EINVAL'], [{ argument: 'absent' }, 'EFAULT']])(
   'MAP_DMA with %o is %s', (change, errno) => {
     expect(setUp(1).map(0x10000, 1, change)).toBe(errno);
   },
