@@ -84,6 +84,10 @@ export const testArguments: { readonly [N in keyof TestCommands]: TestCall<N> } 
     }),
     write: ({ outNrDirty }) => ({ out_nr_dirty: outNrDirty }),
   },
+  IOMMU_TEST_MD_CHECK_IOTLB: {
+    read: (input) => ({ id: number(input['id']), iotlbId: number(input['iotlb_id']), iotlb: number(input['iotlb']) }),
+    write: nothing,
+  },
   IOMMU_TEST_MD_CHECK_MAP: {
     read: (input) => ({ id: number(input['id']), iova: big(input['iova']), length: big(input['length']), userVa: big(input['uptr']) }),
     write: nothing,

@@ -95,8 +95,7 @@ export function placeAutomatically(kernel: Kernel, ioas: Ref<'Ioas'>, length: bi
 /** The lowest iova that fits, aligned as `userVa` allows. EOVERFLOW, EINVAL, ENOSPC. Under `iovaRwsem`. */
 export function chooseIova(kernel: Kernel, ioas: Ref<'Ioas'>, length: bigint, userVa: bigint, alignment: bigint): bigint {
   if (length >= U64_MAX / 2n) fail('EOVERFLOW', 'length is half the space or more');
-  // An offset within a page keeps its own alignment, also for a length that would need less.
-  let wanted = roundUpPowerOfTwo(length + (userVa % PAGE));
+  let wanted = roundUpPowerOfTwo(length);
   if (userVa !== 0n && lowestSetBit(userVa) < wanted) wanted = lowestSetBit(userVa);
   if (wanted > pmdSize) wanted = pmdSize;
   if (wanted < alignment) fail('EINVAL', `user_va is aligned to ${wanted}, ${alignment} is needed`);

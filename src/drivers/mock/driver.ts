@@ -8,16 +8,18 @@ import { hpaOf, pageShift, type Frame } from '#hostmem/memory';
 import type { Engine } from '#hostmem/engine';
 import { NULL, type Ref } from '#hostmem/object';
 import { PageTable, WalkFault, WalkResult } from '#hostmem/page-table';
-import { allocated, assert, fail } from '../../kernel/errno.ts';
+import { allocated, assert, fail, type ErrnoName } from '../../kernel/errno.ts';
 import { DomainKind, DriverKind, IommuDomain } from '../domain.ts';
 import {
-  DomainFlags, formatId, type AttachError, type DirtyRanges, type DriverData, type HwInfo, type IommuDriver, type MapError, type ReservedRegion,
+  DomainFlags, formatId, type AttachError, type DirtyRanges, type DriverData, type HwInfo, type Invalidations,
+  type IommuDriver, type MapError, type ReservedRegion,
 } from '../driver.ts';
 import { cacheWords, firstCacheWord, MockDevice, mockDeviceOf, MockDeviceFlag, MockIommu, pasidBits } from './device.ts';
+import { createNested, freeNested, invalidateNested, selftestData, wordAt } from './nested.ts';
+import { addHwQueue, addVdevice, createViommu, invalidateCaches, MockViommu, removeVdevice, viommuType } from './viommu.ts';
 import { DIRTY, minorPageBits, mockFormat } from './format.ts';
 
-/** IOMMU_HWPT_DATA_SELFTEST and IOMMU_HW_INFO_TYPE_SELFTEST. */
-const selftestData = 0xdead;
+/** IOMMU_HW_INFO_TYPE_SELFTEST. */
 const selftestHwInfo = 0xfeedbeef;
 /** IOMMU_HW_INFO_SELFTEST_REGVAL. */
 const hwInfoRegister = 0xdeadbeef;
@@ -129,6 +131,10 @@ export class MockDriver implements IommuDriver {
 
   freeDomain(domain: Ref<'IommuDomain'>): void {
     const memory = this.#host.kernel;
+    if (IommuDomain.kind.peek(memory, domain) === DomainKind.NESTED) {
+      freeNested(memory, domain);
+      return;
+    }
     assert(domain !== this.blockedDomain, 'the blocking domain is never freed');
     this.#table.destroy(IommuDomain.root.peek(memory, domain));
     IommuDomain.free(memory, domain);
@@ -233,6 +239,56 @@ export class MockDriver implements IommuDriver {
     return true;
   }
 
+  allocNestedDomain(_pciFunction: Ref<'PciFunction'>, parent: Ref<'IommuDomain'>, flags: number, data: DriverData): Ref<'IommuDomain'> {
+    return createNested(this.#host.kernel, parent, flags, data);
+  }
+
+  invalidateNested(domain: Ref<'IommuDomain'>, asked: Invalidations): 0 | ErrnoName {
+    return invalidateNested(this.#host.kernel, domain, asked);
+  }
+
+  hasViommu(_pciFunction: Ref<'PciFunction'>, type: number): boolean {
+    return type === viommuType;
+  }
+
+  viommuInit(_pciFunction: Ref<'PciFunction'>, parent: Ref<'IommuDomain'>, data: DriverData): { readonly viommu: number; readonly answer: Uint8Array } {
+    return createViommu(this.#host.kernel, parent, data.bytes);
+  }
+
+  viommuDestroy(viommu: number): void {
+    MockViommu.free(this.#host.kernel, viommu as Ref<'MockViommu'>);
+  }
+
+  viommuAllocNested(viommu: number, flags: number, data: DriverData): Ref<'IommuDomain'> {
+    return createNested(this.#host.kernel, MockViommu.parent.peek(this.#host.kernel, viommu as Ref<'MockViommu'>), flags, data);
+  }
+
+  viommuInvalidate(viommu: number, asked: Invalidations): 0 | ErrnoName {
+    return invalidateCaches(this.#host.kernel, viommu as Ref<'MockViommu'>, asked);
+  }
+
+  vdeviceInit(viommu: number, pciFunction: Ref<'PciFunction'>, virtId: bigint): 0 | ErrnoName {
+    return addVdevice(this.#host.kernel, viommu as Ref<'MockViommu'>, pciFunction, virtId) ? 0 : 'ENOMEM';
+  }
+
+  vdeviceDestroy(viommu: number, pciFunction: Ref<'PciFunction'>): void {
+    removeVdevice(this.#host.kernel, viommu as Ref<'MockViommu'>, pciFunction);
+  }
+
+  hasHwQueue(_viommu: number, type: number): boolean {
+    return type === viommuType;
+  }
+
+  hwQueueInit(viommu: number, index: number): 0 | ErrnoName {
+    return addHwQueue(this.#host.kernel, viommu as Ref<'MockViommu'>, index);
+  }
+
+  hwQueueDestroy(viommu: number, index: number): void {
+    const memory = this.#host.kernel;
+    const queues = MockViommu.queues.peek(memory, viommu as Ref<'MockViommu'>);
+    MockViommu.queues.poke(memory, viommu as Ref<'MockViommu'>, queues & ~(1 << index));
+  }
+
   pasidsOf(pciFunction: Ref<'PciFunction'>): number {
     const flags = MockDevice.flags.peek(this.#host.kernel, mockDeviceOf(this.#host.kernel, pciFunction));
     return (flags & MockDeviceFlag.PASID) === 0 ? 0 : 1 << pasidBits;
@@ -259,8 +315,3 @@ const big = (highWord: number, lowWord: number): bigint => (BigInt(highWord >>> 
 
 /** An IOVA as the walker sees it (`format.ts`). */
 const doubled = (iova: bigint): bigint => iova << 1n;
-
-/** A little-endian word; what is missing is 0. */
-function wordAt(bytes: Uint8Array, at: number): number {
-  return ((bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8) | ((bytes[at + 2] ?? 0) << 16) | ((bytes[at + 3] ?? 0) << 24)) >>> 0;
-}

@@ -7,7 +7,8 @@ import { fail } from '../errno.ts';
 import { File, FileKind, getFile, putFile } from '../file.ts';
 import type { Kernel } from '../kernel.ts';
 import {
-  addReserved, devCheckCache, markDirty, mdCheckMap, mdCheckRefs, type AddReserved, type DevCheckCache, type MarkDirty, type MdCheckMap, type MdCheckRefs,
+  addReserved, devCheckCache, markDirty, mdCheckIotlb, mdCheckMap, mdCheckRefs,
+  type AddReserved, type DevCheckCache, type MarkDirty, type MdCheckIotlb, type MdCheckMap, type MdCheckRefs,
 } from './checks.ts';
 import {
   accessPages, accessReplaceIoas, accessRw, createTestAccess, destroyAccessPages,
@@ -27,6 +28,7 @@ export interface TestCommands {
   IOMMU_TEST_DESTROY_ACCESS_PAGES: DestroyAccessPages;
   IOMMU_TEST_DEV_CHECK_CACHE: DevCheckCache;
   IOMMU_TEST_DIRTY: MarkDirty;
+  IOMMU_TEST_MD_CHECK_IOTLB: MdCheckIotlb;
   IOMMU_TEST_MD_CHECK_MAP: MdCheckMap;
   IOMMU_TEST_MD_CHECK_REFS: MdCheckRefs;
   IOMMU_TEST_MOCK_DOMAIN: MockDomain;
@@ -47,6 +49,7 @@ const handlers: { readonly [N in keyof TestCommands]: (kernel: Kernel, iommufd: 
   IOMMU_TEST_DESTROY_ACCESS_PAGES: destroyAccessPages,
   IOMMU_TEST_DEV_CHECK_CACHE: devCheckCache,
   IOMMU_TEST_DIRTY: markDirty,
+  IOMMU_TEST_MD_CHECK_IOTLB: mdCheckIotlb,
   IOMMU_TEST_MD_CHECK_MAP: mdCheckMap,
   IOMMU_TEST_MD_CHECK_REFS: mdCheckRefs,
   IOMMU_TEST_MOCK_DOMAIN: mockDomain,
