@@ -140,6 +140,8 @@ export class SelftestPlayer implements Player {
   #answered(line: TraceLine, errno: string | null, out: Readonly<Record<string, unknown>>): Outcome {
     const names: Record<string, TraceValue> = {};
     for (const [field, name] of Object.entries(line.out ?? {})) {
+      // What the recorder decoded stands beside the bytes.
+      if (field.endsWith('_decoded')) names[field] = name;
       if (!field.endsWith('_name')) continue;
       names[field] = name;
       const fd = out[field.slice(0, -'_name'.length)];

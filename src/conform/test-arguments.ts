@@ -109,4 +109,11 @@ export const testArguments: { readonly [N in keyof TestCommands]: TestCall<N> } 
   },
   IOMMU_TEST_PASID_DETACH: { read: (input) => ({ id: number(input['id']), pasid: number(input['pasid']) }), write: nothing },
   IOMMU_TEST_PASID_REPLACE: pasidAttach,
+  IOMMU_TEST_TRIGGER_IOPF: {
+    read: (input) => ({
+      deviceId: number(input['dev_id']), pasid: number(input['pasid']), group: number(input['grpid']), permissions: number(input['perm']),
+      address: big(input['addr']),
+    }),
+    write: nothing,
+  },
 };

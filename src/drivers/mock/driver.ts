@@ -15,8 +15,8 @@ import {
   type IommuDriver, type MapError, type ReservedRegion,
 } from '../driver.ts';
 import { cacheWords, firstCacheWord, MockDevice, mockDeviceOf, MockDeviceFlag, MockIommu, pasidBits } from './device.ts';
-import { createNested, freeNested, invalidateNested, selftestData, wordAt } from './nested.ts';
-import { addHwQueue, addVdevice, createViommu, invalidateCaches, MockViommu, removeVdevice, viommuType } from './viommu.ts';
+import { createNested, freeNested, invalidateNested, MockNested, nestedOf, selftestData, wordAt } from './nested.ts';
+import { addHwQueue, addVdevice, createViommu, hasVdevice, invalidateCaches, MockViommu, removeVdevice, viommuType } from './viommu.ts';
 import { DIRTY, minorPageBits, mockFormat } from './format.ts';
 
 /** IOMMU_HW_INFO_TYPE_SELFTEST. */
@@ -88,10 +88,11 @@ export class MockDriver implements IommuDriver {
     return this.#createDomain(flags, TableType.DEFAULT);
   }
 
-  /** EOPNOTSUPP for another type of data, or of page tables. */
+  /** EOPNOTSUPP for another type of data, or of page tables; EINVAL for too little data. */
   allocPagingWithData(pciFunction: Ref<'PciFunction'>, flags: number, data: DriverData): Ref<'IommuDomain'> {
     this.#checkFlags(pciFunction, flags);
     if (data.type !== selftestData) fail('EOPNOTSUPP', `the mock IOMMU has no data of type 0x${data.type.toString(16)}`);
+    if (data.bytes.length < 4) fail('EINVAL', `${data.bytes.length} bytes of data, 4 are the least`);
     const tableType = wordAt(data.bytes, 4);
     return tableType <= TableType.HUGE ? this.#createDomain(flags, tableType) : fail('EOPNOTSUPP', `page tables of type ${tableType}`);
   }
@@ -140,13 +141,21 @@ export class MockDriver implements IommuDriver {
     IommuDomain.free(memory, domain);
   }
 
-  /** EINVAL where the domain tracks dirty pages and the device cannot. */
+  /** EINVAL where the domain tracks dirty pages and the device cannot, ENOENT where a device has no number inside the domain's vIOMMU. */
   attach(domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>): 0 | AttachError {
     const memory = this.#host.kernel;
     const device = mockDeviceOf(this.#host.kernel, pciFunction);
     if (IommuDomain.dirtyTracking.peek(memory, domain) !== 0 && !this.#tracksDirty(pciFunction)) return 'EINVAL';
+    if (this.#isStranger(domain, pciFunction)) return 'ENOENT';
     MockDevice.domain.poke(memory, device, domain);
     return 0;
+  }
+
+  #isStranger(domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>): boolean {
+    const memory = this.#host.kernel;
+    if (IommuDomain.kind.peek(memory, domain) !== DomainKind.NESTED) return false;
+    const viommu = MockNested.viommu.peek(memory, nestedOf(memory, domain));
+    return viommu !== NULL && !hasVdevice(memory, viommu, pciFunction);
   }
 
   map(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, frame: Frame, permissions: number, pages: number = 1): 0 | MapError {
@@ -240,7 +249,7 @@ export class MockDriver implements IommuDriver {
   }
 
   allocNestedDomain(_pciFunction: Ref<'PciFunction'>, parent: Ref<'IommuDomain'>, flags: number, data: DriverData): Ref<'IommuDomain'> {
-    return createNested(this.#host.kernel, parent, flags, data);
+    return createNested(this.#host.kernel, parent, NULL, flags, data);
   }
 
   invalidateNested(domain: Ref<'IommuDomain'>, asked: Invalidations): 0 | ErrnoName {
@@ -260,7 +269,8 @@ export class MockDriver implements IommuDriver {
   }
 
   viommuAllocNested(viommu: number, flags: number, data: DriverData): Ref<'IommuDomain'> {
-    return createNested(this.#host.kernel, MockViommu.parent.peek(this.#host.kernel, viommu as Ref<'MockViommu'>), flags, data);
+    const through = viommu as Ref<'MockViommu'>;
+    return createNested(this.#host.kernel, MockViommu.parent.peek(this.#host.kernel, through), through, flags, data);
   }
 
   viommuInvalidate(viommu: number, asked: Invalidations): 0 | ErrnoName {

@@ -1,7 +1,7 @@
 /** Nested domains of the mock IOMMU: four words that pretend to be cached translations. */
 import type { Memory } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
-import { object, words } from '#hostmem/struct';
+import { object, ref, words } from '#hostmem/struct';
 import { allocated, fail, type ErrnoName } from '../../kernel/errno.ts';
 import { DomainKind, DriverKind, IommuDomain } from '../domain.ts';
 import { DomainFlags, type DriverData, type Invalidations } from '../driver.ts';
@@ -14,10 +14,16 @@ export const iotlbWords = 4;
 const entryBytes = 8;
 const ALL = 1;
 
-export const MockNested = object('MockNested', { iotlb: words(iotlbWords) });
+export const MockNested = object('MockNested', {
+  /** Whose devices alone may attach; null for a domain that names its parent itself. */
+  viommu: ref('MockViommu'),
+  iotlb: words(iotlbWords),
+});
 
 /** From `{ iotlb, ... }`. EOPNOTSUPP for other flags or another type, EINVAL for too little data, ENOMEM. */
-export function createNested(memory: Memory, parent: Ref<'IommuDomain'>, flags: number, { type, bytes }: DriverData): Ref<'IommuDomain'> {
+export function createNested(
+  memory: Memory, parent: Ref<'IommuDomain'>, viommu: Ref<'MockViommu'>, flags: number, { type, bytes }: DriverData,
+): Ref<'IommuDomain'> {
   if ((flags & ~DomainFlags.PASID) !== 0 || type !== selftestData) fail('EOPNOTSUPP', 'unknown flags or type of data');
   if (bytes.length < 4) fail('EINVAL', `${bytes.length} bytes of data, 4 are the least`);
   const domain = allocated(IommuDomain.tryCreate(memory));
@@ -25,6 +31,7 @@ export function createNested(memory: Memory, parent: Ref<'IommuDomain'>, flags: 
   if (nested === NULL) IommuDomain.free(memory, domain);
   allocated(nested);
   for (let word = 0; word < iotlbWords; word++) MockNested.iotlb.set(memory, nested, word, wordAt(bytes, 0) | 0);
+  MockNested.viommu.poke(memory, nested, viommu);
   IommuDomain.kind.poke(memory, domain, DomainKind.NESTED);
   IommuDomain.driver.poke(memory, domain, DriverKind.MOCK);
   IommuDomain.parent.poke(memory, domain, parent);

@@ -64,6 +64,13 @@ export function removeVdevice(memory: Memory, viommu: Ref<'MockViommu'>, pciFunc
   MockVdevice.free(memory, at);
 }
 
+/** Whether the device has a number inside the vIOMMU. */
+export function hasVdevice(memory: Memory, viommu: Ref<'MockViommu'>, pciFunction: Ref<'PciFunction'>): boolean {
+  let at: Ref<'MockVdevice'> = MockViommu.vdevices.peek(memory, viommu);
+  while (at !== NULL && MockVdevice.function.peek(memory, at) !== pciFunction) at = MockVdevice.next.peek(memory, at);
+  return at !== NULL;
+}
+
 /** Clears words of devices' pretended caches. EINVAL, EOPNOTSUPP; those before stay cleared. */
 export function invalidateCaches(memory: Memory, viommu: Ref<'MockViommu'>, asked: Invalidations): 0 | ErrnoName {
   if (asked.type !== viommuType || (asked.count > 0 && asked.entryBytes !== entryBytes)) return 'EINVAL';
