@@ -123,6 +123,7 @@ export const arguments_: { readonly [N in keyof Commands]: Call<N> } = {
   IOMMU_IOAS_IOVA_RANGES: {
     read: (input) => ({
       ioasId: number(input['ioas_id']), reserved: number(input['__reserved']), numIovas: number(input['num_iovas']), ranges: [], outIovaAlignment: 0n,
+      rangesAbsent: input['allowed_iovas_at'] === null || input['allowed_iovas_at'] === 'unmapped',
     }),
     write: ({ numIovas, outIovaAlignment, ranges }) => ({ num_iovas: numIovas, out_iova_alignment: outIovaAlignment, ranges }),
   },
@@ -153,7 +154,7 @@ export const arguments_: { readonly [N in keyof Commands]: Call<N> } = {
   VFIO_CHECK_EXTENSION: { read: plain, write: () => ({}) },
   VFIO_SET_IOMMU: { read: plain, write: () => ({}) },
   VFIO_IOMMU_GET_INFO: {
-    read: (input) => ({ argsz: number(input['argsz']), flags: 0, iovaPageSizes: 0n, capOffset: 0 }),
+    read: (input) => ({ argsz: number(input['argsz']), flags: 0, iovaPageSizes: 0n, capOffset: number(input['cap_offset']) }),
     write: ({ argsz, flags, iovaPageSizes, capOffset, bytes }) => ({
       argsz, flags: BigInt(flags), iova_pgsizes: iovaPageSizes, cap_offset: capOffset, ...(bytes === undefined ? {} : { raw: hex(bytes) }),
     }),

@@ -101,7 +101,7 @@ export class SelftestPlayer implements Player {
 
   #ioctl<N extends keyof Commands>(line: TraceLine, call: Call<N>): Outcome {
     const arg = call.read(line.in, (name) => this.#fd(name));
-    describeStruct(line.in, arg);
+    if (line.call.startsWith('IOMMU_')) describeStruct(line.in, arg);
     let errno: string | null = null;
     let ret = 0;
     try {

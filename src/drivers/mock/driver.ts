@@ -36,6 +36,7 @@ const widestHigh = 0xffffff;
 /** Sizes of leaves: every power of two from 2 KiB to 64 GiB; or 4 KiB and 1 MiB. */
 const defaultSizes = 0x1ffffff800n;
 const hugeSizes = 0x101000n;
+const hugePage = 0x100000n;
 /** The PASID whose second attach in a row fails. */
 const failingPasid = 1024;
 const minorPage = 1 << minorPageBits;
@@ -241,10 +242,14 @@ export class MockDriver implements IommuDriver {
     return 0;
   }
 
-  /** What a device's write would do to the leaf at an IOVA (`pt_set_dirty`). False without a leaf, or while tracking is off. */
+  /** What a device's write does to the leaf at an IOVA (`pt_set_dirty`), which in the huge table is one of 1 MiB. False without a leaf, or while tracking is off. */
   markWritten(domain: Ref<'IommuDomain'>, iova: bigint): boolean {
     if (IommuDomain.dirtyTracking.peek(this.#host.kernel, domain) !== TrackingState.ENABLED || !this.#find(domain, iova)) return false;
-    poke(this.#host.ram, this.#found.entryAt, this.#found.entryLow | DIRTY);
+    const huge = IommuDomain.smallestPageBits.peek(this.#host.kernel, domain) === pageShift;
+    const first = huge ? iova - (iova % hugePage) : iova;
+    for (let at = first; at === iova || (huge && at < first + hugePage); at += BigInt(minorPage)) {
+      if (this.#find(domain, at)) poke(this.#host.ram, this.#found.entryAt, this.#found.entryLow | DIRTY);
+    }
     return true;
   }
 
