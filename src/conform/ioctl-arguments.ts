@@ -139,6 +139,7 @@ export const arguments_: { readonly [N in keyof Commands]: Call<N> } = {
   IOMMU_IOAS_IOVA_RANGES: {
     read: (input) => ({
       ioasId: number(input['ioas_id']), reserved: number(input['__reserved']), numIovas: number(input['num_iovas']), ranges: [], outIovaAlignment: 0n,
+      rangesAbsent: input['allowed_iovas_at'] === null || input['allowed_iovas_at'] === 'unmapped',
     }),
     write: ({ numIovas, outIovaAlignment, ranges }) => ({ num_iovas: numIovas, out_iova_alignment: outIovaAlignment, ranges }),
   },

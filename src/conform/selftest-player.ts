@@ -14,7 +14,7 @@ import { createMemfd, growMemfd, mmapMemfd } from '../kernel/memfd.ts';
 import { linux72 } from '../kernel/operations.ts';
 import { createProcess, markCompound, mmap, munmap, Process, shareMemory, userAddress } from '../kernel/process.ts';
 import { testIoctl, type TestCommands } from '../kernel/selftest/commands.ts';
-import { close, ioctl, ioctlUnknown, open, type Commands } from '../kernel/syscalls.ts';
+import { close, ioctl, ioctlUnknown, open, poll, read, write, type Commands } from '../kernel/syscalls.ts';
 import type { Outcome, Played, Player } from './compare.ts';
 import { arguments_, type Call } from './ioctl-arguments.ts';
 import { bytesOf, testArguments, type TestCall } from './test-arguments.ts';
@@ -36,6 +36,8 @@ const spareBytes = 16 << 20;
 const kernelBytes = 48 << 20;
 /** No address of a process is above this one. */
 const topOfMemory = 1n << 47n;
+
+const PollEvent = { IN: 1, OUT: 4 } as const;
 
 const big = (value: TraceValue | undefined): bigint => BigInt((value ?? 0) as bigint | number);
 
@@ -73,6 +75,9 @@ export class SelftestPlayer implements Player {
     const test = testArguments[line.call as keyof TestCommands];
     if (test !== undefined) return this.#test(line, test as TestCall<keyof TestCommands>);
     try {
+      if (line.call === 'READ') return this.#read(line);
+      if (line.call === 'WRITE') return { ...nothing, ret: write(this.#kernel, this.#fd(line.fd), bytesOf(line.in['data'])!), out: line.out ?? {} };
+      if (line.call === 'POLL') return this.#poll(line);
       const out = this.#systemCall(line);
       return out === null ? { skip: `nobody plays ${line.call} yet` } : { ret: 0, errno: null, out, acct: this.#accounting() };
     } catch (error) {
@@ -94,9 +99,9 @@ export class SelftestPlayer implements Player {
     return this.#fds.get(name ?? '') ?? -1;
   }
 
-  #ioctl<N extends keyof Commands>(line: TraceLine, { read, write }: Call<N>): Outcome {
-    const arg = read(line.in, (name) => this.#fd(name));
-    describeStruct(line.in, arg);
+  #ioctl<N extends keyof Commands>(line: TraceLine, call: Call<N>): Outcome {
+    const arg = call.read(line.in, (name) => this.#fd(name));
+    if (line.call.startsWith('IOMMU_')) describeStruct(line.in, arg);
     if (line.call === 'VFIO_IOMMU_GET_INFO') (arg as Commands['VFIO_IOMMU_GET_INFO']).bytes = bufferOf(line);
     let errno: string | null = null;
     let ret = 0;
@@ -105,11 +110,11 @@ export class SelftestPlayer implements Player {
     } catch (error) {
       errno = nameOf(error);
     }
-    return { ...this.#answered(line, errno, write(arg)), ret: errno === null ? ret : -1 };
+    return { ...this.#answered(line, errno, call.write(arg)), ret: errno === null ? ret : -1 };
   }
 
-  #test<N extends keyof TestCommands>(line: TraceLine, { read, write }: TestCall<N>): Outcome {
-    const arg = read(line.in, (name) => this.#fd(name));
+  #test<N extends keyof TestCommands>(line: TraceLine, call: TestCall<N>): Outcome {
+    const arg = call.read(line.in, (name) => this.#fd(name));
     const copies = line.call === 'IOMMU_TEST_ACCESS_RW';
     if (copies) this.#fillBuffer(line, arg as TestCommands['IOMMU_TEST_ACCESS_RW']);
     const before = copies ? this.#contents() : [];
@@ -119,7 +124,7 @@ export class SelftestPlayer implements Player {
     } catch (error) {
       errno = nameOf(error);
     }
-    const out = { ...(line.in['id'] === undefined ? {} : { id: line.in['id'] }), ...write(arg) };
+    const out = { ...(line.in['id'] === undefined ? {} : { id: line.in['id'] }), ...call.write(arg) };
     if (!copies) return this.#answered(line, errno, out);
     const { buffer } = arg as TestCommands['IOMMU_TEST_ACCESS_RW'];
     return this.#answered(line, errno, { ...out, data: told(buffer), mem: this.#changesSince(before) });
@@ -136,6 +141,8 @@ export class SelftestPlayer implements Player {
   #answered(line: TraceLine, errno: string | null, out: Readonly<Record<string, unknown>>): Outcome {
     const names: Record<string, TraceValue> = {};
     for (const [field, name] of Object.entries(line.out ?? {})) {
+      // What the recorder decoded stands beside the bytes.
+      if (field.endsWith('_decoded')) names[field] = name;
       if (!field.endsWith('_name')) continue;
       names[field] = name;
       const fd = out[field.slice(0, -'_name'.length)];
@@ -180,6 +187,19 @@ export class SelftestPlayer implements Player {
       case 'WAITPID': return this.#wait(proc, seq, out);
       default: return null;
     }
+  }
+
+  /** `pgfaults` and `vevents` are the recorder's own decoding of the bytes. */
+  #read({ in: input, fd, out = {} }: TraceLine): Outcome {
+    const bytes = read(this.#kernel, this.#fd(fd), Number(input['count']));
+    return { ret: bytes.length, errno: null, out: { ...out, data: told(bytes) } };
+  }
+
+  #poll({ in: input, fd }: TraceLine): Outcome {
+    const { readable, writable } = poll(this.#kernel, this.#fd(fd));
+    const events = (readable ? PollEvent.IN : 0) | (writable ? PollEvent.OUT : 0);
+    const found = events & Number(input['events']);
+    return { ret: found === 0 ? 0 : 1, errno: null, out: { revents: BigInt(found) } };
   }
 
   #mmap(input: TraceFields, out: TraceFields): TraceFields | null {

@@ -84,6 +84,10 @@ export const testArguments: { readonly [N in keyof TestCommands]: TestCall<N> } 
     }),
     write: ({ outNrDirty }) => ({ out_nr_dirty: outNrDirty }),
   },
+  IOMMU_TEST_MD_CHECK_IOTLB: {
+    read: (input) => ({ id: number(input['id']), iotlbId: number(input['iotlb_id']), iotlb: number(input['iotlb']) }),
+    write: nothing,
+  },
   IOMMU_TEST_MD_CHECK_MAP: {
     read: (input) => ({ id: number(input['id']), iova: big(input['iova']), length: big(input['length']), userVa: big(input['uptr']) }),
     write: nothing,
@@ -105,4 +109,11 @@ export const testArguments: { readonly [N in keyof TestCommands]: TestCall<N> } 
   },
   IOMMU_TEST_PASID_DETACH: { read: (input) => ({ id: number(input['id']), pasid: number(input['pasid']) }), write: nothing },
   IOMMU_TEST_PASID_REPLACE: pasidAttach,
+  IOMMU_TEST_TRIGGER_IOPF: {
+    read: (input) => ({
+      deviceId: number(input['dev_id']), pasid: number(input['pasid']), group: number(input['grpid']), permissions: number(input['perm']),
+      address: big(input['addr']),
+    }),
+    write: nothing,
+  },
 };

@@ -43,6 +43,8 @@ export const IommuDomain = object('IommuDomain', {
   pageRequests: u32,
   /** Not 0 when the driver can tell which pages were written (`dirty_ops`). */
   dirtyTracking: u32,
+  /** A record of the driver's own. */
+  driverData: u32,
   /** Of a nested domain: the second stage that it lies on. */
   parent: ref('IommuDomain'),
   tagLock: mutex,

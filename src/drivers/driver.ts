@@ -29,7 +29,7 @@ export const DomainFlags = { NEST_PARENT: 1, DIRTY_TRACKING: 2, PASID: 8 } as co
 export const formatId = (format: PageTableFormat): number => hashText(format.name) | 0;
 
 export type MapError = 'ENOMEM' | 'EADDRINUSE' | 'ERANGE' | 'EINVAL';
-export type AttachError = 'EINVAL' | 'ENODEV' | 'ENOSPC' | 'ENOMEM';
+export type AttachError = 'EINVAL' | 'ENOENT' | 'ENODEV' | 'ENOSPC' | 'ENOMEM';
 
 /**
  * GET_HW_INFO: `type` 1 is VT-d with `words` CAP and ECAP; `register` is the word behind the flags, where a type has one.

@@ -8,16 +8,18 @@ import { hpaOf, pageShift, type Frame } from '#hostmem/memory';
 import type { Engine } from '#hostmem/engine';
 import { NULL, type Ref } from '#hostmem/object';
 import { PageTable, WalkFault, WalkResult } from '#hostmem/page-table';
-import { allocated, assert, fail } from '../../kernel/errno.ts';
+import { allocated, assert, fail, type ErrnoName } from '../../kernel/errno.ts';
 import { DomainKind, DriverKind, IommuDomain } from '../domain.ts';
 import {
-  DomainFlags, formatId, type AttachError, type DirtyRanges, type DriverData, type HwInfo, type IommuDriver, type MapError, type ReservedRegion,
+  DomainFlags, formatId, type AttachError, type DirtyRanges, type DriverData, type HwInfo, type Invalidations,
+  type IommuDriver, type MapError, type ReservedRegion,
 } from '../driver.ts';
 import { cacheWords, firstCacheWord, MockDevice, mockDeviceOf, MockDeviceFlag, MockIommu, pasidBits } from './device.ts';
+import { createNested, freeNested, invalidateNested, MockNested, nestedOf, selftestData, wordAt } from './nested.ts';
+import { addHwQueue, addVdevice, createViommu, hasVdevice, invalidateCaches, MockViommu, removeVdevice, viommuType } from './viommu.ts';
 import { DIRTY, minorPageBits, mockFormat } from './format.ts';
 
-/** IOMMU_HWPT_DATA_SELFTEST and IOMMU_HW_INFO_TYPE_SELFTEST. */
-const selftestData = 0xdead;
+/** IOMMU_HW_INFO_TYPE_SELFTEST. */
 const selftestHwInfo = 0xfeedbeef;
 /** IOMMU_HW_INFO_SELFTEST_REGVAL. */
 const hwInfoRegister = 0xdeadbeef;
@@ -34,6 +36,7 @@ const widestHigh = 0xffffff;
 /** Sizes of leaves: every power of two from 2 KiB to 64 GiB; or 4 KiB and 1 MiB. */
 const defaultSizes = 0x1ffffff800n;
 const hugeSizes = 0x101000n;
+const hugePage = 0x100000n;
 /** The PASID whose second attach in a row fails. */
 const failingPasid = 1024;
 const minorPage = 1 << minorPageBits;
@@ -86,10 +89,11 @@ export class MockDriver implements IommuDriver {
     return this.#createDomain(flags, TableType.DEFAULT);
   }
 
-  /** EOPNOTSUPP for another type of data, or of page tables. */
+  /** EOPNOTSUPP for another type of data, or of page tables; EINVAL for too little data. */
   allocPagingWithData(pciFunction: Ref<'PciFunction'>, flags: number, data: DriverData): Ref<'IommuDomain'> {
     this.#checkFlags(pciFunction, flags);
     if (data.type !== selftestData) fail('EOPNOTSUPP', `the mock IOMMU has no data of type 0x${data.type.toString(16)}`);
+    if (data.bytes.length < 4) fail('EINVAL', `${data.bytes.length} bytes of data, 4 are the least`);
     const tableType = wordAt(data.bytes, 4);
     return tableType <= TableType.HUGE ? this.#createDomain(flags, tableType) : fail('EOPNOTSUPP', `page tables of type ${tableType}`);
   }
@@ -129,18 +133,30 @@ export class MockDriver implements IommuDriver {
 
   freeDomain(domain: Ref<'IommuDomain'>): void {
     const memory = this.#host.kernel;
+    if (IommuDomain.kind.peek(memory, domain) === DomainKind.NESTED) {
+      freeNested(memory, domain);
+      return;
+    }
     assert(domain !== this.blockedDomain, 'the blocking domain is never freed');
     this.#table.destroy(IommuDomain.root.peek(memory, domain));
     IommuDomain.free(memory, domain);
   }
 
-  /** EINVAL where the domain tracks dirty pages and the device cannot. */
+  /** EINVAL where the domain tracks dirty pages and the device cannot, ENOENT where a device has no number inside the domain's vIOMMU. */
   attach(domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>): 0 | AttachError {
     const memory = this.#host.kernel;
     const device = mockDeviceOf(this.#host.kernel, pciFunction);
     if (IommuDomain.dirtyTracking.peek(memory, domain) !== 0 && !this.#tracksDirty(pciFunction)) return 'EINVAL';
+    if (this.#isStranger(domain, pciFunction)) return 'ENOENT';
     MockDevice.domain.poke(memory, device, domain);
     return 0;
+  }
+
+  #isStranger(domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>): boolean {
+    const memory = this.#host.kernel;
+    if (IommuDomain.kind.peek(memory, domain) !== DomainKind.NESTED) return false;
+    const viommu = MockNested.viommu.peek(memory, nestedOf(memory, domain));
+    return viommu !== NULL && !hasVdevice(memory, viommu, pciFunction);
   }
 
   map(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, frame: Frame, permissions: number, pages: number = 1): 0 | MapError {
@@ -226,11 +242,66 @@ export class MockDriver implements IommuDriver {
     return 0;
   }
 
-  /** What a device's write would do to the leaf at an IOVA (`pt_set_dirty`). False without a leaf, or while tracking is off. */
+  /** What a device's write does to the leaf at an IOVA (`pt_set_dirty`), which in the huge table is one of 1 MiB. False without a leaf, or while tracking is off. */
   markWritten(domain: Ref<'IommuDomain'>, iova: bigint): boolean {
     if (IommuDomain.dirtyTracking.peek(this.#host.kernel, domain) !== TrackingState.ENABLED || !this.#find(domain, iova)) return false;
-    poke(this.#host.ram, this.#found.entryAt, this.#found.entryLow | DIRTY);
+    const huge = IommuDomain.smallestPageBits.peek(this.#host.kernel, domain) === pageShift;
+    const first = huge ? iova - (iova % hugePage) : iova;
+    for (let at = first; at === iova || (huge && at < first + hugePage); at += BigInt(minorPage)) {
+      if (this.#find(domain, at)) poke(this.#host.ram, this.#found.entryAt, this.#found.entryLow | DIRTY);
+    }
     return true;
+  }
+
+  allocNestedDomain(_pciFunction: Ref<'PciFunction'>, parent: Ref<'IommuDomain'>, flags: number, data: DriverData): Ref<'IommuDomain'> {
+    return createNested(this.#host.kernel, parent, NULL, flags, data);
+  }
+
+  invalidateNested(domain: Ref<'IommuDomain'>, asked: Invalidations): 0 | ErrnoName {
+    return invalidateNested(this.#host.kernel, domain, asked);
+  }
+
+  hasViommu(_pciFunction: Ref<'PciFunction'>, type: number): boolean {
+    return type === viommuType;
+  }
+
+  viommuInit(_pciFunction: Ref<'PciFunction'>, parent: Ref<'IommuDomain'>, data: DriverData): { readonly viommu: number; readonly answer: Uint8Array } {
+    return createViommu(this.#host.kernel, parent, data.bytes);
+  }
+
+  viommuDestroy(viommu: number): void {
+    MockViommu.free(this.#host.kernel, viommu as Ref<'MockViommu'>);
+  }
+
+  viommuAllocNested(viommu: number, flags: number, data: DriverData): Ref<'IommuDomain'> {
+    const through = viommu as Ref<'MockViommu'>;
+    return createNested(this.#host.kernel, MockViommu.parent.peek(this.#host.kernel, through), through, flags, data);
+  }
+
+  viommuInvalidate(viommu: number, asked: Invalidations): 0 | ErrnoName {
+    return invalidateCaches(this.#host.kernel, viommu as Ref<'MockViommu'>, asked);
+  }
+
+  vdeviceInit(viommu: number, pciFunction: Ref<'PciFunction'>, virtId: bigint): 0 | ErrnoName {
+    return addVdevice(this.#host.kernel, viommu as Ref<'MockViommu'>, pciFunction, virtId) ? 0 : 'ENOMEM';
+  }
+
+  vdeviceDestroy(viommu: number, pciFunction: Ref<'PciFunction'>): void {
+    removeVdevice(this.#host.kernel, viommu as Ref<'MockViommu'>, pciFunction);
+  }
+
+  hasHwQueue(_viommu: number, type: number): boolean {
+    return type === viommuType;
+  }
+
+  hwQueueInit(viommu: number, index: number): 0 | ErrnoName {
+    return addHwQueue(this.#host.kernel, viommu as Ref<'MockViommu'>, index);
+  }
+
+  hwQueueDestroy(viommu: number, index: number): void {
+    const memory = this.#host.kernel;
+    const queues = MockViommu.queues.peek(memory, viommu as Ref<'MockViommu'>);
+    MockViommu.queues.poke(memory, viommu as Ref<'MockViommu'>, queues & ~(1 << index));
   }
 
   pasidsOf(pciFunction: Ref<'PciFunction'>): number {
@@ -259,8 +330,3 @@ const big = (highWord: number, lowWord: number): bigint => (BigInt(highWord >>> 
 
 /** An IOVA as the walker sees it (`format.ts`). */
 const doubled = (iova: bigint): bigint => iova << 1n;
-
-/** A little-endian word; what is missing is 0. */
-function wordAt(bytes: Uint8Array, at: number): number {
-  return ((bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8) | ((bytes[at + 2] ?? 0) << 16) | ((bytes[at + 3] ?? 0) << 24)) >>> 0;
-}

@@ -3,6 +3,7 @@ import { frameOf } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
 import { IommuDomain } from '../../drivers/domain.ts';
 import { cacheWords, MockDevice, mockDeviceOf } from '../../drivers/mock/device.ts';
+import { iotlbWords, MockNested, nestedOf } from '../../drivers/mock/nested.ts';
 import { fail } from '../errno.ts';
 import { Hwpt } from '../hwpt.ts';
 import { getIoas, Ioas } from '../ioas.ts';
@@ -17,6 +18,7 @@ import { PAGE, U64_MAX } from '../u64.ts';
 export interface AddReserved { id: number; start: bigint; length: bigint }
 export interface MdCheckMap { id: number; iova: bigint; length: bigint; userVa: bigint }
 export interface MdCheckRefs { length: bigint; userVa: bigint; refs: number }
+export interface MdCheckIotlb { id: number; iotlbId: number; iotlb: number }
 export interface DevCheckCache { id: number; cacheId: number; cache: number }
 export interface MarkDirty { id: number; flags: number; iova: bigint; length: bigint; pageSize: bigint; bitmap: Uint8Array | null; outNrDirty: number }
 
@@ -63,6 +65,14 @@ export function mdCheckRefs(kernel: Kernel, _iommufd: Ref<'Iommufd'>, { length, 
     const pins = kernel.host.frames.pinsOf(frame);
     if (pins !== refs) fail('EIO', `page 0x${(userVa + offset).toString(16)} is pinned ${pins} times`);
   }
+}
+
+/** MD_CHECK_IOTLB: a word of a nested domain. ENOENT, EINVAL. */
+export function mdCheckIotlb(kernel: Kernel, iommufd: Ref<'Iommufd'>, { id, iotlbId, iotlb }: MdCheckIotlb): void {
+  const memory = kernel.memory;
+  const header = kernel.hold(getObject(kernel, iommufd, id, Kind.NESTED_HWPT));
+  const nested = nestedOf(memory, Hwpt.domain.peek(memory, IommufdObject.body.peek(memory, header) as Ref<'Hwpt'>));
+  if (iotlbId >= iotlbWords || MockNested.iotlb.get(memory, nested, iotlbId) >>> 0 !== iotlb) fail('EINVAL', `word ${iotlbId} is another`);
 }
 
 /** DEV_CHECK_CACHE. ENOENT, EINVAL. */

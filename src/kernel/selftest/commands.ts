@@ -7,7 +7,8 @@ import { fail } from '../errno.ts';
 import { File, FileKind, getFile, putFile } from '../file.ts';
 import type { Kernel } from '../kernel.ts';
 import {
-  addReserved, devCheckCache, markDirty, mdCheckMap, mdCheckRefs, type AddReserved, type DevCheckCache, type MarkDirty, type MdCheckMap, type MdCheckRefs,
+  addReserved, devCheckCache, markDirty, mdCheckIotlb, mdCheckMap, mdCheckRefs,
+  type AddReserved, type DevCheckCache, type MarkDirty, type MdCheckIotlb, type MdCheckMap, type MdCheckRefs,
 } from './checks.ts';
 import {
   accessPages, accessReplaceIoas, accessRw, createTestAccess, destroyAccessPages,
@@ -17,6 +18,7 @@ import {
   mockDomain, mockDomainReplace, pasidAttach, pasidCheckHwpt, pasidDetach, pasidReplace,
   type MockDomain, type MockDomainReplace, type PasidAttach, type PasidCheckHwpt, type PasidDetach,
 } from './test-device.ts';
+import { triggerIopf, type TriggerIopf } from './triggers.ts';
 
 export interface TestCommands {
   IOMMU_TEST_ACCESS_PAGES: AccessPages;
@@ -27,6 +29,7 @@ export interface TestCommands {
   IOMMU_TEST_DESTROY_ACCESS_PAGES: DestroyAccessPages;
   IOMMU_TEST_DEV_CHECK_CACHE: DevCheckCache;
   IOMMU_TEST_DIRTY: MarkDirty;
+  IOMMU_TEST_MD_CHECK_IOTLB: MdCheckIotlb;
   IOMMU_TEST_MD_CHECK_MAP: MdCheckMap;
   IOMMU_TEST_MD_CHECK_REFS: MdCheckRefs;
   IOMMU_TEST_MOCK_DOMAIN: MockDomain;
@@ -36,6 +39,7 @@ export interface TestCommands {
   IOMMU_TEST_PASID_CHECK_HWPT: PasidCheckHwpt;
   IOMMU_TEST_PASID_DETACH: PasidDetach;
   IOMMU_TEST_PASID_REPLACE: PasidAttach;
+  IOMMU_TEST_TRIGGER_IOPF: TriggerIopf;
 }
 
 const handlers: { readonly [N in keyof TestCommands]: (kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: TestCommands[N]) => void } = {
@@ -47,6 +51,7 @@ const handlers: { readonly [N in keyof TestCommands]: (kernel: Kernel, iommufd: 
   IOMMU_TEST_DESTROY_ACCESS_PAGES: destroyAccessPages,
   IOMMU_TEST_DEV_CHECK_CACHE: devCheckCache,
   IOMMU_TEST_DIRTY: markDirty,
+  IOMMU_TEST_MD_CHECK_IOTLB: mdCheckIotlb,
   IOMMU_TEST_MD_CHECK_MAP: mdCheckMap,
   IOMMU_TEST_MD_CHECK_REFS: mdCheckRefs,
   IOMMU_TEST_MOCK_DOMAIN: mockDomain,
@@ -56,6 +61,7 @@ const handlers: { readonly [N in keyof TestCommands]: (kernel: Kernel, iommufd: 
   IOMMU_TEST_PASID_CHECK_HWPT: pasidCheckHwpt,
   IOMMU_TEST_PASID_DETACH: pasidDetach,
   IOMMU_TEST_PASID_REPLACE: pasidReplace,
+  IOMMU_TEST_TRIGGER_IOPF: triggerIopf,
 };
 
 /** One test operation on an open /dev/iommu; as `ioctl`. EBADF, ENOTTY. */

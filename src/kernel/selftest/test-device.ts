@@ -126,7 +126,7 @@ export function pasidCheckHwpt(kernel: Kernel, iommufd: Ref<'Iommufd'>, { id, pa
   const attached = hwptOfPasid(kernel, getTestDevice(kernel, iommufd, id), pasid);
   if (hwptId === 0 && attached !== 0) fail('EINVAL', `PASID ${pasid} is attached`);
   if (hwptId === 0) return;
-  const header = kernel.hold(getObject(kernel, iommufd, hwptId, Kind.HWPT));
+  const header = kernel.hold(getObject(kernel, iommufd, hwptId, Kind.ANY));
   if (IommufdObject.body.peek(memory, header) !== attached) {
     fail('EINVAL', `PASID ${pasid} does not go through HWPT ${hwptId}`);
   }
