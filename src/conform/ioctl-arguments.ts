@@ -12,8 +12,52 @@ export interface Call<N extends keyof Commands> {
 const number = (value: TraceValue | undefined): number => Number(value ?? 0);
 const hex = (bytes: Uint8Array): string => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 const big = (value: TraceValue | undefined): bigint => BigInt((value ?? 0) as bigint | number);
-const rangesOf = (value: TraceValue | undefined): [bigint, bigint][] =>
-  ((value ?? []) as readonly (readonly [bigint, bigint])[]).map(([start, last]) => [big(start), big(last)]);
+/** Where the recorded program's array cannot be read, the recording has nulls. */
+function rangesOf(value: TraceValue | undefined): { ranges: [bigint, bigint][]; rangesAbsent: boolean } {
+  const ranges = (value ?? []) as readonly (readonly [bigint, bigint] | null)[];
+  return { ranges: ranges.map((range) => [big(range?.[0]), big(range?.[1])]), rangesAbsent: ranges.includes(null) };
+}
+
+/** A byte string: hex digits, or `{ len, fill }` for equal bytes. */
+function bytesOf(value: TraceValue): Uint8Array {
+  if (typeof value === 'string') return Uint8Array.from(value.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
+  const { len, fill } = value as TraceFields;
+  return new Uint8Array(number(len)).fill(Number.parseInt(String(fill), 16));
+}
+
+/** As a recording tells bytes: more than 16 equal ones by their number. */
+function told(bytes: Uint8Array): string | { len: number; fill: string } {
+  const [first = 0] = bytes;
+  return bytes.length > 16 && bytes.every((byte) => byte === first) ? { len: bytes.length, fill: hex(bytes.subarray(0, 1)) } : hex(bytes);
+}
+
+/** The chain of capabilities behind VFIO_IOMMU_GET_INFO; none without room for all. */
+function capabilitiesOf(bytes: Uint8Array, first: number): Readonly<Record<string, unknown>>[] {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  const found: Readonly<Record<string, unknown>>[] = [];
+  for (let at = bytes.length < 24 ? 0 : first; at !== 0; at = view.getUint32(at + 4, true)) {
+    const id = view.getUint16(at, true);
+    const head = { id, version: view.getUint16(at + 2, true), next: view.getUint32(at + 4, true) };
+    const count = view.getUint32(at + 8, true);
+    const ranges = id === 1 ? Array.from({ length: count }, (_, index) => rangeAt(view, at + 16 + index * 16)) : [];
+    found.push(id === 1 ? { ...head, nr_iovas: count, iova_ranges: ranges } : { ...head, avail: count });
+  }
+  return found;
+}
+
+const rangeAt = (view: DataView, at: number): [bigint, bigint] => [view.getBigUint64(at, true), view.getBigUint64(at + 8, true)];
+
+const dataOf = (value: TraceValue | undefined): { data?: Uint8Array } => (value === undefined || value === null ? {} : { data: bytesOf(value) });
+const bitmapOf = (value: TraceValue | undefined): { bitmap?: Uint8Array } => (value === undefined || value === null ? {} : { bitmap: bytesOf(value) });
+
+/** The entries side by side, as they lie in memory. */
+function entriesOf(input: TraceFields): { data?: Uint8Array | null } {
+  if (input['data_uptr_at'] === null) return { data: null };
+  const entries = (input['entries'] ?? []) as readonly TraceFields[];
+  return { data: bytesOf(entries.map((entry) => String(entry['raw'])).join('')) };
+}
+
+const plain = (input: TraceFields): { arg: number } => ({ arg: number(input['arg']) });
 
 /** The descriptor that a field holds: the model's for the logical name beside it, or the number itself (-1, a closed one). */
 function descriptor(input: TraceFields, field: string, fdOf: (name: string | undefined) => number): number {
@@ -40,24 +84,49 @@ export const arguments_: { readonly [N in keyof Commands]: Call<N> } = {
   IOMMU_HWPT_ALLOC: {
     read: (input) => ({
       flags: number(input['flags']), devId: number(input['dev_id']), ptId: number(input['pt_id']), reserved: number(input['__reserved']),
-      dataType: number(input['data_type']), dataLength: number(input['data_len']), faultId: number(input['fault_id']), outHwptId: 0,
+      dataType: number(input['data_type']), dataLength: number(input['data_len']), faultId: number(input['fault_id']), outHwptId: 0, ...dataOf(input['data']),
     }),
     write: ({ outHwptId }) => ({ out_hwpt_id: outHwptId }),
   },
   IOMMU_HWPT_GET_DIRTY_BITMAP: {
     read: (input) => ({
       hwptId: number(input['hwpt_id']), flags: number(input['flags']), reserved: number(input['__reserved']), iova: big(input['iova']),
-      length: big(input['length']), pageSize: big(input['page_size']),
+      length: big(input['length']), pageSize: big(input['page_size']), ...bitmapOf(input['bitmap']),
     }),
-    write: () => ({}),
+    write: ({ bitmap }) => ({ bitmap: bitmap === undefined ? null : told(bitmap) }),
   },
   IOMMU_HWPT_SET_DIRTY_TRACKING: { read: (input) => ({ flags: number(input['flags']), hwptId: number(input['hwpt_id']) }), write: () => ({}) },
+  IOMMU_HWPT_INVALIDATE: {
+    read: (input) => ({
+      hwptId: number(input['hwpt_id']), dataType: number(input['data_type']), entryLength: number(input['entry_len']), entryCount: number(input['entry_num']),
+      reserved: number(input['__reserved']), ...entriesOf(input),
+    }),
+    write: ({ entryCount }) => ({ entry_num: entryCount }),
+  },
+  IOMMU_HW_QUEUE_ALLOC: {
+    read: (input) => ({
+      flags: number(input['flags']), viommuId: number(input['viommu_id']), type: number(input['type']), index: number(input['index']),
+      nestingParentIova: big(input['nesting_parent_iova']), length: big(input['length']), outHwQueueId: 0,
+    }),
+    write: ({ outHwQueueId }) => ({ out_hw_queue_id: outHwQueueId }),
+  },
+  IOMMU_VDEVICE_ALLOC: {
+    read: (input) => ({ viommuId: number(input['viommu_id']), devId: number(input['dev_id']), virtId: big(input['virt_id']), outVdeviceId: 0 }),
+    write: ({ outVdeviceId }) => ({ out_vdevice_id: outVdeviceId }),
+  },
+  IOMMU_VEVENTQ_ALLOC: {
+    read: (input) => ({
+      flags: number(input['flags']), viommuId: number(input['viommu_id']), type: number(input['type']), depth: number(input['veventq_depth']),
+      reserved: number(input['__reserved']), outEventQueueId: 0, outEventQueueFd: 0,
+    }),
+    write: ({ outEventQueueId, outEventQueueFd }) => ({ out_veventq_id: outEventQueueId, out_veventq_fd: outEventQueueFd }),
+  },
   IOMMU_IOAS_ALLOC: {
     read: (input) => ({ flags: number(input['flags']), outIoasId: 0 }),
     write: ({ outIoasId }) => ({ out_ioas_id: outIoasId }),
   },
   IOMMU_IOAS_ALLOW_IOVAS: {
-    read: (input) => ({ ioasId: number(input['ioas_id']), reserved: number(input['__reserved']), ranges: rangesOf(input['ranges']) }),
+    read: (input) => ({ ioasId: number(input['ioas_id']), reserved: number(input['__reserved']), ...rangesOf(input['ranges']) }),
     write: () => ({}),
   },
   IOMMU_IOAS_COPY: {
@@ -70,6 +139,7 @@ export const arguments_: { readonly [N in keyof Commands]: Call<N> } = {
   IOMMU_IOAS_IOVA_RANGES: {
     read: (input) => ({
       ioasId: number(input['ioas_id']), reserved: number(input['__reserved']), numIovas: number(input['num_iovas']), ranges: [], outIovaAlignment: 0n,
+      rangesAbsent: input['allowed_iovas_at'] === null || input['allowed_iovas_at'] === 'unmapped',
     }),
     write: ({ numIovas, outIovaAlignment, ranges }) => ({ num_iovas: numIovas, out_iova_alignment: outIovaAlignment, ranges }),
   },
@@ -84,11 +154,45 @@ export const arguments_: { readonly [N in keyof Commands]: Call<N> } = {
     read: (input) => ({ ioasId: number(input['ioas_id']), iova: big(input['iova']), length: big(input['length']) }),
     write: ({ length }) => ({ length }),
   },
+  IOMMU_IOAS_CHANGE_PROCESS: { read: (input) => ({ reserved: number(input['__reserved']) }), write: () => ({}) },
+  IOMMU_OPTION: {
+    read: (input) => ({
+      optionId: number(input['option_id']), op: number(input['op']), reserved: number(input['__reserved']), objectId: number(input['object_id']),
+      val64: big(input['val64']),
+    }),
+    write: ({ val64 }) => ({ val64 }),
+  },
+  IOMMU_VFIO_IOAS: {
+    read: (input) => ({ ioasId: number(input['ioas_id']), op: number(input['op']), reserved: number(input['__reserved']) }),
+    write: ({ ioasId }) => ({ ioas_id: ioasId }),
+  },
+  VFIO_GET_API_VERSION: { read: plain, write: () => ({}) },
+  VFIO_CHECK_EXTENSION: { read: plain, write: () => ({}) },
+  VFIO_SET_IOMMU: { read: plain, write: () => ({}) },
+  VFIO_IOMMU_GET_INFO: {
+    read: (input) => ({
+      argsz: number(input['argsz']), flags: number(input['flags']), iovaPageSizes: big(input['iova_pgsizes']), capOffset: number(input['cap_offset']),
+    }),
+    write: ({ argsz, flags, iovaPageSizes, capOffset, bytes }) => ({
+      argsz, flags: BigInt(flags), iova_pgsizes: iovaPageSizes, cap_offset: capOffset, ...(bytes === undefined ? {} : { raw: hex(bytes), caps: capabilitiesOf(bytes, capOffset) }),
+    }),
+  },
+  VFIO_IOMMU_MAP_DMA: {
+    read: (input) => ({
+      argsz: number(input['argsz']), flags: number(input['flags']), vaddr: big(input['vaddr']), iova: big(input['iova']), length: big(input['size']),
+    }),
+    write: () => ({}),
+  },
+  VFIO_IOMMU_UNMAP_DMA: {
+    read: (input) => ({ argsz: number(input['argsz']), flags: number(input['flags']), iova: big(input['iova']), length: big(input['size']) }),
+    write: ({ length }) => ({ size: length }),
+  },
   IOMMU_VIOMMU_ALLOC: {
     read: (input) => ({
       flags: number(input['flags']), type: number(input['type']), devId: number(input['dev_id']), hwptId: number(input['hwpt_id']), outViommuId: 0,
+      dataLength: number(input['data_len']), ...dataOf(input['data']),
     }),
-    write: ({ outViommuId }) => ({ out_viommu_id: outViommuId }),
+    write: ({ outViommuId, data }) => ({ out_viommu_id: outViommuId, ...(data === undefined ? {} : { data: hex(data) }) }),
   },
   VFIO_DEVICE_BIND_IOMMUFD: {
     read: (input, fdOf) => ({

@@ -6,9 +6,10 @@ import { peek, poke } from '#hostmem/atomics';
 import type { Ref } from '#hostmem/object';
 import type { DmaEngine } from '../hardware/dma-engine.ts';
 import { Machine } from '../hardware/machine.ts';
+import type { Sized } from '../kernel/argument.ts';
 import { Errno } from '../kernel/errno.ts';
 import { mmap, munmap, Process, userAddress } from '../kernel/process.ts';
-import { close, ioctl, open, type Commands, type Sized } from '../kernel/syscalls.ts';
+import { close, ioctl, open, type Commands } from '../kernel/syscalls.ts';
 import type { VfioAttach } from '../kernel/vfio.ts';
 import type { GroupGetDeviceFd, GroupSetContainer } from '../kernel/vfio-group.ts';
 import type { RaceReport } from '../task.ts';
@@ -20,6 +21,7 @@ import { arguments_, type Call } from './ioctl-arguments.ts';
 import { ProgramPages } from './program-pages.ts';
 import { runRace } from './race.ts';
 import { recordedDevices, recordedMachine, setupOf, type Setup } from './recorded-machine.ts';
+import { SelftestPlayer } from './selftest-player.ts';
 import type { Accounting, TraceFields, TraceLine, TraceValue } from './trace-file.ts';
 
 /** A label of the recording: which pages of the process an IOAS maps at the two addresses that probes use. */
@@ -400,8 +402,9 @@ function transfer(engine: DmaEngine, direction: 'read' | 'write', iova: bigint, 
 }
 
 /** A player for one recording. */
-export const makePlayer: MakePlayer = (file) => {
+export const makePlayer: MakePlayer = (file, lines) => {
   const setup = setupOf(file);
+  if (setup.other === 'mock') return new SelftestPlayer(lines);
   if (setup.other !== null) return { play: () => ({ skip: 'recorded on another machine, which nobody builds yet' }) };
   return new VfioPlayer(setup);
 };

@@ -21,14 +21,15 @@ export interface Setup {
   /** Booted with `intremap=off`. */
   readonly unsafeInterrupts: boolean;
   /** No group on real hardware, but the kernel's mock driver, or another vendor's IOMMU. */
-  readonly other: string | null;
+  readonly other: 'mock' | 'amd' | null;
 }
 
 /** `scalable.vfio_group.mf.attach_both.jsonl`, `K8_attach_and_probe.vtd-scalable.mf.jsonl` ... */
 export function setupOf(file: string): Setup {
   const name = basename(file);
-  const other = /^(selftest|edge|iommufd|vfio_compat|change_process)|(^|[.-])(mock|amd)[.-]/.exec(name);
-  return { scalable: /(^|[.-])scalable\./.test(name), unsafeInterrupts: name.includes('intremap'), other: other?.[0] ?? null };
+  const isMock = /^(selftest|edge|iommufd|vfio_compat|change_process)|(^|[.-])mock[.-]/.test(name);
+  const isAmd = /(^|[.-])amd[.-]/.test(name);
+  return { scalable: /(^|[.-])scalable\./.test(name), unsafeInterrupts: name.includes('intremap'), other: isMock ? 'mock' : isAmd ? 'amd' : null };
 }
 
 export function recordedMachine({ scalable, unsafeInterrupts }: Setup): World {

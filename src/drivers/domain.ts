@@ -7,13 +7,13 @@
  */
 import { mutex } from '#hostmem/locks';
 import type { Frame } from '#hostmem/memory';
-import { object, ref, u32, type WordKind } from '#hostmem/struct';
+import { object, ref, u32, u64, type WordKind } from '#hostmem/struct';
 
-export const DomainKind = { PAGING: 1, BLOCKED: 2, IDENTITY: 3 } as const;
+export const DomainKind = { PAGING: 1, BLOCKED: 2, IDENTITY: 3, NESTED: 4 } as const;
 export type DomainKind = (typeof DomainKind)[keyof typeof DomainKind];
 
 /** Whose `iommu_ops` a domain belongs to. */
-export const DriverKind = { VTD: 1 } as const;
+export const DriverKind = { VTD: 1, MOCK: 2 } as const;
 export type DriverKind = (typeof DriverKind)[keyof typeof DriverKind];
 
 const frame = u32 as WordKind<number> as WordKind<Frame>;
@@ -27,6 +27,9 @@ export const IommuDomain = object('IommuDomain', {
   /** Levels of the page tables. */
   levels: u32,
   root: frame,
+  /** The first IOVA that can be mapped. */
+  apertureFirstHigh: u32,
+  apertureFirstLow: u32,
   /** The last IOVA that can be mapped. */
   apertureLastHigh: u32,
   apertureLastLow: u32,
@@ -34,8 +37,16 @@ export const IommuDomain = object('IommuDomain', {
   largestLeaf: u32,
   /** Smallest page, as a power of two. */
   smallestPageBits: u32,
+  /** The sizes of its leaves, a bit each (`pgsize_bitmap`). */
+  pageSizes: u64,
   /** Not 0 when the domain delivers page requests: only a device that can make them may attach. */
   pageRequests: u32,
+  /** Not 0 when the driver can tell which pages were written (`dirty_ops`). */
+  dirtyTracking: u32,
+  /** A record of the driver's own. */
+  driverData: u32,
+  /** Of a nested domain: the second stage that it lies on. */
+  parent: ref('IommuDomain'),
   tagLock: mutex,
   firstTag: ref('CacheTag').under('tagLock'),
 });

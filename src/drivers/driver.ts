@@ -10,6 +10,7 @@ import type { Frame } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
 import type { PageTableFormat, WalkResult } from '#hostmem/page-table';
 import { object, ref, u32 } from '#hostmem/struct';
+import type { ErrnoName } from '../kernel/errno.ts';
 
 /** What a driver keeps of a device, reached through `PciFunction.driverData`; owned by who holds the group's mutex. */
 export const IommuDevice = object('IommuDevice', {
@@ -28,12 +29,16 @@ export const DomainFlags = { NEST_PARENT: 1, DIRTY_TRACKING: 2, PASID: 8 } as co
 export const formatId = (format: PageTableFormat): number => hashText(format.name) | 0;
 
 export type MapError = 'ENOMEM' | 'EADDRINUSE' | 'ERANGE' | 'EINVAL';
-export type AttachError = 'EINVAL' | 'ENODEV' | 'ENOSPC' | 'ENOMEM';
+export type AttachError = 'EINVAL' | 'ENOENT' | 'ENODEV' | 'ENOSPC' | 'ENOMEM';
 
-/** GET_HW_INFO: `type` 1 is VT-d with `words` CAP and ECAP; `capabilities` and `maxPasidLog2` are the generic part. */
+/**
+ * GET_HW_INFO: `type` 1 is VT-d with `words` CAP and ECAP; `register` is the word behind the flags, where a type has one.
+ * `capabilities` and `maxPasidLog2` are the generic part.
+ */
 export interface HwInfo {
   readonly type: number;
   readonly flags: number;
+  readonly register?: number;
   readonly words: readonly bigint[];
   readonly capabilities: number;
   readonly maxPasidLog2: number;
@@ -43,6 +48,33 @@ export interface HwInfo {
 export interface ReservedRegion {
   readonly first: number;
   readonly last: number;
+}
+
+/** What a user hands through to the driver: the type that it claims, and the bytes. */
+export interface DriverData {
+  readonly type: number;
+  readonly bytes: Uint8Array;
+}
+
+/** The same before the kernel has read them. */
+export interface UserData extends DriverData {
+  /** They lie where nothing is mapped; `bytes` is only as long as they should be. */
+  readonly absent: boolean;
+}
+
+/** Invalidations of HWPT_INVALIDATE: `count` entries of `entryBytes` each. The driver counts those that it carried out in `handled`. */
+export interface Invalidations {
+  readonly type: number;
+  readonly entryBytes: number;
+  readonly count: number;
+  readonly bytes: Uint8Array;
+  handled: number;
+}
+
+/** Written ranges that a driver found: `iovas[i]` and `lengths[i]` in bytes. */
+export interface DirtyRanges {
+  readonly iovas: bigint[];
+  readonly lengths: bigint[];
 }
 
 export interface IommuDriver {
@@ -76,4 +108,52 @@ export interface IommuDriver {
   translate(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, result: WalkResult): number;
   hwInfo(pciFunction: Ref<'PciFunction'>): HwInfo;
   reservedRegions(pciFunction: Ref<'PciFunction'>): readonly ReservedRegion[];
+
+  // What only some drivers have. Names as in `iommu_ops`, `iommu_dirty_ops` and `iommufd_viommu_ops`; without one the kernel says EOPNOTSUPP.
+
+  /** `map` for a range that is no whole number of pages, to `bytes` of RAM from `hpa` on. For domains whose smallest page is below 4 KiB. */
+  mapBytes?(domain: Ref<'IommuDomain'>, iova: bigint, hpa: number, bytes: number, permissions: number): 0 | MapError;
+  /** `unmap` and `sync` of such a range. */
+  unmapBytes?(domain: Ref<'IommuDomain'>, iova: bigint, bytes: bigint): void;
+  /** The host address that an IOVA reaches, to the byte (`iova_to_phys`), as no point; -1 for none. */
+  iovaToPhys?(domain: Ref<'IommuDomain'>, iova: bigint): number;
+  /** A device writes through the domain at an IOVA: the page is dirty from now on. False without a page, or where nobody tracks. */
+  markWritten?(domain: Ref<'IommuDomain'>, iova: bigint): boolean;
+  /** How many PASIDs a function has, 0 for none. Where this is absent, a PASID attachment is bookkeeping alone. */
+  pasidsOf?(pciFunction: Ref<'PciFunction'>): number;
+  /** Lets requests with the PASID go through a domain (`set_dev_pasid`). 0, or an errno after which all is as before. */
+  setPasid?(domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>, pasid: number): 0 | ErrnoName;
+  /** `hw_info` for another type than the driver's own; null for one that it does not have. */
+  hwInfoOf?(pciFunction: Ref<'PciFunction'>, type: number): HwInfo | null;
+  /** A paging domain from a user's data (`domain_alloc_paging_flags` with data). EOPNOTSUPP, EINVAL, ENOMEM. */
+  allocPagingWithData?(pciFunction: Ref<'PciFunction'>, flags: number, data: DriverData): Ref<'IommuDomain'>;
+  /** A domain on top of `parent` (`domain_alloc_nested`). EOPNOTSUPP, EINVAL, ENOMEM. */
+  allocNestedDomain?(pciFunction: Ref<'PciFunction'>, parent: Ref<'IommuDomain'>, flags: number, data: DriverData): Ref<'IommuDomain'>;
+  /** `cache_invalidate_user` of a nested domain. */
+  invalidateNested?(domain: Ref<'IommuDomain'>, asked: Invalidations): 0 | ErrnoName;
+
+  /** `set_dirty_tracking`. 0, or an errno. */
+  setDirtyTracking?(domain: Ref<'IommuDomain'>, enabled: boolean): 0 | ErrnoName;
+  /** `read_and_clear_dirty` of `[iova, iova + bytes)`: appends what was written; clears it if `clear`, and flushes. 0, or an errno. */
+  readAndClearDirty?(domain: Ref<'IommuDomain'>, iova: bigint, bytes: bigint, clear: boolean, found: DirtyRanges): 0 | ErrnoName;
+
+  /** Whether the IOMMU before the function has vIOMMUs of a type (`get_viommu_size`). */
+  hasViommu?(pciFunction: Ref<'PciFunction'>, type: number): boolean;
+  /** The driver's record of a new vIOMMU (`viommu_init`); `answer` is written over the user's data, as far as it is long. EINVAL, EOPNOTSUPP, ENOMEM. */
+  viommuInit?(pciFunction: Ref<'PciFunction'>, parent: Ref<'IommuDomain'>, data: DriverData): { readonly viommu: number; readonly answer: Uint8Array };
+  viommuDestroy?(viommu: number): void;
+  /** Whether a function is behind the IOMMU that the vIOMMU is a part of; without it, every one is. */
+  viommuCovers?(viommu: number, pciFunction: Ref<'PciFunction'>): boolean;
+  /** A nested domain through a vIOMMU (`alloc_domain_nested`). EOPNOTSUPP, EINVAL, ENOMEM. */
+  viommuAllocNested?(viommu: number, flags: number, data: DriverData): Ref<'IommuDomain'>;
+  /** `cache_invalidate` of a vIOMMU. */
+  viommuInvalidate?(viommu: number, asked: Invalidations): 0 | ErrnoName;
+  /** A device gets, or loses, its number within a vIOMMU (`vdevice_init`). 0, or an errno. */
+  vdeviceInit?(viommu: number, pciFunction: Ref<'PciFunction'>, virtId: bigint): 0 | ErrnoName;
+  vdeviceDestroy?(viommu: number, pciFunction: Ref<'PciFunction'>, virtId: bigint): void;
+  /** Whether a vIOMMU has hardware queues of a type (`get_hw_queue_size`). */
+  hasHwQueue?(viommu: number, type: number): boolean;
+  /** `hw_queue_init_phys`: queue `index` of the vIOMMU lies in `bytes` of RAM from `hpa` on. 0, or an errno. */
+  hwQueueInit?(viommu: number, index: number, hpa: number, bytes: bigint): 0 | ErrnoName;
+  hwQueueDestroy?(viommu: number, index: number): void;
 }

@@ -6,7 +6,7 @@
 export type ErrnoName =
   | 'EPERM' | 'ENOENT' | 'EIO' | 'ENXIO' | 'E2BIG' | 'EBADF' | 'ENOMEM' | 'EACCES' | 'EFAULT' | 'EBUSY' | 'EEXIST' | 'ENODEV'
   | 'EINVAL' | 'ENOTTY' | 'ENOSPC' | 'ESPIPE' | 'ERANGE' | 'EDEADLOCK' | 'EOVERFLOW' | 'EBADFD' | 'EMSGSIZE' | 'EOPNOTSUPP'
-  | 'EADDRINUSE' | 'EPROBE_DEFER';
+  | 'EADDRINUSE' | 'EPROBE_DEFER' | 'EBADE';
 
 export class Errno {
   readonly name: ErrnoName;
@@ -36,7 +36,7 @@ export function assert(condition: boolean, message: string): asserts condition {
 
 const names: readonly ErrnoName[] = [
   'EPERM', 'ENOENT', 'EIO', 'ENXIO', 'E2BIG', 'EBADF', 'ENOMEM', 'EACCES', 'EFAULT', 'EBUSY', 'EEXIST', 'ENODEV', 'EINVAL', 'ENOTTY', 'ENOSPC',
-  'ESPIPE', 'ERANGE', 'EDEADLOCK', 'EOVERFLOW', 'EBADFD', 'EMSGSIZE', 'EOPNOTSUPP', 'EADDRINUSE', 'EPROBE_DEFER',
+  'ESPIPE', 'ERANGE', 'EDEADLOCK', 'EOVERFLOW', 'EBADFD', 'EMSGSIZE', 'EOPNOTSUPP', 'EADDRINUSE', 'EPROBE_DEFER', 'EBADE',
 ];
 
 /** A number for shared memory (events): 0 for success, else an index of our own, not Linux's value. */

@@ -2,6 +2,12 @@
  * The faults of 7.2 that recordings show (SEMANTICS g.0): each on as in 7.2; a variant switches one off to see what a repair does.
  */
 export interface FaultsOf72 {
+  /** K1: a dirty query ends at the first hole without an error, and tells nothing of what is behind it. */
+  readonly dirtyHoleStops: boolean;
+  /** K1b: a dirty query clears also what it could not store in the user's bitmap, and succeeds. */
+  readonly dirtyBitmapFaultLosesDirt: boolean;
+  /** K6: enabling dirty tracking while it is on forgets what was written. */
+  readonly secondEnableLosesDirt: boolean;
   /** K3: ATTACH that cannot write back `pt_id` detaches the RID, whichever slot it attached and whether it was a replace. */
   readonly pasidUndoHitsRid: boolean;
   /** K4: a failed replace within one IOAS takes the group's reserved regions away from it. */
@@ -13,6 +19,9 @@ export interface FaultsOf72 {
 }
 
 export const faultsOf72: FaultsOf72 = Object.freeze({
+  dirtyHoleStops: true,
+  dirtyBitmapFaultLosesDirt: true,
+  secondEnableLosesDirt: true,
   pasidUndoHitsRid: true,
   failedReplaceDropsReserved: true,
   pasidZeroIsRid: true,

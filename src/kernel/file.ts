@@ -8,16 +8,19 @@ import { allocated, fail } from './errno.ts';
 import type { Kernel } from './kernel.ts';
 import { Iommufd, putIommufd } from './objects.ts';
 import { Process } from './process.ts';
+import { releaseEventQueueFile } from './event-queue.ts';
 import { releaseFaultQueueFile } from './fault-queue.ts';
+import { releaseMemfd } from './memfd.ts';
+import { releaseTestAccess } from './selftest/test-access.ts';
 import { releaseVfioFile } from './vfio.ts';
 import { putVfioGroup } from './vfio-group.ts';
 
-export const FileKind = { IOMMUFD: 1, VFIO: 2, FAULT_QUEUE: 3, VFIO_GROUP: 4 } as const;
+export const FileKind = { IOMMUFD: 1, VFIO: 2, FAULT_QUEUE: 3, VFIO_GROUP: 4, EVENT_QUEUE: 5, TEST_ACCESS: 6, MEMFD: 7 } as const;
 
 export const File = object('File', {
   kind: u32,
   references: u32,
-  /** `Iommufd`, `VfioFile`, `FaultQueue` or `VfioGroup`. */
+  /** `Iommufd`, `VfioFile`, `FaultQueue`, `EventQueue`, `VfioGroup`, `TestAccess` or `Memfd`. */
   body: u32,
 });
 
@@ -75,6 +78,9 @@ export function putFile(kernel: Kernel, file: Ref<'File'>): void {
 function release(kernel: Kernel, kind: number, body: number): void {
   if (kind === FileKind.IOMMUFD) putIommufd(kernel, body as Ref<'Iommufd'>);
   else if (kind === FileKind.VFIO) releaseVfioFile(kernel, body as Ref<'VfioFile'>);
+  else if (kind === FileKind.TEST_ACCESS) releaseTestAccess(kernel, body as Ref<'TestAccess'>);
+  else if (kind === FileKind.MEMFD) releaseMemfd(kernel, body as Ref<'Memfd'>);
+  else if (kind === FileKind.EVENT_QUEUE) releaseEventQueueFile(kernel, body as Ref<'EventQueue'>);
   else if (kind === FileKind.FAULT_QUEUE) releaseFaultQueueFile(kernel, body as Ref<'FaultQueue'>);
   else putVfioGroup(kernel, body as Ref<'VfioGroup'>);
 }
@@ -89,4 +95,27 @@ export function closeFd(kernel: Kernel, fd: number): void {
   Process.files.release(memory, kernel.process);
   if (file === NULL) fail('EBADF', `${fd} is no open descriptor`);
   putFile(kernel, file);
+}
+
+/** Gives a new process all descriptors of another, under the same numbers (fork(2)). ENOMEM. */
+export function shareFiles(kernel: Kernel, from: Ref<'Process'>, to: Ref<'Process'>): void {
+  const memory = kernel.memory;
+  const holes: number[] = [];
+  for (let id = Process.files.next(memory, from, 0), reserved = 0; id !== 0; id = Process.files.next(memory, from, id)) {
+    const file = Process.files.get(memory, from, id) as Ref<'File'>;
+    for (reserved = Process.files.reserve(memory, to); reserved !== id; reserved = Process.files.reserve(memory, to)) {
+      if (reserved === 0) fail('ENOMEM', 'no descriptor is left');
+      holes.push(reserved);
+    }
+    File.references.add(memory, file, 1);
+    Process.files.publish(memory, to, id, file);
+  }
+  for (const hole of holes) Process.files.erase(memory, to, hole);
+}
+
+/** Closes every descriptor of a process that ends. */
+export function closeAll(kernel: Kernel, process: Ref<'Process'>): void {
+  for (let id = Process.files.next(kernel.memory, process, 0); id !== 0; id = Process.files.next(kernel.memory, process, 0)) {
+    closeFd(kernel, id - 1 + firstFd);
+  }
 }

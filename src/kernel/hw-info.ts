@@ -1,6 +1,7 @@
 /** IOMMU_GET_HW_INFO (`iommufd_get_hw_info`): what the IOMMU in front of a device can do, as its driver tells it. */
 import type { Ref } from '#hostmem/object';
 import type { HwInfo } from '../drivers/driver.ts';
+import { respond, type TailField } from './argument.ts';
 import { fail } from './errno.ts';
 import { PciDevice } from './iommu-group.ts';
 import { getDevice, IommufdDevice } from './iommufd-device.ts';
@@ -24,15 +25,16 @@ export interface GetHwInfo {
   outCapabilities: bigint;
 }
 
+export const getHwInfoTail: readonly TailField[] = [{ name: 'outCapabilities', offset: 32, bytes: 8 }];
+
 /** EOPNOTSUPP, ENOENT. */
 export function getHwInfo(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: GetHwInfo): void {
   if ((arg.flags & ~INPUT_TYPE) !== 0 || (arg.reserved ?? 0) !== 0) fail('EOPNOTSUPP', 'unknown flags or a reserved field');
   const device = getDevice(kernel, iommufd, arg.devId);
   const pci = IommufdDevice.device.peek(kernel.memory, device);
-  const info = kernel.driver.hwInfo(PciDevice.function.peek(kernel.memory, pci));
-  const wanted = (arg.flags & INPUT_TYPE) === 0 ? 0 : arg.dataType;
-  if (wanted !== 0 && wanted !== info.type) fail('EOPNOTSUPP', `the driver has no data of type ${wanted}`);
+  const info = infoOf(kernel, PciDevice.function.peek(kernel.memory, pci), (arg.flags & INPUT_TYPE) === 0 ? 0 : arg.dataType);
   const bytes = bytesOf(info);
+  respond(arg);
   arg.data = new Uint8Array(arg.dataLength);
   arg.data.set(bytes.subarray(0, arg.dataLength));
   arg.dataLength = bytes.length;
@@ -41,11 +43,19 @@ export function getHwInfo(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: GetHwInf
   arg.outCapabilities = big(0, info.capabilities);
 }
 
-/** `flags`, four reserved bytes, then the words, little-endian. */
-function bytesOf({ flags, words }: HwInfo): Uint8Array {
+/** Of the type that the user wants; 0 leaves it to the driver. EOPNOTSUPP. */
+function infoOf(kernel: Kernel, pciFunction: Ref<'PciFunction'>, wanted: number): HwInfo {
+  const own = kernel.driver.hwInfo(pciFunction);
+  if (wanted === 0 || wanted === own.type) return own;
+  return kernel.driver.hwInfoOf?.(pciFunction, wanted) ?? fail('EOPNOTSUPP', `the driver has no data of type ${wanted}`);
+}
+
+/** `flags`, the register or four reserved bytes, then the words, little-endian. */
+function bytesOf({ flags, register = 0, words }: HwInfo): Uint8Array {
   const bytes = new Uint8Array(8 + words.length * 8);
   const view = new DataView(bytes.buffer);
   view.setUint32(0, flags, true);
+  view.setUint32(4, register, true);
   words.forEach((word, index) => view.setBigUint64(8 + index * 8, word, true));
   return bytes;
 }

@@ -1,14 +1,18 @@
 /**
  * IOMMU_HWPT_ALLOC (`iommufd_hwpt_alloc`): an HWPT that its user made and destroys, in the kernel's order of checks.
  */
-import type { Ref } from '#hostmem/object';
+import { NULL, type Ref } from '#hostmem/object';
 import { IommuDomain } from '../drivers/domain.ts';
+import type { UserData } from '../drivers/driver.ts';
+import { respond, type TailField } from './argument.ts';
 import { Errno, fail } from './errno.ts';
+import { FaultQueue } from './fault-queue.ts';
 import { abortHwpt, allocateHwpt, headerOf, Hwpt, HwptFlag, hwptId, joinIoas, leaveIoas } from './hwpt.ts';
+import { abortNested, nestOnParent, nestOnViommu } from './hwpt-nested.ts';
 import { Ioas } from './ioas.ts';
 import { getDevice } from './iommufd-device.ts';
 import type { Kernel } from './kernel.ts';
-import { addUser, getObject, IommufdObject, Kind, publishObject, type ObjectRef } from './objects.ts';
+import { addUser, dropUser, getObject, IommufdObject, Kind, publishObject, type ObjectRef } from './objects.ts';
 
 export interface HwptAlloc {
   flags: number;
@@ -18,9 +22,16 @@ export interface HwptAlloc {
   /** The driver's data: 0 is none. */
   dataType?: number;
   dataLength?: number;
+  /** The data; absent with a length, they lie where nothing is mapped. */
+  data?: Uint8Array;
   faultId?: number;
   outHwptId: number;
 }
+
+export const hwptAllocTail: readonly TailField[] = [
+  { name: 'dataType', offset: 24, bytes: 4 }, { name: 'dataLength', offset: 28, bytes: 4 }, { name: 'data', offset: 32, bytes: 8 },
+  { name: 'faultId', offset: 40, bytes: 4 },
+];
 
 /** EOPNOTSUPP, EINVAL, ENOENT, and what filling the domain may end in: EADDRINUSE, EFAULT, ENOMEM. */
 export function hwptAlloc(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: HwptAlloc): void {
@@ -32,8 +43,26 @@ export function hwptAlloc(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: HwptAllo
   const kind = IommufdObject.kind.peek(kernel.memory, target);
   const body = IommufdObject.body.peek(kernel.memory, target);
   if (kind === Kind.IOAS) arg.outHwptId = allocatePaging(kernel, iommufd, device, body as Ref<'Ioas'>, arg);
-  else if (kind === Kind.HWPT) refuseNested(arg);
-  else fail('EINVAL', `object ${arg.ptId} is neither an IOAS nor an HWPT`);
+  else if (kind === Kind.HWPT) arg.outHwptId = publishNested(kernel, iommufd, nestOnParent(kernel, device, body as Ref<'Hwpt'>, arg.flags, dataOf(arg)), arg);
+  else if (kind === Kind.VIOMMU) arg.outHwptId = publishNested(kernel, iommufd, nestOnViommu(kernel, device, body as Ref<'Viommu'>, arg.flags, dataOf(arg)), arg);
+  else fail('EINVAL', `object ${arg.ptId} is neither an IOAS nor an HWPT nor a vIOMMU`);
+}
+
+/** What the driver gets. */
+const dataOf = ({ dataType = 0, dataLength = 0, data }: HwptAlloc): UserData =>
+  ({ type: dataType, bytes: data ?? new Uint8Array(dataLength), absent: data === undefined && dataLength > 0 });
+
+/** Returns the id. ENOENT for the fault queue, EFAULT; the HWPT is gone then. */
+function publishNested(kernel: Kernel, iommufd: Ref<'Iommufd'>, hwpt: Ref<'Hwpt'>, arg: HwptAlloc): number {
+  try {
+    if ((arg.flags & HwptFlag.FAULT_ID_VALID) !== 0) deliverTo(kernel, iommufd, hwpt, arg.faultId ?? 0);
+    respond(arg);
+  } catch (error) {
+    abortNested(kernel, hwpt);
+    throw error;
+  }
+  publishObject(kernel, headerOf(kernel, hwpt));
+  return hwptId(kernel, hwpt);
 }
 
 /** `pt_id`: what does not exist is EINVAL here, not ENOENT. */
@@ -50,9 +79,9 @@ function getTarget(kernel: Kernel, iommufd: Ref<'Iommufd'>, id: number): ObjectR
 function allocatePaging(kernel: Kernel, iommufd: Ref<'Iommufd'>, device: Ref<'IommufdDevice'>, ioas: Ref<'Ioas'>, arg: HwptAlloc): number {
   Ioas.mutex.acquire(kernel.memory, ioas);
   try {
-    const hwpt = allocateHwpt(kernel, device, ioas, arg.flags, (arg.dataLength ?? 0) !== 0);
+    const hwpt = allocateHwpt(kernel, device, ioas, arg.flags, (arg.dataLength ?? 0) === 0 ? null : dataOf(arg));
     joinOrAbort(kernel, hwpt);
-    if ((arg.flags & HwptFlag.FAULT_ID_VALID) !== 0) deliverTo(kernel, iommufd, hwpt, arg.faultId ?? 0);
+    answerOrAbort(kernel, iommufd, hwpt, arg);
     publishObject(kernel, headerOf(kernel, hwpt));
     return hwptId(kernel, hwpt);
   } finally {
@@ -69,23 +98,25 @@ function joinOrAbort(kernel: Kernel, hwpt: Ref<'Hwpt'>): void {
   }
 }
 
-/** Page requests of the HWPT's devices go to the queue from now on. ENOENT; the HWPT is gone then. */
-function deliverTo(kernel: Kernel, iommufd: Ref<'Iommufd'>, hwpt: Ref<'Hwpt'>, faultId: number): void {
-  const memory = kernel.memory;
+/** ENOENT for the fault queue, EFAULT; the HWPT is gone then. */
+function answerOrAbort(kernel: Kernel, iommufd: Ref<'Iommufd'>, hwpt: Ref<'Hwpt'>, arg: HwptAlloc): void {
   try {
-    const header = kernel.hold(getObject(kernel, iommufd, faultId, Kind.FAULT_QUEUE));
-    addUser(kernel, header);
-    Hwpt.faultQueue.poke(memory, hwpt, IommufdObject.body.peek(memory, header) as Ref<'FaultQueue'>);
-    IommuDomain.pageRequests.poke(memory, Hwpt.domain.peek(memory, hwpt), 1);
+    if ((arg.flags & HwptFlag.FAULT_ID_VALID) !== 0) deliverTo(kernel, iommufd, hwpt, arg.faultId ?? 0);
+    respond(arg);
   } catch (error) {
+    const queue = Hwpt.faultQueue.peek(kernel.memory, hwpt);
+    if (queue !== NULL) dropUser(kernel, FaultQueue.header.peek(kernel.memory, queue));
     leaveIoas(kernel, hwpt);
     abortHwpt(kernel, hwpt);
     throw error;
   }
 }
 
-/** A nested HWPT needs data, and a parent made for it, which no driver here makes (`iommufd_hwpt_nested_alloc`). */
-function refuseNested({ flags, dataLength = 0 }: HwptAlloc): never {
-  if ((flags & ~(HwptFlag.FAULT_ID_VALID | HwptFlag.PASID)) !== 0 || dataLength === 0) fail('EOPNOTSUPP', 'unknown flags, or no data for a nested HWPT');
-  return fail('EINVAL', 'the parent was not allocated as a nest parent');
+/** Page requests of the HWPT's devices go to the queue from now on. ENOENT. */
+function deliverTo(kernel: Kernel, iommufd: Ref<'Iommufd'>, hwpt: Ref<'Hwpt'>, faultId: number): void {
+  const memory = kernel.memory;
+  const header = kernel.hold(getObject(kernel, iommufd, faultId, Kind.FAULT_QUEUE));
+  addUser(kernel, header);
+  Hwpt.faultQueue.poke(memory, hwpt, IommufdObject.body.peek(memory, header) as Ref<'FaultQueue'>);
+  IommuDomain.pageRequests.poke(memory, Hwpt.domain.peek(memory, hwpt), 1);
 }

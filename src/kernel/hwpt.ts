@@ -4,6 +4,7 @@
  */
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
+import type { UserData } from '../drivers/driver.ts';
 import type { Kernel } from './kernel.ts';
 import { addDomain, removeDomain } from './iopt.ts';
 import { allocated, fail } from './errno.ts';
@@ -25,6 +26,11 @@ export const Hwpt = object('Hwpt', {
   flags: u32,
   /** Where page requests of its devices go; null for none. */
   faultQueue: ref('FaultQueue'),
+  /** Of a nested one: the nest parent, and the vIOMMU that it was made through, or null. */
+  parent: ref('Hwpt'),
+  viommu: ref('Viommu'),
+  /** Dirty tracking is on. */
+  tracking: u32,
   /** The list of the IOAS, newest last. */
   next: ref('Hwpt').under('ioas.mutex'),
 });
@@ -37,7 +43,7 @@ const knownFlags = HwptFlag.NEST_PARENT | HwptFlag.DIRTY_TRACKING | HwptFlag.FAU
  * A paging HWPT for the device's IOMMU on an IOAS (`iommufd_hwpt_paging_alloc`). Its id is reserved, not yet
  * published; it holds the IOAS. The caller holds `Ioas.mutex`. EOPNOTSUPP for flags or data that nobody knows, ENOMEM.
  */
-export function allocateHwpt(kernel: Kernel, device: Ref<'IommufdDevice'>, ioas: Ref<'Ioas'>, flags: number = 0, hasData: boolean = false): Ref<'Hwpt'> {
+export function allocateHwpt(kernel: Kernel, device: Ref<'IommufdDevice'>, ioas: Ref<'Ioas'>, flags: number = 0, data: UserData | null = null): Ref<'Hwpt'> {
   const memory = kernel.memory;
   const parentWithFaults = HwptFlag.NEST_PARENT | HwptFlag.FAULT_ID_VALID;
   if ((flags & ~knownFlags) !== 0 || (flags & parentWithFaults) === parentWithFaults) fail('EOPNOTSUPP', `flags 0x${flags.toString(16)}`);
@@ -48,10 +54,8 @@ export function allocateHwpt(kernel: Kernel, device: Ref<'IommufdDevice'>, ioas:
     Hwpt.ioas.poke(memory, hwpt, ioas);
     IommufdObject.body.poke(memory, header, hwpt);
     Hwpt.flags.poke(memory, hwpt, flags);
-    if (hasData) fail('EOPNOTSUPP', 'the driver takes no data for a paging domain');
-    const pci = IommufdDevice.device.peek(memory, device);
-    const asked = flags & ~HwptFlag.FAULT_ID_VALID;
-    Hwpt.domain.poke(memory, hwpt, kernel.driver.allocPagingDomain(PciDevice.function.peek(memory, pci), asked));
+    const pciFunction = PciDevice.function.peek(memory, IommufdDevice.device.peek(memory, device));
+    Hwpt.domain.poke(memory, hwpt, allocateDomain(kernel, pciFunction, flags & ~HwptFlag.FAULT_ID_VALID, data));
   } catch (error) {
     if (hwpt !== NULL) Hwpt.free(memory, hwpt);
     abortObject(kernel, header);
@@ -59,6 +63,14 @@ export function allocateHwpt(kernel: Kernel, device: Ref<'IommufdDevice'>, ioas:
   }
   addUser(kernel, Ioas.header.peek(memory, ioas));
   return hwpt;
+}
+
+function allocateDomain(kernel: Kernel, pciFunction: Ref<'PciFunction'>, flags: number, data: UserData | null): Ref<'IommuDomain'> {
+  const { driver } = kernel;
+  if (data === null) return driver.allocPagingDomain(pciFunction, flags);
+  if (driver.allocPagingWithData === undefined) fail('EOPNOTSUPP', 'the driver takes no data for a paging domain');
+  if (data.absent) fail('EFAULT', 'the data cannot be read');
+  return driver.allocPagingWithData(pciFunction, flags, data);
 }
 
 /** Fills the domain with the IOAS's mappings and links the HWPT. The caller holds `Ioas.mutex`. */

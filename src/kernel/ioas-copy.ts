@@ -3,6 +3,7 @@
  * once; the copy outlives its source.
  */
 import { NULL, type Ref } from '#hostmem/object';
+import { respond } from './argument.ts';
 import { Errno, errnoNumber, fail } from './errno.ts';
 import { MapCalled, MapReturned } from './events.ts';
 import { getIoas, Ioas, MapFlag } from './ioas.ts';
@@ -75,6 +76,7 @@ function copyTo(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: IoasCopy, stretche
     const areas = placeStretches(kernel, ioas, arg, stretches);
     const iova = areaIova(kernel, areas[0]!);
     mapAreas(kernel, ioas, areas);
+    respond(arg);
     arg.dstIova = iova;
   } catch (error) {
     errno = error instanceof Errno ? errnoNumber(error.name) : -1;

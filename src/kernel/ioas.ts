@@ -5,9 +5,10 @@ import { intervalTree } from '#hostmem/interval-tree';
 import { mutex, rwsem } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
+import { refusesAnswer, respond } from './argument.ts';
 import { Errno, errnoNumber, fail } from './errno.ts';
 import { MapCalled, MapReturned, UnmapCalled, UnmapReturned } from './events.ts';
-import { iovaHoles, mapPages, placeAutomatically, placeFixed, replaceAllowed, unmapRange } from './iopt.ts';
+import { iovaHoles, mapPages, placeAutomatically, placeFixed, replaceAllowed, unmapRange, type Removed } from './iopt.ts';
 import type { Kernel } from './kernel.ts';
 import { abortObject, getObject, Iommufd, IommufdObject, Kind, publishObject, reserveObject } from './objects.ts';
 import { high, low, U64_MAX } from './u64.ts';
@@ -24,7 +25,11 @@ export const Ioas = object('Ioas', {
   allowed: intervalTree.under('iovaRwsem'),
   /** What every iova, length and page offset must be a multiple of, in bytes. */
   alignment: u32.under('iovaRwsem'),
+  /** Accesses that are attached. */
+  accesses: ref('IoptAccess').under('iovaRwsem'),
   domains: ref('IoptDomain').under('domainsRwsem'),
+  /** Not 0: nothing but 4 KiB leaves, so that an area can be split. */
+  largePagesDisabled: u32.under('domainsRwsem'),
 });
 
 export const MapFlag = { FIXED_IOVA: 1, WRITEABLE: 2, READABLE: 4 } as const;
@@ -39,8 +44,16 @@ export interface IoasIovaRanges {
   /** `[start, last]`, as many as `numIovas` had room for. */
   ranges: [bigint, bigint][];
   outIovaAlignment: bigint;
+  /** The array lies where nothing is mapped. */
+  rangesAbsent?: boolean;
 }
-export interface IoasAllowIovas { ioasId: number; reserved?: number; ranges: readonly (readonly [bigint, bigint])[] }
+export interface IoasAllowIovas {
+  ioasId: number;
+  reserved?: number;
+  ranges: readonly (readonly [bigint, bigint])[];
+  /** The array lies where nothing is mapped. */
+  rangesAbsent?: boolean;
+}
 
 /** IOMMU_IOAS_ALLOC: EOPNOTSUPP for flags, ENOMEM. */
 export function ioasAlloc(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: IoasAlloc): void {
@@ -51,6 +64,11 @@ export function ioasAlloc(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: IoasAllo
   if (ioas === NULL) {
     abortObject(kernel, header);
     fail('ENOMEM', 'kernel memory is used up');
+  }
+  if (refusesAnswer(arg)) {
+    Ioas.free(memory, ioas);
+    abortObject(kernel, header);
+    fail('EFAULT', 'the argument cannot be written');
   }
   Ioas.header.poke(memory, ioas, header);
   Ioas.alignment.poke(memory, ioas, 1);
@@ -82,22 +100,29 @@ export function ioasMap(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: IoasMap): 
   if ((arg.flags & ~7) !== 0 || (arg.reserved ?? 0) !== 0) fail('EOPNOTSUPP', `unknown flags 0x${arg.flags.toString(16)}`);
   if (arg.iova === U64_MAX || arg.length === U64_MAX) fail('EOVERFLOW', 'iova or length is 2^64-1');
   if ((arg.flags & (MapFlag.WRITEABLE | MapFlag.READABLE)) === 0) fail('EINVAL', 'neither readable nor writeable');
-  const ioas = getIoas(kernel, iommufd, arg.ioasId);
-  if (arg.userVa + arg.length > U64_MAX) fail('EOVERFLOW', 'user_va + length wraps');
-  if (arg.length === 0n || arg.length > U64_MAX - 4096n) fail('EINVAL', 'length is 0 or too large');
-  const pages = Number((arg.length + 4095n) >> 12n);
-  const fixed = (arg.flags & MapFlag.FIXED_IOVA) !== 0;
-  MapCalled.emit(kernel.memory, arg.ioasId, high(arg.iova), low(arg.iova), pages, kernel.processNumber);
+  const iova = mapUserMemory(kernel, getIoas(kernel, iommufd, arg.ioasId), arg);
+  respond(arg);
+  arg.iova = iova;
+}
+
+/** Maps memory of the calling process (`iopt_map_user_pages`): checks 5 to 8 of SEMANTICS a.1. Returns the iova. */
+export function mapUserMemory(kernel: Kernel, ioas: Ref<'Ioas'>, { userVa, length, iova, flags, ioasId }: IoasMap): bigint {
+  if (userVa + length > U64_MAX) fail('EOVERFLOW', 'user_va + length wraps');
+  if (length === 0n || length > U64_MAX - 4096n) fail('EINVAL', 'length is 0 or too large');
+  const pages = Number((length + 4095n) >> 12n);
+  MapCalled.emit(kernel.memory, ioasId, high(iova), low(iova), pages, kernel.processNumber);
+  let at = iova;
   try {
-    const area = fixed
-      ? placeFixed(kernel, ioas, arg.iova, arg.length, arg.userVa, arg.flags)
-      : placeAutomatically(kernel, ioas, arg.length, arg.userVa, arg.flags);
-    arg.iova = mapPages(kernel, ioas, area);
+    const area = (flags & MapFlag.FIXED_IOVA) !== 0
+      ? placeFixed(kernel, ioas, iova, length, userVa, flags)
+      : placeAutomatically(kernel, ioas, length, userVa, flags);
+    at = mapPages(kernel, ioas, area);
   } catch (error) {
-    if (error instanceof Errno) MapReturned.emit(kernel.memory, arg.ioasId, high(arg.iova), low(arg.iova), pages, errnoNumber(error.name), kernel.processNumber);
+    if (error instanceof Errno) MapReturned.emit(kernel.memory, ioasId, high(iova), low(iova), pages, errnoNumber(error.name), kernel.processNumber);
     throw error;
   }
-  MapReturned.emit(kernel.memory, arg.ioasId, high(arg.iova), low(arg.iova), pages, 0, kernel.processNumber);
+  MapReturned.emit(kernel.memory, ioasId, high(at), low(at), pages, 0, kernel.processNumber);
+  return at;
 }
 
 /** IOMMU_IOAS_UNMAP; `arg.length` becomes the bytes removed, and stays what it was when the call fails. */
@@ -109,18 +134,28 @@ export function ioasUnmap(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: IoasUnma
     if (arg.length === 0n) fail('EINVAL', 'length is 0');
     if (arg.iova + arg.length - 1n > U64_MAX) fail('EOVERFLOW', 'iova + length wraps');
   }
-  const last = all ? U64_MAX : arg.iova + arg.length - 1n;
-  const pages = all ? 0 : Number((arg.length + 4095n) >> 12n);
-  UnmapCalled.emit(kernel.memory, arg.ioasId, high(arg.iova), low(arg.iova), pages, kernel.processNumber);
+  const removed = unmapMappings(kernel, ioas, arg, all);
+  if (removed === 0n && !all) fail('ENOENT', `nothing is mapped in ${arg.length} bytes from 0x${arg.iova.toString(16)}`);
+  respond(arg);
+  arg.length = removed;
+}
+
+/** Unmaps a range, or everything, and tells of it (`iopt_unmap_iova`). Returns the bytes removed. EBUSY, ENOENT for a mapping that sticks out. */
+export function unmapMappings(kernel: Kernel, ioas: Ref<'Ioas'>, { ioasId, iova, length }: IoasUnmap, all: boolean, removed: Removed = { bytes: 0n }): bigint {
+  const last = all ? U64_MAX : iova + length - 1n;
+  const pages = all ? 0 : Number((length + 4095n) >> 12n);
+  UnmapCalled.emit(kernel.memory, ioasId, high(iova), low(iova), pages, kernel.processNumber);
+  let errno = 0;
   try {
-    const removed = unmapRange(kernel, ioas, arg.iova, last);
-    if (removed === 0n && !all) fail('ENOENT', `nothing is mapped in 0x${arg.iova.toString(16)}..0x${last.toString(16)}`);
-    arg.length = removed;
+    unmapRange(kernel, ioas, iova, last, removed);
+    if (removed.bytes === 0n && !all) errno = errnoNumber('ENOENT');
+    return removed.bytes;
   } catch (error) {
-    if (error instanceof Errno) UnmapReturned.emit(kernel.memory, arg.ioasId, high(arg.iova), low(arg.iova), pages, errnoNumber(error.name), kernel.processNumber);
+    errno = error instanceof Errno ? errnoNumber(error.name) : -1;
     throw error;
+  } finally {
+    if (errno >= 0) UnmapReturned.emit(kernel.memory, ioasId, high(iova), low(iova), pages, errno, kernel.processNumber);
   }
-  UnmapReturned.emit(kernel.memory, arg.ioasId, high(arg.iova), low(arg.iova), pages, 0, kernel.processNumber);
 }
 
 /** IOMMU_IOAS_IOVA_RANGES: the holes of the reserved ranges. EMSGSIZE when they are more than there is room for. */
@@ -130,8 +165,11 @@ export function ioasIovaRanges(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Ioa
   const room = arg.numIovas;
   Ioas.iovaRwsem.acquireRead(kernel.memory, ioas);
   const holes = iovaHoles(kernel, ioas);
-  arg.outIovaAlignment = BigInt(Ioas.alignment.read(kernel.memory, ioas));
+  const alignment = BigInt(Ioas.alignment.read(kernel.memory, ioas));
   Ioas.iovaRwsem.releaseRead(kernel.memory, ioas);
+  if (arg.rangesAbsent === true && room > 0) fail('EFAULT', 'the ranges cannot be written');
+  respond(arg);
+  arg.outIovaAlignment = alignment;
   arg.numIovas = holes.length;
   arg.ranges = holes.slice(0, room);
   if (holes.length > room) fail('EMSGSIZE', `${holes.length} ranges, room for ${room}`);
@@ -141,6 +179,7 @@ export function ioasIovaRanges(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Ioa
 export function ioasAllowIovas(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: IoasAllowIovas): void {
   if ((arg.reserved ?? 0) !== 0) fail('EOPNOTSUPP', 'the reserved field is not 0');
   const ioas = getIoas(kernel, iommufd, arg.ioasId);
+  if (arg.rangesAbsent === true && arg.ranges.length > 0) fail('EFAULT', 'the ranges cannot be read');
   const sorted = arg.ranges.toSorted((a, b) => (a[0] < b[0] ? -1 : 1));
   for (const [index, [start, last]] of sorted.entries()) {
     if (start >= last) fail('EINVAL', `range 0x${start.toString(16)}..0x${last.toString(16)} is empty or one byte`);

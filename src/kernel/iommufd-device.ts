@@ -10,6 +10,7 @@ import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
 import { allocated, Errno, fail } from './errno.ts';
 import { GroupBlocked, HwptRecorded } from './events.ts';
+import { answerForDevice } from './fault-queue.ts';
 import { abortHwpt, allocateHwpt, headerOf, Hwpt, hwptId, joinIoas, leaveIoas, putHwpt } from './hwpt.ts';
 import { Ioas } from './ioas.ts';
 import { attachGroup, claimOwner, detachGroup, IommuGroup, PciDevice, releaseOwner, replaceGroup } from './iommu-group.ts';
@@ -20,6 +21,7 @@ import {
   addUser, dropUser, dropUserAndDestroy, getObject, Iommufd, IommufdObject, Kind, lockObject, publishObject, putIommufd, putObject,
   reserveObject, type ObjectRef,
 } from './objects.ts';
+import { removeVdevice } from './vdevice.ts';
 
 /** iommufd's side of an iommu group, one per context (`struct iommufd_group`). */
 export const IommufdGroup = object('IommufdGroup', {
@@ -47,13 +49,20 @@ export const IommufdDevice = object('IommufdDevice', {
   nextAttached: ref('IommufdDevice').under('group.lock'),
   /** The device's own record of its HWPT: what iommufd had before `iommufd_group`; 7.2 has none and leaves it null. */
   hwpt: ref('Hwpt').under('group.lock'),
+  /** Its number in a VM, if it has one. */
+  vdevice: ref('Vdevice').under('group.lock'),
+  /** It is being unbound: no vdevice is made any more. */
+  destroying: u32.under('group.lock'),
 });
 
-/** The window that x86 reserves for interrupts in every IOAS with a device. */
+/** The window that x86 reserves for interrupts in every IOAS with a PCI device. */
 export const msiWindow = { start: 0xfee00000n, last: 0xfeefffffn } as const;
 
-/** Claims the device's group for the context and makes the DEVICE object (`iommufd_device_bind`). EPERM, EBUSY, ENOMEM. */
-export function bindDevice(kernel: Kernel, iommufd: Ref<'Iommufd'>, pci: Ref<'PciDevice'>): Ref<'IommufdDevice'> {
+/**
+ * Claims the device's group for the context and makes the DEVICE object (`iommufd_device_bind`). A device of the selftest is
+ * an object of the context itself and does not hold it. EPERM, EBUSY, ENOMEM.
+ */
+export function bindDevice(kernel: Kernel, iommufd: Ref<'Iommufd'>, pci: Ref<'PciDevice'>, holdsContext: boolean = true): Ref<'IommufdDevice'> {
   const group = PciDevice.group.peek(kernel.memory, pci);
   const shared = getGroup(kernel, iommufd, group);
   try {
@@ -64,7 +73,7 @@ export function bindDevice(kernel: Kernel, iommufd: Ref<'Iommufd'>, pci: Ref<'Pc
     throw error;
   }
   try {
-    return createDevice(kernel, iommufd, pci, shared);
+    return createDevice(kernel, iommufd, pci, shared, holdsContext);
   } catch (error) {
     releaseOwner(kernel, group);
     putGroup(kernel, shared);
@@ -73,7 +82,9 @@ export function bindDevice(kernel: Kernel, iommufd: Ref<'Iommufd'>, pci: Ref<'Pc
 }
 
 /** The DEVICE object, published. ENOMEM. */
-function createDevice(kernel: Kernel, iommufd: Ref<'Iommufd'>, pci: Ref<'PciDevice'>, shared: Ref<'IommufdGroup'>): Ref<'IommufdDevice'> {
+function createDevice(
+  kernel: Kernel, iommufd: Ref<'Iommufd'>, pci: Ref<'PciDevice'>, shared: Ref<'IommufdGroup'>, holdsContext: boolean,
+): Ref<'IommufdDevice'> {
   const memory = kernel.memory;
   const device = allocated(IommufdDevice.tryCreate(memory));
   const header = reserveOrFree(kernel, iommufd, device);
@@ -82,7 +93,7 @@ function createDevice(kernel: Kernel, iommufd: Ref<'Iommufd'>, pci: Ref<'PciDevi
   IommufdDevice.device.poke(memory, device, pci);
   IommufdDevice.group.poke(memory, device, shared);
   IommufdObject.body.poke(memory, header, device);
-  Iommufd.references.add(memory, iommufd, 1);
+  if (holdsContext) Iommufd.references.add(memory, iommufd, 1);
   // The driver's own user: DESTROY of a device id is EBUSY until it unbinds (A9).
   addUser(kernel, header);
   publishObject(kernel, header);
@@ -104,12 +115,13 @@ export function getDevice(kernel: Kernel, iommufd: Ref<'Iommufd'>, id: number): 
 }
 
 /** Unbinds (`iommufd_device_unbind`); the device is detached. Cannot fail: who is inside a call with its id is waited for. */
-export function unbindDevice(kernel: Kernel, device: Ref<'IommufdDevice'>): void {
+export function unbindDevice(kernel: Kernel, device: Ref<'IommufdDevice'>, holdsContext: boolean = true): void {
   const memory = kernel.memory;
   const header = IommufdDevice.header.peek(memory, device);
   const iommufd = IommufdDevice.iommufd.peek(memory, device);
+  removeVdevice(kernel, device);
   dropUserAndDestroy(kernel, header);
-  putIommufd(kernel, iommufd);
+  if (holdsContext) putIommufd(kernel, iommufd);
 }
 
 /** The destructor (`iommufd_device_destroy`). */
@@ -191,7 +203,7 @@ export function changePt(kernel: Kernel, device: Ref<'IommufdDevice'>, ptId: num
   let id = ptId;
   try {
     const kind = IommufdObject.kind.peek(memory, target);
-    if (kind === Kind.HWPT) old = changeTo(kernel, device, IommufdObject.body.peek(memory, target) as Ref<'Hwpt'>, asked);
+    if (kind === Kind.HWPT || kind === Kind.NESTED_HWPT) old = changeTo(kernel, device, IommufdObject.body.peek(memory, target) as Ref<'Hwpt'>, asked);
     else if (kind === Kind.IOAS) {
       const result = changeToIoas(kernel, device, IommufdObject.body.peek(memory, target) as Ref<'Ioas'>, asked);
       old = result.old;
@@ -335,6 +347,7 @@ export function replace(kernel: Kernel, device: Ref<'IommufdDevice'>, hwpt: Ref<
       throw error;
     }
     if (!sameIoas) unreserveForMembers(kernel, group, Hwpt.ioas.peek(memory, old));
+    answerRequests(kernel, group, old);
     record(kernel, group, device, hwpt);
     moveUsers(kernel, group, old, hwpt);
     return old;
@@ -372,6 +385,7 @@ export function detach(kernel: Kernel, device: Ref<'IommufdDevice'>): Ref<'Hwpt'
   const group = IommufdDevice.group.peek(memory, device);
   IommufdGroup.lock.acquire(memory, group);
   const hwpt = IommufdGroup.hwpt.read(memory, group);
+  const queue = Hwpt.faultQueue.peek(memory, hwpt);
   unlinkAttached(kernel, group, device);
   if (IommufdGroup.attached.read(memory, group) === NULL) {
     record(kernel, group, device, NULL);
@@ -379,8 +393,17 @@ export function detach(kernel: Kernel, device: Ref<'IommufdDevice'>): Ref<'Hwpt'
     GroupBlocked.emit(memory, groupNumber(kernel, group));
   }
   unreserveForDevice(kernel, Hwpt.ioas.peek(memory, hwpt), device);
+  if (queue !== NULL) answerForDevice(kernel, queue, device);
   IommufdGroup.lock.release(memory, group);
   return hwpt;
+}
+
+/** The members leave an HWPT: nobody answers any more what they asked through it. Under the group's lock. */
+function answerRequests(kernel: Kernel, group: Ref<'IommufdGroup'>, hwpt: Ref<'Hwpt'>): void {
+  const memory = kernel.memory;
+  const queue = Hwpt.faultQueue.peek(memory, hwpt);
+  if (queue === NULL) return;
+  for (let at = IommufdGroup.attached.read(memory, group); at !== NULL; at = IommufdDevice.nextAttached.read(memory, at)) answerForDevice(kernel, queue, at);
 }
 
 export function unlinkAttached(kernel: Kernel, group: Ref<'IommufdGroup'>, device: Ref<'IommufdDevice'>): void {
@@ -396,11 +419,17 @@ export function unlinkAttached(kernel: Kernel, group: Ref<'IommufdGroup'>, devic
   IommufdDevice.attached.write(memory, device, 0);
 }
 
-/** The device's reserved regions (here the interrupt window) become the IOAS's. EADDRINUSE when one is in use. */
+/** The device's reserved regions (of VT-d the interrupt window) become the IOAS's. EADDRINUSE when one is in use. */
 export function reserveForDevice(kernel: Kernel, ioas: Ref<'Ioas'>, device: Ref<'IommufdDevice'>): void {
   Ioas.iovaRwsem.acquireWrite(kernel.memory, ioas);
   try {
-    reserve(kernel, ioas, msiWindow.start, msiWindow.last, device);
+    const pci = IommufdDevice.device.peek(kernel.memory, device);
+    for (const { first, last } of kernel.driver.reservedRegions(PciDevice.function.peek(kernel.memory, pci))) {
+      reserve(kernel, ioas, BigInt(first), BigInt(last), device);
+    }
+  } catch (error) {
+    unreserve(kernel, ioas, device);
+    throw error;
   } finally {
     Ioas.iovaRwsem.releaseWrite(kernel.memory, ioas);
   }

@@ -10,6 +10,7 @@ import { object, ref, u32 } from '#hostmem/struct';
 import { allocated, fail } from './errno.ts';
 import { addUser, dropUser } from './objects.ts';
 import { headerOf, Hwpt, HwptFlag } from './hwpt.ts';
+import { IommuGroup, PciDevice } from './iommu-group.ts';
 import { IommufdDevice, IommufdGroup } from './iommufd-device.ts';
 import type { Kernel } from './kernel.ts';
 
@@ -38,6 +39,7 @@ export function attachPasid(kernel: Kernel, device: Ref<'IommufdDevice'>, pasid:
     const mate = find(kernel, group, pasid, NULL);
     if (mate === NULL) checkPasidHwpt(kernel, group, hwpt);
     else if (PasidAttachment.hwpt.read(memory, mate) !== hwpt) fail('EINVAL', 'a member of the group has the PASID on something else');
+    if (mate === NULL) setPasidDomain(kernel, group, pasid, Hwpt.domain.peek(memory, hwpt), kernel.driver.blockedDomain);
     link(kernel, group, device, pasid, hwpt);
     addUser(kernel, headerOf(kernel, hwpt));
   } finally {
@@ -56,6 +58,7 @@ export function replacePasid(kernel: Kernel, device: Ref<'IommufdDevice'>, pasid
     const old = PasidAttachment.hwpt.read(memory, own);
     if (old === hwpt) return NULL;
     checkPasidHwpt(kernel, group, hwpt);
+    setPasidDomain(kernel, group, pasid, Hwpt.domain.peek(memory, hwpt), Hwpt.domain.peek(memory, old));
     const members = move(kernel, group, pasid, hwpt);
     addUser(kernel, headerOf(kernel, hwpt), members);
     if (members > 1) dropUser(kernel, headerOf(kernel, old), members - 1);
@@ -73,8 +76,50 @@ export function detachPasid(kernel: Kernel, device: Ref<'IommufdDevice'>, pasid:
   const own = find(kernel, group, pasid, device);
   const hwpt = PasidAttachment.hwpt.read(memory, own);
   unlink(kernel, group, own);
+  if (find(kernel, group, pasid, NULL) === NULL) setPasidDomain(kernel, group, pasid, kernel.driver.blockedDomain, NULL);
   IommufdGroup.lock.release(memory, group);
   return hwpt;
+}
+
+/** Whether the device has the PASID attached. Under no lock: for who keeps others away from the device. */
+export function hasPasid(kernel: Kernel, device: Ref<'IommufdDevice'>, pasid: number): boolean {
+  const group = IommufdDevice.group.peek(kernel.memory, device);
+  IommufdGroup.lock.acquire(kernel.memory, group);
+  const found = find(kernel, group, pasid, device);
+  IommufdGroup.lock.release(kernel.memory, group);
+  return found !== NULL;
+}
+
+/** What the group has attached under a PASID, or null. */
+export function hwptOfPasid(kernel: Kernel, device: Ref<'IommufdDevice'>, pasid: number): Ref<'Hwpt'> {
+  const group = IommufdDevice.group.peek(kernel.memory, device);
+  IommufdGroup.lock.acquire(kernel.memory, group);
+  const found = find(kernel, group, pasid, NULL);
+  const hwpt = found === NULL ? NULL : PasidAttachment.hwpt.read(kernel.memory, found);
+  IommufdGroup.lock.release(kernel.memory, group);
+  return hwpt;
+}
+
+/**
+ * Lets requests of all members that have PASIDs go through a domain (`__iommu_set_group_pasid`). A member that refuses makes
+ * those before it go back to `old`. EINVAL for a PASID that a member does not have, and what the driver says.
+ */
+function setPasidDomain(kernel: Kernel, group: Ref<'IommufdGroup'>, pasid: number, domain: Ref<'IommuDomain'>, old: Ref<'IommuDomain'>): void {
+  const memory = kernel.memory;
+  const { driver } = kernel;
+  if (driver.pasidsOf === undefined || driver.setPasid === undefined) return;
+  const first = IommuGroup.members.peek(memory, IommufdGroup.group.peek(memory, group));
+  for (let member: Ref<'PciDevice'> = first; member !== NULL; member = PciDevice.nextInGroup.peek(memory, member)) {
+    const pciFunction = PciDevice.function.peek(memory, member);
+    const width = driver.pasidsOf(pciFunction);
+    if (width === 0) continue;
+    const problem = pasid >= width ? 'EINVAL' : driver.setPasid(domain, pciFunction, pasid);
+    if (problem === 0) continue;
+    for (let undo = first; undo !== member; undo = PciDevice.nextInGroup.peek(memory, undo)) {
+      driver.setPasid(old, PciDevice.function.peek(memory, undo), pasid);
+    }
+    fail(problem, `the driver refuses PASID ${pasid}`);
+  }
 }
 
 const isForPasids = (kernel: Kernel, hwpt: Ref<'Hwpt'>): boolean => (Hwpt.flags.peek(kernel.memory, hwpt) & HwptFlag.PASID) !== 0;

@@ -9,7 +9,10 @@ import type { IntervalNode } from '#hostmem/interval-tree';
 import { NULL, type Ref } from '#hostmem/object';
 import { Access } from '#hostmem/page-table';
 import { object, ref, u32 } from '#hostmem/struct';
+import { hpaOf, type Frame } from '#hostmem/memory';
 import { IommuDomain } from '../drivers/domain.ts';
+import type { MapError } from '../drivers/driver.ts';
+import { alignmentOfAccesses, notifyAccesses } from './access.ts';
 import { allocated, fail } from './errno.ts';
 import { DomainJoined, DomainLeft } from './events.ts';
 import { Ioas, MapFlag } from './ioas.ts';
@@ -33,6 +36,12 @@ export const Area = object('Area', {
   firstPage: u32,
   pageCount: u32,
   permissions: u32,
+  /** Pins of accesses; each of an area that is mapped. */
+  accesses: u32,
+  /** Somebody unmaps it and waits until no access pins it. */
+  preventAccess: u32,
+  /** Hardware queues that lie in it: it cannot be unmapped meanwhile. */
+  locks: u32.under('ioas.iovaRwsem'),
 });
 
 /** A domain of an IOAS. */
@@ -121,8 +130,9 @@ function firstFit(
   while (hole <= last) {
     const used = lastUsed(kernel, ioas, hole, hole);
     const iova = ((hole + alignment - 1n) / alignment) * alignment | offset;
-    if (used === null && (iova > last || last - iova < length - 1n)) return null;
-    const obstacle = used ?? lastUsed(kernel, ioas, iova, iova + length - 1n);
+    if (used === null && (iova >= last || last - iova < length - 1n)) return null;
+    // The kernel passes over a hole whose last byte would be the iova, and the offset may lead out of the hole.
+    const obstacle = used ?? lastUsed(kernel, ioas, hole, length > 1n ? iova + length - 1n : iova + 1n);
     if (obstacle === null) return iova;
     hole = obstacle + 1n;
   }
@@ -273,14 +283,32 @@ function fillArea(kernel: Kernel, domain: Ref<'IommuDomain'>, area: Ref<'Area'>)
   const permissions = Area.permissions.peek(memory, area);
   addFill(kernel, pages, first, count);
   for (let i = 0; i < count; i++) {
-    const page = iova + BigInt(i) * PAGE;
-    const problem = kernel.driver.map(domain, high(page), low(page), pinnedFrame(kernel, pages, first + i), permissions);
+    const page = i === 0 ? iova : iova + BigInt(i) * PAGE - BigInt(Area.pageOffset.peek(memory, area));
+    const problem = mapPage(kernel, domain, area, page, pinnedFrame(kernel, pages, first + i), permissions);
     if (problem === 0) continue;
-    if (i > 0) kernel.driver.unmap(domain, high(iova), low(iova), i);
-    if (i > 0) kernel.driver.sync(domain, high(iova), low(iova), i, true);
+    if (i > 0) unmapArea(kernel, domain, iova, page - 1n, i);
     dropFill(kernel, pages, first, count);
     fail(problem, `the domain refuses page 0x${page.toString(16)}`);
   }
+}
+
+/** What of a page the area maps, from `iova` on: all of it, but where the unit's pages are smaller than the CPU's. */
+function mapPage(kernel: Kernel, domain: Ref<'IommuDomain'>, area: Ref<'Area'>, iova: bigint, frame: Frame, permissions: number): 0 | MapError {
+  if (kernel.driver.mapBytes === undefined) return kernel.driver.map(domain, high(iova), low(iova), frame, permissions);
+  const offset = iova === areaIova(kernel, area) ? Area.pageOffset.peek(kernel.memory, area) : 0;
+  const left = areaEnd(kernel, area) - iova + 1n;
+  const room = Number(PAGE) - offset;
+  return kernel.driver.mapBytes(domain, iova, hpaOf(frame) + offset, left < room ? Number(left) : room, permissions);
+}
+
+/** Clears `[iova, last]`, which `pages` pages of the CPU are behind, and waits until no cache has it. */
+function unmapArea(kernel: Kernel, domain: Ref<'IommuDomain'>, iova: bigint, last: bigint, pages: number): void {
+  if (kernel.driver.unmapBytes !== undefined) {
+    kernel.driver.unmapBytes(domain, iova, last - iova + 1n);
+    return;
+  }
+  kernel.driver.unmap(domain, high(iova), low(iova), pages);
+  kernel.driver.sync(domain, high(iova), low(iova), pages, true);
 }
 
 /** Clears one domain's entries, waits for the invalidation, then unpins: never the other way round (I4, D1). */
@@ -289,30 +317,39 @@ export function emptyArea(kernel: Kernel, domain: Ref<'IommuDomain'>, area: Ref<
   const pages = Area.transit.peek(memory, area);
   const iova = areaIova(kernel, area);
   const count = Area.pageCount.peek(memory, area);
-  kernel.driver.unmap(domain, high(iova), low(iova), count);
-  kernel.driver.sync(domain, high(iova), low(iova), count, true);
+  unmapArea(kernel, domain, iova, areaEnd(kernel, area), count);
   dropFill(kernel, pages, Area.firstPage.peek(memory, area), count);
 }
 
+/** How much an unmap removed, also when it ended in an error. */
+export interface Removed { bytes: bigint }
+
 /**
- * Removes every whole area in `[start, last]` (`iopt_unmap_iova_range`); returns the bytes removed. Areas that went
+ * Removes every whole area in `[start, last]` (`iopt_unmap_iova_range`) and counts the bytes in `removed`. Areas that went
  * before an error stay gone. EBUSY for an unfinished area, ENOENT for one that sticks out.
  */
-export function unmapRange(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, last: bigint): bigint {
+export function unmapRange(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, last: bigint, removed: Removed = { bytes: 0n }): void {
   const memory = kernel.memory;
-  let removed = 0n;
   let from = start;
+  let asked = 0;
   Ioas.domainsRwsem.acquireRead(memory, ioas);
   try {
     for (;;) {
       const area = takeArea(kernel, ioas, from, last);
-      if (area === NULL) return removed;
+      if (area === NULL) return;
+      if (Area.preventAccess.load(memory, area) === PINNED) {
+        asked++;
+        from = askAccesses(kernel, ioas, area);
+        if (asked > patience) fail('EDEADLOCK', 'an access does not let go of its pages');
+        continue;
+      }
+      asked = 0;
       const areaLast = areaEnd(kernel, area);
-      removed += areaLast - areaIova(kernel, area) + 1n;
+      removed.bytes += areaLast - areaIova(kernel, area) + 1n;
       emptyDomains(kernel, ioas, area);
       abortArea(kernel, ioas, area);
       // The next search starts behind what went: a mapping made meanwhile in the freed range is not ours (8602018b1f17).
-      if (areaLast >= last) return removed;
+      if (areaLast >= last) return;
       from = areaLast + 1n;
     }
   } finally {
@@ -320,7 +357,23 @@ export function unmapRange(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, las
   }
 }
 
-/** Finds the first area of the range and makes it unfinished; `NULL` when there is none. */
+/** `Area.preventAccess`: an access pins the area, or nobody does and it is going. */
+const PINNED = 1;
+const UNMAPPING = 2;
+/** How often accesses are asked for one area. */
+const patience = 100;
+
+/** Asks with all locks dropped; returns where the search goes on, which is the area's start. */
+function askAccesses(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>): bigint {
+  const iova = areaIova(kernel, area);
+  const length = areaEnd(kernel, area) - iova + 1n;
+  Ioas.domainsRwsem.releaseRead(kernel.memory, ioas);
+  notifyAccesses(kernel, ioas, iova, length);
+  Ioas.domainsRwsem.acquireRead(kernel.memory, ioas);
+  return iova;
+}
+
+/** Finds the first area of the range and makes it unfinished, unless an access pins it; `NULL` when there is none. */
 function takeArea(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, last: bigint): Ref<'Area'> {
   const memory = kernel.memory;
   Ioas.iovaRwsem.acquireWrite(memory, ioas);
@@ -329,8 +382,11 @@ function takeArea(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, last: bigint
     if (node === NULL) return NULL;
     const area = Ioas.areas.value(memory, node) as Ref<'Area'>;
     if (Area.pages.read(memory, area) === NULL) fail('EBUSY', 'a mapping in the range is not finished');
+    if (Area.locks.read(memory, area) !== 0) fail('EBUSY', 'a hardware queue lies in a mapping of the range');
     if (areaIova(kernel, area) < start || areaEnd(kernel, area) > last) fail('ENOENT', 'a mapping sticks out of the range');
-    Area.pages.write(memory, area, NULL);
+    const pinned = Area.accesses.load(memory, area) !== 0;
+    Area.preventAccess.store(memory, area, pinned ? PINNED : UNMAPPING);
+    if (!pinned) Area.pages.write(memory, area, NULL);
     return area;
   } finally {
     Ioas.iovaRwsem.releaseWrite(memory, ioas);
@@ -373,6 +429,7 @@ export function addDomain(kernel: Kernel, ioas: Ref<'Ioas'>, domain: Ref<'IommuD
 /** Reserves what the domain cannot map and fills it; undoes both, and frees the link. */
 function fillNewDomain(kernel: Kernel, ioas: Ref<'Ioas'>, domain: Ref<'IommuDomain'>, link: Ref<'IoptDomain'>): void {
   try {
+    reserve(kernel, ioas, 0n, apertureFirst(kernel, domain) - 1n, domain);
     reserve(kernel, ioas, apertureLast(kernel, domain) + 1n, U64_MAX, domain);
     fillAllAreas(kernel, ioas, domain);
   } catch (error) {
@@ -395,8 +452,8 @@ function appendDomain(kernel: Kernel, ioas: Ref<'Ioas'>, domain: Ref<'IommuDomai
   IoptDomain.next.poke(memory, last, link);
 }
 
-/** Whether every mapping fits the alignment (`iopt_check_iova_alignment`). */
-function checkAlignment(kernel: Kernel, ioas: Ref<'Ioas'>, bytes: number): void {
+/** Whether every mapping fits the alignment (`iopt_check_iova_alignment`). EINVAL, EADDRINUSE. Under `iovaRwsem`. */
+export function checkAlignment(kernel: Kernel, ioas: Ref<'Ioas'>, bytes: number): void {
   const memory = kernel.memory;
   if (bytes > Number(PAGE)) fail('EINVAL', `the domain's smallest page has ${bytes} bytes`);
   if (bytes === Ioas.alignment.read(memory, ioas)) return;
@@ -455,7 +512,7 @@ export function removeDomain(kernel: Kernel, ioas: Ref<'Ioas'>, domain: Ref<'Iom
     if (Area.pages.read(memory, area) !== NULL) emptyUnderMutex(kernel, area, domain);
   }
   unreserve(kernel, ioas, domain);
-  lowerAlignment(kernel, ioas);
+  Ioas.alignment.write(memory, ioas, wantedAlignment(kernel, ioas));
   Ioas.iovaRwsem.releaseWrite(memory, ioas);
   Ioas.domainsRwsem.releaseWrite(memory, ioas);
 }
@@ -474,14 +531,15 @@ function unlinkDomain(kernel: Kernel, ioas: Ref<'Ioas'>, domain: Ref<'IommuDomai
   IoptDomain.free(memory, at);
 }
 
-function lowerAlignment(kernel: Kernel, ioas: Ref<'Ioas'>): void {
+/** What the domains, the accesses and the switch for large pages ask of every mapping, in bytes (`iopt_calculate_iova_alignment`). Under `domainsRwsem`. */
+export function wantedAlignment(kernel: Kernel, ioas: Ref<'Ioas'>): number {
   const memory = kernel.memory;
-  let alignment = 1;
+  let alignment = Ioas.largePagesDisabled.read(memory, ioas) === 0 ? alignmentOfAccesses(kernel, ioas) : Number(PAGE);
   let at: Ref<'IoptDomain'> = Ioas.domains.read(memory, ioas);
   for (; at !== NULL; at = IoptDomain.next.peek(memory, at)) {
     alignment = Math.max(alignment, pageBytesOf(kernel, IoptDomain.domain.peek(memory, at)));
   }
-  Ioas.alignment.write(memory, ioas, alignment);
+  return alignment;
 }
 
 /** Reserves `[start, last]` for `owner`. EADDRINUSE when it meets an area or an allowed range, ENOMEM. Under `iovaRwsem`. */
@@ -555,6 +613,9 @@ const ioasId = (kernel: Kernel, ioas: Ref<'Ioas'>): number =>
 
 const pageBytesOf = (kernel: Kernel, domain: Ref<'IommuDomain'>): number =>
   1 << IommuDomain.smallestPageBits.peek(kernel.memory, domain);
+
+const apertureFirst = (kernel: Kernel, domain: Ref<'IommuDomain'>): bigint =>
+  big(IommuDomain.apertureFirstHigh.peek(kernel.memory, domain), IommuDomain.apertureFirstLow.peek(kernel.memory, domain));
 
 const apertureLast = (kernel: Kernel, domain: Ref<'IommuDomain'>): bigint =>
   big(IommuDomain.apertureLastHigh.peek(kernel.memory, domain), IommuDomain.apertureLastLow.peek(kernel.memory, domain));

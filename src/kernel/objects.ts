@@ -12,15 +12,23 @@ import { mutex, waitWord } from '#hostmem/locks';
 import { Until } from '#hostmem/atomics';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
+import { destroyAccess } from './access.ts';
 import { allocated, assert, fail } from './errno.ts';
 import type { Kernel } from './kernel.ts';
+import { destroyTestDevice } from './selftest/test-device.ts';
 
 /** `enum iommufd_object_type`. */
-export const Kind = { ANY: 0, IOAS: 1, HWPT: 2, DEVICE: 3, FAULT_QUEUE: 4 } as const;
+export const Kind = {
+  ANY: 0, IOAS: 1, HWPT: 2, DEVICE: 3, FAULT_QUEUE: 4, NESTED_HWPT: 5, VIOMMU: 6, VDEVICE: 7, EVENT_QUEUE: 8, HW_QUEUE: 9, HW_QUEUE_ACCESS: 10, ACCESS: 11,
+  SELFTEST: 12,
+} as const;
 export type Kind = (typeof Kind)[keyof typeof Kind];
 
 /** What messages call them, by kind. */
-export const kindNames: readonly string[] = ['object', 'IOAS', 'HWPT', 'device', 'fault queue'];
+export const kindNames: readonly string[] = [
+  'object', 'IOAS', 'HWPT', 'device', 'fault queue', 'nested HWPT', 'vIOMMU', 'vdevice', 'event queue', 'hardware queue', 'access of a hardware queue',
+  'access', 'device of the selftest',
+];
 
 /** One open of /dev/iommu (`struct iommufd_ctx`); it is also the owner token of DMA ownership. */
 export const Iommufd = object('Iommufd', {
@@ -32,7 +40,12 @@ export const Iommufd = object('Iommufd', {
   process: ref('Process'),
   /** The IOAS that stands for a VFIO container; null before a legacy group asks for one. */
   compatIoas: ref('Ioas'),
+  /** `AccountMode` of the pages that are mapped from now on; it changes only while there is no object. */
+  accountMode: u32,
 });
+
+/** Whom IOMMU_OPTION makes pay for pinned pages: the user, or the process as locked memory. */
+export const AccountMode = { USER: 0, PROCESS: 1 } as const;
 
 export const IommufdObject = object('IommufdObject', {
   kind: u32,
@@ -155,6 +168,22 @@ export function dropUserAndDestroy(kernel: Kernel, target: ObjectRef): void {
   destroy(kernel, target);
 }
 
+/**
+ * As `dropUserAndDestroy`, but the id stays taken and is found no more until the context goes (`iommufd_object_tombstone_user`).
+ */
+export function buryObject(kernel: Kernel, target: ObjectRef): void {
+  const memory = kernel.memory;
+  const iommufd = IommufdObject.iommufd.peek(memory, target);
+  waitForCalls(kernel, target);
+  Iommufd.objects.acquire(memory, iommufd);
+  dropUser(kernel, target);
+  const unused = IommufdObject.users.compareExchange(memory, target, 1, 0) === 1;
+  if (unused) Iommufd.objects.tombstoneLocked(memory, iommufd, IommufdObject.id.peek(memory, target));
+  Iommufd.objects.release(memory, iommufd);
+  assert(unused, `object ${target} is in use although the kernel takes it away`);
+  destroy(kernel, target);
+}
+
 function dropAndErase(kernel: Kernel, target: ObjectRef): boolean {
   const memory = kernel.memory;
   const iommufd = IommufdObject.iommufd.peek(memory, target);
@@ -192,7 +221,14 @@ function destroyBody(kernel: Kernel, target: ObjectRef): void {
   if (kind === Kind.IOAS) objects.destroyIoas(kernel, body as Ref<'Ioas'>);
   else if (kind === Kind.HWPT) objects.destroyHwpt(kernel, body as Ref<'Hwpt'>);
   else if (kind === Kind.FAULT_QUEUE) objects.destroyFaultQueue(kernel, body as Ref<'FaultQueue'>);
-  else objects.destroyDevice(kernel, body as Ref<'IommufdDevice'>);
+  else if (kind === Kind.ACCESS) destroyAccess(kernel, body as Ref<'Access'>);
+  else if (kind === Kind.SELFTEST) destroyTestDevice(kernel, body as Ref<'TestDevice'>);
+  else if (kind === Kind.NESTED_HWPT) objects.destroyNestedHwpt(kernel, body as Ref<'Hwpt'>);
+  else if (kind === Kind.VIOMMU) objects.destroyViommu(kernel, body as Ref<'Viommu'>);
+  else if (kind === Kind.VDEVICE) objects.destroyVdevice(kernel, body as Ref<'Vdevice'>);
+  else if (kind === Kind.EVENT_QUEUE) objects.destroyEventQueue(kernel, body as Ref<'EventQueue'>);
+  else if (kind === Kind.HW_QUEUE) objects.destroyHwQueue(kernel, body as Ref<'HwQueue'>);
+  else if (kind !== Kind.HW_QUEUE_ACCESS) objects.destroyDevice(kernel, body as Ref<'IommufdDevice'>);
 }
 
 /** Drops a reference to the context; the last one frees it (its table is empty by then). */

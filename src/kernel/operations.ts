@@ -3,12 +3,17 @@
  */
 import type { Ref } from '#hostmem/object';
 import { fail } from './errno.ts';
+import { destroyEventQueue } from './event-queue.ts';
 import { destroyFaultQueue } from './fault-queue.ts';
 import { faultsOf72, type FaultsOf72 } from './faults-of-72.ts';
 import type { Kernel } from './kernel.ts';
+import { destroyHwQueue } from './hw-queue.ts';
 import { destroyHwpt } from './hwpt.ts';
+import { destroyNestedHwpt } from './hwpt-nested.ts';
 import { destroyIoas } from './ioas.ts';
 import { emptyArea } from './iopt.ts';
+import { destroyVdevice } from './vdevice.ts';
+import { destroyViommu } from './viommu.ts';
 import { attach, destroyDevice, detach, replace } from './iommufd-device.ts';
 
 /** Destructors, by kind of object. */
@@ -17,6 +22,11 @@ export interface ObjectOperations {
   destroyHwpt(kernel: Kernel, hwpt: Ref<'Hwpt'>): void;
   destroyDevice(kernel: Kernel, device: Ref<'IommufdDevice'>): void;
   destroyFaultQueue(kernel: Kernel, queue: Ref<'FaultQueue'>): void;
+  destroyNestedHwpt(kernel: Kernel, hwpt: Ref<'Hwpt'>): void;
+  destroyViommu(kernel: Kernel, viommu: Ref<'Viommu'>): void;
+  destroyVdevice(kernel: Kernel, vdevice: Ref<'Vdevice'>): void;
+  destroyEventQueue(kernel: Kernel, queue: Ref<'EventQueue'>): void;
+  destroyHwQueue(kernel: Kernel, queue: Ref<'HwQueue'>): void;
 }
 
 /** How a device joins, moves and leaves its group's attachment. */
@@ -47,7 +57,9 @@ export interface Operations {
 }
 
 export const linux72: Operations = Object.freeze({
-  objects: Object.freeze({ destroyIoas, destroyHwpt, destroyDevice, destroyFaultQueue }),
+  objects: Object.freeze({
+    destroyIoas, destroyHwpt, destroyDevice, destroyFaultQueue, destroyNestedHwpt, destroyViommu, destroyVdevice, destroyEventQueue, destroyHwQueue,
+  }),
   attach: Object.freeze({ attach, replace, detach }),
   iopt: Object.freeze({ emptyArea }),
   driver: Object.freeze({

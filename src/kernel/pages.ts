@@ -6,10 +6,12 @@ import { mutex } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
 import { freeRun, runGet, runSet, tryCreateRun } from '#hostmem/run';
 import { object, ref, u32, u64 } from '#hostmem/struct';
-import type { Frame } from '#hostmem/memory';
+import { hpaOf, type Frame } from '#hostmem/memory';
+import { readBytes, writeBytes } from './bytes.ts';
 import { allocated, fail } from './errno.ts';
 import type { Kernel } from './kernel.ts';
-import { pinPages, unpinPages } from './process.ts';
+import { pinPages, unpinPages, userAddress, userWriteAddress } from './process.ts';
+import { PAGE } from './u64.ts';
 
 export const Pages = object('Pages', {
   /** Areas that map it. */
@@ -70,6 +72,11 @@ export function dropFill(kernel: Kernel, pages: Ref<'Pages'>, first: number, cou
   if (Pages.fills.read(kernel.memory, pages) === 0) freeFrames(kernel, pages);
 }
 
+/** An area that `domains` are filled with has become two; each page is in one of them, as often as before. The caller holds `mutex`. */
+export function splitFills(kernel: Kernel, pages: Ref<'Pages'>, domains: number): void {
+  Pages.fills.write(kernel.memory, pages, Pages.fills.read(kernel.memory, pages) + domains);
+}
+
 /** The frame of page `index`. The caller holds `mutex` and a fill. */
 export function pinnedFrame(kernel: Kernel, pages: Ref<'Pages'>, index: number): Frame {
   return runGet(kernel.memory, Pages.frames.read(kernel.memory, pages), index) as Frame;
@@ -120,4 +127,43 @@ function countFills(kernel: Kernel, pages: Ref<'Pages'>, frames: Ref<'Run'>, fir
   const fills = Pages.count.peek(memory, pages);
   for (let page = fills + first; page < fills + first + count; page++) runSet(memory, frames, page, runGet(memory, frames, page) + change);
   Pages.fills.write(memory, pages, Pages.fills.read(memory, pages) + change);
+}
+
+/**
+ * Copies between a buffer and the pages, from `startByte` on (`iopt_pages_rw_access`). One page goes by the owner's mapping as it is now,
+ * several go by what is pinned, or would be. EFAULT, ENOMEM; what was copied before stays.
+ */
+export function copyPages(kernel: Kernel, pages: Ref<'Pages'>, startByte: bigint, buffer: Uint8Array, write: boolean): void {
+  const first = Number(startByte / PAGE);
+  const count = Number((startByte + BigInt(buffer.length) - 1n) / PAGE) - first + 1;
+  if (count === 1) {
+    copyByMapping(kernel, pages, startByte, buffer, write);
+    return;
+  }
+  Pages.mutex.acquire(kernel.memory, pages);
+  try {
+    addFill(kernel, pages, first, count);
+    const start = Number(startByte % PAGE);
+    for (let page = 0, done = 0; page < count; page++) {
+      const offset = page === 0 ? start : 0;
+      const bytes = Math.min(4096 - offset, buffer.length - done);
+      moveBytes(kernel, hpaOf(pinnedFrame(kernel, pages, first + page)) + offset, buffer.subarray(done, done + bytes), write);
+      done += bytes;
+    }
+    dropFill(kernel, pages, first, count);
+  } finally {
+    Pages.mutex.release(kernel.memory, pages);
+  }
+}
+
+function copyByMapping(kernel: Kernel, pages: Ref<'Pages'>, startByte: bigint, buffer: Uint8Array, write: boolean): void {
+  const process = Pages.process.peek(kernel.memory, pages);
+  const va = Pages.userVa.peekBig(kernel.memory, pages) + startByte;
+  const at = write ? userWriteAddress(kernel, process, va) : userAddress(kernel, process, va);
+  moveBytes(kernel, at, buffer, write);
+}
+
+function moveBytes(kernel: Kernel, at: number, buffer: Uint8Array, write: boolean): void {
+  if (write) writeBytes(kernel.host.ram, at, buffer);
+  else readBytes(kernel.host.ram, at, buffer);
 }

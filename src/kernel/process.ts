@@ -28,7 +28,13 @@ export const Process = object('Process', {
   next: ref('Process'),
 });
 
-const Region = object('Region', { pages: u32, writable: u32, frames: ref('Run') });
+const Region = object('Region', {
+  pages: u32,
+  writable: u32,
+  /** Its pages are parts of larger ones (hugetlb). */
+  compound: u32,
+  frames: ref('Run'),
+});
 
 const firstMmapTop = 0x7fff_f7ff_6000n;
 
@@ -46,14 +52,37 @@ export const ownerOf = (processNumber: number): number => Owner.firstProcess + p
 
 /** Maps `lengthBytes` (a multiple of 4096) of zeroed memory at `at`, or below the last mapping. ENOMEM, EEXIST. */
 export function mmap(kernel: Kernel, process: Ref<'Process'>, lengthBytes: number, writable: boolean, at: bigint | null): bigint {
-  const memory = kernel.memory;
   const pages = Math.ceil(lengthBytes / pageBytes);
+  return place(kernel, process, createRegion(kernel, process, pages, writable), pages, at);
+}
+
+/** Maps the first pages of a file's, which stay the file's too. Otherwise as `mmap`. */
+export function mmapShared(
+  kernel: Kernel, process: Ref<'Process'>, frames: Ref<'Run'>, pages: number, writable: boolean, at: bigint | null,
+): bigint {
+  const region = emptyRegion(kernel, pages, writable);
+  shareInto(kernel, frames, 0, region);
+  return place(kernel, process, region, pages, at);
+}
+
+/** The pages from `va` on are parts of larger ones. */
+export function markCompound(kernel: Kernel, process: Ref<'Process'>, va: bigint): void {
+  const memory = kernel.memory;
+  const node = Process.regions.first(memory, process, high(va), low(va), high(va), low(va));
+  Region.compound.poke(memory, Process.regions.value(memory, node) as Ref<'Region'>, 1);
+}
+
+/** Puts a region where the caller wants it, or below the last one; it is freed when that fails. */
+function place(kernel: Kernel, process: Ref<'Process'>, region: Ref<'Region'>, pages: number, at: bigint | null): bigint {
+  const memory = kernel.memory;
   Process.mmapLock.acquireWrite(memory, process);
   try {
     const start = at ?? Process.mmapTop.peekBig(memory, process) - BigInt(pages * pageBytes);
     const last = start + BigInt(pages * pageBytes) - 1n;
-    if (Process.regions.first(memory, process, high(start), low(start), high(last), low(last)) !== NULL) fail('EEXIST', 'something is mapped there');
-    const region = createRegion(kernel, process, pages, writable);
+    if (Process.regions.first(memory, process, high(start), low(start), high(last), low(last)) !== NULL) {
+      freeRegion(kernel, region);
+      fail('EEXIST', 'something is mapped there');
+    }
     insertRegion(kernel, process, start, region);
     if (at === null) Process.mmapTop.pokeBig(memory, process, start);
     return start;
@@ -145,14 +174,40 @@ function cutRegion(kernel: Kernel, process: Ref<'Process'>, node: IntervalNode, 
 function shareFrames(kernel: Kernel, region: Ref<'Region'>, first: number, end: number): Ref<'Region'> {
   const memory = kernel.memory;
   const part = emptyRegion(kernel, end - first, Region.writable.peek(memory, region) !== 0);
-  const from = Region.frames.peek(memory, region);
-  const to = Region.frames.peek(memory, part);
-  for (let i = first; i < end; i++) {
-    const frame = runGet(memory, from, i) as Frame;
-    kernel.host.frames.hold(frame);
-    runSet(memory, to, i - first, frame);
-  }
+  Region.compound.poke(memory, part, Region.compound.peek(memory, region));
+  shareInto(kernel, Region.frames.peek(memory, region), first, part);
   return part;
+}
+
+/** Fills a new region with frames of another run, from `first` on. */
+function shareInto(kernel: Kernel, from: Ref<'Run'>, first: number, part: Ref<'Region'>): void {
+  const memory = kernel.memory;
+  const to = Region.frames.peek(memory, part);
+  const pages = Region.pages.peek(memory, part);
+  for (let i = 0; i < pages; i++) {
+    const frame = runGet(memory, from, first + i) as Frame;
+    kernel.host.frames.hold(frame);
+    runSet(memory, to, i, frame);
+  }
+}
+
+/** Gives a new process all regions of another, shared (fork(2) of shared mappings). ENOMEM. */
+export function shareMemory(kernel: Kernel, from: Ref<'Process'>, to: Ref<'Process'>): void {
+  const memory = kernel.memory;
+  Process.mmapLock.acquireRead(memory, from);
+  Process.mmapLock.acquireWrite(memory, to);
+  try {
+    let node = Process.regions.first(memory, from, 0, 0, -1, -1);
+    for (; node !== NULL; node = Process.regions.next(memory, from, node, 0, 0, -1, -1)) {
+      const region = Process.regions.value(memory, node) as Ref<'Region'>;
+      const start = big(Process.regions.startHigh(memory, node), Process.regions.startLow(memory, node));
+      insertRegion(kernel, to, start, shareFrames(kernel, region, 0, Region.pages.peek(memory, region)));
+    }
+    Process.mmapTop.pokeBig(memory, to, Process.mmapTop.peekBig(memory, from));
+  } finally {
+    Process.mmapLock.releaseWrite(memory, to);
+    Process.mmapLock.releaseRead(memory, from);
+  }
 }
 
 /** ENOMEM; the region is freed then. */
@@ -211,4 +266,23 @@ export function userAddress(kernel: Kernel, process: Ref<'Process'>, va: bigint)
   Process.mmapLock.releaseRead(kernel.memory, process);
   if (frame === 0) fail('EFAULT', `0x${va.toString(16)} is not mapped`);
   return (hpaOf(frame) + Number(va & 0xfffn)) as Hpa;
+}
+
+/** As `userAddress`, for a store; EFAULT also for a read-only page. */
+export function userWriteAddress(kernel: Kernel, process: Ref<'Process'>, va: bigint): Hpa {
+  Process.mmapLock.acquireRead(kernel.memory, process);
+  const frame = userFrame(kernel, process, va, true);
+  Process.mmapLock.releaseRead(kernel.memory, process);
+  if (frame === 0) fail('EFAULT', `0x${va.toString(16)} cannot be written`);
+  return (hpaOf(frame) + Number(va & 0xfffn)) as Hpa;
+}
+
+/** Whether the page behind an address is part of a larger one. */
+export function isCompound(kernel: Kernel, process: Ref<'Process'>, va: bigint): boolean {
+  const memory = kernel.memory;
+  Process.mmapLock.acquireRead(memory, process);
+  const node = Process.regions.first(memory, process, high(va), low(va), high(va), low(va));
+  const compound = node !== NULL && Region.compound.peek(memory, Process.regions.value(memory, node) as Ref<'Region'>) !== 0;
+  Process.mmapLock.releaseRead(memory, process);
+  return compound;
 }

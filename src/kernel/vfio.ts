@@ -7,6 +7,7 @@
 import { mutex } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
+import type { Argument } from './argument.ts';
 import { allocated, Errno, errnoNumber, fail } from './errno.ts';
 import { VfioCall, VfioCalled, VfioReturned } from './events.ts';
 import { File, FileKind, getFile, putFile, tryInstallFile } from './file.ts';
@@ -46,12 +47,6 @@ export const VfioFile = object('VfioFile', {
 
 /** Bits of `flags`. */
 export const VfioFlag = { BIND_TOKEN: 1, PASID: 1 } as const;
-
-/**
- * Where the caller's argument lies, when that is not ordinary memory: on a page that the kernel can read but not write, or on
- * one that is absent.
- */
-export type Argument = 'read-only' | 'absent';
 
 export interface VfioBind { argsz: number; flags: number; iommufd: number; outDevid: number }
 export interface VfioAttach { argsz: number; flags: number; ptId: number; pasid?: number; argument?: Argument }

@@ -1,14 +1,113 @@
-/** IOMMU_VIOMMU_ALLOC (`iommufd_viommu_alloc_ioctl`): Linux 7.2 has no vIOMMU type for VT-d, so the driver refuses every one. */
-import type { Ref } from '#hostmem/object';
-import { fail } from './errno.ts';
-import { getDevice } from './iommufd-device.ts';
+/**
+ * The vIOMMU object (drivers/iommu/iommufd/viommu.c): what a VM sees as one IOMMU, on one nest parent. The driver has a record of its
+ * own, which the kernel only hands back to it.
+ */
+import { mutex, rwsem } from '#hostmem/locks';
+import { NULL, type Ref } from '#hostmem/object';
+import { object, ref, u32 } from '#hostmem/struct';
+import { refusesAnswer, type TailField } from './argument.ts';
+import { allocated, fail } from './errno.ts';
+import { headerOf, Hwpt, HwptFlag } from './hwpt.ts';
+import { PciDevice } from './iommu-group.ts';
+import { getDevice, IommufdDevice } from './iommufd-device.ts';
 import type { Kernel } from './kernel.ts';
+import { abortObject, addUser, dropUser, getObject, IommufdObject, Kind, publishObject, reserveObject } from './objects.ts';
 
-export interface ViommuAlloc { flags: number; type: number; devId: number; hwptId: number; outViommuId: number }
+export const Viommu = object('Viommu', {
+  header: ref('IommufdObject'),
+  /** The nest parent. */
+  hwpt: ref('Hwpt'),
+  driverData: u32,
+  vdevicesLock: mutex,
+  vdevices: ref('Vdevice').under('vdevicesLock'),
+  eventQueuesRwsem: rwsem,
+  eventQueues: ref('EventQueue').under('eventQueuesRwsem'),
+  hwQueuesLock: mutex,
+  hwQueues: ref('HwQueue').under('hwQueuesLock'),
+});
 
-/** EOPNOTSUPP, ENOENT for the device; the HWPT is not looked at. */
+export interface ViommuAlloc {
+  flags: number;
+  type: number;
+  devId: number;
+  hwptId: number;
+  outViommuId: number;
+  dataLength?: number;
+  reserved?: number;
+  /** The driver's; its answer is written over it. Absent with a length is a pointer to nothing. */
+  data?: Uint8Array;
+}
+
+export const viommuAllocTail: readonly TailField[] = [
+  { name: 'dataLength', offset: 24, bytes: 4 }, { name: 'reserved', offset: 28, bytes: 4 }, { name: 'data', offset: 32, bytes: 8 },
+];
+
+/** IOMMU_VIOMMU_ALLOC (`iommufd_viommu_alloc_ioctl`): EOPNOTSUPP, ENOENT for the device or the HWPT, EINVAL for one that is no nest parent. */
 export function viommuAlloc(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: ViommuAlloc): void {
+  const { driver, memory } = kernel;
   if (arg.flags !== 0 || arg.type === 0) fail('EOPNOTSUPP', 'unknown flags, or no type');
-  getDevice(kernel, iommufd, arg.devId);
-  fail('EOPNOTSUPP', `the driver has no vIOMMU of type ${arg.type}`);
+  const device = getDevice(kernel, iommufd, arg.devId);
+  const pciFunction = PciDevice.function.peek(memory, IommufdDevice.device.peek(memory, device));
+  if (driver.hasViommu?.(pciFunction, arg.type) !== true) fail('EOPNOTSUPP', `the driver has no vIOMMU of type ${arg.type}`);
+  const parent = IommufdObject.body.peek(memory, kernel.hold(getObject(kernel, iommufd, arg.hwptId, Kind.HWPT))) as Ref<'Hwpt'>;
+  if ((Hwpt.flags.peek(memory, parent) & HwptFlag.NEST_PARENT) === 0) fail('EINVAL', 'the HWPT was not allocated as a nest parent');
+  const viommu = createViommu(kernel, iommufd, parent);
+  const answer = initialiseOrFree(kernel, viommu, pciFunction, arg);
+  const header = Viommu.header.peek(memory, viommu);
+  addUser(kernel, headerOf(kernel, parent));
+  if (refusesAnswer(arg)) {
+    destroyViommu(kernel, viommu);
+    abortObject(kernel, header);
+    fail('EFAULT', 'the argument cannot be written');
+  }
+  publishObject(kernel, header);
+  arg.data?.set(answer.subarray(0, arg.data.length));
+  arg.outViommuId = IommufdObject.id.peek(memory, header);
+}
+
+/** Its id is reserved; it holds nothing. ENOMEM. */
+function createViommu(kernel: Kernel, iommufd: Ref<'Iommufd'>, parent: Ref<'Hwpt'>): Ref<'Viommu'> {
+  const memory = kernel.memory;
+  const header = reserveObject(kernel, iommufd, Kind.VIOMMU);
+  const viommu = Viommu.tryCreate(memory);
+  if (viommu === NULL) abortObject(kernel, header);
+  Viommu.header.poke(memory, allocated(viommu), header);
+  Viommu.hwpt.poke(memory, viommu, parent);
+  IommufdObject.body.poke(memory, header, viommu);
+  return viommu;
+}
+
+/** The driver's part; returns its answer. What the driver says, and EFAULT for data that cannot be read. */
+function initialiseOrFree(kernel: Kernel, viommu: Ref<'Viommu'>, pciFunction: Ref<'PciFunction'>, { type, data, dataLength = 0 }: ViommuAlloc): Uint8Array {
+  const memory = kernel.memory;
+  try {
+    if (dataLength > 0 && data === undefined) fail('EFAULT', 'the data cannot be read');
+    const parent = Hwpt.domain.peek(memory, Viommu.hwpt.peek(memory, viommu));
+    const made = kernel.driver.viommuInit?.(pciFunction, parent, { type, bytes: data ?? new Uint8Array(0) });
+    if (made === undefined) fail('EOPNOTSUPP', 'the driver makes no vIOMMUs');
+    Viommu.driverData.poke(memory, viommu, made.viommu);
+    return made.answer;
+  } catch (error) {
+    const header = Viommu.header.peek(memory, viommu);
+    Viommu.free(memory, viommu);
+    abortObject(kernel, header);
+    throw error;
+  }
+}
+
+/** The vIOMMU with this id, held for the rest of the call. ENOENT. */
+export function getViommu(kernel: Kernel, iommufd: Ref<'Iommufd'>, id: number): Ref<'Viommu'> {
+  return IommufdObject.body.peek(kernel.memory, kernel.hold(getObject(kernel, iommufd, id, Kind.VIOMMU))) as Ref<'Viommu'>;
+}
+
+/** Whether a function is behind the IOMMU of which the vIOMMU is a part. */
+export const covers = (kernel: Kernel, viommu: Ref<'Viommu'>, pciFunction: Ref<'PciFunction'>): boolean =>
+  kernel.driver.viommuCovers?.(Viommu.driverData.peek(kernel.memory, viommu), pciFunction) ?? true;
+
+/** The destructor (`iommufd_viommu_destroy`): nothing is in it any more. */
+export function destroyViommu(kernel: Kernel, viommu: Ref<'Viommu'>): void {
+  const memory = kernel.memory;
+  kernel.driver.viommuDestroy?.(Viommu.driverData.peek(memory, viommu));
+  dropUser(kernel, headerOf(kernel, Viommu.hwpt.peek(memory, viommu)));
+  Viommu.free(memory, viommu);
 }

@@ -74,7 +74,7 @@ test('a recording says by its name which machine it needs, and one that nobody b
   expect(setupOf('nointremap.vfio_group.mf.attach_both.jsonl').unsafeInterrupts).toBe(true);
   for (const name of ['K6_enable_twice.mock.jsonl', 'amd.vfio_group.mf.race.jsonl', 'iommufd.cmd_fail.jsonl', 'edge.copy.jsonl']) expect(setupOf(name).other).not.toBeNull();
   const [line] = readTrace(`${traces}/${permissions}`);
-  const player = await makePlayer('K6_enable_twice.mock.jsonl', [line!]);
+  const player = await makePlayer('K6_enable_twice.amd.jsonl', [line!]);
   expect(await player.play(line!)).toEqual({ skip: 'recorded on another machine, which nobody builds yet' });
 });
 

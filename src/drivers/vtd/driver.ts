@@ -120,6 +120,7 @@ export class VtdDriver implements IommuDriver {
     IommuDomain.apertureLastHigh.poke(kernel, domain, 2 ** (apertureBits(unit, format) - 32) - 1);
     IommuDomain.apertureLastLow.poke(kernel, domain, -1);
     IommuDomain.smallestPageBits.poke(kernel, domain, pageShift);
+    IommuDomain.pageSizes.poke(kernel, domain, 0, leafSizes(largestLeafOf(unit, format)));
     return domain;
   }
 
@@ -212,6 +213,9 @@ function formatFor(unit: VtdUnit, flags: number): PageTableFormat {
 function largestLeafOf(unit: VtdUnit, format: PageTableFormat): number {
   return format.signExtended ? registers.firstStageLargestLeaf(unit.capabilityHigh) : registers.secondStageLargestLeaf(unit.capabilityHigh);
 }
+
+/** 4 KiB, then 2 MiB and 1 GiB where leaves may be at that level. */
+const leafSizes = (largest: number): number => (1 << 12) | (largest >= 2 ? 1 << 21 : 0) | (largest >= 3 ? 1 << 30 : 0);
 
 /** Of a sign-extended table the lower half is offered, as the generic page tables of 7.2 do (`compute_vasz_lg2_fs`, `_ss`). */
 function apertureBits(unit: VtdUnit, format: PageTableFormat): number {

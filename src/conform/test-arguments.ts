@@ -1,0 +1,119 @@
+/** Arguments of the selftest's own operations between a recording's field names and the model's: one entry an operation. */
+import type { TestCommands } from '../kernel/selftest/commands.ts';
+import type { TraceFields, TraceValue } from './trace-file.ts';
+
+export interface TestCall<N extends keyof TestCommands> {
+  /** `fdOf` gives the model's descriptor of a logical name. */
+  read(input: TraceFields, fdOf: (name: string | undefined) => number): TestCommands[N];
+  /** What the kernel may have written. */
+  write(arg: TestCommands[N]): Readonly<Record<string, unknown>>;
+}
+
+const number = (value: TraceValue | undefined): number => Number(value ?? 0);
+const big = (value: TraceValue | undefined): bigint => BigInt((value ?? 0) as bigint | number);
+const nothing = (): Readonly<Record<string, unknown>> => ({});
+
+/** `id` of an operation on an access is a descriptor. */
+function accessFd(input: TraceFields, fdOf: (name: string | undefined) => number): number {
+  const name = input['id_name'];
+  return typeof name === 'string' ? fdOf(name) : -1;
+}
+
+/** Bytes as a recording writes them: hexadecimal, or one byte many times; null for none. */
+export function bytesOf(value: TraceValue | undefined): Uint8Array | null {
+  if (typeof value === 'string') return Uint8Array.from(value.match(/../g) ?? [], (byte) => parseInt(byte, 16));
+  // A short string of digits behind `0x` was read as a number; bytes are never written so.
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return null;
+  const { len, fill } = value as TraceFields;
+  return new Uint8Array(Number(len)).fill(parseInt(String(fill), 16));
+}
+
+const pasidAttach = {
+  read: (input: TraceFields) => ({ id: number(input['id']), pasid: number(input['pasid']), ptId: number(input['pt_id']) }),
+  write: ({ ptId }: { ptId: number }) => ({ pt_id: ptId }),
+};
+
+const mockDomain = {
+  read: (input: TraceFields) => ({
+    id: number(input['id']), deviceFlags: number(input['dev_flags']), outStdevId: 0, outHwptId: 0, outIdevId: 0,
+  }),
+  write: ({ outStdevId, outHwptId, outIdevId }: TestCommands['IOMMU_TEST_MOCK_DOMAIN']) => ({
+    out_stdev_id: outStdevId, out_hwpt_id: outHwptId, out_idev_id: outIdevId,
+  }),
+};
+
+export const testArguments: { readonly [N in keyof TestCommands]: TestCall<N> } = {
+  IOMMU_TEST_ACCESS_PAGES: {
+    read: (input, fdOf) => ({
+      fd: accessFd(input, fdOf), flags: number(input['flags']), iova: big(input['iova']), length: big(input['length']), userVa: big(input['uptr']),
+      outAccessPagesId: 0,
+    }),
+    write: ({ outAccessPagesId }) => ({ out_access_pages_id: outAccessPagesId }),
+  },
+  IOMMU_TEST_ACCESS_REPLACE_IOAS: {
+    read: (input, fdOf) => ({ fd: accessFd(input, fdOf), ioasId: number(input['ioas_id']) }),
+    write: nothing,
+  },
+  IOMMU_TEST_ACCESS_RW: {
+    read: (input, fdOf) => ({
+      fd: accessFd(input, fdOf), flags: number(input['flags']), iova: big(input['iova']), length: big(input['length']),
+      buffer: bytesOf(input['data']),
+    }),
+    write: nothing,
+  },
+  IOMMU_TEST_ADD_RESERVED: {
+    read: (input) => ({ id: number(input['id']), start: big(input['start']), length: big(input['length']) }),
+    write: nothing,
+  },
+  IOMMU_TEST_CREATE_ACCESS: {
+    read: (input) => ({ id: number(input['id']), flags: number(input['flags']), outAccessFd: 0 }),
+    write: ({ outAccessFd }) => ({ out_access_fd: outAccessFd }),
+  },
+  IOMMU_TEST_DESTROY_ACCESS_PAGES: {
+    read: (input, fdOf) => ({ fd: accessFd(input, fdOf), accessPagesId: number(input['access_pages_id']) }),
+    write: nothing,
+  },
+  IOMMU_TEST_DEV_CHECK_CACHE: {
+    read: (input) => ({ id: number(input['id']), cacheId: number(input['cache_id']), cache: number(input['cache']) }),
+    write: nothing,
+  },
+  IOMMU_TEST_DIRTY: {
+    read: (input) => ({
+      id: number(input['id']), flags: number(input['flags']), iova: big(input['iova']), length: big(input['length']), pageSize: big(input['page_size']),
+      bitmap: bytesOf(input['bitmap']), outNrDirty: 0,
+    }),
+    write: ({ outNrDirty }) => ({ out_nr_dirty: outNrDirty }),
+  },
+  IOMMU_TEST_MD_CHECK_IOTLB: {
+    read: (input) => ({ id: number(input['id']), iotlbId: number(input['iotlb_id']), iotlb: number(input['iotlb']) }),
+    write: nothing,
+  },
+  IOMMU_TEST_MD_CHECK_MAP: {
+    read: (input) => ({ id: number(input['id']), iova: big(input['iova']), length: big(input['length']), userVa: big(input['uptr']) }),
+    write: nothing,
+  },
+  IOMMU_TEST_MD_CHECK_REFS: {
+    read: (input) => ({ length: big(input['length']), userVa: big(input['uptr']), refs: number(input['refs']) }),
+    write: nothing,
+  },
+  IOMMU_TEST_MOCK_DOMAIN: mockDomain,
+  IOMMU_TEST_MOCK_DOMAIN_FLAGS: mockDomain,
+  IOMMU_TEST_MOCK_DOMAIN_REPLACE: {
+    read: (input) => ({ id: number(input['id']), ptId: number(input['pt_id']) }),
+    write: ({ ptId }) => ({ pt_id: ptId }),
+  },
+  IOMMU_TEST_PASID_ATTACH: pasidAttach,
+  IOMMU_TEST_PASID_CHECK_HWPT: {
+    read: (input) => ({ id: number(input['id']), pasid: number(input['pasid']), hwptId: number(input['hwpt_id']) }),
+    write: nothing,
+  },
+  IOMMU_TEST_PASID_DETACH: { read: (input) => ({ id: number(input['id']), pasid: number(input['pasid']) }), write: nothing },
+  IOMMU_TEST_PASID_REPLACE: pasidAttach,
+  IOMMU_TEST_TRIGGER_IOPF: {
+    read: (input) => ({
+      deviceId: number(input['dev_id']), pasid: number(input['pasid']), group: number(input['grpid']), permissions: number(input['perm']),
+      address: big(input['addr']),
+    }),
+    write: nothing,
+  },
+};

@@ -1,0 +1,47 @@
+/** A device of the selftest (`struct mock_dev`): it does no DMA, and every answer of its driver follows from its flags. */
+import type { Memory } from '#hostmem/memory';
+import type { Ref } from '#hostmem/object';
+import { object, ref, u32, words } from '#hostmem/struct';
+import { PciFunction } from '../../hardware/function.ts';
+
+/** `dev_flags` of IOMMU_TEST_OP_MOCK_DOMAIN_FLAGS. */
+export const MockDeviceFlag = { NO_DIRTY: 1, HUGE_IOVA: 2, PASID: 4 } as const;
+export const knownDeviceFlags = MockDeviceFlag.NO_DIRTY | MockDeviceFlag.HUGE_IOVA | MockDeviceFlag.PASID;
+
+/** Width of a PASID, in bits, of a device that has them. */
+export const pasidBits = 20;
+
+/** Words of a device's pretended cache, and what they hold first. */
+export const cacheWords = 4;
+export const firstCacheWord = 0xbaddad;
+
+export const MockDevice = object('MockDevice', {
+  flags: u32,
+  /** What it translates through. */
+  domain: ref('IommuDomain'),
+  /** The next attach of PASID 1024 fails, so that the core has to undo one. */
+  pasidFails: u32,
+  cache: words(cacheWords),
+});
+
+/** What exists once. */
+export const MockIommu = object('MockIommu', { blockedDomain: ref('IommuDomain') });
+
+/** A function of the mock bus and its driver's record, to be probed. */
+export function createMockFunction(memory: Memory, flags: number): Ref<'PciFunction'> {
+  const device = MockDevice.create(memory);
+  MockDevice.flags.poke(memory, device, flags);
+  const pciFunction = PciFunction.create(memory);
+  PciFunction.driverData.poke(memory, pciFunction, device);
+  return pciFunction;
+}
+
+/** Frees both. It was released. */
+export function freeMockFunction(memory: Memory, pciFunction: Ref<'PciFunction'>): void {
+  MockDevice.free(memory, mockDeviceOf(memory, pciFunction));
+  PciFunction.free(memory, pciFunction);
+}
+
+export function mockDeviceOf(memory: Memory, pciFunction: Ref<'PciFunction'>): Ref<'MockDevice'> {
+  return PciFunction.driverData.peek(memory, pciFunction) as Ref<'MockDevice'>;
+}

@@ -1,0 +1,38 @@
+/**
+ * AMD-Vi host tables (SEMANTICS c.3) as the mock unit has them: every page is 2 KiB instead of 4.
+ *
+ *   PR 0 · A 5 · D 6 · next level [11:9] (0 is a leaf) · address [51:12] · IR 61 · IW 62; permission is the AND over the levels
+ *
+ * The walker of `page-table.ts` counts pages of 4 KiB. It sees IOVAs doubled, and the address of a leaf counts host memory in halves
+ * of a frame; tables are whole frames. 56 bits of IOVA are then 57 for the walker, which is five levels.
+ */
+import { label } from '#hostmem/labels';
+import type { Frame } from '#hostmem/memory';
+import { Access, Entry, type PageTableFormat } from '#hostmem/page-table';
+
+const addressHigh = (frame: number): number => Math.floor(frame / 0x100000) & 0xfffff;
+
+/** Bytes of the mock unit's page, as a power of two. */
+export const minorPageBits = 11;
+export const DIRTY = 0x40;
+
+export const mockFormat: PageTableFormat = {
+  name: 'mock-amd-v1',
+  levels: 5,
+  inputBits: 57,
+  signExtended: false,
+  largestLeaf: 1,
+  accessedBit: 0x20,
+  dirtyBit: DIRTY,
+  labels: [0, ...['1', '2', '3', '4', '5'].map((level) => label(`MockAmdV1.level${level}`))],
+  inspect(_level, high, low) {
+    if ((low & 1) === 0) return 0;
+    const permissions = (high >>> 29) & (Access.READ | Access.WRITE);
+    return ((low >>> 9) & 7) === 0 ? permissions | Entry.LEAF : permissions;
+  },
+  frameOf: (high, low) => ((high & 0xfffff) * 0x100000 + (low >>> 12)) as Frame,
+  leafHigh: (frame, permissions) => addressHigh(frame) | (permissions << 29),
+  leafLow: (frame) => (frame << 12) | 1,
+  tableHigh: (table) => addressHigh(table) | (3 << 29),
+  tableLow: (table, level) => (table << 12) | ((level - 1) << 9) | 1,
+};

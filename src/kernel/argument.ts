@@ -1,0 +1,65 @@
+/**
+ * The user's struct behind an ioctl, as far as it is more than its fields: how long it is and what memory it lies in.
+ *
+ * A handler writes its answer into the argument only after `respond`, so that what cannot be copied out changes nothing there.
+ */
+import { fail } from './errno.ts';
+
+/** Where the argument lies, when that is not ordinary memory: on a page that the kernel can read but not write, or on none. */
+export type Argument = 'read-only' | 'absent';
+
+/** What every command of /dev/iommu carries; a caller that leaves `size` out has a struct of the size that the kernel knows. */
+export interface Sized {
+  /** Bytes of the user's struct, as the user says. */
+  size?: number;
+  /** Some byte behind what the kernel knows is not 0. */
+  nonzeroTail?: boolean;
+  argument?: Argument;
+}
+
+/** A field at the end of a struct that a caller may leave out by a smaller `size`. */
+export interface TailField {
+  readonly name: string;
+  readonly offset: number;
+  readonly bytes: number;
+}
+
+/** Copies the answer out (`iommufd_ucmd_respond`). EFAULT; what the call made is the caller's to undo. */
+export function respond(arg: object): void {
+  if (refusesAnswer(arg)) fail('EFAULT', 'the argument cannot be written');
+}
+
+export const refusesAnswer = (arg: object): boolean => (arg as Sized).argument === 'read-only';
+
+/** EFAULT, EINVAL for a struct that is too short, E2BIG for one with more in it than the kernel knows (SEMANTICS A3). */
+export function checkSize(arg: object, smallest: number, known: number): void {
+  const { size = known, nonzeroTail = false, argument } = arg as Sized;
+  if (argument === 'absent') fail('EFAULT', 'the argument cannot be read');
+  if (size < smallest) fail('EINVAL', `the struct has ${size} bytes, ${smallest} are the least`);
+  if (size > known && nonzeroTail) fail('E2BIG', `the struct has bytes behind the ${known} that are known`);
+}
+
+/** Lets what lies behind the user's struct read as 0; returns what was there, for `restoreTail`. */
+export function cutTail(arg: object, size: number | undefined, tail: readonly TailField[]): readonly unknown[] {
+  const fields = arg as Record<string, unknown>;
+  const before: unknown[] = [];
+  for (const { name, offset, bytes } of tail) {
+    before.push(fields[name]);
+    if (size !== undefined && offset + bytes > size) fields[name] = firstBytes(fields[name], Math.max(size - offset, 0));
+  }
+  return before;
+}
+
+/** The answer is as long as the user's struct: what lies behind it keeps its value. */
+export function restoreTail(arg: object, size: number | undefined, tail: readonly TailField[], before: readonly unknown[]): void {
+  const fields = arg as Record<string, unknown>;
+  for (const [index, { name, offset, bytes }] of tail.entries()) {
+    if (size !== undefined && offset + bytes > size) fields[name] = before[index];
+  }
+}
+
+/** Little-endian, of a field that is a number; what is none is there or not. */
+function firstBytes(value: unknown, bytes: number): unknown {
+  if (typeof value === 'bigint') return BigInt.asUintN(bytes * 8, value);
+  return typeof value === 'number' ? value % 2 ** (bytes * 8) : undefined;
+}

@@ -1,0 +1,50 @@
+/** IOMMU_OPTION (`iommufd_option`): who pays for pinned pages, and whether an IOAS may use large pages. */
+import type { Ref } from '#hostmem/object';
+import { respond } from './argument.ts';
+import { fail } from './errno.ts';
+import { getIoas, Ioas } from './ioas.ts';
+import { disableLargePages, enableLargePages } from './iopt-alignment.ts';
+import type { Kernel } from './kernel.ts';
+import { Iommufd } from './objects.ts';
+
+export interface Option { optionId: number; op: number; reserved?: number; objectId: number; val64: bigint }
+
+const Id = { RLIMIT_MODE: 0, HUGE_PAGES: 1 } as const;
+const Op = { SET: 0, GET: 1 } as const;
+
+/** EOPNOTSUPP, EBUSY, EINVAL, ENOENT, EADDRINUSE. */
+export function option(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Option): void {
+  if ((arg.reserved ?? 0) !== 0) fail('EOPNOTSUPP', 'the reserved field is not 0');
+  if (arg.optionId === Id.RLIMIT_MODE) rlimitMode(kernel, iommufd, arg);
+  else if (arg.optionId === Id.HUGE_PAGES) hugePages(kernel, getIoas(kernel, iommufd, arg.objectId), arg);
+  else fail('EOPNOTSUPP', `unknown option ${arg.optionId}`);
+}
+
+/** `iommufd_option_rlimit_mode`: the mode can change only while the context has no object. */
+function rlimitMode(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Option): void {
+  const memory = kernel.memory;
+  if (arg.objectId !== 0) fail('EOPNOTSUPP', 'the mode is the context\'s, not an object\'s');
+  if (arg.op === Op.GET) answer(arg, Iommufd.accountMode.load(memory, iommufd));
+  else if (arg.op === Op.SET) {
+    Iommufd.objects.acquire(memory, iommufd);
+    const isEmpty = Iommufd.objects.nextLocked(memory, iommufd, 0) === 0;
+    if (isEmpty && arg.val64 <= 1n) Iommufd.accountMode.poke(memory, iommufd, Number(arg.val64));
+    Iommufd.objects.release(memory, iommufd);
+    if (!isEmpty) fail('EBUSY', 'the context has objects');
+    if (arg.val64 > 1n) fail('EINVAL', 'the mode is 0 or 1');
+  } else fail('EOPNOTSUPP', `unknown operation ${arg.op}`);
+}
+
+/** `iommufd_ioas_option_huge_pages`. */
+function hugePages(kernel: Kernel, ioas: Ref<'Ioas'>, arg: Option): void {
+  if (arg.op === Op.GET) answer(arg, Ioas.largePagesDisabled.peek(kernel.memory, ioas) === 0 ? 1 : 0);
+  else if (arg.op !== Op.SET) fail('EOPNOTSUPP', `unknown operation ${arg.op}`);
+  else if (arg.val64 === 0n) disableLargePages(kernel, ioas);
+  else if (arg.val64 === 1n) enableLargePages(kernel, ioas);
+  else fail('EINVAL', 'the value is 0 or 1');
+}
+
+function answer(arg: Option, value: number): void {
+  respond(arg);
+  arg.val64 = BigInt(value);
+}

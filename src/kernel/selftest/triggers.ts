@@ -1,0 +1,33 @@
+/** What the selftest lets a mock device do: ask for a page, and cause an event of its vIOMMU. */
+import { NULL, type Ref } from '#hostmem/object';
+import { fail } from '../errno.ts';
+import { queueRequest } from '../fault-queue.ts';
+import { Hwpt } from '../hwpt.ts';
+import { getDevice, IommufdDevice, IommufdGroup } from '../iommufd-device.ts';
+import { hwptOfPasid } from '../iommufd-pasid.ts';
+import type { Kernel } from '../kernel.ts';
+
+export interface TriggerIopf { deviceId: number; pasid: number; group: number; permissions: number; address: bigint }
+
+/** IOMMU_NO_PASID_SHIFTED: the request has none. */
+const NO_PASID = 0xffffffff;
+
+/** TRIGGER_IOPF: a page request, delivered where the PASID's HWPT says, or the RID's (`iommu_report_device_fault`). ENOENT, ENODEV. */
+export function triggerIopf(kernel: Kernel, iommufd: Ref<'Iommufd'>, { deviceId, pasid, group, permissions, address }: TriggerIopf): void {
+  const memory = kernel.memory;
+  const device = getDevice(kernel, iommufd, deviceId);
+  const ofPasid = pasid === NO_PASID ? NULL : hwptOfPasid(kernel, device, pasid);
+  const hwpt = ofPasid === NULL ? ridHwpt(kernel, device) : ofPasid;
+  const queue = hwpt === NULL ? NULL : Hwpt.faultQueue.peek(memory, hwpt);
+  if (queue === NULL) fail('ENODEV', 'nobody takes page requests of the device');
+  const hasPasid = pasid !== NO_PASID;
+  queueRequest(kernel, queue, { device, deviceId, pasid: hasPasid ? pasid : null, group, permissions, address });
+}
+
+function ridHwpt(kernel: Kernel, device: Ref<'IommufdDevice'>): Ref<'Hwpt'> {
+  const group = IommufdDevice.group.peek(kernel.memory, device);
+  IommufdGroup.lock.acquire(kernel.memory, group);
+  const hwpt = IommufdGroup.hwpt.read(kernel.memory, group);
+  IommufdGroup.lock.release(kernel.memory, group);
+  return hwpt;
+}
