@@ -116,4 +116,5 @@ export const testArguments: { readonly [N in keyof TestCommands]: TestCall<N> } 
     }),
     write: nothing,
   },
+  IOMMU_TEST_TRIGGER_VEVENT: { read: (input) => ({ deviceId: number(input['dev_id']) }), write: nothing },
 };

@@ -15,7 +15,7 @@ import {
   type IommuDriver, type MapError, type ReservedRegion,
 } from '../driver.ts';
 import { cacheWords, firstCacheWord, MockDevice, mockDeviceOf, MockDeviceFlag, MockIommu, pasidBits } from './device.ts';
-import { createNested, freeNested, invalidateNested, MockNested, nestedOf, selftestData, wordAt } from './nested.ts';
+import { checkDataLength, createNested, freeNested, invalidateNested, MockNested, nestedOf, selftestData, wordAt } from './nested.ts';
 import { addHwQueue, addVdevice, createViommu, hasVdevice, invalidateCaches, MockViommu, removeVdevice, viommuType } from './viommu.ts';
 import { DIRTY, minorPageBits, mockFormat } from './format.ts';
 
@@ -89,11 +89,11 @@ export class MockDriver implements IommuDriver {
     return this.#createDomain(flags, TableType.DEFAULT);
   }
 
-  /** EOPNOTSUPP for another type of data, or of page tables; EINVAL for too little data. */
+  /** EOPNOTSUPP for another type of data, or of page tables; EINVAL for too little or too much data. */
   allocPagingWithData(pciFunction: Ref<'PciFunction'>, flags: number, data: DriverData): Ref<'IommuDomain'> {
     this.#checkFlags(pciFunction, flags);
     if (data.type !== selftestData) fail('EOPNOTSUPP', `the mock IOMMU has no data of type 0x${data.type.toString(16)}`);
-    if (data.bytes.length < 4) fail('EINVAL', `${data.bytes.length} bytes of data, 4 are the least`);
+    checkDataLength(data.bytes);
     const tableType = wordAt(data.bytes, 4);
     return tableType <= TableType.HUGE ? this.#createDomain(flags, tableType) : fail('EOPNOTSUPP', `page tables of type ${tableType}`);
   }

@@ -20,12 +20,12 @@ export const MockNested = object('MockNested', {
   iotlb: words(iotlbWords),
 });
 
-/** From `{ iotlb, ... }`. EOPNOTSUPP for other flags or another type, EINVAL for too little data, ENOMEM. */
+/** From `{ iotlb, ... }`. EOPNOTSUPP for other flags or another type, EINVAL for too little or too much data, ENOMEM. */
 export function createNested(
   memory: Memory, parent: Ref<'IommuDomain'>, viommu: Ref<'MockViommu'>, flags: number, { type, bytes }: DriverData,
 ): Ref<'IommuDomain'> {
   if ((flags & ~DomainFlags.PASID) !== 0 || type !== selftestData) fail('EOPNOTSUPP', 'unknown flags or type of data');
-  if (bytes.length < 4) fail('EINVAL', `${bytes.length} bytes of data, 4 are the least`);
+  checkDataLength(bytes);
   const domain = allocated(IommuDomain.tryCreate(memory));
   const nested = MockNested.tryCreate(memory);
   if (nested === NULL) IommuDomain.free(memory, domain);
@@ -37,6 +37,11 @@ export function createNested(
   IommuDomain.parent.poke(memory, domain, parent);
   IommuDomain.driverData.poke(memory, domain, nested);
   return domain;
+}
+
+/** `{ iotlb, pagetable_type }`, the second of which may be left out (`iommu_copy_struct_from_user`). EINVAL. */
+export function checkDataLength(bytes: Uint8Array): void {
+  if (bytes.length < 4 || bytes.length > 8) fail('EINVAL', `${bytes.length} bytes of data, 4 to 8 are known`);
 }
 
 export function freeNested(memory: Memory, domain: Ref<'IommuDomain'>): void {

@@ -18,7 +18,7 @@ import {
   mockDomain, mockDomainReplace, pasidAttach, pasidCheckHwpt, pasidDetach, pasidReplace,
   type MockDomain, type MockDomainReplace, type PasidAttach, type PasidCheckHwpt, type PasidDetach,
 } from './test-device.ts';
-import { triggerIopf, type TriggerIopf } from './triggers.ts';
+import { triggerIopf, triggerVevent, type TriggerIopf, type TriggerVevent } from './triggers.ts';
 
 export interface TestCommands {
   IOMMU_TEST_ACCESS_PAGES: AccessPages;
@@ -40,6 +40,7 @@ export interface TestCommands {
   IOMMU_TEST_PASID_DETACH: PasidDetach;
   IOMMU_TEST_PASID_REPLACE: PasidAttach;
   IOMMU_TEST_TRIGGER_IOPF: TriggerIopf;
+  IOMMU_TEST_TRIGGER_VEVENT: TriggerVevent;
 }
 
 const handlers: { readonly [N in keyof TestCommands]: (kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: TestCommands[N]) => void } = {
@@ -62,6 +63,7 @@ const handlers: { readonly [N in keyof TestCommands]: (kernel: Kernel, iommufd: 
   IOMMU_TEST_PASID_DETACH: pasidDetach,
   IOMMU_TEST_PASID_REPLACE: pasidReplace,
   IOMMU_TEST_TRIGGER_IOPF: triggerIopf,
+  IOMMU_TEST_TRIGGER_VEVENT: triggerVevent,
 };
 
 /** One test operation on an open /dev/iommu; as `ioctl`. EBADF, ENOTTY. */

@@ -1,14 +1,20 @@
 /** What the selftest lets a mock device do: ask for a page, and cause an event of its vIOMMU. */
 import { NULL, type Ref } from '#hostmem/object';
 import { fail } from '../errno.ts';
+import { reportEvent } from '../event-queue.ts';
 import { queueRequest } from '../fault-queue.ts';
 import { Hwpt } from '../hwpt.ts';
 import { getDevice, IommufdDevice, IommufdGroup } from '../iommufd-device.ts';
 import { hwptOfPasid } from '../iommufd-pasid.ts';
 import type { Kernel } from '../kernel.ts';
+import { virtIdOf } from '../vdevice.ts';
 
 export interface TriggerIopf { deviceId: number; pasid: number; group: number; permissions: number; address: bigint }
 
+export interface TriggerVevent { deviceId: number }
+
+/** IOMMU_VEVENTQ_TYPE_SELFTEST: the data are the device's number. */
+const eventType = 0xbeefbeef;
 /** IOMMU_NO_PASID_SHIFTED: the request has none. */
 const NO_PASID = 0xffffffff;
 
@@ -22,6 +28,16 @@ export function triggerIopf(kernel: Kernel, iommufd: Ref<'Iommufd'>, { deviceId,
   if (queue === NULL) fail('ENODEV', 'nobody takes page requests of the device');
   const hasPasid = pasid !== NO_PASID;
   queueRequest(kernel, queue, { device, deviceId, pasid: hasPasid ? pasid : null, group, permissions, address });
+}
+
+/** TRIGGER_VEVENT: an event of the vIOMMU that the device is attached through. ENOENT without one, EOPNOTSUPP when nobody listens. */
+export function triggerVevent(kernel: Kernel, iommufd: Ref<'Iommufd'>, { deviceId }: TriggerVevent): void {
+  const device = getDevice(kernel, iommufd, deviceId);
+  const hwpt = ridHwpt(kernel, device);
+  const viommu = hwpt === NULL ? NULL : Hwpt.viommu.peek(kernel.memory, hwpt);
+  const virtId = viommu === NULL ? null : virtIdOf(kernel, viommu, device);
+  if (virtId === null) fail('ENOENT', 'the device has no number inside a vIOMMU');
+  reportEvent(kernel, viommu, eventType, [Number(BigInt.asIntN(32, virtId))]);
 }
 
 function ridHwpt(kernel: Kernel, device: Ref<'IommufdDevice'>): Ref<'Hwpt'> {
