@@ -68,7 +68,7 @@ function descriptor(input: TraceFields, field: string, fdOf: (name: string | und
 export const arguments_: { readonly [N in keyof Commands]: Call<N> } = {
   IOMMU_DESTROY: { read: (input) => ({ id: number(input['id']) }), write: () => ({}) },
   IOMMU_FAULT_QUEUE_ALLOC: {
-    read: (input) => ({ flags: number(input['flags']), outFaultId: 0, outFaultFd: 0 }),
+    read: (input) => ({ flags: number(input['flags']), outFaultId: number(input['out_fault_id']), outFaultFd: number(input['out_fault_fd']) }),
     write: ({ outFaultId, outFaultFd }) => ({ out_fault_id: outFaultId, out_fault_fd: outFaultFd }),
   },
   IOMMU_GET_HW_INFO: {
@@ -84,7 +84,7 @@ export const arguments_: { readonly [N in keyof Commands]: Call<N> } = {
   IOMMU_HWPT_ALLOC: {
     read: (input) => ({
       flags: number(input['flags']), devId: number(input['dev_id']), ptId: number(input['pt_id']), reserved: number(input['__reserved']),
-      dataType: number(input['data_type']), dataLength: number(input['data_len']), faultId: number(input['fault_id']), outHwptId: 0, ...dataOf(input['data']),
+      dataType: number(input['data_type']), dataLength: number(input['data_len']), faultId: number(input['fault_id']), outHwptId: number(input['out_hwpt_id']), ...dataOf(input['data']),
     }),
     write: ({ outHwptId }) => ({ out_hwpt_id: outHwptId }),
   },
@@ -106,23 +106,23 @@ export const arguments_: { readonly [N in keyof Commands]: Call<N> } = {
   IOMMU_HW_QUEUE_ALLOC: {
     read: (input) => ({
       flags: number(input['flags']), viommuId: number(input['viommu_id']), type: number(input['type']), index: number(input['index']),
-      nestingParentIova: big(input['nesting_parent_iova']), length: big(input['length']), outHwQueueId: 0,
+      nestingParentIova: big(input['nesting_parent_iova']), length: big(input['length']), outHwQueueId: number(input['out_hw_queue_id']),
     }),
     write: ({ outHwQueueId }) => ({ out_hw_queue_id: outHwQueueId }),
   },
   IOMMU_VDEVICE_ALLOC: {
-    read: (input) => ({ viommuId: number(input['viommu_id']), devId: number(input['dev_id']), virtId: big(input['virt_id']), outVdeviceId: 0 }),
+    read: (input) => ({ viommuId: number(input['viommu_id']), devId: number(input['dev_id']), virtId: big(input['virt_id']), outVdeviceId: number(input['out_vdevice_id']) }),
     write: ({ outVdeviceId }) => ({ out_vdevice_id: outVdeviceId }),
   },
   IOMMU_VEVENTQ_ALLOC: {
     read: (input) => ({
       flags: number(input['flags']), viommuId: number(input['viommu_id']), type: number(input['type']), depth: number(input['veventq_depth']),
-      reserved: number(input['__reserved']), outEventQueueId: 0, outEventQueueFd: 0,
+      reserved: number(input['__reserved']), outEventQueueId: number(input['out_event_queue_id']), outEventQueueFd: number(input['out_event_queue_fd']),
     }),
     write: ({ outEventQueueId, outEventQueueFd }) => ({ out_veventq_id: outEventQueueId, out_veventq_fd: outEventQueueFd }),
   },
   IOMMU_IOAS_ALLOC: {
-    read: (input) => ({ flags: number(input['flags']), outIoasId: 0 }),
+    read: (input) => ({ flags: number(input['flags']), outIoasId: number(input['out_ioas_id']) }),
     write: ({ outIoasId }) => ({ out_ioas_id: outIoasId }),
   },
   IOMMU_IOAS_ALLOW_IOVAS: {
@@ -189,14 +189,14 @@ export const arguments_: { readonly [N in keyof Commands]: Call<N> } = {
   },
   IOMMU_VIOMMU_ALLOC: {
     read: (input) => ({
-      flags: number(input['flags']), type: number(input['type']), devId: number(input['dev_id']), hwptId: number(input['hwpt_id']), outViommuId: 0,
+      flags: number(input['flags']), type: number(input['type']), devId: number(input['dev_id']), hwptId: number(input['hwpt_id']), outViommuId: number(input['out_viommu_id']),
       dataLength: number(input['data_len']), ...dataOf(input['data']),
     }),
     write: ({ outViommuId, data }) => ({ out_viommu_id: outViommuId, ...(data === undefined ? {} : { data: hex(data) }) }),
   },
   VFIO_DEVICE_BIND_IOMMUFD: {
     read: (input, fdOf) => ({
-      argsz: number(input['argsz']), flags: number(input['flags']), iommufd: descriptor(input, 'iommufd', fdOf), outDevid: 0,
+      argsz: number(input['argsz']), flags: number(input['flags']), iommufd: descriptor(input, 'iommufd', fdOf), outDevid: number(input['out_devid']),
     }),
     write: ({ outDevid }) => ({ out_devid: outDevid }),
   },

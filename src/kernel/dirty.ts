@@ -80,8 +80,6 @@ export function getDirtyBitmap(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Get
   checkRange(arg, alignmentOf(kernel, ioas));
   const domain = Hwpt.domain.peek(memory, hwpt);
   if (IommuDomain.dirtyTracking.peek(memory, domain) === 0) fail('EOPNOTSUPP', 'the HWPT was made without dirty tracking');
-  // A driver refuses to tell while tracking is off, and 7.2 drops its answer.
-  if (Hwpt.tracking.load(memory, hwpt) === 0) return;
   if (!kernel.operations.faults.dirtyBitmapFaultLosesDirt && bytesNeeded(arg) > writableBytes(arg)) fail('EFAULT', 'the bitmap cannot be written');
   Ioas.iovaRwsem.acquireRead(memory, ioas);
   const found = readDirty(kernel, ioas, domain, arg);

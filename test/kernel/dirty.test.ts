@@ -55,11 +55,13 @@ test('enabling forgets what was written before', () => {
   expect(query(0, 4)).toEqual([0, 0]);
 });
 
-test('while tracking is off a query succeeds and tells nothing', () => {
+test('switching tracking off keeps what was written until it is switched on again', () => {
   const { track, write, query } = setUp();
   track(1);
   write(0);
   expect(track(0)).toBeNull();
+  expect(query(0, 4)).toEqual([1, 0]);
+  expect(track(1)).toBeNull();
   expect(query(0, 4)).toEqual([0, 0]);
 });
 
