@@ -47,6 +47,7 @@ export async function shrink(
     await shrinker.deleteChunks();
     await shrinker.tryAll(retargeted);
     await shrinker.tryAll((switches) => startedElsewhere(switches, actors));
+    await shrinker.tryAll(mirrored);
     await shrinker.tryAll(withoutPairs);
     if (shrinker.switches.length > 2) await shrinker.tryAll(() => transplanted(shrinker.scene, actors));
   } while (shrinker.improvements > before);
@@ -128,6 +129,13 @@ function startedElsewhere(switches: readonly Switch[], actors: number): Switch[]
   const starts = Array.from({ length: actors }, (_, next): Switch[] => (next === 0 ? [] : [{ actor: startOfSchedule, count: 0, next }]));
   // With another start, what was two switches is often one, or none: all of the rest is left out, then each once.
   return starts.flatMap((start) => [start, [...start, ...others], ...others.map((_, i) => [...start, ...others.toSpliced(i, 1)])]);
+}
+
+/** A race that another actor starts is often the same race with the first actor in its place, and needs no other start then. */
+function mirrored([start, ...others]: readonly Switch[]): Switch[][] {
+  if (start === undefined || start.actor !== startOfSchedule) return [];
+  const swap = (actor: number): number => (actor === 0 ? start.next : actor === start.next ? 0 : actor);
+  return [others.map(({ actor, count, next }) => ({ actor: swap(actor), count, next: swap(next) }))];
 }
 
 /** Two switches that only make sense together, where there are few. */

@@ -62,3 +62,13 @@ test('a race of two is found among many switches that only hold each other up', 
   );
   expect(result.switches).toEqual([hold, release]);
 });
+
+test('the same race with the first actor in the place of the one that started needs no other start', async () => {
+  const start = one(startOfSchedule, 0, 2);
+  const result = await shrink(
+    { switches: [start, one(2, 5, 0)], steps: 10 },
+    async (tried) => ({ sameFailure: tried.length === 2 || has(tried, one(0, 5, 2)), switches: tried, steps: 10 }),
+    { actors: 3 },
+  );
+  expect(result.switches).toEqual([one(0, 5, 2)]);
+});
