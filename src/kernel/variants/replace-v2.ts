@@ -1,5 +1,6 @@
 /**
- * The replace of Feb 2023 (v2 of the series): the first replace moves the group, the sibling's record stays behind.
+ * The replace of Feb 2023 (v2 of the series): the first replace moves the group, the sibling's record stays behind. A VMM that
+ * believes the record then maps where nobody looks, and asking again for the recorded IOAS changes nothing.
  */
 import { NULL } from '#hostmem/object';
 import { HwptRecorded } from '../events.ts';
