@@ -14,7 +14,7 @@ import { IommuDomain } from '../drivers/domain.ts';
 import type { MapError } from '../drivers/driver.ts';
 import { alignmentOfAccesses, notifyAccesses } from './access.ts';
 import { allocated, fail } from './errno.ts';
-import { DomainJoined, DomainLeft } from './events.ts';
+import { AreaPlaced, DomainJoined, DomainLeft } from './events.ts';
 import { Ioas, MapFlag } from './ioas.ts';
 import type { Kernel } from './kernel.ts';
 import { IommufdObject } from './objects.ts';
@@ -183,6 +183,7 @@ export function insertArea(
   const node = Ioas.areas.insert(memory, ioas, high(iova), low(iova), high(last), low(last), area);
   if (node === NULL) Area.free(memory, area);
   Area.node.poke(memory, area, allocated(node));
+  AreaPlaced.emit(memory, ioasId(kernel, ioas), high(iova), low(iova), Area.pageCount.peek(memory, area), kernel.processNumber);
   return area;
 }
 

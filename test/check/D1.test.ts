@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest';
 import { dma } from '#src/hardware/events';
 import { errnoNumber } from '#src/kernel/errno';
-import { DomainJoined, DomainLeft, MapCalled, UnmapReturned } from '#src/kernel/events';
+import { AreaPlaced, DomainJoined, DomainLeft, UnmapReturned } from '#src/kernel/events';
+import { View } from '#src/check/view';
 import { court } from './histories.ts';
 
 const root = 0x100;
@@ -12,7 +13,7 @@ async function setUp() {
   DomainJoined.emit(memory, 1, 1, root);
   return {
     here,
-    map: (page: number, pages = 1) => MapCalled.emit(memory, 1, 0, page << 12, pages, 1),
+    map: (page: number, pages = 1) => AreaPlaced.emit(memory, 1, 0, page << 12, pages, 1),
     unmapped: (page: number, pages = 1, errno = 0, ioas = 1) => UnmapReturned.emit(memory, ioas, 0, page << 12, pages, errno, 1),
     reach: (page: number, frame = 5, through = root) => dma.emit(memory, here.rid('A'), 0, page << 12, frame, through, 1),
     left: () => DomainLeft.emit(memory, 1, 1, root),
@@ -68,4 +69,27 @@ test.each<[string, (all: All) => void]>([
   const all = await setUp();
   story(all);
   expect(all.here.verdict()?.message).toMatch(/^a DMA of function 05\.0 completed through iova 0x[36]000 into frame 0x5 after its unmap/);
+});
+
+test('holds: a place that the kernel chose was unmapped before', async () => {
+  const here = await court('D1');
+  const { vmm } = here;
+  const fd = vmm.iommufd();
+  const ioas = vmm.ioas(fd);
+  vmm.attach(vmm.process.bind(0, fd), ioas);
+  const memory = vmm.world.host.kernel;
+  const dmaThrough = (page: number): void => {
+    const through = [...new View(vmm.world.host.buffers).ioasOfRoots().keys()][0]!;
+    dma.emit(memory, here.rid('A'), 0, page << 12, 5, through, 1);
+  };
+  const map = { flags: 6, ioasId: ioas, userVa: vmm.process.memory(4096), length: 4096n, iova: 0n };
+  const { ioctl } = await import('#src/kernel/syscalls');
+  ioctl(vmm.world.kernel, fd, 'IOMMU_IOAS_MAP', map);
+  const chosen = map.iova;
+  ioctl(vmm.world.kernel, fd, 'IOMMU_IOAS_UNMAP', { ioasId: ioas, iova: chosen, length: 4096n });
+  map.iova = 0n;
+  ioctl(vmm.world.kernel, fd, 'IOMMU_IOAS_MAP', map);
+  expect(map.iova).toBe(chosen);
+  dmaThrough(Number(chosen >> 12n));
+  expect(here.verdict()).toBeNull();
 });

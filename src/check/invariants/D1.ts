@@ -1,6 +1,6 @@
 /** D1, strict unmap: what was unmapped is not reached any more, but through a mapping that began later. */
 import { dma } from '../../hardware/events.ts';
-import { DomainJoined, DomainLeft, MapCalled, UnmapReturned } from '../../kernel/events.ts';
+import { AreaPlaced, DomainJoined, DomainLeft, UnmapReturned } from '../../kernel/events.ts';
 import { frameText, functionText, iovaPage, iovaText } from '../dma-words.ts';
 import { breach, invariant } from '../invariant.ts';
 
@@ -17,7 +17,7 @@ const remembered = 4096;
 export default invariant<Unmapped>({
   id: 'D1',
   claim: 'after an unmap has returned, no DMA completes through that IOVA range of that IOAS, but by a later mapping',
-  events: [DomainJoined, DomainLeft, MapCalled, UnmapReturned, dma],
+  events: [DomainJoined, DomainLeft, AreaPlaced, UnmapReturned, dma],
   start: (view) => ({ ioasOfRoot: view.ioasOfRoots(), gone: new Map() }),
   step(state, event) {
     if (event.kind === dma.kind) {
@@ -29,9 +29,9 @@ export default invariant<Unmapped>({
     if (event.kind === DomainJoined.kind) {
       state.ioasOfRoot.set(DomainJoined.get.root(event), ioasName(DomainJoined.get.process(event), DomainJoined.get.ioas(event)));
     } else if (event.kind === DomainLeft.kind) state.ioasOfRoot.delete(DomainLeft.get.root(event));
-    else if (event.kind === MapCalled.kind) {
-      const ioas = ioasName(MapCalled.get.process(event), MapCalled.get.ioas(event));
-      forget(state, ioas, firstPage(MapCalled.get.iovaHigh(event), MapCalled.get.iovaLow(event)), MapCalled.get.pages(event));
+    else if (event.kind === AreaPlaced.kind) {
+      const ioas = ioasName(AreaPlaced.get.process(event), AreaPlaced.get.ioas(event));
+      forget(state, ioas, firstPage(AreaPlaced.get.iovaHigh(event), AreaPlaced.get.iovaLow(event)), AreaPlaced.get.pages(event));
     } else if (UnmapReturned.get.errno(event) === 0) {
       const ioas = ioasName(UnmapReturned.get.process(event), UnmapReturned.get.ioas(event));
       remember(state, ioas, firstPage(UnmapReturned.get.iovaHigh(event), UnmapReturned.get.iovaLow(event)), UnmapReturned.get.pages(event));
@@ -46,7 +46,8 @@ const firstPage = (high: number, low: number): number => (high >>> 0) * 0x10_000
 function forget({ gone }: Unmapped, ioas: string, first: number, pages: number): void {
   const set = gone.get(ioas);
   if (set === undefined) return;
-  for (let page = first; page < first + pages; page++) set.delete(page);
+  // A range may be far larger than what is remembered.
+  for (const page of set) if (page >= first && page < first + pages) set.delete(page);
 }
 
 function remember({ gone }: Unmapped, ioas: string, first: number, pages: number): void {
