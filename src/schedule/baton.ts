@@ -17,7 +17,7 @@ import { advance, asksAlways, clearSchedule, recordFailure, startCommand } from 
 import { describeDeadlock, describeUnguarded } from './explanation.ts';
 import { forcedSwitches } from './forced.ts';
 import { nonPreemptive } from './strategies/non-preemptive.ts';
-import type { Strategies, Strategy } from './strategy.ts';
+import { isExhaustive, type Strategies, type Strategy } from './strategy.ts';
 import { Tracer } from './trace.ts';
 import { Abandon, Violation, violationOf } from './violation.ts';
 
@@ -70,6 +70,8 @@ export class Baton implements Control {
   #ordered: Strategy = nonPreemptive;
   #strategy: Strategy = nonPreemptive;
   #serial = 0;
+  /** Whether operations go to the ring, and with them guarded writes: those are for stories alone. */
+  #isRecording = false;
   #isTracing = false;
   /** Whose locks are counted: this actor's, or those of the engine whose step it runs. */
   #lockBlock: number;
@@ -156,7 +158,7 @@ export class Baton implements Control {
     const words = this.#words;
     words[Head.hashLow] = Math.imul(words[Head.hashLow]! ^ value, 0x2c1b3c6d);
     words[Head.hashHigh] = Math.imul(words[Head.hashHigh]! + value, 0x297a2d39) ^ (words[Head.hashLow]! >>> 15);
-    if (this.#isTracing) this.#tracer.value(value);
+    if (this.#isRecording) this.#tracer.value(value);
   }
 
   dirty(memory: Memory, at: number): void {
@@ -275,13 +277,13 @@ export class Baton implements Control {
     words[Head.hashLow] = low ^ (low >>> 15);
     const high = Math.imul(words[Head.hashHigh]! + at, 0x735a2d97) + (low ^ label);
     words[Head.hashHigh] = high ^ (high >>> 15);
-    if (this.#isTracing) this.#tracer.point(actor, op, space, at, label);
+    if (this.#isRecording) this.#tracer.point(actor, op, space, at, label);
     if (step > words[Head.budget]!) this.violate(new Violation('BUDGET', `the schedule takes more than ${words[Head.budget]!} steps`));
   }
 
   /** A point that is none: within an engine's step, outside a schedule, or on the way out of a failed one. */
   #pointInside(op: Op, memory: Memory, at: number, label: number): void {
-    if (this.#mode === Mode.STEPPING && this.#isTracing) this.#tracer.inside(this.#words[Head.current]!, op, memory.space, at, label);
+    if (this.#mode === Mode.STEPPING && this.#isRecording) this.#tracer.inside(this.#words[Head.current]!, op, memory.space, at, label);
     // A loop that waits for somebody else would go round for ever.
     if (this.#mode === Mode.UNWINDING && this.#silentLeft-- <= 0) throw new Abandon();
   }
@@ -331,13 +333,14 @@ export class Baton implements Control {
     this.#serial = this.#words[Head.serial]!;
     this.#isTracing = this.#words[Head.tracing] !== 0;
     const isReplay = this.#words[Head.kind] === Kind.REPLAY;
+    this.#isRecording = this.#isTracing || !isReplay;
     this.#ordered = isReplay ? forcedSwitches : this.#strategies.find(this.#board.text(Head.strategyName));
   }
 
-  /** Schedule 0 is the non-preemptive one, whatever was ordered. */
+  /** Schedule 0 is the non-preemptive one, whatever was ordered, unless that needs to have seen them all. */
   #strategyOfSchedule(): Strategy {
     const isFirst = this.#words[Head.index] === 0 && this.#words[Head.kind] === Kind.EXPLORE;
-    return isFirst ? nonPreemptive : this.#ordered;
+    return isFirst && !isExhaustive(this.#ordered) ? nonPreemptive : this.#ordered;
   }
 
   /** Sets up the next schedule and decides who starts; returns whether it is this actor. */
@@ -405,7 +408,7 @@ export class Baton implements Control {
     this.#hooks.ended?.(words[Head.failed] !== 0);
     this.#checkpoint.restore();
     this.#hooks.reset();
-    if (advance(this.#board)) return this.#begin();
+    if (advance(this.#board, this.#ordered, this.#names)) return this.#begin();
     words[Head.state] = State.IDLE;
     this.#board.report();
     return false;

@@ -7,7 +7,8 @@
 import { door } from '#hostmem/atomics';
 import { BlockWord, Head, hashCapacity, Kind, startOfSchedule, State, type Board, type Switch } from './board.ts';
 import { hashText64 } from './command.ts';
-import type { Strategies } from './strategy.ts';
+import { Covered, readCover } from './coverage.ts';
+import { isExhaustive, type Strategies } from './strategy.ts';
 import { readTrace, type TraceEntry } from './trace.ts';
 import { Violation } from './violation.ts';
 
@@ -24,6 +25,8 @@ export interface Exploration {
   /** Whether a guarded word touched without its lock is a violation (L2). */
   readonly reportsUnguarded?: boolean;
   readonly trace?: boolean;
+  /** Counts failures and goes on, instead of ending with the first one. */
+  readonly goesOn?: boolean;
 }
 
 export interface Replay {
@@ -56,6 +59,12 @@ export interface ExplorationOutcome extends Outcome {
   readonly executions: number;
   /** Which schedule failed; where none did, the one that would be next. */
   readonly index: number;
+  readonly failures: number;
+  /** An exhaustive strategy has come to its end. */
+  readonly isComplete: boolean;
+  /** What was covered, as `sumUp` takes it, and whether there was more than the board could hold. */
+  readonly cover: Int32Array;
+  readonly isCoverTruncated: boolean;
 }
 
 export interface ReplayOutcome extends Outcome {
@@ -90,10 +99,11 @@ export class Commander {
 
   /** Explores until a schedule fails or `count` have held. */
   async explore(order: Exploration): Promise<ExplorationOutcome> {
-    const { first = 0, count, stride = 1, seed, strategy, budget = defaultBudget, reportsUnguarded = false, trace = false } = order;
+    const { first = 0, count, stride = 1, seed, strategy, budget = defaultBudget, reportsUnguarded = false, trace = false, goesOn = false } = order;
     if (!(count >= 1 && first >= 0 && stride >= 1)) throw new Error(`first ${first}, count ${count}, stride ${stride}: nothing to explore`);
-    this.#strategies.find(strategy);
+    if (isExhaustive(this.#strategies.find(strategy)) && (first !== 0 || stride !== 1)) throw new Error(`${strategy} runs its schedules in one cell, one after the other`);
     const board = this.#board;
+    board.set(Head.goesOn, goesOn ? 1 : 0);
     board.setText(Head.strategyName, strategy);
     board.setForced([]);
     board.set(Head.first, first);
@@ -105,6 +115,10 @@ export class Commander {
       schedules: board.get(Head.schedules),
       executions: board.get(Head.executions),
       index: board.get(Head.index),
+      failures: board.get(Head.failures),
+      isComplete: board.get(Head.exhausted) !== 0,
+      cover: readCover(board),
+      isCoverTruncated: board.get(Head.covered + Covered.FULL) !== 0,
     };
   }
 

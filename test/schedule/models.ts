@@ -172,6 +172,8 @@ export const models: Record<string, Model> = {
     ],
   },
 
+  'adds-2x4': { actors: [addFour, addFour] },
+
   'adds-3x4': {
     actors: [addFour, addFour, addFour],
     judge: ({ host: { kernel }, cells }) => {
