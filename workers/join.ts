@@ -130,6 +130,7 @@ async function runControlled({ task, host, machine, kernel, history, judge, view
   const kept = new Int32Array(run.kept);
   history.listener = (kind) => {
     keepEvent(kept, history, baton.step);
+    baton.wroteEvent();
     const verdict = judge.moment(kind);
     if (verdict !== null) baton.violate(new Violation(verdict.invariant, verdict.message, verdict.words));
   };

@@ -8,12 +8,13 @@
  */
 import { Op, Until, type Control } from '#hostmem/atomics';
 import type { Engine } from '#hostmem/engine';
-import { hashText } from '#hostmem/labels';
+import { hashText, label as labelOf } from '#hostmem/labels';
 import { Space, type Memory } from '#hostmem/memory';
 import { BlockWord, Head, Kind, lockCapacity, startOfSchedule, State, Status, type Board } from './board.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import { Chooser, nobody } from './chooser.ts';
 import { advance, asksAlways, clearSchedule, recordFailure, startCommand } from './command.ts';
+import { eventLabel, eventWord } from './dependence.ts';
 import { describeDeadlock, describeUnguarded } from './explanation.ts';
 import { forcedSwitches } from './forced.ts';
 import { nonPreemptive } from './strategies/non-preemptive.ts';
@@ -48,6 +49,8 @@ export interface Seat {
 /** playing -> stepping -> playing  around an engine's step;  playing -> unwinding  by a failure;  -> outside  between bodies */
 const Mode = { PLAYING: 0, STEPPING: 1, OUTSIDE: 2, UNWINDING: 3 } as const;
 type Mode = (typeof Mode)[keyof typeof Mode];
+
+const freeLabel = labelOf('free');
 
 /** Points that one unwinding may still pass; a loop that waits for somebody else passes more, and is told again. */
 const silentPoints = 100_000;
@@ -167,6 +170,17 @@ export class Baton implements Control {
 
   wroteGuarded(memory: Memory, at: number, label: number, value: number): void {
     if (this.#isTracing && this.#mode <= Mode.STEPPING) this.#tracer.guarded(this.#words[Head.current]!, memory.space, at, label, value);
+  }
+
+  freed(memory: Memory, at: number, sizeBytes: number): void {
+    if (!this.#isRecording || this.#isTracing || this.#mode > Mode.STEPPING) return;
+    for (let word = at; word < at + sizeBytes; word += 4) this.#tracer.inside(this.#words[Head.current]!, Op.WRITE, memory.space, word, freeLabel);
+  }
+
+  /** An event was written: what judges events sees their order, so that two steps that write some depend on each other. */
+  wroteEvent(): void {
+    if (!this.#isRecording || this.#isTracing || this.#mode > Mode.STEPPING) return;
+    this.#tracer.inside(this.#words[Head.current]!, Op.WRITE, Space.KERNEL, eventWord, eventLabel);
   }
 
   acquired(memory: Memory, lockAt: number, _label: number): void {

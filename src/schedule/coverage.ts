@@ -7,7 +7,7 @@
  */
 import { mix32 } from '#hostmem/labels';
 import { CoverWord, Head, type Board } from './board.ts';
-import { Accesses, conflict, effect, Effect, isLockOp } from './dependence.ts';
+import { Accesses, conflict, effect, Effect, eventLabel, isLockOp } from './dependence.ts';
 
 /** Kinds of entries of the table; in the header, how many there are of each. */
 export const Covered = { HAND_OFF: 0, SITE_PAIR: 1, TRACE_CLASS: 2, ONCE: 3, FULL: 4 } as const;
@@ -86,7 +86,7 @@ function noteMeeting(board: Board, state: WordState): void {
   const isMeeting = state.lastActor >= 0 && state.lastActor !== actor && conflict(state.lastEffect, effect(op));
   if (isMeeting) {
     note(board, Covered.HAND_OFF, mix32(key) | 0, (state.lastActor << 8) | actor);
-    if (!isLockOp(op)) note(board, Covered.SITE_PAIR, state.lastSite, site);
+    if (!isLockOp(op) && label !== eventLabel) note(board, Covered.SITE_PAIR, state.lastSite, site);
   }
   state.lastActor = actor;
   state.lastEffect = effect(op);

@@ -1,12 +1,15 @@
 /**
  * Which operations depend on each other: the same word, and not both of a kind that commutes.
  *
- * Words are told apart by address alone. What a thread does between two points (allocations, fields under a lock it
- * holds) belongs to the operation before it and is ordered by the locks, not here.
+ * A step is an operation and what its actor does up to the next one. Of the latter three things count: accesses of an
+ * engine, a block given back to the heap (a write of all of it), and an event (all events are one word: judges see their
+ * order). What runs under a lock is ordered by the lock. What is silent for good does not count: where an allocator puts
+ * something, and the contents of a frame when it is given back.
  */
 import { Op } from '#hostmem/atomics';
+import { label } from '#hostmem/labels';
 import { Head, TraceWord, type Board } from './board.ts';
-import { isGuarded, opOf, spaceOf } from './trace.ts';
+import { isGuarded, isInside, opOf, spaceOf } from './trace.ts';
 
 /** How an operation treats its word; readers of a lock come and go in any order. */
 export const Effect = { NONE: 0, READS: 1, SHARES: 2, WRITES: 3 } as const;
@@ -38,6 +41,10 @@ export function canSwap(earlier: number, later: number): boolean {
 /** A word of a host as one number. Addresses are multiples of 4. */
 export const wordKey = (space: number, at: number): number => at | space;
 
+/** The word that stands for the history. */
+export const eventWord = -8;
+export const eventLabel = label('event');
+
 /** The operations of the last schedule, as the trace ring has them, without allocating. */
 export class Accesses {
   #board: Board | null = null;
@@ -52,6 +59,10 @@ export class Accesses {
 
   get #flags(): number {
     return this.#board!.words[this.#at + TraceWord.flags]!;
+  }
+  /** Not the operation of the step itself, but of what follows it. */
+  get isInside(): boolean {
+    return isInside(this.#flags);
   }
   get actor(): number {
     return this.#board!.words[this.#at + TraceWord.actor]!;

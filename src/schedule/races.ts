@@ -69,7 +69,7 @@ export class RaceAnalysis {
     const board = this.#board;
     const actor = this.#chosen[node]!;
     const first = nodeWord(board, node, NodeWord.entry);
-    const end = this.#hasNode(node + 1) ? nodeWord(board, node + 1, NodeWord.entry) : board.get(Head.traceLength);
+    const end = this.end(node + 1);
     this.#clockFromPresent(node, actor);
     for (let entry = first; entry < end; entry++) if (this.#isVisible(entry)) this.#order(node, access.key, access.op);
     this.#clocks[node * this.#actors + actor] = node + 1;
@@ -104,8 +104,11 @@ export class RaceAnalysis {
     }
   }
 
-  #hasNode(node: number): boolean {
-    return node < this.#depth || this.#board.get(Head.redundant) !== 0;
+  /** Where the entries of the node before this one end. */
+  end(node: number): number {
+    const board = this.#board;
+    const isNode = node < this.#depth || board.get(Head.redundant) !== 0;
+    return isNode ? nodeWord(board, node, NodeWord.entry) : board.get(Head.traceLength);
   }
 
   #isVisible(entry: number): boolean {

@@ -14,6 +14,7 @@ const Flag = { CHOICE: 1 << 8, GUARDED: 1 << 9, INSIDE: 1 << 10, VALUE: 1 << 11,
 /** Parts of an entry's flags, for those who read the ring without making objects. */
 export const opOf = (flags: number): number => flags & 0xff;
 export const spaceOf = (flags: number): number => (flags >>> Flag.SPACE) & 1;
+export const isInside = (flags: number): boolean => (flags & Flag.INSIDE) !== 0;
 export const isGuarded = (flags: number): boolean => (flags & Flag.GUARDED) !== 0;
 
 export interface TraceEntry {
@@ -31,7 +32,7 @@ export interface TraceEntry {
   readonly choice: boolean;
   /** A write under its lock: no point. */
   readonly guarded: boolean;
-  /** Within an engine's step: no point. */
+  /** Within an engine's step, or otherwise part of a step: no point. */
   readonly inside: boolean;
 }
 
@@ -101,6 +102,6 @@ export function entryAt(board: Board, at: number): TraceEntry {
     value: (flags & Flag.VALUE) === 0 ? null : board.get(at + TraceWord.value),
     choice: (flags & Flag.CHOICE) !== 0,
     guarded: isGuarded(flags),
-    inside: (flags & Flag.INSIDE) !== 0,
+    inside: isInside(flags),
   };
 }

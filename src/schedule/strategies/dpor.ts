@@ -35,8 +35,8 @@ const dpor: Exhaustive = {
   proceed(board) {
     const depth = depthOf(board) - board.get(Head.redundant);
     analysis.findRaces(board, depth, prefixOf(board));
-    for (let at = depth - 1; at >= 0; at--) {
-      retire(board, at, analysis.isCutShort(board) && at === depth - 1);
+    for (let at = depth - 1, end = analysis.end(depth); at >= 0; end = nodeWord(board, at, NodeWord.entry), at--) {
+      retire(board, at, end, at === depth - 1 && analysis.isCutShort(board));
       const next = nodeWord(board, at, NodeWord.backtrack) & ~nodeWord(board, at, NodeWord.done) & ~nodeWord(board, at, NodeWord.sleep);
       if (next === 0) continue;
       branch(board, at, lowest(next));
@@ -67,9 +67,9 @@ function push(board: Board, depth: number, choice: Choice): number {
   return chosen;
 }
 
-/** Those asleep at a choice that what was executed then has not woken. What an engine would do is not known: it wakes. */
+/** Those asleep at a choice that what was executed then has not woken. */
 function stillAsleep(board: Board, depth: number): number {
-  let asleep = nodeWord(board, depth, NodeWord.sleep) & ~(1 << nodeWord(board, depth, NodeWord.chosen)) & ((1 << board.actors) - 1);
+  let asleep = nodeWord(board, depth, NodeWord.sleep) & ~(1 << nodeWord(board, depth, NodeWord.chosen));
   for (let entry = nodeWord(board, depth, NodeWord.entry); asleep !== 0 && entry < board.get(Head.traceLength); entry++) {
     if (!access.turn(board, entry)) continue;
     for (let rest = asleep; rest !== 0; rest &= rest - 1) if (isWokenBy(board, lowest(rest))) asleep &= ~(1 << lowest(rest));
@@ -84,17 +84,25 @@ function isWokenBy(board: Board, actor: number): boolean {
   return word === access.key && conflict(effect(board.get(block + BlockWord.op)), effect(access.op));
 }
 
+function doesMore(board: Board, first: number, end: number): boolean {
+  for (let entry = first; entry < end; entry++) if (access.turn(board, entry) && access.isInside) return true;
+  return false;
+}
+
 function aliveMask(board: Board): number {
   let mask = 0;
   for (let actor = 0; actor < board.actors; actor++) if (board.get(board.block(actor) + BlockWord.status) === Status.RUNNABLE) mask |= 1 << actor;
   return mask;
 }
 
-/** All that begins with the chosen one has been seen: elsewhere it sleeps, unless it broke off the schedule there. */
-function retire(board: Board, depth: number, brokeOff: boolean): void {
+/**
+ * All that begins with the chosen one has been seen: elsewhere it sleeps, unless it broke off the schedule there, or did
+ * more in its step than what it had announced, by which it would have to be woken.
+ */
+function retire(board: Board, depth: number, end: number, brokeOff: boolean): void {
   const chosen = 1 << nodeWord(board, depth, NodeWord.chosen);
   setNodeWord(board, depth, NodeWord.done, nodeWord(board, depth, NodeWord.done) | chosen);
-  if (!brokeOff) setNodeWord(board, depth, NodeWord.sleep, nodeWord(board, depth, NodeWord.sleep) | chosen);
+  if (!brokeOff && !doesMore(board, nodeWord(board, depth, NodeWord.entry), end)) setNodeWord(board, depth, NodeWord.sleep, nodeWord(board, depth, NodeWord.sleep) | chosen);
 }
 
 export default withoutParameter('dpor', dpor);
