@@ -66,6 +66,7 @@ export const Head = {
   disagreeing: 70,
   distinctHashes: 71,
   exhausted: 72,
+  overflowed: 73,
   /** `Covered` words. */
   covered: 76,
   // Lists.

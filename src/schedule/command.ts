@@ -10,7 +10,7 @@ import { mix32 } from '#hostmem/labels';
 import { BlockWord, Head, hashCapacity, Kind, startOfSchedule, Status, type Board } from './board.ts';
 import { clearCoverage, cover } from './coverage.ts';
 import { describeDifference } from './explanation.ts';
-import { isExhaustive, type Strategy } from './strategy.ts';
+import { isExhaustive, type Exhaustive, type Strategy } from './strategy.ts';
 import { Violation } from './violation.ts';
 
 /** One of so many executions is run twice, and the hashes compared. */
@@ -18,7 +18,7 @@ export const repeatEvery = 64;
 
 /** Goes to the command's first schedule. */
 export function startCommand(board: Board): void {
-  const counts = [Head.schedules, Head.executions, Head.failures, Head.choicesOfFirst, Head.disagreeing, Head.distinctHashes, Head.exhausted];
+  const counts = [Head.schedules, Head.executions, Head.failures, Head.choicesOfFirst, Head.disagreeing, Head.distinctHashes, Head.exhausted, Head.overflowed];
   for (const word of [...counts, Head.attempt, Head.index]) board.set(word, 0);
   board.setText(Head.invariant, '');
   board.setText(Head.message, '');
@@ -107,7 +107,8 @@ function advanceExploration(board: Board, strategy: Strategy, names: readonly st
   }
   board.set(Head.attempt, 0);
   board.set(Head.index, isOwn ? index + board.get(Head.stride) : board.get(Head.first));
-  return proceed(board, strategy) && board.get(Head.index) < board.get(Head.end);
+  if (!isExhaustive(strategy)) return board.get(Head.index) < board.get(Head.end);
+  return proceed(board, strategy) && board.get(Head.schedules) < board.get(Head.end);
 }
 
 /** A schedule that an exhaustive strategy ran without being the first of its kind is no new one. */
@@ -117,9 +118,9 @@ function count(board: Board): void {
   cover(board);
 }
 
-function proceed(board: Board, strategy: Strategy): boolean {
-  if (!isExhaustive(strategy) || strategy.proceed(board)) return true;
-  board.set(Head.exhausted, 1);
+function proceed(board: Board, strategy: Exhaustive): boolean {
+  if (strategy.proceed(board)) return true;
+  if (board.get(Head.overflowed) === 0) board.set(Head.exhausted, 1);
   return false;
 }
 

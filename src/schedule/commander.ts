@@ -5,7 +5,7 @@
  * asynchronously, races the actors' own promise, and gives up when neither schedules nor steps advance.
  */
 import { door } from '#hostmem/atomics';
-import { BlockWord, Head, hashCapacity, Kind, startOfSchedule, State, type Board, type Switch } from './board.ts';
+import { BlockWord, Head, hashCapacity, Kind, maskCapacity, startOfSchedule, State, type Board, type Switch } from './board.ts';
 import { hashText64 } from './command.ts';
 import { Covered, readCover } from './coverage.ts';
 import { isExhaustive, type Strategies } from './strategy.ts';
@@ -62,6 +62,8 @@ export interface ExplorationOutcome extends Outcome {
   readonly failures: number;
   /** An exhaustive strategy has come to its end. */
   readonly isComplete: boolean;
+  /** It gave up: a schedule was too long for the board. */
+  readonly isTooLong: boolean;
   /** What was covered, as `sumUp` takes it, and whether there was more than the board could hold. */
   readonly cover: Int32Array;
   readonly isCoverTruncated: boolean;
@@ -101,8 +103,12 @@ export class Commander {
   async explore(order: Exploration): Promise<ExplorationOutcome> {
     const { first = 0, count, stride = 1, seed, strategy, budget = defaultBudget, reportsUnguarded = false, trace = false, goesOn = false } = order;
     if (!(count >= 1 && first >= 0 && stride >= 1)) throw new Error(`first ${first}, count ${count}, stride ${stride}: nothing to explore`);
-    if (isExhaustive(this.#strategies.find(strategy)) && (first !== 0 || stride !== 1)) throw new Error(`${strategy} runs its schedules in one cell, one after the other`);
     const board = this.#board;
+    if (isExhaustive(this.#strategies.find(strategy))) {
+      if (first !== 0 || stride !== 1) throw new Error(`${strategy} runs its schedules in one cell, one after the other`);
+      const everyone = board.actors + board.engines;
+      if (everyone > maskCapacity) throw new Error(`${strategy} is for ${maskCapacity} actors and engines at most; there are ${everyone}`);
+    }
     board.set(Head.goesOn, goesOn ? 1 : 0);
     board.setText(Head.strategyName, strategy);
     board.setForced([]);
@@ -117,6 +123,7 @@ export class Commander {
       index: board.get(Head.index),
       failures: board.get(Head.failures),
       isComplete: board.get(Head.exhausted) !== 0,
+      isTooLong: board.get(Head.overflowed) !== 0,
       cover: readCover(board),
       isCoverTruncated: board.get(Head.covered + Covered.FULL) !== 0,
     };

@@ -13,18 +13,6 @@ import { Accesses, conflict, effect, Effect, eventLabel, isLockOp } from './depe
 export const Covered = { HAND_OFF: 0, SITE_PAIR: 1, TRACE_CLASS: 2, ONCE: 3, FULL: 4 } as const;
 const coveredWords = 5;
 
-export interface Coverage {
-  /** Distinct (word, actor, next actor) with one access of the two a write, or either taking a lock. */
-  readonly handOffs: number;
-  /** Distinct (site, next site) of conflicting accesses to a word by different actors, locks excepted. */
-  readonly racingPairs: number;
-  readonly traceClasses: number;
-  /** Share of schedules that would be of a class not met so far (Good and Turing): classes met once, over schedules. */
-  readonly unseen: number;
-  /** Whether the table was full before the end: the figures are too low then. */
-  readonly truncated: boolean;
-}
-
 /** The operations of one actor on one word, summed up so far in a schedule. */
 interface WordState {
   lastActor: number;
@@ -152,26 +140,6 @@ export function readCover(board: Board): Int32Array {
     if (times > 0) found.push(board.get(at + CoverWord.kind), board.get(at + CoverWord.low), board.get(at + CoverWord.high), times);
   }
   return Int32Array.from(found);
-}
-
-/** What several cells have covered together, in so many schedules. */
-export function sumUp(covers: readonly Int32Array[], schedules: number, truncated: boolean): Coverage {
-  const kinds: Map<string, number>[] = [new Map(), new Map(), new Map()];
-  for (const cover of covers) {
-    for (let i = 0; i < cover.length; i += 4) {
-      const times = kinds[cover[i]!]!;
-      const key = `${cover[i + 1]}.${cover[i + 2]}`;
-      times.set(key, (times.get(key) ?? 0) + cover[i + 3]!);
-    }
-  }
-  const once = [...kinds[Covered.TRACE_CLASS]!.values()].filter((times) => times === 1).length;
-  return {
-    handOffs: kinds[Covered.HAND_OFF]!.size,
-    racingPairs: kinds[Covered.SITE_PAIR]!.size,
-    traceClasses: kinds[Covered.TRACE_CLASS]!.size,
-    unseen: schedules === 0 ? 1 : once / schedules,
-    truncated,
-  };
 }
 
 /** The hashes of the classes in a table that `readCover` read, in order. */

@@ -6,7 +6,7 @@
  * about to do takes part, and the step that broke it depends on everything, because nothing comes behind it.
  */
 import { BlockWord, Head, NodeWord, startOfSchedule, type Board } from './board.ts';
-import { Accesses, canSwap, conflict, effect, Effect, isWhole, wordKey } from './dependence.ts';
+import { Accesses, canSwap, conflict, effect, Effect, wordKey } from './dependence.ts';
 import { lowest, nodeWord, setNodeWord } from './stack.ts';
 
 const none = -1;
@@ -30,10 +30,10 @@ export class RaceAnalysis {
 
   /**
    * Adds to the nodes' `backtrack`; races whose second operation is before node `from` were found when it was run first. A
-   * schedule that went on by default from its last choice, being redundant, is looked at up to there.
+   * schedule that went on by default from its last choice, being redundant, is looked at up to there. The trace ring has
+   * to hold all of it.
    */
   findRaces(board: Board, depth: number, from: number): void {
-    if (!isWhole(board)) throw new Error(`a schedule has more than ${board.get(Head.traceCapacity)} operations: too many to try all`);
     this.#reset(board, depth);
     for (let node = 0; node < depth; node++) this.#step(node, node >= from - 1);
     if (board.get(Head.failed) === 0 || board.get(Head.redundant) !== 0) return;

@@ -2,7 +2,7 @@
  * The choices of a schedule as a depth-first search keeps them, on the board: who could go on, who has been tried, who need
  * not be. A strategy follows the stack up to its `prefix` and decides anew from there.
  */
-import { Head, maskCapacity, NodeWord, type Board } from './board.ts';
+import { Head, NodeWord, type Board } from './board.ts';
 import type { Choice } from './strategy.ts';
 
 const Word = { DEPTH: Head.strategyWords, PREFIX: Head.strategyWords + 1 } as const;
@@ -18,7 +18,6 @@ export const setNodeWord = (board: Board, depth: number, word: number, value: nu
 
 /** A new search: nothing is tried yet. */
 export function clearStack(board: Board): void {
-  if (board.actors + board.engines > maskCapacity) throw new Error(`${board.actors + board.engines} actors are too many to try all schedules`);
   board.set(Word.PREFIX, 0);
 }
 
@@ -33,10 +32,13 @@ export function branch(board: Board, depth: number, chosen: number): void {
   board.set(Word.PREFIX, depth + 1);
 }
 
-/** Goes one choice deeper and returns which it is. Where the stack is full, schedules would be missed: an error. */
+/** Goes one choice deeper and returns which it is, or -1 where the stack is full: not all schedules can be tried then. */
 export function deeper(board: Board): number {
   const depth = depthOf(board);
-  if (depth === board.get(Head.stackCapacity)) throw new Error(`a schedule has more than ${depth} choices: too deep to try all`);
+  if (depth === board.get(Head.stackCapacity)) {
+    board.set(Head.overflowed, 1);
+    return -1;
+  }
   board.set(Word.DEPTH, depth + 1);
   return depth;
 }

@@ -28,7 +28,7 @@ export interface Strategy {
 
 /** A strategy that comes to an end by itself: it plays schedule 0 too, and its schedules follow one another in one cell. */
 export interface Exhaustive extends Strategy {
-  /** Chooses the next schedule by the trace of the one that has ended; false: there is none. */
+  /** Chooses the next schedule by the trace of the one that has ended; false: there is none, or one was too long (`Head.overflowed`). */
   proceed(board: Board): boolean;
   /** Preemptions that a schedule may have, where they are bounded. */
   readonly bound: number | null;

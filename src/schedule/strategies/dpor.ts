@@ -6,7 +6,7 @@
  * out to be of a class seen before runs on to its end and is not counted.
  */
 import { BlockWord, Head, NodeWord, Status, type Board } from '../board.ts';
-import { Accesses, conflict, effect, wordKey } from '../dependence.ts';
+import { Accesses, conflict, effect, isWhole, wordKey } from '../dependence.ts';
 import { RaceAnalysis } from '../races.ts';
 import { branch, clearStack, deeper, depthOf, lowest, maskOf, nodeWord, prefixOf, rewind, setNodeWord } from '../stack.ts';
 import { withoutParameter, type Choice, type Exhaustive } from '../strategy.ts';
@@ -27,12 +27,15 @@ const dpor: Exhaustive = {
     if (unborn >= 0) return unborn;
     if (board.get(Head.redundant) !== 0) return choice.byDefault;
     const depth = deeper(board);
+    if (depth < 0) return choice.byDefault;
     setNodeWord(board, depth, NodeWord.entry, board.get(Head.traceLength));
     if (depth < prefixOf(board)) return nodeWord(board, depth, NodeWord.chosen);
     return push(board, depth, choice);
   },
 
   proceed(board) {
+    if (!isWhole(board)) board.set(Head.overflowed, 1);
+    if (board.get(Head.overflowed) !== 0) return false;
     const depth = depthOf(board) - board.get(Head.redundant);
     analysis.findRaces(board, depth, prefixOf(board));
     for (let at = depth - 1, end = analysis.end(depth); at >= 0; end = nodeWord(board, at, NodeWord.entry), at--) {

@@ -35,6 +35,7 @@ class Icb implements Exhaustive {
     const enabled = maskOf(choice);
     if (hasJustStarted(board, choice.current) && isIn(enabled, choice.current)) return choice.current;
     const depth = deeper(board);
+    if (depth < 0) return choice.byDefault;
     if (depth >= prefixOf(board)) push(board, depth, choice, enabled);
     const chosen = nodeWord(board, depth, NodeWord.chosen);
     if (isPreemption(board, depth, chosen)) spend(board);
@@ -42,6 +43,7 @@ class Icb implements Exhaustive {
   }
 
   proceed(board: Board): boolean {
+    if (board.get(Head.overflowed) !== 0) return false;
     for (let depth = depthOf(board) - 1; depth >= 0; depth--) {
       const next = nextChoice(board, depth);
       if (next < 0) continue;
