@@ -67,6 +67,8 @@ export const Head = {
   distinctHashes: 71,
   exhausted: 72,
   overflowed: 73,
+  /** Times that one thread woke another. */
+  passes: 74,
   /** `Covered` words. */
   covered: 76,
   // Lists.
@@ -250,6 +252,7 @@ export class Board {
   /** Gives the turn to an actor and wakes it, and only it. Pairs with `awaitTurn`. */
   pass(actor: number): void {
     const turn = this.block(actor) + BlockWord.turn;
+    this.words[Head.passes]! += 1;
     door.store(this.words, turn, 1);
     door.notify(this.words, turn, 1);
   }

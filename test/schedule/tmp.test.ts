@@ -1,16 +1,12 @@
-import { expect, test } from 'vitest';
-import { classesOf } from '#src/schedule/coverage';
+import { test } from 'vitest';
 import { openCell } from './cell.ts';
-test.for(['adds-3x4','three-locks','fill-vs-unmap','adds-2x4','torn-pointer','use-after-replace','stale-hit','lost-update','abba','dangling','engine','engines-agree','throws'])('%s', { timeout: 90_000 }, async (model) => {
+test.for(['torn-pointer','use-after-replace','stale-hit'])('%s', { timeout: 200_000 }, async (model) => {
   const cell = await openCell(model);
-  const sets: string[][] = [];
-  for (const strategy of ['dpor','icb99','icb0','icb1','icb2']) {
-    if (['engines-agree','adds-3x4'].includes(model) && strategy !== 'dpor') continue;
-    const t = performance.now();
-    const r = await cell.commander.explore({ strategy, count: 60_000, seed: 1, goesOn: true });
-    sets.push(classesOf(r.cover));
-    console.log(model, strategy, r.schedules, r.executions, r.index, r.failures, r.isComplete, classesOf(r.cover).length, Math.round(performance.now()-t)+'ms', r.violation?.message);
+  for (const strategy of ['random','pct2','pct3','pos','portfolio']) {
+    const counts: number[] = [];
+    for (let seed = 1; seed <= 200; seed++) counts.push((await cell.commander.explore({ strategy, count: 3000, seed })).schedules);
+    counts.sort((a, b) => a - b);
+    console.log(model, strategy, 'median', counts[100], 'p90', counts[180]);
   }
   await cell.close();
-  if (sets[1]) expect(sets[0]).toEqual(sets[1]);
 });
