@@ -15,6 +15,7 @@ import type { Checkpoint } from './checkpoint.ts';
 import { Chooser, nobody } from './chooser.ts';
 import { advance, asksAlways, clearSchedule, recordFailure, startCommand } from './command.ts';
 import { eventLabel, eventWord } from './dependence.ts';
+import { Coverer } from './coverage.ts';
 import { describeDeadlock, describeUnguarded } from './explanation.ts';
 import { forcedSwitches } from './forced.ts';
 import { nonPreemptive } from './strategies/non-preemptive.ts';
@@ -68,6 +69,7 @@ export class Baton implements Control {
   readonly #hooks: Hooks;
   readonly #chooser: Chooser;
   readonly #tracer: Tracer;
+  readonly #coverer: Coverer;
   #mode: Mode = Mode.OUTSIDE;
   /** Of the command, and of the schedule that runs. */
   #ordered: Strategy = nonPreemptive;
@@ -95,6 +97,7 @@ export class Baton implements Control {
     this.#hooks = hooks;
     this.#chooser = new Chooser(board, this.#memories, engines);
     this.#tracer = new Tracer(board);
+    this.#coverer = new Coverer(board);
     host.ram.control = this;
     host.kernel.control = this;
   }
@@ -158,9 +161,8 @@ export class Baton implements Control {
 
   saw(value: number): void {
     if (this.#mode > Mode.STEPPING) return;
-    const words = this.#words;
-    words[Head.hashLow] = Math.imul(words[Head.hashLow]! ^ value, 0x2c1b3c6d);
-    words[Head.hashHigh] = Math.imul(words[Head.hashHigh]! + value, 0x297a2d39) ^ (words[Head.hashLow]! >>> 15);
+    // The next operation mixes it in.
+    this.#words[Head.hashLow] = this.#words[Head.hashLow]! + value;
     if (this.#isRecording) this.#tracer.value(value);
   }
 
@@ -422,7 +424,7 @@ export class Baton implements Control {
     this.#hooks.ended?.(words[Head.failed] !== 0);
     this.#checkpoint.restore();
     this.#hooks.reset();
-    if (advance(this.#board, this.#ordered, this.#names)) return this.#begin();
+    if (advance(this.#board, this.#ordered, this.#coverer, this.#names)) return this.#begin();
     words[Head.state] = State.IDLE;
     this.#board.report();
     return false;

@@ -230,7 +230,8 @@ export class Board {
   }
   /** Keeps the trace ring as that of the schedule's first run; `firstAt` is as `traceAt`. */
   keepFirst(): void {
-    this.words.copyWithin(this.#first, this.#trace, this.#first);
+    const length = Math.min(this.words[Head.traceLength]!, this.words[Head.traceCapacity]!);
+    this.words.copyWithin(this.#first, this.#trace, this.#trace + length * traceWords);
     this.words[Head.firstLength] = this.words[Head.traceLength]!;
   }
   firstAt(entry: number): number {

@@ -8,7 +8,7 @@
  */
 import { mix32 } from '#hostmem/labels';
 import { BlockWord, Head, hashCapacity, Kind, startOfSchedule, Status, type Board } from './board.ts';
-import { clearCoverage, cover } from './coverage.ts';
+import { clearCoverage, type Coverer } from './coverage.ts';
 import { describeDifference } from './explanation.ts';
 import { isExhaustive, type Exhaustive, type Strategy } from './strategy.ts';
 import { Violation } from './violation.ts';
@@ -64,9 +64,9 @@ export function recordFailure(board: Board, actor: number, violation: Violation)
 }
 
 /** Takes stock of the schedule that has ended; returns whether another one follows. `names` are of actors and engines. */
-export function advance(board: Board, strategy: Strategy, names: readonly string[]): boolean {
+export function advance(board: Board, strategy: Strategy, coverer: Coverer, names: readonly string[]): boolean {
   board.set(Head.executions, board.get(Head.executions) + 1);
-  return board.get(Head.kind) === Kind.REPLAY ? advanceReplay(board) : advanceExploration(board, strategy, names);
+  return board.get(Head.kind) === Kind.REPLAY ? advanceReplay(board) : advanceExploration(board, strategy, coverer, names);
 }
 
 function advanceReplay(board: Board): boolean {
@@ -90,13 +90,13 @@ function noteHash(board: Board): void {
   board.set(Head.distinctHashes, known + 1);
 }
 
-function advanceExploration(board: Board, strategy: Strategy, names: readonly string[]): boolean {
+function advanceExploration(board: Board, strategy: Strategy, coverer: Coverer, names: readonly string[]): boolean {
   const index = board.get(Head.index);
   const isFirstRun = board.get(Head.attempt) === 0;
   if (index === 0) board.set(Head.choicesOfFirst, board.get(Head.choices));
   if (!isFirstRun && !isSameAsFirst(board)) recordNondeterminism(board, names);
   const isOwn = index > 0 || board.get(Head.first) === 0;
-  if (isOwn && isFirstRun) count(board);
+  if (isOwn && isFirstRun) count(board, coverer);
   if (board.get(Head.failed) !== 0) {
     board.set(Head.failures, board.get(Head.failures) + 1);
     if (board.get(Head.goesOn) === 0) return false;
@@ -112,10 +112,10 @@ function advanceExploration(board: Board, strategy: Strategy, names: readonly st
 }
 
 /** A schedule that an exhaustive strategy ran without being the first of its kind is no new one. */
-function count(board: Board): void {
+function count(board: Board, coverer: Coverer): void {
   if (board.get(Head.redundant) !== 0) return;
   board.set(Head.schedules, board.get(Head.schedules) + 1);
-  cover(board);
+  coverer.fold();
 }
 
 function proceed(board: Board, strategy: Exhaustive): boolean {

@@ -6,104 +6,142 @@
  * hash of a class is that of the graph of those orders, whatever order the operations were executed in.
  */
 import { mix32 } from '#hostmem/labels';
-import { CoverWord, Head, type Board } from './board.ts';
-import { Accesses, conflict, effect, Effect, eventLabel, isLockOp } from './dependence.ts';
+import { CoverWord, Head, TraceWord, type Board } from './board.ts';
+import { conflict, effect, Effect, eventLabel, isLockOp, wordKey } from './dependence.ts';
+import { isGuarded, opOf, spaceOf } from './trace.ts';
 
 /** Kinds of entries of the table; in the header, how many there are of each. */
 export const Covered = { HAND_OFF: 0, SITE_PAIR: 1, TRACE_CLASS: 2, ONCE: 3, FULL: 4 } as const;
 const coveredWords = 5;
 
-/** The operations of one actor on one word, summed up so far in a schedule. */
-interface WordState {
-  lastActor: number;
-  lastEffect: Effect;
-  lastSite: number;
-  write: number;
-  writeHigh: number;
-  reads: number;
-  readsHigh: number;
-  shares: number;
-  sharesHigh: number;
-}
-
-const access = new Accesses();
+/**
+ * What is known of a word within a schedule: who was there last and how, and hashes of 64 bits of the last write, and of the
+ * reads and the shared uses since (sums: they commute).
+ */
+const Of = { KEY: 0, TURN: 1, ACTOR: 2, EFFECT: 3, SITE: 4, WRITE: 5, READS: 7, SHARES: 9 } as const;
+const stateWords = 12;
 
 export function clearCoverage(board: Board): void {
   for (let word = 0; word < coveredWords; word++) board.set(Head.covered + word, 0);
   board.clearCover();
 }
 
-/** Folds the schedule that has ended; nothing of one that the ring could not hold. */
-export function cover(board: Board): void {
-  const length = board.get(Head.traceLength);
-  if (length > board.get(Head.traceCapacity)) {
-    board.set(Head.covered + Covered.FULL, 1);
-    return;
-  }
-  const words = new Map<number, WordState>();
-  const past = new Int32Array(2 * (board.actors + board.engines));
-  for (let entry = 0; entry < length; entry++) {
-    if (!access.turn(board, entry) || effect(access.op) === Effect.NONE) continue;
-    const state = stateOf(words, access.key);
-    noteMeeting(board, state);
-    foldPast(past, state);
-  }
-  let low = 0x243f6a88;
-  let high = 0x13198a2e;
-  for (let actor = 0; actor < past.length; actor += 2) {
-    low = mix32(low ^ past[actor]!);
-    high = mix32((high + past[actor + 1]!) ^ low);
-  }
-  note(board, Covered.TRACE_CLASS, low | 0, high | 0);
-}
+/** Folds schedules; its own memory is scratch, all that counts is on the board. */
+export class Coverer {
+  readonly #board: Board;
+  /** By the hash of a word; a state is of this schedule when its turn is. */
+  #states = new Int32Array(256 * stateWords);
+  #used = 0;
+  #turn = 0;
+  readonly #past: Int32Array;
 
-function stateOf(words: Map<number, WordState>, key: number): WordState {
-  let state = words.get(key);
-  if (state === undefined) {
-    const none = { write: key, writeHigh: ~key, reads: 0, readsHigh: 0, shares: 0, sharesHigh: 0 };
-    state = { lastActor: -1, lastEffect: Effect.NONE, lastSite: 0, ...none };
-    words.set(key, state);
+  constructor(board: Board) {
+    this.#board = board;
+    this.#past = new Int32Array(2 * (board.actors + board.engines));
   }
-  return state;
-}
 
-/** Two actors, one after the other on a word, with operations that depend on each other. */
-function noteMeeting(board: Board, state: WordState): void {
-  const { actor, op, key, label } = access;
-  const site = Math.imul(label, 16) + op;
-  const isMeeting = state.lastActor >= 0 && state.lastActor !== actor && conflict(state.lastEffect, effect(op));
-  if (isMeeting) {
-    note(board, Covered.HAND_OFF, mix32(key) | 0, (state.lastActor << 8) | actor);
-    if (!isLockOp(op) && label !== eventLabel) note(board, Covered.SITE_PAIR, state.lastSite, site);
+  /** Folds the schedule that has ended; nothing of one that the ring could not hold. */
+  fold(): void {
+    const board = this.#board;
+    const { words } = board;
+    const length = words[Head.traceLength]!;
+    if (length > words[Head.traceCapacity]!) {
+      words[Head.covered + Covered.FULL] = 1;
+      return;
+    }
+    this.#turn++;
+    this.#used = 0;
+    this.#past.fill(0);
+    for (let entry = 0; entry < length; entry++) {
+      const at = board.traceAt(entry);
+      const flags = words[at + TraceWord.flags]!;
+      if (isGuarded(flags) || effect(opOf(flags)) === Effect.NONE) continue;
+      const key = wordKey(spaceOf(flags), words[at + TraceWord.at]!);
+      this.#foldStep(this.#stateOf(key), key, words[at + TraceWord.actor]!, opOf(flags), words[at + TraceWord.label]!);
+    }
+    this.#noteClass();
   }
-  state.lastActor = actor;
-  state.lastEffect = effect(op);
-  state.lastSite = site;
-}
 
-/** The hash of an operation with all that it depends on: what its actor did before, and the conflicting ones on its word. */
-function foldPast(past: Int32Array, state: WordState): void {
-  const { actor, op, key, label } = access;
-  const kind = effect(op);
-  const seesReads = kind === Effect.READS ? 0 : state.reads;
-  const seesReadsHigh = kind === Effect.READS ? 0 : state.readsHigh;
-  const seesShares = kind === Effect.SHARES ? 0 : state.shares;
-  const seesSharesHigh = kind === Effect.SHARES ? 0 : state.sharesHigh;
-  const what = mix32(key ^ mix32((label << 4) ^ op));
-  const low = mix32(past[2 * actor]! + mix32(what ^ mix32(state.write + mix32(seesReads + 1) + Math.imul(seesShares, 5))));
-  const high = mix32((past[2 * actor + 1]! ^ low) + mix32(what + mix32(state.writeHigh ^ seesReadsHigh) + Math.imul(seesSharesHigh, 9)));
-  past[2 * actor] = low;
-  past[2 * actor + 1] = high;
-  if (kind === Effect.READS) {
-    state.reads = (state.reads + low) | 0;
-    state.readsHigh = (state.readsHigh + high) | 0;
-  } else if (kind === Effect.SHARES) {
-    state.shares = (state.shares + low) | 0;
-    state.sharesHigh = (state.sharesHigh + high) | 0;
-  } else {
-    state.write = low;
-    state.writeHigh = high;
-    state.reads = state.readsHigh = state.shares = state.sharesHigh = 0;
+  #foldStep(state: number, key: number, actor: number, op: number, label: number): void {
+    const states = this.#states;
+    const kind = effect(op);
+    const site = Math.imul(label, 16) + op;
+    const last = states[state + Of.ACTOR]!;
+    if (last >= 0 && last !== actor && conflict(states[state + Of.EFFECT]! as Effect, kind)) {
+      note(this.#board, Covered.HAND_OFF, mix32(key) | 0, (last << 8) | actor);
+      if (!isLockOp(op) && label !== eventLabel) note(this.#board, Covered.SITE_PAIR, states[state + Of.SITE]!, site);
+    }
+    states[state + Of.ACTOR] = actor;
+    states[state + Of.EFFECT] = kind;
+    states[state + Of.SITE] = site;
+    this.#foldPast(state, 2 * actor, kind, mix32(key ^ mix32(site)));
+  }
+
+  /** The hash of an operation with all that it depends on: what its actor did before, and the conflicting ones on its word. */
+  #foldPast(state: number, past: number, kind: Effect, what: number): void {
+    const states = this.#states;
+    const seesReads = kind === Effect.READS ? 0 : -1;
+    const seesShares = kind === Effect.SHARES ? 0 : -1;
+    const before = states[state + Of.WRITE]! ^ Math.imul((states[state + Of.READS]! & seesReads) + 1, 5) ^ Math.imul(states[state + Of.SHARES]! & seesShares, 9);
+    const beforeHigh = states[state + Of.WRITE + 1]! ^ (states[state + Of.READS + 1]! & seesReads) ^ Math.imul(states[state + Of.SHARES + 1]! & seesShares, 17);
+    const low = mix32(Math.imul(this.#past[past]!, 3) ^ mix32(what ^ before)) | 0;
+    const high = mix32(this.#past[past + 1]! ^ low ^ mix32(what ^ mix32(beforeHigh))) | 0;
+    this.#past[past] = low;
+    this.#past[past + 1] = high;
+    if (kind === Effect.WRITES) {
+      states[state + Of.WRITE] = low;
+      states[state + Of.WRITE + 1] = high;
+      for (let word = state + Of.READS; word < state + stateWords; word++) states[word] = 0;
+      return;
+    }
+    const sum = state + (kind === Effect.READS ? Of.READS : Of.SHARES);
+    states[sum] = states[sum]! + low;
+    states[sum + 1] = states[sum + 1]! + high;
+  }
+
+  #noteClass(): void {
+    const past = this.#past;
+    let low = 0x243f6a88;
+    let high = 0x13198a2e;
+    for (let actor = 0; actor < past.length; actor += 2) {
+      low = mix32(low ^ past[actor]!);
+      high = mix32((high + past[actor + 1]!) ^ low);
+    }
+    note(this.#board, Covered.TRACE_CLASS, low | 0, high | 0);
+  }
+
+  /** Index of a word's state, a new one if this schedule has not met the word. */
+  #stateOf(key: number): number {
+    const mask = this.#states.length / stateWords - 1;
+    for (let slot = mix32(key); ; slot++) {
+      const state = (slot & mask) * stateWords;
+      if (this.#states[state + Of.TURN] !== this.#turn) return this.#addState(state, key);
+      if (this.#states[state + Of.KEY] === key) return state;
+    }
+  }
+
+  #addState(state: number, key: number): number {
+    const states = this.#states;
+    if (this.#used * 2 > states.length / stateWords) {
+      this.#grow();
+      return this.#stateOf(key);
+    }
+    this.#used++;
+    for (let word = state; word < state + stateWords; word++) states[word] = 0;
+    states[state + Of.KEY] = key;
+    states[state + Of.TURN] = this.#turn;
+    states[state + Of.ACTOR] = -1;
+    states[state + Of.WRITE] = key;
+    return state;
+  }
+
+  #grow(): void {
+    const old = this.#states;
+    this.#states = new Int32Array(old.length * 2);
+    this.#used = 0;
+    for (let from = 0; from < old.length; from += stateWords) {
+      if (old[from + Of.TURN] === this.#turn) this.#states.set(old.subarray(from, from + stateWords), this.#stateOf(old[from + Of.KEY]!));
+    }
   }
 }
 
