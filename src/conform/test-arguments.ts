@@ -79,8 +79,8 @@ export const testArguments: { readonly [N in keyof TestCommands]: TestCall<N> } 
   },
   IOMMU_TEST_DIRTY: {
     read: (input) => ({
-      id: number(input['id']), flags: number(input['flags']), iova: big(input['iova']), length: big(input['length']), pageSize: big(input['page_size']),
-      bitmap: bytesOf(input['bitmap']), outNrDirty: 0,
+      id: number(input['id']), iova: big(input['iova']), length: big(input['length']), pageSize: big(input['page_size']),
+      bitmap: input['uptr_at'] === 'unmapped' ? 'absent' : bytesOf(input['bitmap']), outNrDirty: 0,
     }),
     write: ({ outNrDirty }) => ({ out_nr_dirty: outNrDirty }),
   },

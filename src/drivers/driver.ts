@@ -117,8 +117,10 @@ export interface IommuDriver {
   unmapBytes?(domain: Ref<'IommuDomain'>, iova: bigint, bytes: bigint): void;
   /** The host address that an IOVA reaches, to the byte (`iova_to_phys`), as no point; -1 for none. */
   iovaToPhys?(domain: Ref<'IommuDomain'>, iova: bigint): number;
-  /** A device writes through the domain at an IOVA: the page is dirty from now on. False without a page, or where nobody tracks. */
-  markWritten?(domain: Ref<'IommuDomain'>, iova: bigint): boolean;
+  /** Whether the domain notes which pages are written. */
+  tracksWrites?(domain: Ref<'IommuDomain'>): boolean;
+  /** A device writes through the domain at an IOVA: the page, if there is one, is dirty from now on. */
+  markWritten?(domain: Ref<'IommuDomain'>, iova: bigint): void;
   /** How many PASIDs a function has, 0 for none. Where this is absent, a PASID attachment is bookkeeping alone. */
   pasidsOf?(pciFunction: Ref<'PciFunction'>): number;
   /** Lets requests with the PASID go through a domain (`set_dev_pasid`). 0, or an errno after which all is as before. */

@@ -1,6 +1,7 @@
 /**
  * Where a mapping goes in an IOAS: at an iova of the caller's choice, or at the lowest that fits (`iopt_alloc_area_pages`).
  */
+import type { IntervalNode } from '#hostmem/interval-tree';
 import { NULL, type Ref } from '#hostmem/object';
 import { fail } from './errno.ts';
 import { Ioas, MapFlag } from './ioas.ts';
@@ -85,30 +86,47 @@ function searchRanges(kernel: Kernel, ioas: Ref<'Ioas'>): [bigint, bigint][] {
   return ranges.map(([start, last]) => [start < PAGE ? PAGE : start, last > U64_MAX - PAGE ? U64_MAX - PAGE : last]);
 }
 
-/** The lowest iova in `[start, last]`: in each hole, the hole's start aligned, or-ed with the offset within a page. */
+/**
+ * The lowest iova in `[start, last]` (`__alloc_iova_check_range`): in each hole, the hole's start aligned, or-ed with the offset within a
+ * page. The range itself counts as a hole first, and the search begins where that puts it.
+ */
 function firstFit(
   kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, last: bigint, length: bigint, alignment: bigint, offset: bigint,
 ): bigint | null {
-  let hole = start;
-  while (hole <= last) {
-    const used = lastUsed(kernel, ioas, hole, hole);
-    const iova = ((hole + alignment - 1n) / alignment) * alignment | offset;
-    if (used === null && (iova >= last || last - iova < length - 1n)) return null;
-    // The kernel passes over a hole whose last byte would be the iova, and the offset may lead out of the hole.
-    const obstacle = used ?? lastUsed(kernel, ioas, hole, length > 1n ? iova + length - 1n : iova + 1n);
-    if (obstacle === null) return iova;
-    hole = obstacle + 1n;
+  let hole = fitIn(start, last, length, alignment, offset);
+  while (hole !== null && hole <= last) {
+    const used = usedFrom(kernel, ioas, hole, last);
+    if (used === null) return fitIn(hole, last, length, alignment, offset);
+    if (used.start > hole) {
+      const iova = fitIn(hole, used.start - 1n, length, alignment, offset);
+      if (iova !== null) return iova;
+    }
+    hole = used.last + 1n;
   }
   return null;
 }
 
-/** The end of an area or reserved range that meets `[start, last]`; null when none does. */
-function lastUsed(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, last: bigint): bigint | null {
+/** Where a mapping lies in a hole, or null; a hole whose last byte it would begin at is passed over. */
+function fitIn(first: bigint, last: bigint, length: bigint, alignment: bigint, offset: bigint): bigint | null {
+  const iova = ((first + alignment - 1n) / alignment) * alignment | offset;
+  return iova >= last || last - iova < length - 1n ? null : iova;
+}
+
+/** The first area or reserved range that meets `[start, last]`. */
+function usedFrom(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, last: bigint): { readonly start: bigint; readonly last: bigint } | null {
   const memory = kernel.memory;
   const area = Ioas.areas.first(memory, ioas, high(start), low(start), high(last), low(last));
-  if (area !== NULL) return big(Ioas.areas.lastHigh(memory, area), Ioas.areas.lastLow(memory, area));
   const reserved = Ioas.reserved.first(memory, ioas, high(start), low(start), high(last), low(last));
-  return reserved === NULL ? null : big(Ioas.reserved.lastHigh(memory, reserved), Ioas.reserved.lastLow(memory, reserved));
+  const found = [];
+  if (area !== NULL) found.push(rangeOf(kernel, Ioas.areas, area));
+  if (reserved !== NULL) found.push(rangeOf(kernel, Ioas.reserved, reserved));
+  if (found.length < 2) return found[0] ?? null;
+  return found[0]!.start <= found[1]!.start ? found[0]! : found[1]!;
+}
+
+function rangeOf(kernel: Kernel, tree: typeof Ioas.areas, node: IntervalNode): { readonly start: bigint; readonly last: bigint } {
+  const memory = kernel.memory;
+  return { start: big(tree.startHigh(memory, node), tree.startLow(memory, node)), last: big(tree.lastHigh(memory, node), tree.lastLow(memory, node)) };
 }
 
 /** An area over pages of the calling process that nothing else maps yet. EINVAL, ENOMEM. Under `iovaRwsem`. */
