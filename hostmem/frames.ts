@@ -70,6 +70,27 @@ export class Frames {
     return frame as Frame;
   }
 
+  /** As `allocate`, but `count` consecutive frames; returns the first. 0 when not so many are left that nobody ever had. */
+  allocateMany(owner: number, count: number): Frame {
+    const kernel = this.#kernel;
+    const at = this.#at;
+    lockLeaf(kernel, at);
+    const first = FrameTable.untouched.peek(kernel, at);
+    if (first + count > FrameTable.frames.peek(kernel, at)) {
+      unlockLeaf(kernel, at);
+      return 0 as Frame;
+    }
+    FrameTable.untouched.poke(kernel, at, first + count);
+    FrameTable.inUse.poke(kernel, at, FrameTable.inUse.peek(kernel, at) + count);
+    for (let frame = first; frame < first + count; frame++) {
+      FrameRecord.owner.poke(kernel, this.#record(frame), owner);
+      FrameRecord.references.poke(kernel, this.#record(frame), 1);
+    }
+    unlockLeaf(kernel, at);
+    fill(this.#ram, hpaOf(first as Frame), count * 4096, 0);
+    return first as Frame;
+  }
+
   /** One more reference: another mapping or pin. */
   hold(frame: Frame): void {
     const before = silent.add(this.#kernel, FrameRecord.references.address(this.#kernel, this.#record(frame)), 1);

@@ -71,6 +71,20 @@ export interface Invalidations {
   handled: number;
 }
 
+/** Pages of registers that user space may map; the kernel writes where into the driver's answer, as 64 bits from `offsetAt` on. */
+export interface Registers {
+  readonly firstFrame: Frame;
+  readonly pages: number;
+  readonly offsetAt: number;
+}
+
+/** A driver's record of a vIOMMU, and what it answers. */
+export interface DriverViommu {
+  readonly viommu: number;
+  readonly answer: Uint8Array;
+  readonly registers?: Registers;
+}
+
 /** Written ranges that a driver found: `iovas[i]` and `lengths[i]` in bytes. */
 export interface DirtyRanges {
   readonly iovas: bigint[];
@@ -142,7 +156,7 @@ export interface IommuDriver {
   /** Whether the IOMMU before the function has vIOMMUs of a type (`get_viommu_size`). */
   hasViommu?(pciFunction: Ref<'PciFunction'>, type: number): boolean;
   /** The driver's record of a new vIOMMU (`viommu_init`); `answer` is written over the user's data, as far as it is long. EINVAL, EOPNOTSUPP, ENOMEM. */
-  viommuInit?(pciFunction: Ref<'PciFunction'>, parent: Ref<'IommuDomain'>, data: DriverData): { readonly viommu: number; readonly answer: Uint8Array };
+  viommuInit?(pciFunction: Ref<'PciFunction'>, parent: Ref<'IommuDomain'>, data: DriverData): DriverViommu;
   viommuDestroy?(viommu: number): void;
   /** Whether a function is behind the IOMMU that the vIOMMU is a part of; without it, every one is. */
   viommuCovers?(viommu: number, pciFunction: Ref<'PciFunction'>): boolean;

@@ -4,37 +4,43 @@
 import type { IntervalNode } from '#hostmem/interval-tree';
 import { NULL, type Ref } from '#hostmem/object';
 import { fail } from './errno.ts';
-import { Ioas, MapFlag } from './ioas.ts';
-import { checkOffset, insertArea } from './iopt-area.ts';
+import { Ioas } from './ioas.ts';
+import { insertArea } from './iopt-area.ts';
 import { allowedNodes } from './iopt-ranges.ts';
 import type { Kernel } from './kernel.ts';
-import { createPages, putPages } from './pages.ts';
+import { Pages } from './pages.ts';
 import { big, high, low, lowestSetBit, PAGE, roundUpPowerOfTwo, U64_MAX } from './u64.ts';
 
 const pmdSize = 1n << 21n;
 
-/** Reserves `[iova, iova + length)` for a mapping that will be filled: step 6 of SEMANTICS a.1, FIXED. */
-export function placeFixed(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, length: bigint, userVa: bigint, flags: number): Ref<'Area'> {
-  const memory = kernel.memory;
-  Ioas.iovaRwsem.acquireWrite(memory, ioas);
+/**
+ * An unfinished area over `length` bytes of pages from `startByte` on, at `at` or where it fits (`iopt_alloc_area_pages`): step 6 of SEMANTICS
+ * a.1. The caller's reference to the pages becomes the area's. EINVAL, EOVERFLOW, EEXIST, ENOSPC, EPERM, ENOMEM.
+ */
+export function placePages(
+  kernel: Kernel, ioas: Ref<'Ioas'>, pages: Ref<'Pages'>, startByte: bigint, length: bigint, at: bigint | null, flags: number,
+): Ref<'Area'> {
+  Ioas.iovaRwsem.acquireWrite(kernel.memory, ioas);
   try {
-    const alignment = checkLength(kernel, ioas, length);
-    checkFixed(kernel, ioas, iova, length, alignment);
-    return insertNewPages(kernel, ioas, iova, length, userVa, flags);
+    return insertArea(kernel, ioas, choosePlace(kernel, ioas, pages, startByte, length, at), length, pages, startByte, flags);
   } finally {
-    Ioas.iovaRwsem.releaseWrite(memory, ioas);
+    Ioas.iovaRwsem.releaseWrite(kernel.memory, ioas);
   }
 }
 
-/** The alignment of the IOAS, which every length is a multiple of; EINVAL. Under `iovaRwsem`. */
-export function checkLength(kernel: Kernel, ioas: Ref<'Ioas'>, length: bigint): bigint {
+/** The iova of a mapping that begins at `startByte` of pages: `at`, if it can be had, or the lowest that fits. Under `iovaRwsem`. */
+export function choosePlace(
+  kernel: Kernel, ioas: Ref<'Ioas'>, pages: Ref<'Pages'>, startByte: bigint, length: bigint, at: bigint | null,
+): bigint {
   const alignment = BigInt(Ioas.alignment.read(kernel.memory, ioas));
   if (length % alignment !== 0n) fail('EINVAL', `length is no multiple of ${alignment}`);
-  return alignment;
+  if (at === null) return chooseIova(kernel, ioas, length, Pages.userVa.peekBig(kernel.memory, pages) + startByte, alignment);
+  checkFixed(kernel, ioas, at, length, alignment);
+  return at;
 }
 
 /** Whether an iova of the caller's choice can be had (`iopt_check_iova`). EINVAL, EOVERFLOW, EEXIST. Under `iovaRwsem`. */
-export function checkFixed(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, length: bigint, alignment: bigint): void {
+function checkFixed(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, length: bigint, alignment: bigint): void {
   const memory = kernel.memory;
   if (iova % alignment !== 0n) fail('EINVAL', `iova is no multiple of ${alignment}`);
   const last = iova + length - 1n;
@@ -43,21 +49,8 @@ export function checkFixed(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, leng
   if (Ioas.areas.first(memory, ioas, high(iova), low(iova), high(last), low(last)) !== NULL) fail('EEXIST', 'the range is mapped');
 }
 
-/** The same with an iova of the kernel's choice (`iopt_alloc_iova`): first fit, ascending, never 0. */
-export function placeAutomatically(kernel: Kernel, ioas: Ref<'Ioas'>, length: bigint, userVa: bigint, flags: number): Ref<'Area'> {
-  const memory = kernel.memory;
-  Ioas.iovaRwsem.acquireWrite(memory, ioas);
-  try {
-    const alignment = checkLength(kernel, ioas, length);
-    const iova = chooseIova(kernel, ioas, length, userVa, alignment);
-    return insertNewPages(kernel, ioas, iova, length, userVa, flags);
-  } finally {
-    Ioas.iovaRwsem.releaseWrite(memory, ioas);
-  }
-}
-
-/** The lowest iova that fits, aligned as `userVa` allows. EOVERFLOW, EINVAL, ENOSPC. Under `iovaRwsem`. */
-export function chooseIova(kernel: Kernel, ioas: Ref<'Ioas'>, length: bigint, userVa: bigint, alignment: bigint): bigint {
+/** The lowest iova that fits, aligned as `userVa` allows, and never 0 (`iopt_alloc_iova`). EOVERFLOW, EINVAL, ENOSPC. Under `iovaRwsem`. */
+function chooseIova(kernel: Kernel, ioas: Ref<'Ioas'>, length: bigint, userVa: bigint, alignment: bigint): bigint {
   if (length >= U64_MAX / 2n) fail('EOVERFLOW', 'length is half the space or more');
   let wanted = roundUpPowerOfTwo(length);
   if (userVa !== 0n && lowestSetBit(userVa) < wanted) wanted = lowestSetBit(userVa);
@@ -127,18 +120,4 @@ function usedFrom(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, last: bigint
 function rangeOf(kernel: Kernel, tree: typeof Ioas.areas, node: IntervalNode): { readonly start: bigint; readonly last: bigint } {
   const memory = kernel.memory;
   return { start: big(tree.startHigh(memory, node), tree.startLow(memory, node)), last: big(tree.lastHigh(memory, node), tree.lastLow(memory, node)) };
-}
-
-/** An area over pages of the calling process that nothing else maps yet. EINVAL, ENOMEM. Under `iovaRwsem`. */
-function insertNewPages(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, length: bigint, userVa: bigint, flags: number): Ref<'Area'> {
-  const offset = userVa % PAGE;
-  const count = Number((offset + length + PAGE - 1n) >> 12n);
-  checkOffset(kernel, ioas, offset);
-  const pages = createPages(kernel, kernel.process, userVa, count, (flags & MapFlag.WRITEABLE) !== 0);
-  try {
-    return insertArea(kernel, ioas, iova, length, pages, offset, flags);
-  } catch (error) {
-    putPages(kernel, pages);
-    throw error;
-  }
 }

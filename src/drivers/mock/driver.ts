@@ -11,12 +11,12 @@ import { PageTable, WalkFault, WalkResult } from '#hostmem/page-table';
 import { allocated, assert, fail, type ErrnoName } from '../../kernel/errno.ts';
 import { DomainKind, DriverKind, IommuDomain } from '../domain.ts';
 import {
-  DomainFlags, formatId, type AttachError, type DirtyRanges, type DriverData, type HwInfo, type Invalidations,
+  DomainFlags, formatId, type AttachError, type DirtyRanges, type DriverData, type DriverViommu, type HwInfo, type Invalidations,
   type IommuDriver, type MapError, type ReservedRegion,
 } from '../driver.ts';
 import { cacheWords, firstCacheWord, MockDevice, mockDeviceOf, MockDeviceFlag, MockIommu, pasidBits } from './device.ts';
 import { checkDataLength, createNested, freeNested, invalidateNested, MockNested, nestedOf, selftestData, wordAt } from './nested.ts';
-import { addHwQueue, addVdevice, createViommu, hasVdevice, invalidateCaches, MockViommu, removeVdevice, viommuType } from './viommu.ts';
+import { addHwQueue, addVdevice, createViommu, destroyViommu, hasVdevice, invalidateCaches, MockViommu, removeVdevice, viommuType } from './viommu.ts';
 import { DIRTY, HALF, HALF_BIT, minorPageBits, mockFormat } from './format.ts';
 
 /** IOMMU_HW_INFO_TYPE_SELFTEST. */
@@ -290,12 +290,12 @@ export class MockDriver implements IommuDriver {
     return type === viommuType;
   }
 
-  viommuInit(_pciFunction: Ref<'PciFunction'>, parent: Ref<'IommuDomain'>, data: DriverData): { readonly viommu: number; readonly answer: Uint8Array } {
-    return createViommu(this.#host.kernel, parent, data.bytes);
+  viommuInit(_pciFunction: Ref<'PciFunction'>, parent: Ref<'IommuDomain'>, data: DriverData): DriverViommu {
+    return createViommu(this.#host, parent, data.bytes);
   }
 
   viommuDestroy(viommu: number): void {
-    MockViommu.free(this.#host.kernel, viommu as Ref<'MockViommu'>);
+    destroyViommu(this.#host, viommu as Ref<'MockViommu'>);
   }
 
   viommuAllocNested(viommu: number, flags: number, data: DriverData): Ref<'IommuDomain'> {

@@ -20,6 +20,7 @@ export interface MdCheckMap { id: number; iova: bigint; length: bigint; userVa: 
 export interface MdCheckRefs { length: bigint; userVa: bigint; refs: number }
 export interface MdCheckIotlb { id: number; iotlbId: number; iotlb: number }
 export interface DevCheckCache { id: number; cacheId: number; cache: number }
+export interface SetTempMemoryLimit { limit: number }
 /** `bitmap` is null where the pointer is, and absent where nothing is mapped. */
 export interface MarkDirty { id: number; iova: bigint; length: bigint; pageSize: bigint; bitmap: Uint8Array | 'absent' | null; outNrDirty: number }
 
@@ -82,6 +83,11 @@ export function devCheckCache(kernel: Kernel, iommufd: Ref<'Iommufd'>, { id, cac
   const pci = IommufdDevice.device.peek(memory, getDevice(kernel, iommufd, id));
   const mock = mockDeviceOf(memory, PciDevice.function.peek(memory, pci));
   if (cacheId >= cacheWords || MockDevice.cache.get(memory, mock, cacheId) >>> 0 !== cache) fail('EINVAL', `cache word ${cacheId} is another`);
+}
+
+/** SET_TEMP_MEMORY_LIMIT: how much the kernel reads ahead in one step, which nobody sees here. EINVAL below one entry. */
+export function setTempMemoryLimit(_kernel: Kernel, _iommufd: Ref<'Iommufd'>, { limit }: SetTempMemoryLimit): void {
+  if (limit < 12) fail('EINVAL', 'an entry has 12 bytes');
 }
 
 /**
