@@ -44,7 +44,7 @@ const walkCase = z.looseObject({
   vendor: z.literal('riscv', "is not 'riscv', the only vendor whose walks are played"),
   caps,
   ddtp: z.looseObject({ mode: z.enum(['off', 'bare', '1lvl', '2lvl', '3lvl']), ppn: word64 }),
-  mem: z.array(z.tuple([address, word64])),
+  mem: z.array(z.tuple([address, word64])).refine((mem) => mem.every(([at], index) => index === 0 || mem[index - 1]![0] < at), 'is not ascending'),
   poison: z.array(address).optional(),
   req: request,
 });
