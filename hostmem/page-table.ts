@@ -110,6 +110,7 @@ const refused = Entry.RESERVED | Entry.SUPERVISOR;
 const leaf64K = Entry.LEAF64K;
 const usable = accessMask | leaf;
 const skipShift = 7;
+const entryIndex = indexAt;
 /** Set in what is no table of the level below. */
 const noTable = Entry.LEAF | -Entry.SKIP;
 const none = WalkFault.NONE;
@@ -118,8 +119,10 @@ const notPresent = WalkFault.NOT_PRESENT;
 /** The page number behind the last one of 64 bits. */
 const allPages = 2 ** 52;
 
-/** What a walk does about accessed and dirty bits: nothing, set them, or refuse where they would have to be set. */
-const Use = { IGNORED: 0, MARKED: 1, REFUSED: 2 } as const;
+/** What a walk does about accessed and dirty bits: nothing, set them, or refuse where they are not set. */
+const ignored = 0;
+const marked = 1;
+const demanded = 2;
 
 /** One thread's view of the page tables of one format. */
 export class PageTable {
@@ -144,7 +147,7 @@ export class PageTable {
   /** `marksUse`: walks set the format's accessed and dirty bits, as hardware that was told to does. */
   constructor(ram: Memory, frames: Frames, format: PageTableFormat, marksUse: boolean = false) {
     this.format = format;
-    this.#use = marksUse && format.accessedBit !== 0 ? Use.MARKED : format.needsMarks ? Use.REFUSED : Use.IGNORED;
+    this.#use = marksUse && format.accessedBit !== 0 ? marked : format.needsMarks ? demanded : ignored;
     this.#ram = ram;
     this.#frames = frames;
     this.#frameCount = ram.sizeBytes / pageBytes;
@@ -177,7 +180,7 @@ export class PageTable {
 
   /** The same as no points, for oracles: what is mapped, whatever the permission. */
   translate(root: Frame, iovaHigh: number, iovaLow: number, result: WalkResult): WalkFault {
-    return this.#descend(root, iovaHigh, iovaLow, 0, result, false, Use.IGNORED);
+    return this.#descend(root, iovaHigh, iovaLow, 0, result, false, ignored);
   }
 
   #descend(root: Frame, iovaHigh: number, iovaLow: number, access: number, result: WalkResult, announced: boolean, use: number): WalkFault {
@@ -200,7 +203,7 @@ export class PageTable {
         break;
       }
       level -= 1 + (seen >>> skipShift);
-      index = table * 1024 + indexAt(level, iovaHigh, iovaLow, mask) * 2;
+      index = table * 1024 + entryIndex(level, iovaHigh, iovaLow, mask) * 2;
       mask = 511;
       if (announced) read64(ram, index * 4, format.labels[level]!);
       low = words[index]!;
@@ -210,13 +213,13 @@ export class PageTable {
       table = format.frameOf(high, low);
       if (seen === 0) fault = notPresent;
       else if (seen > usable) fault = obstacle(seen, level, iovaHigh, iovaLow);
-      if (fault !== none || use === Use.IGNORED) continue;
-      if (use === Use.REFUSED) {
+      if (use === ignored || fault !== none) continue;
+      if (use === demanded) {
         if ((seen & leaf) !== 0) fault = this.#unmarked(low, access & granted);
         continue;
       }
-      const marked = this.#mark(index * 4, level, low, (seen & leaf) !== 0, access, granted);
-      if (marked !== 0) low = marked;
+      const now = this.#mark(index * 4, level, low, (seen & leaf) !== 0, access, granted);
+      if (now !== 0) low = now;
       else {
         // Another party changed the entry since it was read: what it says now is for a new walk.
         level = format.levels + 1;
@@ -341,7 +344,7 @@ export class PageTable {
     let table = root;
     let mask = this.#rootMask;
     for (let level = format.levels; level > until; level--) {
-      const index = table * 1024 + indexAt(level, iovaHigh, iovaLow, mask) * 2;
+      const index = table * 1024 + entryIndex(level, iovaHigh, iovaLow, mask) * 2;
       mask = 511;
       const low = words[index]!;
       const high = words[index + 1]!;
@@ -397,7 +400,7 @@ export class PageTable {
         removed += this.#clearLeaves(hpaOf(table) + index * 8, passed);
       } else {
         const entry = this.#entry;
-        const found = this.#descend(root, high, low, 0, entry, false, Use.IGNORED) === none;
+        const found = this.#descend(root, high, low, 0, entry, false, ignored) === none;
         const span = 512 ** (entry.level - 1);
         const within = pageNumber(high, low) % span;
         if (found && within === 0 && clear64(this.#ram, entry.entryAt, this.format.labels[entry.level]!) !== 0) removed += span;
