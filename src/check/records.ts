@@ -24,6 +24,16 @@ export function processes(view: View): Ref<'Process'>[] {
   return found;
 }
 
+/** What a process has open: descriptors and their files. */
+export function descriptors(view: View, process: Ref<'Process'>): (readonly [number, Ref<'File'>])[] {
+  const memory = view.host.kernel;
+  const found: (readonly [number, Ref<'File'>])[] = [];
+  for (let fd = Process.files.nextLocked(memory, process, 0); fd !== 0; fd = Process.files.nextLocked(memory, process, fd)) {
+    found.push([fd, Process.files.getLocked(memory, process, fd) as Ref<'File'>]);
+  }
+  return found;
+}
+
 /** Every context that some process has open. */
 export function contexts(view: View): Ref<'Iommufd'>[] {
   return [...new Set(processes(view).flatMap((process) => contextsOf(view, process)))];
