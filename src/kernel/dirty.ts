@@ -11,7 +11,7 @@ import { fail } from './errno.ts';
 import { DirtyAnswered, DirtyQueried, DirtyReported, DirtyTracked } from './events.ts';
 import { Hwpt } from './hwpt.ts';
 import { Ioas } from './ioas.ts';
-import { Area, areaEnd, areaIova } from './iopt.ts';
+import { Area, areaEnd, areaIova } from './iopt-area.ts';
 import type { Kernel } from './kernel.ts';
 import { getObject, IommufdObject, Kind } from './objects.ts';
 import { high, low, lowestSetBit, PAGE, U64_MAX } from './u64.ts';
