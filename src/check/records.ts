@@ -11,7 +11,8 @@ import { IommufdDevice } from '../kernel/iommufd-device.ts';
 import { IommufdGroup } from '../kernel/iommufd-group.ts';
 import { PasidAttachment } from '../kernel/iommufd-pasid.ts';
 import { KernelRoot } from '../kernel/kernel.ts';
-import { Iommufd, IommufdObject, type ObjectRef } from '../kernel/objects.ts';
+import { Hwpt } from '../kernel/hwpt.ts';
+import { Iommufd, IommufdObject, Kind, type ObjectRef } from '../kernel/objects.ts';
 import { Process } from '../kernel/process.ts';
 import { FaultQueue } from '../kernel/fault-queue.ts';
 import { VfioFile } from '../kernel/vfio.ts';
@@ -82,6 +83,16 @@ export function pasidsAttached(view: View, group: Ref<'IommufdGroup'>): Ref<'Pas
 /** The published objects of a context. */
 export function objects(view: View, iommufd: Ref<'Iommufd'>): ObjectRef[] {
   return published(view.host.kernel, Iommufd.objects, iommufd) as ObjectRef[];
+}
+
+/** Root frames of the domains whose writes are tracked. */
+export function trackedRoots(view: View): number[] {
+  const memory = view.host.kernel;
+  const hwpts = contexts(view)
+    .flatMap((iommufd) => objects(view, iommufd))
+    .filter((target) => IommufdObject.kind.peek(memory, target) === Kind.HWPT)
+    .map((target) => IommufdObject.body.peek(memory, target) as Ref<'Hwpt'>);
+  return hwpts.filter((hwpt) => Hwpt.tracking.peek(memory, hwpt) !== 0).map((hwpt) => IommuDomain.root.peek(memory, Hwpt.domain.peek(memory, hwpt)));
 }
 
 /** The fault queues whose descriptor some process has open. */

@@ -3,6 +3,7 @@ import { DmaFlags, dma } from '../../hardware/events.ts';
 import { DirtyAnswered, DirtyQueried, DirtyReported, DirtyTracked, DomainLeft, UnmapCalled } from '../../kernel/events.ts';
 import { iovaPage } from '../dma-words.ts';
 import { breach, invariant, type Breach } from '../invariant.ts';
+import { trackedRoots } from '../records.ts';
 
 /** What is known of a domain that tracks writes, or did. Pages by number. */
 interface Tracked {
@@ -27,7 +28,7 @@ export default invariant<Dirt>({
   id: 'P8',
   claim: 'a page that a device has written since tracking was switched on is reported by the next clearing query of a range that holds it, or by one beside it',
   events: [DirtyTracked, DirtyQueried, DirtyReported, DirtyAnswered, DomainLeft, UnmapCalled, dma],
-  start: (view) => ({ domains: new Map(), ioasOfRoot: view.ioasOfRoots() }),
+  start: (view) => ({ domains: new Map(trackedRoots(view).map((root) => [root, trackedAnew(0)])), ioasOfRoot: view.ioasOfRoots() }),
   step({ domains, ioasOfRoot }, event) {
     switch (event.kind) {
       case DirtyTracked.kind:
@@ -68,11 +69,13 @@ export default invariant<Dirt>({
   },
 });
 
+const trackedAnew = (asking: number): Tracked => ({ on: true, owed: new Map(), reported: new Map(), asking, missed: new Set() });
+
 /** What was written before tracking is switched on is of no concern; switching it on once more begins nothing anew. */
 function track(domains: Map<number, Tracked>, root: number, on: boolean): void {
   const known = domains.get(root);
-  if (known === undefined || (on && !known.on)) domains.set(root, { on, owed: new Map(), reported: new Map(), asking: known?.asking ?? 0, missed: new Set() });
-  else known.on = on;
+  if (on && known?.on !== true) domains.set(root, trackedAnew(known?.asking ?? 0));
+  else if (known !== undefined) known.on = on;
 }
 
 function report(tracked: Tracked | undefined, first: number, pages: number, stamp: number): void {
