@@ -26,10 +26,10 @@ export type Observed = ReadonlyMap<string, number>;
 /** Of a host that stands still. */
 export function observe(view: View): Observed {
   const seen = new Map<string, number>();
-  for (const process of processes(view)) observeProcess(view, process, seen);
-  contexts(view).forEach((iommufd, index) => observeContext(view, iommufd, `context ${index}`, seen));
-  for (const group of view.groups()) observeGroup(view, group, seen);
   observeVfio(view, seen);
+  for (const group of view.groups()) observeGroup(view, group, seen);
+  contexts(view).forEach((iommufd, index) => observeContext(view, iommufd, `context ${index}`, seen));
+  for (const process of processes(view)) observeProcess(view, process, seen);
   return seen;
 }
 

@@ -85,6 +85,14 @@ export function objects(view: View, iommufd: Ref<'Iommufd'>): ObjectRef[] {
   return published(view.host.kernel, Iommufd.objects, iommufd) as ObjectRef[];
 }
 
+/** Numbers of the groups that a user owns and that are attached to nothing. */
+export function blockedGroups(view: View): number[] {
+  const memory = view.host.kernel;
+  const isBlocked = (group: Ref<'IommuGroup'>): boolean => IommuGroup.domain.peek(memory, group) === IommuGroup.blockingDomain.peek(memory, group);
+  const found = view.groups().filter((group) => IommuGroup.owner.peek(memory, group) !== 0 && isBlocked(group));
+  return found.map((group) => IommuGroup.number.peek(memory, group));
+}
+
 /** Root frames of the domains whose writes are tracked. */
 export function trackedRoots(view: View): number[] {
   const memory = view.host.kernel;

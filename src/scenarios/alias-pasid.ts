@@ -16,7 +16,7 @@ export default scenario({
   host: { iommu: 'vtd-scalable' },
   caught72: 'G2',
   variants: ['K8', 'mended'],
-  holds: ['D4', 'D6', 'D10', 'G1', 'G2', 'G5', 'O1', 'O5'],
+  holds: ['D4', 'D6', 'D10', 'G2', 'G5', 'O1', 'O5'],
 
   world(w) {
     const [group] = w.pci({ 5: bridge('PCIe-to-PCI bridge', { 1: endpoint('A'), 2: endpoint('B') }) });

@@ -15,7 +15,7 @@ export default scenario({
   seed: null,
   caught72: 'G2',
   variants: ['K3', 'K4', 'K7', 'mended'],
-  holds: ['D4', 'D6', 'G1', 'G2', 'G5', 'O1', 'O5'],
+  holds: ['D4', 'D6', 'G2', 'G5', 'O1', 'O5'],
 
   world(w) {
     const group = w.group('A', 'B');
