@@ -41,6 +41,8 @@ export class EventDescriber {
       case VfioCalled.kind: return this.#called(event);
       case VfioReturned.kind: return this.#returned(event);
       case GroupMoves.kind: {
+        const from = GroupMoves.get.oldRoot(event);
+        if (!this.#roots.has(from)) this.#roots.set(from, 'what it had');
         const to = GroupMoves.get.newRoot(event);
         if (!this.#roots.has(to)) this.#roots.set(to, this.#asked.get(event.actor) ?? 'another domain');
         return `group ${GroupMoves.get.group(event)} starts to move to ${this.#roots.get(to)}`;

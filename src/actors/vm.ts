@@ -55,12 +55,9 @@ export class Vm extends Actor {
   detach(vfio: number): ErrnoName | null {
     return this.ioctl(vfio, 'VFIO_DEVICE_DETACH_IOMMUFD_PT', { argsz: 12, flags: 0 });
   }
-  /** Attach and detach with VFIO_DEVICE_ATTACH_PASID. */
+  /** An attach of a PASID's slot, not of the RID's. */
   attachPasid(vfio: number, pasid: number, ptId: number): ErrnoName | null {
     return this.ioctl(vfio, 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', { argsz: 16, flags: VfioFlag.PASID, pasid, ptId });
-  }
-  detachPasid(vfio: number, pasid: number): ErrnoName | null {
-    return this.ioctl(vfio, 'VFIO_DEVICE_DETACH_IOMMUFD_PT', { argsz: 12, flags: VfioFlag.PASID, pasid });
   }
 
   /** IOMMU_HWPT_SET_DIRTY_TRACKING. */

@@ -17,7 +17,7 @@ import { big } from '../kernel/u64.ts';
 import { IommufdObject, Kind, kindNames, type ObjectRef } from '../kernel/objects.ts';
 import { Process } from '../kernel/process.ts';
 import { VfioDevice } from '../kernel/vfio.ts';
-import { contexts, descriptors, iommufdGroups, membersAttached, objects, pasidsAttached, processes } from './records.ts';
+import { addressText, contexts, descriptors, iommufdGroups, membersAttached, objects, pasidsAttached, processes } from './records.ts';
 import type { View } from './view.ts';
 
 /** What there is, by its name. */
@@ -87,7 +87,7 @@ function observeGroup(view: View, group: Ref<'IommuGroup'>, seen: Map<string, nu
   seen.set(`domain of group ${IommuGroup.number.peek(memory, group)}`, IommuGroup.domain.peek(memory, group));
   for (const device of view.members(group)) {
     const pciFunction = PciDevice.function.peek(memory, device);
-    seen.set(`root frame of function ${PciFunction.rid.peek(memory, pciFunction).toString(16)}`, installedRoot(view.host, pciFunction));
+    seen.set(`root frame of function ${addressText(PciFunction.rid.peek(memory, pciFunction))}`, installedRoot(view.host, pciFunction));
   }
 }
 

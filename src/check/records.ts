@@ -120,9 +120,15 @@ export function strayMember(view: View, group: Ref<'IommuGroup'>): string | null
     const pciFunction = PciDevice.function.peek(memory, device);
     const installed = installedRoot(view.host, pciFunction);
     if (installed === expected) continue;
-    return `is on ${rootName(expected)}, but function ${PciFunction.rid.peek(memory, pciFunction).toString(16)} translates through ${rootName(installed)}`;
+    return `is on ${rootName(expected)}, but function ${addressText(PciFunction.rid.peek(memory, pciFunction))} translates through ${rootName(installed)}`;
   }
   return null;
+}
+
+/** `00:05.1`: bus, device, function. */
+export function addressText(rid: number): string {
+  const hex = (value: number): string => value.toString(16).padStart(2, '0');
+  return `${hex(rid >>> 8)}:${hex((rid >>> 3) & 0x1f)}.${rid & 7}`;
 }
 
 function rootName(root: number): string {

@@ -11,10 +11,21 @@ import { Hwpt } from '../kernel/hwpt.ts';
 import { Ioas } from '../kernel/ioas.ts';
 import { Iommufd, IommufdObject, Kind } from '../kernel/objects.ts';
 import { Process } from '../kernel/process.ts';
-import { contexts, objects } from './records.ts';
+import { blockedGroups, contexts, objects, trackedRoots } from './records.ts';
+
+/** What the world was like when its threads joined it: what every schedule begins with, whenever a judge begins to fold it. */
+interface Beginning {
+  /** Which IOAS each domain translates for: `<process>.<ioas id>`, by root frame. */
+  readonly ioasOfRoot: ReadonlyMap<number, string>;
+  /** Numbers of the groups that are owned and attached to nothing. */
+  readonly blockedGroups: readonly number[];
+  /** Root frames of the domains whose writes are tracked. */
+  readonly trackedRoots: readonly number[];
+}
 
 export class View {
   readonly host: Host;
+  readonly beginning: Beginning;
   readonly #groupOfRid = new Map<number, number>();
 
   constructor(buffers: HostBuffers) {
@@ -26,6 +37,7 @@ export class View {
         this.#groupOfRid.set(rid, IommuGroup.number.peek(memory, group));
       }
     }
+    this.beginning = { ioasOfRoot: this.ioasOfRoots(), blockedGroups: blockedGroups(this), trackedRoots: trackedRoots(this) };
   }
 
   get root(): Ref<'KernelRoot'> {

@@ -25,9 +25,6 @@ export default scenario({
 
   actors: ({ vm, device }) => ({
     vmm: vm('vmm', (thread, { fd, ioas }) => {
-      // As the claim of the group had it, so that this can be told again and again.
-      thread.detachPasid(fd, 0);
-      thread.check(thread.detach(fd) === null, 'DETACH failed');
       const errno = thread.attachPasid(fd, 0, ioas);
       thread.check(errno === null || errno === 'EINVAL', `the PASID attach ended with ${errno}`);
       thread.check(thread.detach(fd) === null, 'DETACH failed');

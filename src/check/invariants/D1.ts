@@ -18,7 +18,7 @@ export default invariant<Unmapped>({
   id: 'D1',
   claim: 'after an unmap has returned, no DMA completes through that IOVA range of that IOAS, but by a later mapping',
   events: [DomainJoined, DomainLeft, AreaPlaced, UnmapReturned, dma],
-  start: (view) => ({ ioasOfRoot: view.ioasOfRoots(), gone: new Map() }),
+  start: (view) => ({ ioasOfRoot: new Map(view.beginning.ioasOfRoot), gone: new Map() }),
   step(state, event) {
     if (event.kind === dma.kind) {
       if (dma.get.frame(event) === 0) return null;

@@ -3,7 +3,6 @@ import { DmaFlags, dma } from '../../hardware/events.ts';
 import { DirtyAnswered, DirtyQueried, DirtyReported, DirtyTracked, DomainLeft, UnmapCalled } from '../../kernel/events.ts';
 import { iovaPage } from '../dma-words.ts';
 import { breach, invariant, type Breach } from '../invariant.ts';
-import { trackedRoots } from '../records.ts';
 
 /** What is known of a domain that tracks writes, or did. Pages by number. */
 interface Tracked {
@@ -28,7 +27,10 @@ export default invariant<Dirt>({
   id: 'P8',
   claim: 'a page that a device has written since tracking was switched on is reported by the next clearing query of a range that holds it, or by one beside it',
   events: [DirtyTracked, DirtyQueried, DirtyReported, DirtyAnswered, DomainLeft, UnmapCalled, dma],
-  start: (view) => ({ domains: new Map(trackedRoots(view).map((root) => [root, trackedAnew(0)])), ioasOfRoot: view.ioasOfRoots() }),
+  start: ({ beginning }) => ({
+    domains: new Map(beginning.trackedRoots.map((root) => [root, trackedAnew(0)])),
+    ioasOfRoot: new Map(beginning.ioasOfRoot),
+  }),
   step({ domains, ioasOfRoot }, event) {
     switch (event.kind) {
       case DirtyTracked.kind:
