@@ -12,11 +12,14 @@ import { IommufdGroup } from '../kernel/iommufd-group.ts';
 import { PasidAttachment } from '../kernel/iommufd-pasid.ts';
 import { KernelRoot } from '../kernel/kernel.ts';
 import { Hwpt } from '../kernel/hwpt.ts';
+import { Ioas } from '../kernel/ioas.ts';
+import { Area } from '../kernel/iopt-area.ts';
 import { Iommufd, IommufdObject, Kind, type ObjectRef } from '../kernel/objects.ts';
 import { Process } from '../kernel/process.ts';
 import { FaultQueue } from '../kernel/fault-queue.ts';
 import { VfioFile } from '../kernel/vfio.ts';
 import { VfioGroup } from '../kernel/vfio-group.ts';
+import { pageNumber } from './dma-words.ts';
 import type { View } from './view.ts';
 
 export function processes(view: View): Ref<'Process'>[] {
@@ -91,6 +94,34 @@ export function blockedGroups(view: View): number[] {
   const isBlocked = (group: Ref<'IommuGroup'>): boolean => IommuGroup.domain.peek(memory, group) === IommuGroup.blockingDomain.peek(memory, group);
   const found = view.groups().filter((group) => IommuGroup.owner.peek(memory, group) !== 0 && isBlocked(group));
   return found.map((group) => IommuGroup.number.peek(memory, group));
+}
+
+/** A mapping of an IOAS, which is `<process>.<ioas id>`; pages of 4 KiB by number, `permissions` as `Access` bits. */
+export interface Mapping {
+  readonly ioas: string;
+  readonly first: number;
+  readonly pages: number;
+  readonly permissions: number;
+}
+
+/** What all IOASes map. */
+export function mappings(view: View): Mapping[] {
+  const memory = view.host.kernel;
+  const found: Mapping[] = [];
+  for (const iommufd of contexts(view)) {
+    const process = Process.number.peek(memory, Iommufd.process.peek(memory, iommufd));
+    for (const target of objects(view, iommufd)) {
+      if (IommufdObject.kind.peek(memory, target) !== Kind.IOAS) continue;
+      const ioas = IommufdObject.body.peek(memory, target) as Ref<'Ioas'>;
+      for (let node = Ioas.areas.first(memory, ioas, 0, 0, -1, -1); node !== NULL; node = Ioas.areas.next(memory, ioas, node, 0, 0, -1, -1)) {
+        const area = Ioas.areas.value(memory, node) as Ref<'Area'>;
+        const first = pageNumber(Ioas.areas.startHigh(memory, node), Ioas.areas.startLow(memory, node));
+        const permissions = Area.permissions.peek(memory, area);
+        found.push({ ioas: `${process}.${IommufdObject.id.peek(memory, target)}`, first, pages: Area.pageCount.peek(memory, area), permissions });
+      }
+    }
+  }
+  return found;
 }
 
 /** Root frames of the domains whose writes are tracked. */

@@ -24,8 +24,8 @@ export const HwptRecorded = event('hwpt recorded', ['group', 'device', 'hwpt']);
 /** A domain, named by its root frame, holds an IOAS's translations from now on, or does no more. */
 export const DomainJoined = event('domain joined', ['ioas', 'process', 'root']);
 export const DomainLeft = event('domain left', ['ioas', 'process', 'root']);
-/** A mapping took its place in an IOAS, whichever call makes it: from now on its range may be filled. */
-export const AreaPlaced = event('area placed', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'process']);
+/** A mapping took its place in an IOAS, whichever call makes it: from now on its range may be filled. `permissions` are `Access` bits. */
+export const AreaPlaced = event('area placed', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'process', 'permissions']);
 /** IOAS_MAP began or returned; `pages` of 4 KiB. */
 export const MapCalled = event('map call', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'process']);
 export const MapReturned = event('map return', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'errno', 'process']);

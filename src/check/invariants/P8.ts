@@ -1,7 +1,7 @@
 /** P8, dirty pages: a page that a device wrote while its writes were tracked is told to whoever asks for it, once at least. */
 import { DmaFlags, dma } from '../../hardware/events.ts';
-import { DirtyAnswered, DirtyQueried, DirtyReported, DirtyTracked, DomainLeft, UnmapCalled } from '../../kernel/events.ts';
-import { iovaPage } from '../dma-words.ts';
+import { DirtyAnswered, DirtyQueried, DirtyReported, DirtyTracked, DomainJoined, DomainLeft, UnmapCalled } from '../../kernel/events.ts';
+import { iovaPage, pageNumber } from '../dma-words.ts';
 import { breach, invariant, type Breach } from '../invariant.ts';
 
 /** What is known of a domain that tracks writes, or did. Pages by number. */
@@ -26,7 +26,7 @@ interface Dirt {
 export default invariant<Dirt>({
   id: 'P8',
   claim: 'a page that a device has written since tracking was switched on is reported by the next clearing query of a range that holds it, or by one beside it',
-  events: [DirtyTracked, DirtyQueried, DirtyReported, DirtyAnswered, DomainLeft, UnmapCalled, dma],
+  events: [DirtyTracked, DirtyQueried, DirtyReported, DirtyAnswered, DomainJoined, DomainLeft, UnmapCalled, dma],
   start: ({ beginning }) => ({
     domains: new Map(beginning.trackedRoots.map((root) => [root, trackedAnew(0)])),
     ioasOfRoot: new Map(beginning.ioasOfRoot),
@@ -50,20 +50,23 @@ export default invariant<Dirt>({
       }
       case DirtyReported.kind: {
         const { root, iovaHigh, iovaLow, pages } = DirtyReported.get;
-        report(domains.get(root(event)), firstPage(iovaHigh(event), iovaLow(event)), pages(event), event.stamp);
+        report(domains.get(root(event)), pageNumber(iovaHigh(event), iovaLow(event)), pages(event), event.stamp);
         return null;
       }
       case DirtyAnswered.kind: {
         const { root, iovaHigh, iovaLow, pages, begin } = DirtyAnswered.get;
-        return answer(domains.get(root(event)), firstPage(iovaHigh(event), iovaLow(event)), pages(event), begin(event));
+        return answer(domains.get(root(event)), pageNumber(iovaHigh(event), iovaLow(event)), pages(event), begin(event));
       }
       case UnmapCalled.kind: {
         // Whoever unmaps asks before.
         const { process, ioas, iovaHigh, iovaLow, pages } = UnmapCalled.get;
         const name = `${process(event)}.${ioas(event)}`;
-        for (const [root, tracked] of domains) if (ioasOfRoot.get(root) === name) forget(tracked, firstPage(iovaHigh(event), iovaLow(event)), pages(event));
+        for (const [root, tracked] of domains) if (ioasOfRoot.get(root) === name) forget(tracked, pageNumber(iovaHigh(event), iovaLow(event)), pages(event));
         return null;
       }
+      case DomainJoined.kind:
+        ioasOfRoot.set(DomainJoined.get.root(event), `${DomainJoined.get.process(event)}.${DomainJoined.get.ioas(event)}`);
+        return null;
       default:
         domains.delete(DomainLeft.get.root(event));
         return null;
@@ -106,5 +109,3 @@ function forget(tracked: Tracked, first: number, pages: number): void {
     tracked.missed.delete(page);
   }
 }
-
-const firstPage = (high: number, low: number): number => (high >>> 0) * 0x10_0000 + (low >>> 12);
