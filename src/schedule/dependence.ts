@@ -17,6 +17,8 @@ export type Effect = (typeof Effect)[keyof typeof Effect];
 
 const effects = new Map<Op, Effect>([
   [Op.START, Effect.NONE],
+  // Race analysis has a write of each of the block's words instead.
+  [Op.FREE, Effect.NONE],
   [Op.LOAD, Effect.READS],
   [Op.READ, Effect.READS],
   [Op.WAIT, Effect.READS],
