@@ -12,7 +12,7 @@ import type { Failure } from './report/failure.ts';
 import { tellStory } from './report/story.ts';
 import { isExhaustive, Strategies } from './schedule/strategy.ts';
 import { sumUp } from './covered.ts';
-import type { ExploreResult, FoundViolation, ReplayResult } from './results.ts';
+import type { Coverage, ExploreResult, FoundViolation, ReplayResult } from './results.ts';
 import { decodeToken, encodeToken, TokenError, type Token } from './schedule/token.ts';
 
 export interface ExploreOptions extends Choice {
@@ -70,7 +70,7 @@ export async function explore(options: ExploreOptions): Promise<ExploreResult & 
       complete: answers.some(({ isComplete }) => isComplete),
       tooLong: answers.some(({ isTooLong }) => isTooLong),
       bound: isExhaustive(strategy) ? strategy.bound : null,
-      coverage: sumUp(answers.map(({ cover }) => cover), done, answers.some(({ isCoverTruncated }) => isCoverTruncated)),
+      coverage: coverageOf(answers, done, !isExhaustive(strategy)),
       violation: told?.violation ?? null,
       story: told?.story ?? [],
       failure: told?.failure ?? null,
@@ -96,6 +96,12 @@ async function share(cells: readonly CellProcess[], { strategy, seed, budgetMs }
   } finally {
     if (timer !== null) clearTimeout(timer);
   }
+}
+
+/** Where schedules are no sample, nothing follows from them for further ones. */
+function coverageOf(answers: readonly Explored[], schedules: number, isSample: boolean): Coverage {
+  const coverage = sumUp(answers.map(({ cover }) => cover), schedules, answers.some(({ isCoverTruncated }) => isCoverTruncated));
+  return isSample ? coverage : { ...coverage, unseen: null };
 }
 
 function firstFailure(answers: readonly Explored[]): { cell: number; answer: Explored } | null {

@@ -24,8 +24,8 @@ export interface Coverage {
   /** Distinct (site, next site) of conflicting accesses by different actors, locks excepted. */
   readonly racingPairs: number;
   readonly traceClasses: number;
-  /** Good and Turing's estimate of the share of schedules that would be of a class not met so far. */
-  readonly unseen: number;
+  /** Good and Turing's estimate of the share of schedules that would be of a class not met so far; null with an exhaustive strategy. */
+  readonly unseen: number | null;
   /** Whether more was met than could be remembered: the figures are lower bounds then. */
   readonly truncated: boolean;
 }

@@ -72,8 +72,8 @@ function extent({ complete, tooLong, bound, coverage }: ExploreResult): string {
   return complete ? `: all ${coverage.traceClasses} traces${bound === null ? '' : `, bound ${bound}`}` : '';
 }
 
-function covered({ complete, coverage }: ExploreResult): string {
+function covered({ coverage }: ExploreResult): string {
   const { handOffs, racingPairs, traceClasses, unseen, truncated } = coverage;
-  const rest = complete ? '' : ` (${Math.round(100 * unseen)} % of further schedules would be new)`;
+  const rest = unseen === null ? '' : ` (${Math.round(100 * unseen)} % of further schedules would be new)`;
   return `covered: ${truncated ? 'at least ' : ''}${traceClasses} traces${rest}, ${handOffs} hand-offs, ${racingPairs} racing pairs`;
 }
