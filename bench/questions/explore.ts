@@ -1,7 +1,8 @@
 /**
  * Schedules of tiny bodies over real threads, against a bare futex: a ring of as many threads in which each wakes the next
  * as often as the baton was handed on. The ratio of a row `-over-futex` is the share of the bare futex's rate that the explorer
- * reaches. Ratios count: how long a hand-off takes is the machine's matter.
+ * reaches. All threads are on one CPU, as those of an exploring cell are. Ratios count: how long a hand-off takes is the
+ * machine's matter.
  */
 import { door } from '#hostmem/atomics';
 import { Host } from '#hostmem/host';

@@ -374,7 +374,9 @@ export class Baton implements Control {
 
   /** Runs the body once; returns whether the turn is this actor's again, to start the next schedule. */
   #play(body: () => void): boolean {
-    const histories = this.#memories.map((memory) => memory.history);
+    const [ram, kernel] = this.#memories as [Memory, Memory];
+    const { history: historyOfRam } = ram;
+    const { history: historyOfKernel } = kernel;
     this.#strategy = this.#strategyOfSchedule();
     this.#words[this.#block + BlockWord.status] = Status.RUNNABLE;
     this.#mode = Mode.PLAYING;
@@ -385,9 +387,8 @@ export class Baton implements Control {
       this.#fail(thrown);
     }
     this.#mode = Mode.OUTSIDE;
-    this.#memories.forEach((memory, space) => {
-      memory.history = histories[space]!;
-    });
+    ram.history = historyOfRam;
+    kernel.history = historyOfKernel;
     this.#words[this.#block + BlockWord.status] = Status.DONE;
     this.#words[this.#block + BlockWord.ops]! += 1;
     return this.#handOn(this.#actor);

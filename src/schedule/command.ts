@@ -25,10 +25,11 @@ export function startCommand(board: Board): void {
   if (board.get(Head.kind) === Kind.EXPLORE) clearCoverage(board);
 }
 
+const zeroAtFirst = [Head.step, Head.choices, Head.failed, Head.recordedCount, Head.traceLength, Head.lastActor, Head.redundant];
+
 /** Clears what belongs to one schedule. */
 export function clearSchedule(board: Board): void {
-  const words = [Head.step, Head.choices, Head.failed, Head.recordedCount, Head.traceLength, Head.lastActor, Head.redundant];
-  for (const word of words) board.set(word, 0);
+  for (let i = 0; i < zeroAtFirst.length; i++) board.set(zeroAtFirst[i]!, 0);
   board.set(Head.current, startOfSchedule);
   board.set(Head.unguardedActor, -1);
   board.set(Head.hashLow, 0x243f6a88);
