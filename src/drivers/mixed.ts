@@ -132,8 +132,12 @@ export class MixedDrivers implements IommuDriver {
     return this.#of(domain).translate(domain, iovaHigh, iovaLow, result);
   }
 
-  markWritten(domain: Domain, iova: bigint): boolean {
-    return this.#isMock(domain) && this.#mock.markWritten(domain, iova);
+  tracksWrites(domain: Domain): boolean {
+    return this.#isMock(domain) && this.#mock.tracksWrites(domain);
+  }
+
+  markWritten(domain: Domain, iova: bigint): void {
+    if (this.#isMock(domain)) this.#mock.markWritten(domain, iova);
   }
 
   setDirtyTracking(domain: Domain, enabled: boolean): 0 | 'EINVAL' {
