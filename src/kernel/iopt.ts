@@ -14,7 +14,7 @@ import { IommuDomain } from '../drivers/domain.ts';
 import type { MapError } from '../drivers/driver.ts';
 import { alignmentOfAccesses, notifyAccesses } from './access.ts';
 import { allocated, fail } from './errno.ts';
-import { AreaPlaced, DomainJoined, DomainLeft } from './events.ts';
+import { AreaPlaced, AreaTaken, DomainJoined, DomainLeft } from './events.ts';
 import { Ioas, MapFlag } from './ioas.ts';
 import type { Kernel } from './kernel.ts';
 import { IommufdObject } from './objects.ts';
@@ -220,7 +220,7 @@ export function mapPages(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>): 
 /** The same for areas that are placed together: all or none. */
 export function mapAreas(kernel: Kernel, ioas: Ref<'Ioas'>, areas: readonly Ref<'Area'>[]): void {
   try {
-    fillAndPublish(kernel, ioas, areas);
+    kernel.operations.iopt.fillAndPublish(kernel, ioas, areas);
   } catch (error) {
     for (const area of areas) abortArea(kernel, ioas, area);
     throw error;
@@ -228,7 +228,7 @@ export function mapAreas(kernel: Kernel, ioas: Ref<'Ioas'>, areas: readonly Ref<
 }
 
 /** Both happen under one read lock of `domainsRwsem`, so that a domain added meanwhile misses nothing (`map-attach-fill-gap`). */
-function fillAndPublish(kernel: Kernel, ioas: Ref<'Ioas'>, areas: readonly Ref<'Area'>[]): void {
+export function fillAndPublish(kernel: Kernel, ioas: Ref<'Ioas'>, areas: readonly Ref<'Area'>[]): void {
   const memory = kernel.memory;
   Ioas.domainsRwsem.acquireRead(memory, ioas);
   let filled = 0;
@@ -255,7 +255,7 @@ export function abortArea(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>):
 }
 
 /** All domains or none. The caller holds `domainsRwsem`. */
-function fillDomains(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>): void {
+export function fillDomains(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>): void {
   const memory = kernel.memory;
   const first = Ioas.domains.read(memory, ioas);
   if (first === NULL) return;
@@ -349,13 +349,17 @@ export function unmapRange(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, las
       removed.bytes += areaLast - areaIova(kernel, area) + 1n;
       emptyDomains(kernel, ioas, area);
       abortArea(kernel, ioas, area);
-      // The next search starts behind what went: a mapping made meanwhile in the freed range is not ours (8602018b1f17).
       if (areaLast >= last) return;
-      from = areaLast + 1n;
+      from = kernel.operations.iopt.resumeUnmap(start, areaLast);
     }
   } finally {
     Ioas.domainsRwsem.releaseRead(memory, ioas);
   }
+}
+
+/** Where an unmap from `start` on looks next: behind what went, for a mapping made meanwhile in the freed range is not its own (8602018b1f17). */
+export function resumeUnmap(_start: bigint, areaLast: bigint): bigint {
+  return areaLast + 1n;
 }
 
 /** `Area.preventAccess`: an access pins the area, or nobody does and it is going. */
@@ -388,13 +392,19 @@ function takeArea(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, last: bigint
     const pinned = Area.accesses.load(memory, area) !== 0;
     Area.preventAccess.store(memory, area, pinned ? PINNED : UNMAPPING);
     if (!pinned) Area.pages.write(memory, area, NULL);
+    if (!pinned) tellTaken(kernel, ioas, area);
     return area;
   } finally {
     Ioas.iovaRwsem.releaseWrite(memory, ioas);
   }
 }
 
-function emptyDomains(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>): void {
+function tellTaken(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>): void {
+  const iova = areaIova(kernel, area);
+  AreaTaken.emit(kernel.memory, ioasId(kernel, ioas), high(iova), low(iova), Area.pageCount.peek(kernel.memory, area), kernel.processNumber);
+}
+
+export function emptyDomains(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>): void {
   const memory = kernel.memory;
   if (Ioas.domains.read(memory, ioas) === NULL) return;
   const pages = Area.transit.peek(memory, area);
