@@ -7,19 +7,22 @@ import { pinThroughAccess, type Way } from './access.ts';
 import { fail } from './errno.ts';
 import { destroyEventQueue } from './event-queue.ts';
 import { destroyFaultQueue } from './fault-queue.ts';
+import { tryAutomatic, type Changed, type SlotChange } from './change-pt.ts';
 import { faultsOf72, type FaultsOf72 } from './faults-of-72.ts';
 import type { Kernel } from './kernel.ts';
 import { destroyHwQueue } from './hw-queue.ts';
 import { destroyHwpt } from './hwpt.ts';
 import { destroyNestedHwpt } from './hwpt-nested.ts';
 import { destroyIoas } from './ioas.ts';
-import { emptyArea, fillAndPublish, resumeUnmap } from './iopt.ts';
+import { fillAndPublish, resumeUnmap } from './iopt.ts';
+import { emptyArea } from './iopt-fill.ts';
 import { abortFile } from './object-file.ts';
 import { removeObject } from './objects.ts';
 import { unpinUnfilled } from './pages.ts';
 import { destroyVdevice, holdDevice, letDeviceGo, removeVdevice } from './vdevice.ts';
 import { destroyViommu } from './viommu.ts';
-import { attach, destroyDevice, detach, replace, tryAutomatic, type Changed, type SlotChange } from './iommufd-device.ts';
+import { attach, detach, replace } from './iommufd-attach.ts';
+import { destroyDevice } from './iommufd-device.ts';
 
 /** The lives of objects: DESTROY, taking back what was never published, and destructors by kind. */
 export interface ObjectOperations {

@@ -5,7 +5,7 @@
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
 import { allocated, fail } from './errno.ts';
-import { Change, changePt, detachSlot, RID_SLOT } from './iommufd-device.ts';
+import { Change, changePt, detachSlot, RID_SLOT } from './change-pt.ts';
 import type { Kernel } from './kernel.ts';
 import { VfioDevice } from './vfio.ts';
 
