@@ -44,6 +44,18 @@ export class UseAfterFree extends Error {
   override readonly name = 'UseAfterFree';
 }
 
+/** Names of types by their number, as far as this thread's modules declare them: for messages. */
+const typeNames = new Map<number, string>();
+
+/** Gives a type its name in messages; returns the one that has the number already, if any. */
+export function nameType(type: number, name: string): string | undefined {
+  const known = typeNames.get(type);
+  typeNames.set(type, known ?? name);
+  return known;
+}
+
+export const typeName = (type: number): string | undefined => typeNames.get(type);
+
 /** Sets up the heap of an empty kernel memory; blocks are taken from `[start, end of memory)`. */
 export function initialiseHeap(memory: Memory, start: number = heapStart): void {
   poke(memory, heapLock, 0);
@@ -136,7 +148,9 @@ export function blockAt(memory: Memory, address: number): { readonly at: number;
 }
 
 function dangling(ref: number, header: number, type: number): UseAfterFree {
-  if (ref === NULL) return new UseAfterFree(`a null reference was followed (expected type #${type})`);
-  const found = (header & 1) === 0 ? 'free' : ((header >>> 1) & 0x7fff) === type ? 'reused' : `of type #${(header >>> 1) & 0x7fff}`;
-  return new UseAfterFree(`reference 0x${ref.toString(16)} to type #${type}: the block is ${found}`);
+  const name = typeNames.get(type) ?? `type #${type}`;
+  if (ref === NULL) return new UseAfterFree(`a null reference to ${name} was followed`);
+  const other = (header >>> 1) & 0x7fff;
+  const found = (header & 1) === 0 ? 'is free' : other === type ? 'is another one by now' : `holds ${typeNames.get(other) ?? `type #${other}`} by now`;
+  return new UseAfterFree(`a reference to ${name} was followed whose block ${found}`);
 }
