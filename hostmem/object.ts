@@ -44,18 +44,6 @@ export class UseAfterFree extends Error {
   override readonly name = 'UseAfterFree';
 }
 
-/** Names of types by their number, as far as this thread's modules declare them: for messages. */
-const typeNames = new Map<number, string>();
-
-/** Gives a type its name in messages; returns the one that has the number already, if any. */
-export function nameType(type: number, name: string): string | undefined {
-  const known = typeNames.get(type);
-  typeNames.set(type, known ?? name);
-  return known;
-}
-
-export const typeName = (type: number): string | undefined => typeNames.get(type);
-
 /** Sets up the heap of an empty kernel memory; blocks are taken from `[start, end of memory)`. */
 export function initialiseHeap(memory: Memory, start: number = heapStart): void {
   poke(memory, heapLock, 0);
@@ -64,9 +52,14 @@ export function initialiseHeap(memory: Memory, start: number = heapStart): void 
   poke(memory, heapBase, peek(memory, heapTop));
 }
 
+/** Names of the types that this thread's modules declare, for messages. */
+const typeNames = new Map<number, string>();
+
 /** The 15-bit number of a type in block headers. */
 export function typeNumber(name: string): number {
-  return (hashText(name) & 0x7fff) || 1;
+  const type = (hashText(name) & 0x7fff) || 1;
+  typeNames.set(type, name);
+  return type;
 }
 
 /** Takes a zeroed block for `sizeBytes` of fields. Throws when the heap is full: give the host more kernel memory. */
@@ -121,7 +114,6 @@ export function free(memory: Memory, ref: Ref, type: number): void {
   poke(memory, head, at / unit);
   poke(memory, heapLive, peek(memory, heapLive) - 1);
   unlockLeaf(memory, heapLock);
-  if (memory.control !== null) memory.control.freed(memory, at, 1 << blockClass);
 }
 
 /** The byte address of the object, having compared generation and type. Throws `UseAfterFree`. */
@@ -149,9 +141,9 @@ export function blockAt(memory: Memory, address: number): { readonly at: number;
 }
 
 function dangling(ref: number, header: number, type: number): UseAfterFree {
-  const name = typeNames.get(type) ?? `type #${type}`;
-  if (ref === NULL) return new UseAfterFree(`a null reference to ${name} was followed`);
-  const other = (header >>> 1) & 0x7fff;
-  const found = (header & 1) === 0 ? 'is free' : other === type ? 'is another one by now' : `holds ${typeNames.get(other) ?? `type #${other}`} by now`;
-  return new UseAfterFree(`a reference to ${name} was followed whose block ${found}`);
+  const expected = typeNames.get(type) ?? `type #${type}`;
+  if (ref === NULL) return new UseAfterFree(`a null reference to ${expected} was followed`);
+  const actual = (header >>> 1) & 0x7fff;
+  const found = (header & 1) === 0 ? 'is free' : actual === type ? 'was reused' : `is of type ${typeNames.get(actual) ?? `#${actual}`}`;
+  return new UseAfterFree(`reference 0x${ref.toString(16)} to ${expected}: the block ${found}`);
 }

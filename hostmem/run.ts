@@ -4,10 +4,9 @@
  */
 import { peek, poke } from './atomics.ts';
 import type { Memory } from './memory.ts';
-import { addressOf, allocate, free, headerBytes, largestBytes, nameType, NULL, tryAllocate, typeNumber, type Ref } from './object.ts';
+import { addressOf, allocate, free, headerBytes, largestBytes, NULL, tryAllocate, typeNumber, type Ref } from './object.ts';
 
 const type = typeNumber('Run');
-nameType(type, 'Run');
 
 /** A zeroed run of `count` words. */
 export function createRun(memory: Memory, count: number): Ref<'Run'> {

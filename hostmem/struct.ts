@@ -9,7 +9,7 @@
 import * as atomics from './atomics.ts';
 import { label } from './labels.ts';
 import type { Memory } from './memory.ts';
-import { addressOf, allocate, blockAt, free, headerBytes, nameType, tryAllocate, typeName, typeNumber, type Ref } from './object.ts';
+import { addressOf, allocate, blockAt, free, headerBytes, tryAllocate, typeNumber, type Ref } from './object.ts';
 
 /** Where a field landed. `type` is 0 in a struct. */
 export interface Place {
@@ -54,6 +54,9 @@ export function resolveGuards(): number {
   for (const word of guarded) word.resolveGuard();
   return guarded.length;
 }
+/** Names of object types by their number. */
+const recordNames = new Map<number, string>();
+
 /** Base of all fields: knows its word. */
 export class Field {
   readonly label: number;
@@ -299,8 +302,9 @@ export function struct<F extends Fields>(name: string, fields: F): StructType<F>
 export function object<N extends string, F extends Fields>(name: N, fields: F): ObjectType<N, F> {
   const type = typeNumber(name);
   const { bound, sizeBytes } = layOut(name, fields, headerBytes, type);
-  const known = nameType(type, name);
+  const known = recordNames.get(type);
   if (known !== undefined) throw new Error(`object types '${known}' and '${name}' have the same number; rename one`);
+  recordNames.set(type, name);
   return Object.freeze({
     ...bound,
     structName: name,
@@ -330,7 +334,7 @@ function layOut<F extends Fields>(name: string, fields: F, start: number, type: 
 /** `Record.field` of a word in the heap of kernel memory, or null where no object that is known here has one. */
 export function nameOfWord(memory: Memory, at: number): string | null {
   const block = blockAt(memory, at);
-  const record = block === null ? undefined : typeName(block.type);
+  const record = block === null ? undefined : recordNames.get(block.type);
   if (block === null || record === undefined) return null;
   let name: string | null = null;
   for (const [field, offset] of layouts.get(record)!) if (offset <= at - block.at) name = `${record}.${field}`;

@@ -3,6 +3,7 @@
  * IOMMU has these.
  */
 import type { Ref } from '#hostmem/object';
+import { callBegan, callEnded, errnoOf } from '../call-events.ts';
 import { fail } from '../errno.ts';
 import { File, FileKind, getFile, putFile } from '../file.ts';
 import type { Kernel } from '../kernel.ts';
@@ -68,6 +69,19 @@ const handlers: { readonly [N in keyof TestCommands]: (kernel: Kernel, iommufd: 
 
 /** One test operation on an open /dev/iommu; as `ioctl`. EBADF, ENOTTY. */
 export function testIoctl<N extends keyof TestCommands>(kernel: Kernel, fd: number, command: N, arg: TestCommands[N]): void {
+  const call = callBegan(kernel, command);
+  let errno = 0;
+  try {
+    testOnFile(kernel, fd, command, arg);
+  } catch (error) {
+    errno = errnoOf(error);
+    throw error;
+  } finally {
+    callEnded(kernel, call, errno);
+  }
+}
+
+function testOnFile<N extends keyof TestCommands>(kernel: Kernel, fd: number, command: N, arg: TestCommands[N]): void {
   const file = getFile(kernel, fd);
   try {
     if (File.kind.peek(kernel.memory, file) !== FileKind.IOMMUFD) fail('ENOTTY', `descriptor ${fd} is no iommufd`);
