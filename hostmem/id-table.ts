@@ -156,8 +156,10 @@ export class IdTable extends Field {
   #leafOf(memory: Memory, at: number, id: number): IdNode {
     let node = peek(memory, this.#rootAt(memory, at)) as IdNode;
     const index = id - 1;
-    if (node === NULL || index < 0 || index >= slotCount ** (IdNode.level.peek(memory, node) + 1)) return NULL;
-    while (node !== NULL && IdNode.level.peek(memory, node) > 0) node = childOf(memory, node, slotOf(memory, node, index));
+    if (node === NULL || index < 0) return NULL;
+    let shift = slotBits * IdNode.level.peek(memory, node);
+    if (shift + slotBits < 32 && index >>> (shift + slotBits) !== 0) return NULL;
+    for (; node !== NULL && shift > 0; shift -= slotBits) node = childOf(memory, node, (index >>> shift) & (slotCount - 1));
     return node;
   }
 

@@ -68,8 +68,8 @@ export class RwSem extends Field {
       control.acquired(memory, address, this.label);
       return;
     }
-    for (;;) {
-      const state = atomics.silent.load(memory, address);
+    // A plain read guesses; the exchange decides.
+    for (let state = atomics.peek(memory, address); ; state = atomics.silent.load(memory, address)) {
       if ((state & (writer | waitingWriters)) !== 0) this.sleep(memory, address, state);
       else if (atomics.silent.compareExchange(memory, address, state, state + 1) === state) return;
     }
@@ -108,6 +108,7 @@ export class RwSem extends Field {
       control.acquired(memory, address, this.label);
       return;
     }
+    if (atomics.silent.compareExchange(memory, address, 0, writer) === 0) return;
     atomics.silent.add(memory, address, waitingWriter);
     for (;;) {
       const state = atomics.silent.load(memory, address);

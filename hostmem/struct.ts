@@ -10,6 +10,7 @@ import * as atomics from './atomics.ts';
 import { label } from './labels.ts';
 import type { Memory } from './memory.ts';
 import { addressOf, allocate, blockAt, free, headerBytes, tryAllocate, typeNumber, type Ref } from './object.ts';
+import { big, high, low } from './u64.ts';
 
 /** Where a field landed. `type` is 0 in a struct. */
 export interface Place {
@@ -86,7 +87,7 @@ export class Field {
 
   /** Reads the first word as no point: oracles, assertions, and what the caller owns. */
   peek(memory: Memory, at: number): number {
-    return atomics.peek(memory, this.address(memory, at));
+    return memory.words[this.address(memory, at) >>> 2]!;
   }
 }
 
@@ -135,7 +136,7 @@ export class Word<V extends number = number> extends Field {
     this.recheck(memory, at);
   }
   override peek(memory: Memory, at: number): V {
-    return super.peek(memory, at) as V;
+    return memory.words[this.address(memory, at) >>> 2]! as V;
   }
   /** Writes as no point: before the record is published, or by its only owner. */
   poke(memory: Memory, at: number, value: V): void {
@@ -184,7 +185,7 @@ export class GuardedWord<V extends number = number> extends Field {
   }
 
   override peek(memory: Memory, at: number): V {
-    return super.peek(memory, at) as V;
+    return memory.words[this.address(memory, at) >>> 2]! as V;
   }
   /** Writes as no point: before the record is published. */
   poke(memory: Memory, at: number, value: V): void {
@@ -220,7 +221,7 @@ export class Word64 extends Field {
   }
   peekBig(memory: Memory, at: number): bigint {
     const address = this.address(memory, at);
-    return (BigInt(atomics.peek(memory, address + 4) >>> 0) << 32n) | BigInt(atomics.peek(memory, address) >>> 0);
+    return big(atomics.peek(memory, address + 4), atomics.peek(memory, address));
   }
   peekHigh(memory: Memory, at: number): number {
     return atomics.peek(memory, this.address(memory, at) + 4);
@@ -231,7 +232,7 @@ export class Word64 extends Field {
     atomics.poke(memory, address, low);
   }
   pokeBig(memory: Memory, at: number, value: bigint): void {
-    this.poke(memory, at, Number(BigInt.asIntN(32, value >> 32n)), Number(BigInt.asIntN(32, value)));
+    this.poke(memory, at, high(value), low(value));
   }
 }
 

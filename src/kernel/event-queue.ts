@@ -90,8 +90,7 @@ function createQueue(kernel: Kernel, iommufd: Ref<'Iommufd'>, viommu: Ref<'Viomm
   addUser(kernel, Viommu.header.peek(memory, viommu));
   addUser(kernel, header);
   Iommufd.references.add(memory, iommufd, 1);
-  publishObject(kernel, header);
-  arg.outEventQueueId = IommufdObject.id.peek(memory, header);
+  arg.outEventQueueId = publishObject(kernel, header);
   arg.outEventQueueFd = fd;
 }
 

@@ -72,8 +72,7 @@ export function faultQueueAlloc(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Fa
   IommufdObject.body.poke(memory, header, queue);
   addUser(kernel, header);
   Iommufd.references.add(memory, iommufd, 1);
-  publishObject(kernel, header);
-  arg.outFaultId = IommufdObject.id.peek(memory, header);
+  arg.outFaultId = publishObject(kernel, header);
   arg.outFaultFd = fd;
 }
 

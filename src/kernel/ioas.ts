@@ -75,8 +75,7 @@ export function ioasAlloc(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: IoasAllo
   Ioas.header.poke(memory, ioas, header);
   Ioas.alignment.poke(memory, ioas, 1);
   IommufdObject.body.poke(memory, header, ioas);
-  publishObject(kernel, header);
-  arg.outIoasId = IommufdObject.id.peek(memory, header);
+  arg.outIoasId = publishObject(kernel, header);
 }
 
 /** The destructor: nobody uses it, so no domain is left; its areas go (`iommufd_ioas_destroy`). */
