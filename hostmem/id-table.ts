@@ -15,7 +15,7 @@ import { lockLeaf, peek, poke, unlockLeaf } from './atomics.ts';
 import { Mutex } from './locks.ts';
 import type { Memory } from './memory.ts';
 import { NULL, type Ref } from './object.ts';
-import { Field, object, u32, words, type FieldKind, type Place } from './struct.ts';
+import { Field, fieldAddress, object, u32, words, type FieldKind, type Place } from './struct.ts';
 
 const slotBits = 6;
 const slotCount = 1 << slotBits;
@@ -41,6 +41,10 @@ export class IdTable extends Field {
     super(place);
     this.#lock = new Mutex(place);
     this.#isLeaf = isLeaf;
+  }
+
+  override address(memory: Memory, at: number): number {
+    return fieldAddress(memory, at, this.type, this.offsetBytes);
   }
 
   acquire(memory: Memory, at: number): void {

@@ -23,10 +23,16 @@ export function big(highWord: number, lowWord: number): bigint {
 }
 
 /** The page of 4 KiB that a value is in: 52 bits, exact as a number. */
+export const pageNumber = (highWord: number, lowWord: number): number => (highWord >>> 0) * 2 ** 20 + (lowWord >>> 12);
+
 export function pageOf(value: bigint): number {
   whole[0] = value;
-  return (halves[1]! >>> 0) * 2 ** 20 + (halves[0]! >>> 12);
+  return pageNumber(halves[1]!, halves[0]!);
 }
+
+/** How many pages `length` bytes from `start` on touch. */
+export const pagesTouched = (start: bigint, length: bigint): number =>
+  pageOf(length) + (((low(start) & 4095) + (low(length) & 4095) + 4095) >>> 12);
 
 /** Whether a < b. */
 export function isBelow(aHigh: number, aLow: number, bHigh: number, bLow: number): boolean {

@@ -13,7 +13,7 @@ import { placeAutomatically, placeFixed } from './iopt-placement.ts';
 import { iovaHoles, replaceAllowed } from './iopt-ranges.ts';
 import type { Kernel } from './kernel.ts';
 import { abortObject, getObject, Iommufd, IommufdObject, Kind, publishObject, reserveObject } from './objects.ts';
-import { high, low, U64_MAX } from './u64.ts';
+import { high, low, pagesTouched, U64_MAX } from './u64.ts';
 
 export const Ioas = object('Ioas', {
   header: ref('IommufdObject'),
@@ -113,7 +113,7 @@ export function ioasMap(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: IoasMap): 
 export function mapUserMemory(kernel: Kernel, ioas: Ref<'Ioas'>, { userVa, length, iova, flags, ioasId }: IoasMap): bigint {
   if (userVa + length > U64_MAX) fail('EOVERFLOW', 'user_va + length wraps');
   if (length === 0n || length > U64_MAX - 4096n) fail('EINVAL', 'length is 0 or too large');
-  const pages = Number((length + 4095n) >> 12n);
+  const pages = pagesTouched(0n, length);
   MapCalled.emit(kernel.memory, ioasId, high(iova), low(iova), pages, kernel.processNumber);
   let at = iova;
   try {
@@ -147,7 +147,7 @@ export function ioasUnmap(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: IoasUnma
 /** Unmaps a range, or everything, and tells of it (`iopt_unmap_iova`). Returns the bytes removed. EBUSY, ENOENT for a mapping that sticks out. */
 export function unmapMappings(kernel: Kernel, ioas: Ref<'Ioas'>, { ioasId, iova, length }: IoasUnmap, all: boolean, removed: Removed = { bytes: 0n }): bigint {
   const last = all ? U64_MAX : iova + length - 1n;
-  const pages = all ? 0 : Number((length + 4095n) >> 12n);
+  const pages = all ? 0 : pagesTouched(0n, length);
   UnmapCalled.emit(kernel.memory, ioasId, high(iova), low(iova), pages, kernel.processNumber);
   let errno = 0;
   try {

@@ -8,7 +8,7 @@ import { checkOffset, insertArea } from './iopt-area.ts';
 import { allowedNodes } from './iopt-ranges.ts';
 import type { Kernel } from './kernel.ts';
 import { createPages, putPages } from './pages.ts';
-import { big, high, low, lowestSetBit, PAGE, roundUpPowerOfTwo, U64_MAX } from './u64.ts';
+import { big, high, low, lowestSetBit, PAGE, pagesTouched, roundUpPowerOfTwo, U64_MAX } from './u64.ts';
 
 const pmdSize = 1n << 21n;
 
@@ -114,9 +114,8 @@ function lastUsed(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, last: bigint
 /** An area over pages of the calling process that nothing else maps yet. EINVAL, ENOMEM. Under `iovaRwsem`. */
 function insertNewPages(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, length: bigint, userVa: bigint, flags: number): Ref<'Area'> {
   const offset = userVa % PAGE;
-  const count = Number((offset + length + PAGE - 1n) >> 12n);
   checkOffset(kernel, ioas, offset);
-  const pages = createPages(kernel, kernel.process, userVa, count, (flags & MapFlag.WRITEABLE) !== 0);
+  const pages = createPages(kernel, kernel.process, userVa, pagesTouched(userVa, length), (flags & MapFlag.WRITEABLE) !== 0);
   try {
     return insertArea(kernel, ioas, iova, length, pages, offset, flags);
   } catch (error) {

@@ -1,5 +1,5 @@
 /** Sums on the 64-bit values of ioctls. */
-export { big, high, low, pageOf } from '#hostmem/u64';
+export { big, high, low, pageNumber, pageOf, pagesTouched } from '#hostmem/u64';
 
 export const U64_MAX = 0xffff_ffff_ffff_ffffn;
 export const PAGE = 4096n;
