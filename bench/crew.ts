@@ -1,64 +1,18 @@
-/**
- * Threads that work beside the bench's own, in a steady loop: released together, and waited for. Pairs with `crew-member.ts`.
- *
- * A turn costs what waking a thread costs, some tens of microseconds: a call is to be long beside that.
- */
-import { door } from '#hostmem/atomics';
-import { Worker } from 'node:worker_threads';
+/** What the threads of the bench `explore` are told, and the words they share. */
+import type { HostBuffers } from '#hostmem/host';
+import { mutex } from '#hostmem/locks';
+import { object, u32 } from '#hostmem/struct';
+import type { CheckpointBuffers } from '#src/schedule/checkpoint';
 
-/** Words that all of a crew see, on lines of their own. `turn` counts releases; a negative one sends all home. */
-export const CrewWord = { turn: 0, count: 32, done: 64, sum: 96, words: 128 } as const;
+export const Cells = object('BenchCrewCells', { lock: mutex, first: u32, second: u32, third: u32 });
 
-/** What a member is told: the module whose `work(job)` returns the function that does so many operations. */
-export interface MemberOrder {
-  readonly module: string;
-  readonly job: unknown;
-  readonly words: Int32Array<SharedArrayBuffer>;
-}
+/** Words of the ring's buffer: hand-offs left, whether the ring is done, then a word for each member on lines of its own. */
+export const Ring = { LEFT: 0, DONE: 1, TURN: 32, STRIDE: 32 } as const;
 
-/** A thread that has not answered by then has died. */
-const patienceMs = 60_000;
-
-export class Crew {
-  readonly #words = new Int32Array(new SharedArrayBuffer(CrewWord.words * 4));
-  readonly #size: number;
-
-  /** Starts a thread for each job and waits until all are ready. */
-  constructor(module: string, jobs: readonly unknown[]) {
-    this.#size = jobs.length;
-    for (const job of jobs) {
-      const order: MemberOrder = { module, job, words: this.#words };
-      new Worker(new URL('./crew-member.js', import.meta.url), { workerData: order });
-    }
-    this.#waitForAll();
-  }
-
-  /** Does `count` operations in every thread, this one included; the sum of what they returned. */
-  run(own: (count: number) => number, count: number): number {
-    const words = this.#words;
-    door.store(words, CrewWord.done, 0);
-    door.store(words, CrewWord.sum, 0);
-    door.store(words, CrewWord.count, count);
-    door.add(words, CrewWord.turn, 1);
-    door.notify(words, CrewWord.turn);
-    const sum = own(count);
-    this.#waitForAll();
-    return sum + door.load(words, CrewWord.sum);
-  }
-
-  /** The threads leave. */
-  end(): void {
-    door.store(this.#words, CrewWord.turn, -1);
-    door.notify(this.#words, CrewWord.turn);
-  }
-
-  #waitForAll(): void {
-    for (let done = this.#done(); done < this.#size; done = this.#done()) {
-      if (door.wait(this.#words, CrewWord.done, done, patienceMs) === 'timed-out') throw new Error('a thread of the crew does not answer');
-    }
-  }
-
-  #done(): number {
-    return door.load(this.#words, CrewWord.done);
-  }
+export interface Duty {
+  readonly member: number;
+  readonly names: readonly string[];
+  /** Null for a member of the ring. */
+  readonly actor: { readonly board: SharedArrayBuffer; readonly host: HostBuffers; readonly cells: number; readonly checkpoint: CheckpointBuffers } | null;
+  readonly ring: SharedArrayBuffer | null;
 }

@@ -11,8 +11,9 @@ import { MapFlag, type IoasMap, type IoasUnmap } from '#src/kernel/ioas';
 import { Kernel } from '#src/kernel/kernel';
 import { linux72 } from '#src/kernel/operations';
 import { ioctl, open } from '#src/kernel/syscalls';
-import { World, type BuiltProcess } from '#src/world';
-import { Crew } from '../crew.ts';
+import type { BuiltProcess } from '#src/built-process';
+import { World } from '#src/world';
+import { Team } from '../team.ts';
 import type { Question, Row } from '../question.ts';
 
 const sizes = [1, 16, 512];
@@ -47,7 +48,7 @@ function mapAndUnmap(kernel: Kernel, { iommufd, ioasId, userVa, iova }: Place, p
   return removed;
 }
 
-/** A thread of the crew. */
+/** A thread of the team. */
 export function work({ buffers, ...place }: Job): (count: number) => number {
   const host = new Host(buffers);
   const kernel = new Kernel(host, linux72, new VtdDriver(host, new Machine(host)));
@@ -108,22 +109,22 @@ function placesOf(world: World, threads: number): { readonly name: string; reado
 }
 
 /** How many times the throughput of one thread several have. */
-function rowsTogether(world: World, tiny: boolean, threads: number): { rows: Row[]; crews: Crew[] } {
+function rowsTogether(world: World, tiny: boolean, threads: number): { rows: Row[]; teams: Team[] } {
   const { kernel } = world;
   const module = new URL('./ioas-map-unmap.js', import.meta.url).href;
-  const crews: Crew[] = [];
+  const teams: Team[] = [];
   const each = tiny ? 2 : 500;
   const rows = placesOf(world, threads).map(({ name, places: [first, ...others] }): Row => {
-    const crew = new Crew(module, others.map((place): Job => ({ ...place, buffers: world.host.buffers })));
-    crews.push(crew);
+    const team = new Team(module, others.map((place): Job => ({ ...place, buffers: world.host.buffers })));
+    teams.push(team);
     const own = (count: number): number => {
       kernel.enter(first!.process);
       return mapAndUnmap(kernel, first!, 1, count);
     };
-    const call = (): number => crew.run(own, each) + liveObjects(kernel.memory);
+    const call = (): number => team.run(own, each) + liveObjects(kernel.memory);
     return { name: `${threads}-threads/${name}`, operations: each * threads, against: 'one-domain/1', unit: 'ratio', call };
   });
-  return { rows, crews };
+  return { rows, teams };
 }
 
 export default {
@@ -131,10 +132,10 @@ export default {
   prepare(tiny, { threads }) {
     const world = new World({ vms: 16 + threads });
     const alone = rowsAlone(world, tiny);
-    const { rows, crews } = rowsTogether(world, tiny, threads);
+    const { rows, teams } = rowsTogether(world, tiny, threads);
     const within = (measure: () => void): void => {
       measure();
-      for (const crew of crews) crew.end();
+      for (const team of teams) team.end();
     };
     return { rows: [...alone, ...rows], within };
   },
