@@ -23,10 +23,14 @@ export const mockFormat: PageTableFormat = {
   name: 'mock-amd-v1',
   levels: 5,
   inputBits: 57,
+  outputBits: 52,
   signExtended: false,
   largestLeaf: 1,
   accessedBit: 0x20,
+  marksTables: true,
   dirtyBit: DIRTY,
+  cleanBit: 0,
+  needsMarks: false,
   labels: [0, ...['1', '2', '3', '4', '5'].map((level) => label(`MockAmdV1.level${level}`))],
   inspect(_level, high, low) {
     if ((low & 1) === 0) return 0;

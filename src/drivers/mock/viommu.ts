@@ -36,7 +36,7 @@ export function createViommu(host: Host, parent: Ref<'IommuDomain'>, bytes: Uint
   const viommu = allocated(MockViommu.tryCreate(memory));
   MockViommu.parent.poke(memory, viommu, parent);
   if (bytes.length === 0) return { viommu, answer: bytes };
-  const firstFrame = host.frames.allocateMany(Owner.KERNEL, registerPages);
+  const firstFrame = host.frames.allocateRun(Owner.KERNEL, registerPages, 1);
   if (firstFrame === 0) MockViommu.free(memory, viommu);
   MockViommu.registers.poke(memory, viommu, allocated(firstFrame));
   const data = wordAt(bytes, 0);

@@ -15,7 +15,7 @@ const mostPages = 512;
 export function dmabufGet(kernel: Kernel, _iommufd: Ref<'Iommufd'>, { length }: DmabufGet): number {
   const pages = Math.ceil(length / 4096);
   if (pages === 0 || pages > mostPages) fail('EINVAL', `a dma-buf of ${pages} pages`);
-  const first = allocated(kernel.host.frames.allocateMany(Owner.KERNEL, pages));
+  const first = allocated(kernel.host.frames.allocateRun(Owner.KERNEL, pages, 1));
   try {
     return exportDmabuf(kernel, first, pages);
   } catch (error) {
