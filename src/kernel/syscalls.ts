@@ -29,6 +29,7 @@ import {
   compatApiVersion, compatCheckExtension, compatGetInfo, compatMapDma, compatSetIommu, compatUnmapDma,
   type CompatGetInfo, type CompatMapDma, type CompatUnmapDma, type PlainArgument,
 } from './vfio-compat.ts';
+import { vfioFeature, type VfioFeature } from './vfio-dmabuf.ts';
 import { groupGetDeviceFd, groupSetContainer, openVfioGroup, type GroupGetDeviceFd, type GroupSetContainer } from './vfio-group.ts';
 import { vfioDeviceInfo, vfioRegionInfo, vfioReset, type VfioDeviceInfo, type VfioRegionInfo } from './vfio-info.ts';
 import { vdeviceAlloc, type VdeviceAlloc } from './vdevice.ts';
@@ -79,6 +80,7 @@ export interface VfioCommands {
   VFIO_DEVICE_GET_INFO: VfioDeviceInfo;
   VFIO_DEVICE_GET_REGION_INFO: VfioRegionInfo;
   VFIO_DEVICE_RESET: Record<string, never>;
+  VFIO_DEVICE_FEATURE: VfioFeature;
 }
 
 /** Commands of a legacy group file. */
@@ -143,6 +145,7 @@ const vfioHandlers: { readonly [N in keyof VfioCommands]: Handler<Ref<'VfioFile'
   VFIO_DEVICE_GET_INFO: vfioDeviceInfo,
   VFIO_DEVICE_GET_REGION_INFO: vfioRegionInfo,
   VFIO_DEVICE_RESET: vfioReset,
+  VFIO_DEVICE_FEATURE: vfioFeature,
 };
 
 const groupHandlers: { readonly [N in keyof VfioGroupCommands]: Handler<Ref<'VfioGroup'>, VfioGroupCommands[N]> } = {
