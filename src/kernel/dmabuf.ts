@@ -23,7 +23,7 @@ export const Dmabuf = object('Dmabuf', {
   ranges: u32,
   /** Whose registers they are; null for pages that are the dma-buf's own. */
   device: ref('VfioDevice'),
-  nextOfDevice: ref('Dmabuf').under('device.memoryLock'),
+  nextOfDevice: ref('Dmabuf'),
   lock: mutex,
   revoked: u32.under('lock'),
   importers: ref('Pages').under('lock'),
