@@ -121,6 +121,8 @@ export interface IommuDriver {
   /** What is mapped at an IOVA, as no point. 0 or a `WalkFault`. */
   translate(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, result: WalkResult): number;
   hwInfo(pciFunction: Ref<'PciFunction'>): HwInfo;
+  /** Whether a domain was made by the driver of the function (`domain_iommu_ops_compatible`); absent where there is only one driver. */
+  owns?(domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>): boolean;
   reservedRegions(pciFunction: Ref<'PciFunction'>): readonly ReservedRegion[];
 
   // What only some drivers have. Names as in `iommu_ops`, `iommu_dirty_ops` and `iommufd_viommu_ops`; without one the kernel says EOPNOTSUPP.

@@ -53,7 +53,8 @@ export function insertArea(
   const node = Ioas.areas.insert(memory, ioas, high(iova), low(iova), high(last), low(last), area);
   if (node === NULL) Area.free(memory, area);
   Area.node.poke(memory, area, allocated(node));
-  AreaPlaced.emit(memory, ioasId(kernel, ioas), high(iova), low(iova), Area.pageCount.peek(memory, area), kernel.processNumber);
+  const [count, permissions] = [Area.pageCount.peek(memory, area), Area.permissions.peek(memory, area)];
+  AreaPlaced.emit(memory, ioasId(kernel, ioas), high(iova), low(iova), count, kernel.processNumber, permissions);
   return area;
 }
 

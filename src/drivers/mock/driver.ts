@@ -2,12 +2,13 @@
  * The driver of the selftest's world (`mock_ops` of drivers/iommu/iommufd/selftest.c): page tables of 2 KiB pages in RAM, devices
  * without hardware, and no cache of any kind, so that nothing has to be invalidated.
  */
-import { poke } from '#hostmem/atomics';
+import { silent } from '#hostmem/atomics';
 import type { Host } from '#hostmem/host';
 import { hpaOf, pageBytes, pageShift, type Frame } from '#hostmem/memory';
 import type { Engine } from '#hostmem/engine';
 import { NULL, type Ref } from '#hostmem/object';
 import { PageTable, WalkFault, WalkResult } from '#hostmem/page-table';
+import { dma, DmaFlags } from '../../hardware/events.ts';
 import { allocated, assert, fail, type ErrnoName } from '../../kernel/errno.ts';
 import { DomainKind, DriverKind, IommuDomain } from '../domain.ts';
 import {
@@ -53,7 +54,7 @@ export class MockDriver implements IommuDriver {
   constructor(host: Host) {
     this.#host = host;
     this.#table = new PageTable(host.ram, host.frames, mockFormat);
-    this.blockedDomain = MockIommu.blockedDomain.peek(host.kernel, host.machine as Ref<'MockIommu'>);
+    this.blockedDomain = MockIommu.blockedDomain.peek(host.kernel, host.driver as Ref<'MockIommu'>);
     // A mock device never translates one to one.
     this.identityDomain = this.blockedDomain;
   }
@@ -66,7 +67,7 @@ export class MockDriver implements IommuDriver {
     IommuDomain.driver.poke(memory, blocked, DriverKind.MOCK);
     const iommu = MockIommu.create(memory);
     MockIommu.blockedDomain.poke(memory, iommu, blocked);
-    host.machine = iommu;
+    host.driver = iommu;
   }
 
   engines(): readonly Engine[] {
@@ -256,7 +257,7 @@ export class MockDriver implements IommuDriver {
     for (let at = first; at < end; at += BigInt(minorPage)) {
       if (!this.#find(domain, at) || (this.#found.entryLow & DIRTY) === 0) continue;
       dirty = true;
-      if (clear) poke(this.#host.ram, this.#found.entryAt, this.#found.entryLow & ~DIRTY);
+      if (clear) this.#changeFound(~DIRTY, 0);
     }
     return dirty;
   }
@@ -269,13 +270,38 @@ export class MockDriver implements IommuDriver {
     return IommuDomain.dirtyTracking.peek(this.#host.kernel, domain) === TrackingState.ENABLED;
   }
 
-  /** What a device's write does to the leaf at an IOVA (`pt_set_dirty`), which in the huge table is one of 1 MiB. */
-  markWritten(domain: Ref<'IommuDomain'>, iova: bigint): void {
+  /** What a device's write does to the leaf at an IOVA (`pt_set_dirty`), which in the huge table is one of 1 MiB. False without a leaf. */
+  markWritten(domain: Ref<'IommuDomain'>, iova: bigint): boolean {
+    if (!this.#find(domain, iova)) return false;
     const huge = this.#isHuge(domain);
     const first = huge ? iova - (iova % hugePage) : iova;
+    const begin = this.#host.kernel.history?.stamp() ?? 0;
+    const frame = (this.#found.frame >>> 1) as Frame;
+    const owner = this.#host.frames.ownerOf(frame);
     for (let at = first; at === iova || (huge && at < first + hugePage); at += BigInt(minorPage)) {
-      if (this.#find(domain, at)) poke(this.#host.ram, this.#found.entryAt, this.#found.entryLow | DIRTY);
+      const reached = this.#find(domain, at) && this.#changeFound(-1, DIRTY);
+      if (at === iova && !reached) return false;
     }
+    this.#tellWrite(domain, iova, frame, owner, begin);
+    return true;
+  }
+
+  /** Keeps and sets bits of the leaf found last, as one step; false when it is gone by now. */
+  #changeFound(keep: number, set: number): boolean {
+    const { entryAt, entryLow } = this.#found;
+    for (let seen = entryLow; (seen & 1) !== 0; ) {
+      const before = silent.compareExchange(this.#host.ram, entryAt, seen, (seen & keep) | set);
+      if (before === seen) return true;
+      seen = before;
+    }
+    return false;
+  }
+
+  /** The write as any device's, of a function without a requester id. */
+  #tellWrite(domain: Ref<'IommuDomain'>, iova: bigint, frame: Frame, owner: number, begin: number): void {
+    const { kernel } = this.#host;
+    const where = (low(iova) & ~(2 ** pageShift - 1)) | (owner & DmaFlags.ownerMask);
+    dma.emit(kernel, DmaFlags.WRITE, high(iova), where, frame, IommuDomain.root.peek(kernel, domain), begin);
   }
 
   allocNestedDomain(_pciFunction: Ref<'PciFunction'>, parent: Ref<'IommuDomain'>, flags: number, data: DriverData): Ref<'IommuDomain'> {

@@ -4,6 +4,7 @@
  */
 import type { Ref } from '#hostmem/object';
 import { checkSize, type Sized } from '../argument.ts';
+import { callBegan, callEnded, errnoOf } from '../call-events.ts';
 import { fail } from '../errno.ts';
 import { File, FileKind, getFile, putFile } from '../file.ts';
 import type { Kernel } from '../kernel.ts';
@@ -80,6 +81,19 @@ const knownBytes = 72;
 
 /** One test operation on an open /dev/iommu; as `ioctl`. EBADF, ENOTTY, what a struct of any command can end in, EOPNOTSUPP for an unknown operation. */
 export function testIoctl<N extends keyof TestCommands>(kernel: Kernel, fd: number, command: N, arg: TestCommands[N] & Sized): number {
+  const call = callBegan(kernel, command);
+  let errno = 0;
+  try {
+    return testOnFile(kernel, fd, command, arg);
+  } catch (error) {
+    errno = errnoOf(error);
+    throw error;
+  } finally {
+    callEnded(kernel, call, errno);
+  }
+}
+
+function testOnFile<N extends keyof TestCommands>(kernel: Kernel, fd: number, command: N, arg: TestCommands[N] & Sized): number {
   const file = getFile(kernel, fd);
   try {
     if (File.kind.peek(kernel.memory, file) !== FileKind.IOMMUFD) fail('ENOTTY', `descriptor ${fd} is no iommufd`);
