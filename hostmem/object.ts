@@ -109,12 +109,12 @@ export function free(memory: Memory, ref: Ref, type: number): void {
   }
   poke(memory, at, (generation << generationShift) | (type << 1));
   fill(memory, at + headerBytes, (1 << blockClass) - headerBytes, poison);
+  memory.control?.freed?.(memory, at, 1 << blockClass);
   const head = freeHeads + (blockClass - smallestClass) * 4;
   poke(memory, at + 4, (blockClass << 26) | peek(memory, head));
   poke(memory, head, at / unit);
   poke(memory, heapLive, peek(memory, heapLive) - 1);
   unlockLeaf(memory, heapLock);
-  if (memory.control !== null) memory.control.freed(memory, at, 1 << blockClass);
 }
 
 /** The byte address of the object, having compared generation and type. Throws `UseAfterFree`. */

@@ -1,11 +1,13 @@
 /** A process while the world is built: its first system calls. None is told as an event; what fails ends the building. */
 import { fill } from '#hostmem/atomics';
 import type { Ref } from '#hostmem/object';
+import { viommuType } from './drivers/mock/viommu.ts';
 import { HwptFlag } from './kernel/hwpt.ts';
 import { MapFlag } from './kernel/ioas.ts';
 import type { Kernel } from './kernel/kernel.ts';
 import { mmap, userAddress } from './kernel/process.ts';
 import { testIoctl } from './kernel/selftest/commands.ts';
+import { CreateFlag } from './kernel/selftest/test-access.ts';
 import { ioctl, open } from './kernel/syscalls.ts';
 
 /** A device of the selftest: its own object, and the DEVICE object of its binding. */
@@ -51,6 +53,11 @@ export class BuiltProcess {
     this.#ioctl(iommufd, 'IOMMU_IOAS_MAP', { flags, ioasId, userVa, length: BigInt(lengthBytes), iova: BigInt(iova) });
   }
 
+  /** Lets automatic placement choose from `[first, last]` alone. */
+  allow(iommufd: number, ioasId: number, first: number, last: number): void {
+    this.#ioctl(iommufd, 'IOMMU_IOAS_ALLOW_IOVAS', { ioasId, ranges: [[BigInt(first), BigInt(last)]] });
+  }
+
   /** Opens `/dev/vfio/devices/vfio<n>` and binds it to the iommufd; returns its descriptor. */
   bind(vfio: number, iommufd: number): number {
     return this.bound(vfio, iommufd).fd;
@@ -92,10 +99,25 @@ export class BuiltProcess {
     return { mockId: arg.outStdevId, deviceId: arg.outIdevId };
   }
 
+  /** A vIOMMU of the mock IOMMU on a nest parent. Returns the id. */
+  viommu(iommufd: number, deviceId: number, parentId: number): number {
+    const arg = { flags: 0, type: viommuType, devId: deviceId, hwptId: parentId, outViommuId: 0 };
+    this.#ioctl(iommufd, 'IOMMU_VIOMMU_ALLOC', arg);
+    return arg.outViommuId;
+  }
+
   /** Moves a mock device to another IOAS or HWPT. */
   mockReplace(iommufd: number, { mockId }: BuiltMockDevice, ptId: number): void {
     this.#kernel.enter(this.ref);
     testIoctl(this.#kernel, iommufd, 'IOMMU_TEST_MOCK_DOMAIN_REPLACE', { id: mockId, ptId });
+  }
+
+  /** The descriptor of a new access of an IOAS, which pins pages (the selftest's). */
+  access(iommufd: number, ioasId: number): number {
+    const arg = { id: ioasId, flags: CreateFlag.NEEDS_PIN_PAGES, outAccessFd: 0 };
+    this.#kernel.enter(this.ref);
+    testIoctl(this.#kernel, iommufd, 'IOMMU_TEST_CREATE_ACCESS', arg);
+    return arg.outAccessFd;
   }
 
   attach(vfioFd: number, ptId: number): void {

@@ -88,7 +88,7 @@ export async function loadVariant({ name, url }: Reference): Promise<Found<Varia
 
 /** Ids that exist; with those that the scheduler gives, if asked. */
 export const knownInvariants = (how?: 'with the scheduler'): string[] =>
-  how === undefined ? invariantIds() : [...invariantIds(), ...Object.keys(schedulerClaims)];
+  how === undefined ? invariantIds() : [...new Set([...invariantIds(), ...Object.keys(schedulerClaims)])];
 
 /** The invariant at this path; `taken` are ids of others from outside. Throws `InputError`. */
 export async function findInvariant(path: string, taken: readonly string[]): Promise<Found<AnyInvariant>> {

@@ -26,6 +26,14 @@ export const DomainJoined = event('domain joined', ['ioas', 'process', 'root']);
 export const DomainLeft = event('domain left', ['ioas', 'process', 'root']);
 /** A mapping took its place in an IOAS, whichever call makes it: from now on its range may be filled. `permissions` are `Access` bits. */
 export const AreaPlaced = event('area placed', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'process', 'permissions']);
+/** An unmap took a mapping out: from now on its range is being emptied. Emitted under `iovaRwsem`. */
+export const AreaTaken = event('area taken', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'process']);
+/** An HWPT is on its IOAS's list from now on. Emitted under `Ioas.mutex`. */
+export const HwptLinked = event('hwpt linked', ['ioas', 'hwpt', 'process']);
+/** The destructor of a DEVICE object begins; nobody has it any more. `device` is its id. */
+export const DeviceGoes = event('device goes', ['process', 'device']);
+/** A destruction that must succeed found more users of an object than its owner: it is leaked. `kind` is a `Kind`. */
+export const DestroyRefused = event('destroy refused', ['kind', 'id', 'users']);
 /** IOAS_MAP began or returned; `pages` of 4 KiB. */
 export const MapCalled = event('map call', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'process']);
 export const MapReturned = event('map return', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'errno', 'process']);

@@ -175,10 +175,9 @@ export class Baton implements Control {
   }
 
   freed(memory: Memory, at: number, sizeBytes: number): void {
-    if (!this.#isRecording || this.#mode > Mode.STEPPING) return;
+    if (this.#mode > Mode.STEPPING) return;
     if (this.#isTracing) this.#tracer.freed(this.#words[Head.current]!, memory.space, at, sizeBytes);
-    // For race analysis: before or after every access to the block.
-    else for (let word = at; word < at + sizeBytes; word += 4) this.#tracer.inside(this.#words[Head.current]!, Op.WRITE, memory.space, word, freeLabel);
+    else if (this.#isRecording) for (let word = at; word < at + sizeBytes; word += 4) this.#tracer.inside(this.#words[Head.current]!, Op.WRITE, memory.space, word, freeLabel);
   }
 
   /** An event was written: what judges events sees their order, so that two steps that write some depend on each other. */
