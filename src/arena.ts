@@ -47,7 +47,7 @@ export class Arena {
     const { scenario } = options;
     this.#options = options;
     const actors = actorsOf(scenario.value, options.parameters);
-    this.world = new World({ vms: options.parameters.vms });
+    this.world = new World({ ...scenario.value.host, vms: options.parameters.vms });
     this.#stage = scenario.value.world(this.world);
     this.names = Object.keys(actors);
     this.roles = Object.values(actors).map(({ role }) => role);

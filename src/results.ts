@@ -104,6 +104,20 @@ export interface TryFormatResult {
   readonly formats: readonly TriedFormat[];
 }
 
+/** A call in which something was refused, and what was not as it should be then. */
+export interface FailNthProblem {
+  /** Which of the things that can fail, counted from 1, and what it was. */
+  readonly nth: number;
+  readonly refused: string;
+  readonly message: string;
+}
+
+export interface FailNthResult {
+  /** Whether what Linux 7.2 is known to do wrong was left in. */
+  readonly asIn72: boolean;
+  readonly sequences: readonly { readonly name: string; readonly points: number; readonly problems: readonly FailNthProblem[] }[];
+}
+
 export interface ListedVariant {
   readonly name: string;
   /** Null for a kernel that holds. */

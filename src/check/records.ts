@@ -12,7 +12,10 @@ import { PasidAttachment } from '../kernel/iommufd-pasid.ts';
 import { KernelRoot } from '../kernel/kernel.ts';
 import { Iommufd, IommufdObject, type ObjectRef } from '../kernel/objects.ts';
 import { Process } from '../kernel/process.ts';
+import { Access } from '../kernel/access.ts';
+import { EventQueue } from '../kernel/event-queue.ts';
 import { FaultQueue } from '../kernel/fault-queue.ts';
+import { TestAccess } from '../kernel/selftest/test-access.ts';
 import { VfioFile } from '../kernel/vfio.ts';
 import { VfioGroup } from '../kernel/vfio-group.ts';
 import type { View } from './view.ts';
@@ -41,6 +44,9 @@ function contextOf(view: View, file: Ref<'File'>): Ref<'Iommufd'> {
   const kind = File.kind.peek(memory, file);
   if (kind === FileKind.IOMMUFD) return body as Ref<'Iommufd'>;
   if (kind === FileKind.FAULT_QUEUE) return IommufdObject.iommufd.peek(memory, FaultQueue.header.peek(memory, body));
+  if (kind === FileKind.EVENT_QUEUE) return IommufdObject.iommufd.peek(memory, EventQueue.header.peek(memory, body));
+  if (kind === FileKind.TEST_ACCESS) return Access.iommufd.peek(memory, TestAccess.access.peek(memory, body));
+  if (kind === FileKind.MEMFD) return NULL;
   if (kind === FileKind.VFIO_GROUP) return VfioGroup.iommufd.peek(memory, body);
   return VfioFile.accessGranted.peek(memory, body) === 0 ? NULL : VfioFile.iommufd.peek(memory, body);
 }
@@ -88,6 +94,8 @@ export function strayMember(view: View, group: Ref<'IommuGroup'>): string | null
   const expected = isIdentity ? passesThrough : IommuDomain.root.peek(memory, domain);
   for (const device of view.members(group)) {
     const pciFunction = PciDevice.function.peek(memory, device);
+    // No unit stands before a mock device: what its driver keeps of it is all there is.
+    if (PciFunction.unit.peek(memory, pciFunction) === NULL) continue;
     const installed = installedRoot(view.host, pciFunction);
     if (installed === expected) continue;
     return `is on ${rootName(expected)}, but function ${PciFunction.rid.peek(memory, pciFunction).toString(16)} translates through ${rootName(installed)}`;

@@ -6,7 +6,7 @@ import { mutex } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
 import { freeRun, runGet, runSet, tryCreateRun } from '#hostmem/run';
 import { object, ref, u32 } from '#hostmem/struct';
-import { refusesAnswer } from './argument.ts';
+import { refusesAnswer, refusesCopy } from './argument.ts';
 import { fail } from './errno.ts';
 import { FileKind, tryInstallFile } from './file.ts';
 import type { Kernel } from './kernel.ts';
@@ -73,7 +73,7 @@ function createQueue(kernel: Kernel, iommufd: Ref<'Iommufd'>, viommu: Ref<'Viomm
   const memory = kernel.memory;
   const header = reserveObject(kernel, iommufd, Kind.EVENT_QUEUE);
   const queue = EventQueue.tryCreate(memory);
-  const refused = refusesAnswer(arg);
+  const refused = refusesAnswer(kernel, arg);
   const fd = queue === NULL || refused ? -1 : tryInstallFile(kernel, FileKind.EVENT_QUEUE, queue);
   if (fd < 0) {
     if (queue !== NULL) EventQueue.free(memory, queue);
@@ -183,13 +183,17 @@ export function readEvents(kernel: Kernel, queue: Ref<'EventQueue'>, count: numb
   EventQueue.lock.acquire(memory, queue);
   let first: Ref<'VirtualEvent'> = EventQueue.first.read(memory, queue);
   const any = first !== NULL;
+  let refused = false;
   for (; first !== NULL && (found.length + 2 + VirtualEvent.words.peek(memory, first)) * 4 <= count; first = EventQueue.first.read(memory, queue)) {
+    refused = refusesCopy(kernel);
+    if (refused) break;
     found.push(VirtualEvent.flags.peek(memory, first), VirtualEvent.sequence.peek(memory, first));
     const words = VirtualEvent.words.peek(memory, first);
     for (let word = 0; word < words; word++) found.push(runGet(memory, VirtualEvent.data.peek(memory, first), word));
     takeOut(kernel, queue, first);
   }
   EventQueue.lock.release(memory, queue);
+  if (refused && found.length === 0) fail('EFAULT', 'the records cannot be written');
   if (any && found.length === 0) fail('EINVAL', `the first event is longer than ${count} bytes`);
   return new Uint8Array(Uint32Array.from(found).buffer);
 }

@@ -8,7 +8,7 @@
 import { mutex } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32, u64 } from '#hostmem/struct';
-import { refusesAnswer } from './argument.ts';
+import { refusesAnswer, refusesCopy } from './argument.ts';
 import { fail } from './errno.ts';
 import { FileKind, tryInstallFile } from './file.ts';
 import type { Kernel } from './kernel.ts';
@@ -61,7 +61,7 @@ export function faultQueueAlloc(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Fa
   if (arg.flags !== 0) fail('EOPNOTSUPP', `unknown flags 0x${arg.flags.toString(16)}`);
   const header = reserveObject(kernel, iommufd, Kind.FAULT_QUEUE);
   const queue = FaultQueue.tryCreate(memory);
-  const refused = refusesAnswer(arg);
+  const refused = refusesAnswer(kernel, arg);
   const fd = queue === NULL || refused ? -1 : tryInstallFile(kernel, FileKind.FAULT_QUEUE, queue);
   if (fd < 0) {
     if (queue !== NULL) FaultQueue.free(memory, queue);
@@ -130,6 +130,11 @@ export function readRequests(kernel: Kernel, queue: Ref<'FaultQueue'>, count: nu
   FaultQueue.lock.acquire(memory, queue);
   let request: Ref<'PageRequest'> = FaultQueue.queued.read(memory, queue);
   for (; request !== NULL && done < count; request = FaultQueue.queued.read(memory, queue)) {
+    if (refusesCopy(kernel)) {
+      // The group stays at the head; what was read before it counts.
+      FaultQueue.lock.release(memory, queue);
+      return done > 0 ? bytes.subarray(0, done) : fail('EFAULT', 'the records cannot be written');
+    }
     takeOut(kernel, queue, 'queued', request);
     PageRequest.cookie.poke(memory, request, freeCookie(kernel, queue));
     append(kernel, queue, 'awaiting', request);

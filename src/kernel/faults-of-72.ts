@@ -27,3 +27,9 @@ export const faultsOf72: FaultsOf72 = Object.freeze({
   pasidZeroIsRid: true,
   failedReplaceLeavesBlocked: true,
 });
+
+/** All of them mended, but those named: what one does by itself. */
+export function onlyFaults(...kept: readonly (keyof FaultsOf72)[]): FaultsOf72 {
+  const names = Object.keys(faultsOf72) as (keyof FaultsOf72)[];
+  return Object.fromEntries(names.map((name) => [name, kept.includes(name)])) as Record<keyof FaultsOf72, boolean>;
+}

@@ -6,7 +6,7 @@ import { mutex, rwsem } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
 import { refusesAnswer, respond } from './argument.ts';
-import { Errno, errnoNumber, fail } from './errno.ts';
+import { allocated, Errno, errnoNumber, fail } from './errno.ts';
 import { MapCalled, MapReturned, UnmapCalled, UnmapReturned } from './events.ts';
 import { iovaHoles, mapPages, placeAutomatically, placeFixed, replaceAllowed, unmapRange, type Removed } from './iopt.ts';
 import type { Kernel } from './kernel.ts';
@@ -57,24 +57,28 @@ export interface IoasAllowIovas {
 
 /** IOMMU_IOAS_ALLOC: EOPNOTSUPP for flags, ENOMEM. */
 export function ioasAlloc(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: IoasAlloc): void {
-  const memory = kernel.memory;
   if (arg.flags !== 0) fail('EOPNOTSUPP', `unknown flags 0x${arg.flags.toString(16)}`);
-  const header = reserveObject(kernel, iommufd, Kind.IOAS);
-  const ioas = Ioas.tryCreate(memory);
-  if (ioas === NULL) {
-    abortObject(kernel, header);
-    fail('ENOMEM', 'kernel memory is used up');
-  }
-  if (refusesAnswer(arg)) {
-    Ioas.free(memory, ioas);
+  const ioas = createIoas(kernel, iommufd);
+  const header = Ioas.header.peek(kernel.memory, ioas);
+  if (refusesAnswer(kernel, arg)) {
+    Ioas.free(kernel.memory, ioas);
     abortObject(kernel, header);
     fail('EFAULT', 'the argument cannot be written');
   }
-  Ioas.header.poke(memory, ioas, header);
+  publishObject(kernel, header);
+  arg.outIoasId = IommufdObject.id.peek(kernel.memory, header);
+}
+
+/** An empty IOAS, not yet published. ENOMEM. */
+export function createIoas(kernel: Kernel, iommufd: Ref<'Iommufd'>): Ref<'Ioas'> {
+  const memory = kernel.memory;
+  const header = reserveObject(kernel, iommufd, Kind.IOAS);
+  const ioas = Ioas.tryCreate(memory);
+  if (ioas === NULL) abortObject(kernel, header);
+  Ioas.header.poke(memory, allocated(ioas), header);
   Ioas.alignment.poke(memory, ioas, 1);
   IommufdObject.body.poke(memory, header, ioas);
-  publishObject(kernel, header);
-  arg.outIoasId = IommufdObject.id.peek(memory, header);
+  return ioas;
 }
 
 /** The destructor: nobody uses it, so no domain is left; its areas go (`iommufd_ioas_destroy`). */
@@ -101,7 +105,7 @@ export function ioasMap(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: IoasMap): 
   if (arg.iova === U64_MAX || arg.length === U64_MAX) fail('EOVERFLOW', 'iova or length is 2^64-1');
   if ((arg.flags & (MapFlag.WRITEABLE | MapFlag.READABLE)) === 0) fail('EINVAL', 'neither readable nor writeable');
   const iova = mapUserMemory(kernel, getIoas(kernel, iommufd, arg.ioasId), arg);
-  respond(arg);
+  respond(kernel, arg);
   arg.iova = iova;
 }
 
@@ -136,7 +140,7 @@ export function ioasUnmap(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: IoasUnma
   }
   const removed = unmapMappings(kernel, ioas, arg, all);
   if (removed === 0n && !all) fail('ENOENT', `nothing is mapped in ${arg.length} bytes from 0x${arg.iova.toString(16)}`);
-  respond(arg);
+  respond(kernel, arg);
   arg.length = removed;
 }
 
@@ -168,7 +172,7 @@ export function ioasIovaRanges(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Ioa
   const alignment = BigInt(Ioas.alignment.read(kernel.memory, ioas));
   Ioas.iovaRwsem.releaseRead(kernel.memory, ioas);
   if (arg.rangesAbsent === true && room > 0) fail('EFAULT', 'the ranges cannot be written');
-  respond(arg);
+  respond(kernel, arg);
   arg.outIovaAlignment = alignment;
   arg.numIovas = holes.length;
   arg.ranges = holes.slice(0, room);

@@ -42,10 +42,25 @@ function grow(kernel: Kernel, memfd: Ref<'Memfd'>, pages: number): void {
   const owner = ownerOf(Process.number.peek(memory, kernel.process));
   for (let page = 0; page < pages; page++) {
     const frame = kernel.host.frames.allocate(owner);
-    if (frame === 0) fail('ENOMEM', 'host RAM is used up');
+    if (frame === 0) {
+      dropFrames(kernel, memfd);
+      fail('ENOMEM', 'host RAM is used up');
+    }
     runSet(memory, frames, page, frame);
     Memfd.pages.poke(memory, memfd, page + 1);
   }
+}
+
+/** The file has no pages any more; mappings and pins keep what they have. */
+function dropFrames(kernel: Kernel, memfd: Ref<'Memfd'>): void {
+  const memory = kernel.memory;
+  const frames = Memfd.frames.peek(memory, memfd);
+  if (frames === NULL) return;
+  const pages = Memfd.pages.peek(memory, memfd);
+  for (let page = 0; page < pages; page++) kernel.host.frames.drop(runGet(memory, frames, page) as Frame);
+  freeRun(memory, frames);
+  Memfd.frames.poke(memory, memfd, NULL);
+  Memfd.pages.poke(memory, memfd, 0);
 }
 
 /** mmap(2) of the file from its start. EBADF, EINVAL beyond its end, EEXIST, ENOMEM. */
@@ -73,10 +88,6 @@ function getMemfdFile(kernel: Kernel, fd: number): Ref<'File'> {
 
 /** The last close: mappings and pins keep the frames that they have. */
 export function releaseMemfd(kernel: Kernel, memfd: Ref<'Memfd'>): void {
-  const memory = kernel.memory;
-  const frames = Memfd.frames.peek(memory, memfd);
-  const pages = Memfd.pages.peek(memory, memfd);
-  for (let page = 0; page < pages; page++) kernel.host.frames.drop(runGet(memory, frames, page) as Frame);
-  if (frames !== NULL) freeRun(memory, frames);
-  Memfd.free(memory, memfd);
+  dropFrames(kernel, memfd);
+  Memfd.free(kernel.memory, memfd);
 }

@@ -164,10 +164,24 @@ function cutRegion(kernel: Kernel, process: Ref<'Process'>, node: IntervalNode, 
     for (const part of kept) freeRegion(kernel, part);
     throw error;
   }
+  insertParts(kernel, process, before > 0 ? [regionStart, regionStart + BigInt(cutEnd * pageBytes)] : [regionStart + BigInt(cutEnd * pageBytes)], kept);
   Process.regions.remove(memory, process, node);
   freeRegion(kernel, region);
-  if (before > 0) insertRegion(kernel, process, regionStart, kept[0]!);
-  if (cutEnd < pages) insertRegion(kernel, process, regionStart + BigInt(cutEnd * pageBytes), kept.at(-1)!);
+}
+
+/** Puts what is left of a region beside it, which is still there. ENOMEM; then none is, and they are freed. */
+function insertParts(kernel: Kernel, process: Ref<'Process'>, starts: readonly bigint[], parts: readonly Ref<'Region'>[]): void {
+  const inserted: IntervalNode[] = [];
+  try {
+    for (const [index, part] of parts.entries()) inserted.push(insertRegion(kernel, process, starts[index]!, part));
+  } catch (error) {
+    for (const [index, node] of inserted.entries()) {
+      Process.regions.remove(kernel.memory, process, node);
+      freeRegion(kernel, parts[index]!);
+    }
+    for (const part of parts.slice(inserted.length + 1)) freeRegion(kernel, part);
+    throw error;
+  }
 }
 
 /** A region of the pages `[first, end)` of another, each with a reference of its own. ENOMEM. */
@@ -211,12 +225,12 @@ export function shareMemory(kernel: Kernel, from: Ref<'Process'>, to: Ref<'Proce
 }
 
 /** ENOMEM; the region is freed then. */
-function insertRegion(kernel: Kernel, process: Ref<'Process'>, start: bigint, region: Ref<'Region'>): void {
+function insertRegion(kernel: Kernel, process: Ref<'Process'>, start: bigint, region: Ref<'Region'>): IntervalNode {
   const memory = kernel.memory;
   const last = start + BigInt(Region.pages.peek(memory, region) * pageBytes) - 1n;
   const node = Process.regions.insert(memory, process, high(start), low(start), high(last), low(last), region);
   if (node === NULL) freeRegion(kernel, region);
-  allocated(node);
+  return allocated(node);
 }
 
 /**
@@ -229,7 +243,7 @@ export function pinPages(kernel: Kernel, process: Ref<'Process'>, va: bigint, co
   try {
     for (let i = 0; i < count; i++) {
       const frame = userFrame(kernel, process, va + BigInt(i * pageBytes), write);
-      if (frame === 0) {
+      if (frame === 0 || (memory.faults !== null && memory.faults.refuses('a pin'))) {
         for (let undo = 0; undo < i; undo++) kernel.host.frames.unpin(runGet(memory, frames, at + undo) as Frame);
         fail('EFAULT', `page 0x${(va + BigInt(i * pageBytes)).toString(16)} is ${write ? 'absent or read-only' : 'absent'}`);
       }

@@ -7,7 +7,7 @@
 import { mutex } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
-import type { Argument } from './argument.ts';
+import { refusesAnswer, type Argument } from './argument.ts';
 import { allocated, Errno, errnoNumber, fail } from './errno.ts';
 import { VfioCall, VfioCalled, VfioReturned } from './events.ts';
 import { File, FileKind, getFile, putFile, tryInstallFile } from './file.ts';
@@ -90,7 +90,7 @@ export function vfioBind(kernel: Kernel, file: Ref<'VfioFile'>, arg: VfioBind): 
   try {
     if (VfioFile.accessGranted.load(memory, file) !== 0) fail('EINVAL', 'the descriptor is bound');
     if ((arg.flags & VfioFlag.BIND_TOKEN) !== 0) fail('EINVAL', 'a token is for virtual functions');
-    arg.outDevid = bindUnderLock(kernel, file, device, arg.iommufd);
+    arg.outDevid = bindUnderLock(kernel, file, device, arg);
     VfioFile.accessGranted.store(memory, file, 1);
   } catch (error) {
     errno = errnoOf(error);
@@ -108,12 +108,17 @@ function checkBind({ argsz, flags, iommufd }: VfioBind): void {
   if ((flags & ~VfioFlag.BIND_TOKEN) !== 0 || iommufd < 0) fail('EINVAL', 'unknown flags or a negative iommufd');
 }
 
-function bindUnderLock(kernel: Kernel, file: Ref<'VfioFile'>, device: Ref<'VfioDevice'>, fd: number): number {
+/** Returns the id of the DEVICE object. As bind, and EFAULT. */
+function bindUnderLock(kernel: Kernel, file: Ref<'VfioFile'>, device: Ref<'VfioDevice'>, arg: VfioBind): number {
   const memory = kernel.memory;
-  const iommufd = getIommufd(kernel, fd);
+  const iommufd = getIommufd(kernel, arg.iommufd);
   try {
     if (VfioDevice.openCount.read(memory, device) !== 0) fail('EINVAL', 'the device is open through another descriptor');
     const id = openDevice(kernel, device, iommufd);
+    if (refusesAnswer(kernel, arg)) {
+      closeDevice(kernel, device);
+      fail('EFAULT', 'out_devid cannot be written');
+    }
     VfioFile.iommufd.poke(memory, file, iommufd);
     return id;
   } catch (error) {
@@ -204,8 +209,11 @@ export function vfioAttach(kernel: Kernel, file: Ref<'VfioFile'>, arg: VfioAttac
   const set = VfioDevice.devSet.peek(memory, device);
   DevSet.lock.acquire(memory, set);
   try {
+    const { pasidUndoHitsRid } = kernel.operations.faults;
+    // With K3 mended it is asked before anything has changed: a replace cannot be undone without fail.
+    if (!pasidUndoHitsRid && refusesAnswer(kernel, arg)) fail('EFAULT', 'pt_id cannot be written');
     const ptId = hasPasid ? changePasidUnderLock(kernel, device, arg.pasid ?? 0, arg.ptId) : reportedAttach(kernel, device, arg.ptId);
-    if (arg.argument === 'read-only') undoAttach(kernel, device, arg);
+    if (pasidUndoHitsRid && refusesAnswer(kernel, arg)) undoAttach(kernel, device);
     arg.ptId = ptId;
   } finally {
     DevSet.lock.release(memory, set);
@@ -257,11 +265,9 @@ function changeRidUnderLock(kernel: Kernel, device: Ref<'VfioDevice'>, ptId: num
   return id;
 }
 
-/** The `pt_id` cannot be written back. EFAULT. */
-function undoAttach(kernel: Kernel, device: Ref<'VfioDevice'>, { flags, pasid = 0 }: VfioAttach): never {
-  // K3: 7.2 detaches the RID whatever was attached, also where the call was a replace.
-  if (kernel.operations.faults.pasidUndoHitsRid || (flags & VfioFlag.PASID) === 0) detachRidUnderLock(kernel, device);
-  else detachPasidUnderLock(kernel, device, pasid);
+/** The `pt_id` cannot be written back. K3: 7.2 detaches the RID whatever was attached, also where the call was a replace. EFAULT. */
+function undoAttach(kernel: Kernel, device: Ref<'VfioDevice'>): never {
+  detachRidUnderLock(kernel, device);
   return fail('EFAULT', 'pt_id cannot be written');
 }
 

@@ -52,7 +52,7 @@ export class MockDriver implements IommuDriver {
   constructor(host: Host) {
     this.#host = host;
     this.#table = new PageTable(host.ram, host.frames, mockFormat);
-    this.blockedDomain = MockIommu.blockedDomain.peek(host.kernel, host.machine as Ref<'MockIommu'>);
+    this.blockedDomain = MockIommu.blockedDomain.peek(host.kernel, host.driver as Ref<'MockIommu'>);
     // A mock device never translates one to one.
     this.identityDomain = this.blockedDomain;
   }
@@ -65,7 +65,7 @@ export class MockDriver implements IommuDriver {
     IommuDomain.driver.poke(memory, blocked, DriverKind.MOCK);
     const iommu = MockIommu.create(memory);
     MockIommu.blockedDomain.poke(memory, iommu, blocked);
-    host.machine = iommu;
+    host.driver = iommu;
   }
 
   engines(): readonly Engine[] {
