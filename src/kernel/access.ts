@@ -8,7 +8,8 @@ import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
 import { allocated, fail } from './errno.ts';
 import { Ioas } from './ioas.ts';
-import { Area, areaEnd, areaIova, checkAlignment, wantedAlignment } from './iopt.ts';
+import { checkAlignment, wantedAlignment } from './iopt-alignment.ts';
+import { Area, areaEnd, areaIova } from './iopt-area.ts';
 import type { Kernel } from './kernel.ts';
 import {
   abortObject, addUser, dropUser, dropUserAndDestroy, getObject, Iommufd, IommufdObject, Kind, lockObject, publishObject, putIommufd, putObject, reserveObject,

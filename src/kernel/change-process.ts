@@ -5,7 +5,7 @@
 import { NULL, type Ref } from '#hostmem/object';
 import { fail } from './errno.ts';
 import { Ioas } from './ioas.ts';
-import { Area } from './iopt.ts';
+import { Area } from './iopt-area.ts';
 import type { Kernel } from './kernel.ts';
 import { Iommufd, IommufdObject, Kind, lockObject, type ObjectRef } from './objects.ts';
 

@@ -10,7 +10,7 @@ import type { DirtyRanges } from '../drivers/driver.ts';
 import { fail } from './errno.ts';
 import { Hwpt } from './hwpt.ts';
 import { Ioas } from './ioas.ts';
-import { Area, areaEnd, areaIova } from './iopt.ts';
+import { Area, areaEnd, areaIova } from './iopt-area.ts';
 import type { Kernel } from './kernel.ts';
 import { getObject, IommufdObject, Kind } from './objects.ts';
 import { high, low, lowestSetBit, U64_MAX } from './u64.ts';

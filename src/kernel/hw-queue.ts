@@ -10,7 +10,7 @@ import { refusesAnswer } from './argument.ts';
 import { allocated, fail } from './errno.ts';
 import { Hwpt } from './hwpt.ts';
 import { Ioas } from './ioas.ts';
-import { Area, areaEnd, areaIova } from './iopt.ts';
+import { Area, areaEnd, areaIova } from './iopt-area.ts';
 import type { Kernel } from './kernel.ts';
 import { abortObject, addUser, dropUser, dropUserAndDestroy, IommufdObject, Kind, publishObject, reserveObject, type ObjectRef } from './objects.ts';
 import { addFill, dropFill, Pages, pinnedFrame } from './pages.ts';

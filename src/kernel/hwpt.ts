@@ -6,7 +6,7 @@ import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
 import type { UserData } from '../drivers/driver.ts';
 import type { Kernel } from './kernel.ts';
-import { addDomain, removeDomain } from './iopt.ts';
+import { addDomain, removeDomain } from './iopt-domains.ts';
 import { allocated, fail } from './errno.ts';
 import { Ioas } from './ioas.ts';
 import {

@@ -8,7 +8,9 @@ import { object, ref, u32 } from '#hostmem/struct';
 import { refusesAnswer, respond } from './argument.ts';
 import { allocated, Errno, errnoNumber, fail } from './errno.ts';
 import { MapCalled, MapReturned, UnmapCalled, UnmapReturned } from './events.ts';
-import { iovaHoles, mapPages, placeAutomatically, placeFixed, replaceAllowed, unmapRange, type Removed } from './iopt.ts';
+import { mapPages, unmapRange, type Removed } from './iopt.ts';
+import { placeAutomatically, placeFixed } from './iopt-placement.ts';
+import { iovaHoles, replaceAllowed } from './iopt-ranges.ts';
 import type { Kernel } from './kernel.ts';
 import { abortObject, getObject, Iommufd, IommufdObject, Kind, publishObject, reserveObject } from './objects.ts';
 import { high, low, U64_MAX } from './u64.ts';
@@ -98,6 +100,9 @@ export function destroyIoas(kernel: Kernel, ioas: Ref<'Ioas'>): void {
 export function getIoas(kernel: Kernel, iommufd: Ref<'Iommufd'>, id: number): Ref<'Ioas'> {
   return IommufdObject.body.peek(kernel.memory, kernel.hold(getObject(kernel, iommufd, id, Kind.IOAS))) as Ref<'Ioas'>;
 }
+
+export const ioasId = (kernel: Kernel, ioas: Ref<'Ioas'>): number =>
+  IommufdObject.id.peek(kernel.memory, Ioas.header.peek(kernel.memory, ioas));
 
 /** IOMMU_IOAS_MAP, checks 1 to 8 of SEMANTICS a.1. */
 export function ioasMap(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: IoasMap): void {

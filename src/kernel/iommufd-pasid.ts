@@ -11,7 +11,8 @@ import { allocated, fail } from './errno.ts';
 import { addUser, dropUser } from './objects.ts';
 import { headerOf, Hwpt, HwptFlag } from './hwpt.ts';
 import { IommuGroup, PciDevice } from './iommu-group.ts';
-import { IommufdDevice, IommufdGroup } from './iommufd-device.ts';
+import { IommufdDevice } from './iommufd-device.ts';
+import { IommufdGroup } from './iommufd-group.ts';
 import type { Kernel } from './kernel.ts';
 
 /** A member's share in a PASID slot; those of one PASID name one HWPT. */

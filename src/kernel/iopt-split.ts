@@ -4,7 +4,8 @@
 import { NULL, type Ref } from '#hostmem/object';
 import { allocated, fail } from './errno.ts';
 import { Ioas } from './ioas.ts';
-import { Area, areaEnd, areaIova, IoptDomain } from './iopt.ts';
+import { Area, areaEnd, areaIova } from './iopt-area.ts';
+import { IoptDomain } from './iopt-domains.ts';
 import type { Kernel } from './kernel.ts';
 import { holdPages, Pages, splitFills } from './pages.ts';
 import { high, low, PAGE } from './u64.ts';

@@ -11,10 +11,11 @@ import { destroyHwQueue } from './hw-queue.ts';
 import { destroyHwpt } from './hwpt.ts';
 import { destroyNestedHwpt } from './hwpt-nested.ts';
 import { destroyIoas } from './ioas.ts';
-import { emptyArea } from './iopt.ts';
+import { emptyArea } from './iopt-fill.ts';
 import { destroyVdevice } from './vdevice.ts';
 import { destroyViommu } from './viommu.ts';
-import { attach, destroyDevice, detach, replace } from './iommufd-device.ts';
+import { attach, detach, replace } from './iommufd-attach.ts';
+import { destroyDevice } from './iommufd-device.ts';
 
 /** Destructors, by kind of object. */
 export interface ObjectOperations {

@@ -1,6 +1,6 @@
 /**
  * A stretch of a process's memory that areas map (`struct iopt_pages`): a page is pinned when the first domain is filled with
- * it, unpinned when the last one is emptied. It does not know which domains; `iopt.ts` does.
+ * it, unpinned when the last one is emptied. It does not know which domains; `iopt-fill.ts` does.
  */
 import { mutex } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';

@@ -7,7 +7,8 @@ import { object, ref, u32, u64 } from '#hostmem/struct';
 import { refusesAnswer } from './argument.ts';
 import { allocated, fail } from './errno.ts';
 import { PciDevice } from './iommu-group.ts';
-import { IommufdDevice, IommufdGroup } from './iommufd-device.ts';
+import { IommufdDevice } from './iommufd-device.ts';
+import { IommufdGroup } from './iommufd-group.ts';
 import type { Kernel } from './kernel.ts';
 import {
   abortObject, addUser, buryObject, dropUser, getObject, IommufdObject, Kind, lockObject, publishObject, putObject, reserveObject,

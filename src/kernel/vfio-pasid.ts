@@ -5,7 +5,8 @@
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
 import { allocated, fail } from './errno.ts';
-import { Change, changePt, detachSlot, IommufdDevice, RID_SLOT } from './iommufd-device.ts';
+import { Change, changePt, detachSlot, RID_SLOT } from './change-pt.ts';
+import { IommufdDevice } from './iommufd-device.ts';
 import type { Kernel } from './kernel.ts';
 import { addUser, dropUser } from './objects.ts';
 import { VfioDevice } from './vfio.ts';

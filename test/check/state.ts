@@ -3,7 +3,7 @@ import type { Ref } from '#hostmem/object';
 import { File } from '#src/kernel/file';
 import { Iommufd, IommufdObject, type ObjectRef } from '#src/kernel/objects';
 import { Process } from '#src/kernel/process';
-import { IommufdGroup } from '#src/kernel/iommufd-device';
+import { IommufdGroup } from '#src/kernel/iommufd-group';
 import { IommuGroup } from '#src/kernel/iommu-group';
 import { page } from '../kernel/vmm.ts';
 import { court } from './histories.ts';

@@ -8,7 +8,7 @@ import { PasidAttachment } from '../../kernel/iommufd-pasid.ts';
 import { IommufdObject, Kind, kindNames, type ObjectRef } from '../../kernel/objects.ts';
 import { breach, invariant } from '../invariant.ts';
 import { contexts, iommufdGroups, membersAttached, objects, openFaultQueues, pasidsAttached } from '../records.ts';
-import { IommufdGroup } from '../../kernel/iommufd-device.ts';
+import { IommufdGroup } from '../../kernel/iommufd-group.ts';
 import type { View } from '../view.ts';
 
 export default invariant<null>({

@@ -9,7 +9,7 @@ import { Hwpt } from '../hwpt.ts';
 import { getIoas, Ioas } from '../ioas.ts';
 import { PciDevice } from '../iommu-group.ts';
 import { getDevice, IommufdDevice } from '../iommufd-device.ts';
-import { reserve } from '../iopt.ts';
+import { reserve } from '../iopt-ranges.ts';
 import type { Kernel } from '../kernel.ts';
 import { getObject, IommufdObject, Kind } from '../objects.ts';
 import { isCompound, userAddress } from '../process.ts';
