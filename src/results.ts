@@ -13,6 +13,8 @@ export interface FoundViolation extends Violation {
   readonly token: string;
   /** Forced switches in the token. */
   readonly switches: number;
+  /** Steps that are left of the actors' programs; null where no actor has one. */
+  readonly programSteps: number | null;
   readonly steps: readonly { readonly actor: string; readonly label: string }[];
 }
 

@@ -22,6 +22,16 @@ export const DomainJoined = event('domain joined', ['ioas', 'process', 'root']);
 export const DomainLeft = event('domain left', ['ioas', 'process', 'root']);
 /** A mapping took its place in an IOAS, whichever call makes it: from now on its range may be filled. */
 export const AreaPlaced = event('area placed', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'process']);
+/** It is not there any more. Emitted under the same lock as its coming. */
+export const AreaGone = event('area gone', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'process']);
+/** From now on calls find an object by its id. Emitted under the lock of the table, as its end; `kind` is a `Kind`. */
+export const ObjectPublished = event('object published', ['process', 'id', 'kind']);
+/** Calls do not find it any more; its owner destroys it, or a user did. */
+export const ObjectErased = event('object erased', ['process', 'id']);
+/** A thread is about to make a call of a random program: `call` is its number in the table, `target` and `other` are ids or descriptors. */
+export const StormCalled = event('storm call', ['call', 'process', 'target', 'other', 'iovaPage', 'pages']);
+/** It returned; `refused` where something in it was made to fail. */
+export const StormReturned = event('storm return', ['call', 'process', 'errno', 'refused']);
 /** IOAS_MAP began or returned; `pages` of 4 KiB. */
 export const MapCalled = event('map call', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'process']);
 export const MapReturned = event('map return', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'errno', 'process']);

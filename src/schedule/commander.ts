@@ -11,7 +11,15 @@ import type { Strategies } from './strategy.ts';
 import { readTrace, type TraceEntry } from './trace.ts';
 import { Violation } from './violation.ts';
 
-export interface Exploration {
+/** Which random steps the actors' programs have. */
+export interface Programs {
+  /** The number that they are drawn from; in an exploration that gives none, each schedule has its own. */
+  readonly program?: number | null;
+  /** Steps that are not run, by their place in all programs together. */
+  readonly leftOut?: readonly number[];
+}
+
+export interface Exploration extends Programs {
   /** Runs schedules first, first + stride, ... (`count` of them) of the sequence that seed and strategy give. */
   readonly first?: number;
   readonly count: number;
@@ -26,7 +34,7 @@ export interface Exploration {
   readonly trace?: boolean;
 }
 
-export interface Replay {
+export interface Replay extends Programs {
   readonly switches: readonly Switch[];
   readonly times?: number;
   readonly budget?: number;
@@ -44,6 +52,8 @@ export interface Outcome {
   /** The schedule as forced switches, or null where there were too many to keep. */
   readonly switches: readonly Switch[] | null;
   readonly steps: number;
+  /** What its programs were drawn from. */
+  readonly program: number;
   readonly hash: string;
   /** Empty unless asked for. */
   readonly trace: readonly TraceEntry[];
@@ -96,6 +106,7 @@ export class Commander {
     const board = this.#board;
     board.setText(Head.strategyName, strategy);
     board.setForced([]);
+    this.#setPrograms(order);
     board.set(Head.first, first);
     board.set(Head.stride, stride);
     board.set(Head.end, Math.min(first + count * stride, 0x7fffffff));
@@ -106,6 +117,11 @@ export class Commander {
       executions: board.get(Head.executions),
       index: board.get(Head.index),
     };
+  }
+
+  #setPrograms({ program = null, leftOut = [] }: Programs): void {
+    this.#board.set(Head.fixedProgram, program ?? -1);
+    this.#board.setLeftOut(leftOut);
   }
 
   /** Schedules of the running exploration so far. */
@@ -119,9 +135,10 @@ export class Commander {
   }
 
   /** Runs the schedule that the switches describe. */
-  async replay({ switches, times = 1, budget = defaultBudget, reportsUnguarded = false, trace = false }: Replay): Promise<ReplayOutcome> {
+  async replay({ switches, times = 1, budget = defaultBudget, reportsUnguarded = false, trace = false, ...programs }: Replay): Promise<ReplayOutcome> {
     const board = this.#board;
     board.setForced(switches);
+    this.#setPrograms(programs);
     board.set(Head.times, times);
     await this.#command(Kind.REPLAY, { seed: 0, budget, reportsUnguarded, trace });
     const kept = Math.min(board.get(Head.distinctHashes), hashCapacity);
@@ -197,6 +214,7 @@ export class Commander {
       counts: Array.from({ length: board.actors }, (_, one) => board.get(board.block(one) + BlockWord.failedOps)),
       switches: board.recorded(),
       steps: board.get(Head.step),
+      program: board.get(Head.program),
       hash: hashText64(board.get(Head.hashHigh), board.get(Head.hashLow)),
       trace: board.get(Head.tracing) === 0 ? [] : readTrace(board),
     };
