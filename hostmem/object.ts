@@ -109,6 +109,7 @@ export function free(memory: Memory, ref: Ref, type: number): void {
   poke(memory, head, at / unit);
   poke(memory, heapLive, peek(memory, heapLive) - 1);
   unlockLeaf(memory, heapLock);
+  if (memory.control !== null) memory.control.freed(memory, at, 1 << blockClass);
 }
 
 /** The byte address of the object, having compared generation and type. Throws `UseAfterFree`. */

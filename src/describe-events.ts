@@ -1,4 +1,5 @@
 /** Events of the kernel as lines of a story: `ATTACH A -> IOAS 3`. Knows the world's names, and who moves what where. */
+import { Owner } from '#hostmem/frames';
 import type { Cursor } from '#hostmem/history';
 import { dma, DmaFlags } from './hardware/events.ts';
 import { errnoName } from './kernel/errno.ts';
@@ -16,6 +17,8 @@ export interface WorldNames {
   readonly functions: ReadonlyMap<number, string>;
   /** `IOAS 2`, by `<process>.<id>`, of what existed at the start. */
   readonly objects: ReadonlyMap<string, string>;
+  /** Processes by the number of who owns their frames. */
+  readonly processes: ReadonlyMap<number, string>;
 }
 
 export class EventDescriber {
@@ -65,12 +68,25 @@ export class EventDescriber {
     return `${what} ${this.#names.devices[VfioReturned.get.device(event)]} returned ${errno ?? (hwpt === 0 ? '0' : `0, HWPT ${hwpt}`)}`;
   }
 
+  /** Whose memory a DMA reached; null for an event that is none. */
+  reached(event: Cursor): string | null {
+    if (event.kind !== dma.kind) return null;
+    if (dma.get.function(event) >>> DmaFlags.reasonShift !== 0) return 'a fault';
+    return this.#owner(dma.get.iovaLow(event) & DmaFlags.ownerMask);
+  }
+
+  #owner(owner: number): string {
+    if (owner === Owner.FREE) return 'a free frame';
+    if (owner === Owner.TABLE) return 'a page table';
+    return this.#names.processes.get(owner) ?? 'memory of the kernel';
+  }
+
   #dma(event: Cursor): string {
     const word = dma.get.function(event);
     const reason = word >>> DmaFlags.reasonShift;
     const what = (word & DmaFlags.WRITE) !== 0 ? 'write' : 'read';
     const where = range(dma.get.iovaHigh(event), dma.get.iovaLow(event) & ~DmaFlags.ownerMask);
-    const outcome = reason !== 0 ? `fault 0x${reason.toString(16)}` : `frame 0x${dma.get.frame(event).toString(16)}`;
+    const outcome = reason !== 0 ? `fault 0x${reason.toString(16)}` : `${this.reached(event)}, frame 0x${dma.get.frame(event).toString(16)}`;
     return `${this.#names.functions.get(word & DmaFlags.ridMask) ?? 'a function'}: DMA ${what} ${where}: ${outcome}`;
   }
 }

@@ -167,6 +167,10 @@ export class Baton implements Control {
     if (this.#isTracing && this.#mode <= Mode.STEPPING) this.#tracer.guarded(this.#words[Head.current]!, memory.space, at, label, value);
   }
 
+  freed(memory: Memory, at: number, sizeBytes: number): void {
+    if (this.#isTracing && this.#mode <= Mode.STEPPING) this.#tracer.freed(this.#words[Head.current]!, memory.space, at, sizeBytes);
+  }
+
   acquired(memory: Memory, lockAt: number, _label: number): void {
     if (this.#mode > Mode.STEPPING) return;
     const words = this.#words;

@@ -25,7 +25,7 @@ export interface TraceEntry {
   readonly choice: boolean;
   /** A write under its lock: no point. */
   readonly guarded: boolean;
-  /** Within an engine's step: no point. */
+  /** Within an engine's step, or of an allocator: no point. */
   readonly inside: boolean;
 }
 
@@ -47,6 +47,11 @@ export class Tracer {
   guarded(actor: number, space: Space, at: number, label: number, value: number): void {
     this.#append(actor, Op.WRITE | Flag.GUARDED, space, at, label);
     this.value(value);
+  }
+
+  freed(actor: number, space: Space, at: number, sizeBytes: number): void {
+    this.#append(actor, Op.FREE | Flag.INSIDE, space, at, 0);
+    this.value(sizeBytes);
   }
 
   /** The value of the operation that was appended last. */

@@ -6,7 +6,7 @@
  * In a controlled run a look-up and a fill are one step each, announced at the epoch's word as the queue's invalidation is.
  */
 import { Op, peek, poke, silent } from '#hostmem/atomics';
-import { label } from '#hostmem/labels';
+import { markedLabel } from '#hostmem/labels';
 import type { Memory } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, u32, words } from '#hostmem/struct';
@@ -18,9 +18,9 @@ const Slot = { SOURCE: 1, PASID: 2, WORDS: 3 } as const;
 const valid = 0x80000000 | 0;
 const domainMask = 0xffff;
 
-const lookupLabel = label('PasidCache.lookup');
-const fillLabel = label('PasidCache.fill');
-export const pasidInvalidateLabel = label('PasidCache.invalidate');
+const lookupLabel = markedLabel('PasidCache.lookup');
+const fillLabel = markedLabel('PasidCache.fill');
+export const pasidInvalidateLabel = markedLabel('PasidCache.invalidate');
 
 export const PasidCache = object('PasidCache', { on: u32, padBefore: words(13), epoch: u32, padBehind: words(31), slots: words(slotCount * slotWords) });
 
