@@ -207,25 +207,25 @@ interface Reach {
 }
 
 /**
- * Pins the pages behind `[iova, iova + length)` until `unpinPages` and returns their frames. EINVAL, EOVERFLOW, ENOENT for a hole or an
+ * Pins the pages behind `[iova, iova + length)` until they are unpinned (`iommufd_access_pin_pages`) and returns their frames. EINVAL, EOVERFLOW, ENOENT for a hole or an
  * access that is not attached, EPERM, EFAULT, ENOMEM; then nothing is pinned.
  */
 export function pinThroughAccess(kernel: Kernel, access: Ref<'Access'>, iova: bigint, length: bigint, way: Way): Frame[] {
   checkRange(iova, length);
-  const frames: Frame[] = [];
-  const done: Reach[] = [];
   Access.lock.acquire(kernel.memory, access);
   const ioas = Access.ioas.read(kernel.memory, access);
   try {
     if (ioas === NULL) fail('ENOENT', 'the access is not attached');
-    pinReaches(kernel, ioas, iova, iova + length - 1n, way, done, frames);
+    return pinReaches(kernel, ioas, iova, iova + length - 1n, way);
   } finally {
     Access.lock.release(kernel.memory, access);
   }
-  return frames;
 }
 
-function pinReaches(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, last: bigint, way: Way, done: Reach[], frames: Frame[]): void {
+/** Pins in an IOAS, stretch by stretch, or nothing. */
+export function pinReaches(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, last: bigint, way: Way): Frame[] {
+  const frames: Frame[] = [];
+  const done: Reach[] = [];
   Ioas.iovaRwsem.acquireRead(kernel.memory, ioas);
   try {
     for (let at = iova; at <= last; ) {
@@ -236,6 +236,7 @@ function pinReaches(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, last: bigin
       done.push(reach);
       at += reach.length;
     }
+    return frames;
   } catch (error) {
     for (const reach of done) unpinReach(kernel, reach);
     throw error;
@@ -317,7 +318,7 @@ function copyReaches(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, last: bigi
   }
 }
 
-function checkRange(iova: bigint, length: bigint): void {
+export function checkRange(iova: bigint, length: bigint): void {
   if (length === 0n) fail('EINVAL', 'length is 0');
   if (iova + length - 1n > U64_MAX) fail('EOVERFLOW', 'iova + length wraps');
 }

@@ -32,6 +32,14 @@ export const ObjectErased = event('object erased', ['process', 'id']);
 export const StormCalled = event('storm call', ['call', 'process', 'target', 'other', 'iovaPage', 'pages']);
 /** It returned; `refused` where something in it was made to fail. */
 export const StormReturned = event('storm return', ['call', 'process', 'errno', 'refused']);
+/** An unmap took a mapping out: from now on its range is being emptied. Emitted under `iovaRwsem`. */
+export const AreaTaken = event('area taken', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'process']);
+/** An HWPT is on its IOAS's list from now on. Emitted under `Ioas.mutex`. */
+export const HwptLinked = event('hwpt linked', ['ioas', 'hwpt', 'process']);
+/** The destructor of a DEVICE object begins; nobody has it any more. `device` is its id. */
+export const DeviceGoes = event('device goes', ['process', 'device']);
+/** A destruction that must succeed found more users of an object than its owner: it is leaked. `kind` is a `Kind`. */
+export const DestroyRefused = event('destroy refused', ['kind', 'id', 'users']);
 /** IOAS_MAP began or returned; `pages` of 4 KiB. */
 export const MapCalled = event('map call', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'process']);
 export const MapReturned = event('map return', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'errno', 'process']);

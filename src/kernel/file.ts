@@ -40,18 +40,28 @@ export function openIommufd(kernel: Kernel): number {
 
 /** Gives the calling process a descriptor for a new file; -1 without memory, and the body stays the caller's. */
 export function tryInstallFile(kernel: Kernel, kind: number, body: number): number {
+  const file = tryCreateFile(kernel, kind, body);
+  const fd = file === NULL ? -1 : tryGiveDescriptor(kernel, file);
+  if (fd < 0 && file !== NULL) File.free(kernel.memory, file);
+  return fd;
+}
+
+/** A file without a descriptor, whose one reference is the caller's; `NULL` without memory. */
+export function tryCreateFile(kernel: Kernel, kind: number, body: number): Ref<'File'> {
   const memory = kernel.memory;
   const file = File.tryCreate(memory);
-  if (file === NULL) return -1;
-  const id = Process.files.reserve(memory, kernel.process);
-  if (id === 0) {
-    File.free(memory, file);
-    return -1;
-  }
+  if (file === NULL) return file;
   File.kind.poke(memory, file, kind);
   File.references.poke(memory, file, 1);
   File.body.poke(memory, file, body);
-  Process.files.publish(memory, kernel.process, id, file);
+  return file;
+}
+
+/** The caller's reference becomes the descriptor's; -1 without memory. */
+export function tryGiveDescriptor(kernel: Kernel, file: Ref<'File'>): number {
+  const id = Process.files.reserve(kernel.memory, kernel.process);
+  if (id === 0) return -1;
+  Process.files.publish(kernel.memory, kernel.process, id, file);
   return id - 1 + firstFd;
 }
 

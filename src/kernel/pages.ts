@@ -68,7 +68,7 @@ export function addFill(kernel: Kernel, pages: Ref<'Pages'>, first: number, coun
 export function dropFill(kernel: Kernel, pages: Ref<'Pages'>, first: number, count: number): void {
   const frames = Pages.frames.read(kernel.memory, pages);
   countFills(kernel, pages, frames, first, count, -1);
-  unpinUnfilled(kernel, pages, frames, first, first + count);
+  kernel.operations.pages.unpinUnfilled(kernel, pages, frames, first, first + count);
   if (Pages.fills.read(kernel.memory, pages) === 0) freeFrames(kernel, pages);
 }
 
@@ -100,13 +100,13 @@ function pinMissing(kernel: Kernel, pages: Ref<'Pages'>, frames: Ref<'Run'>, fir
       at = stop > at ? stop : at + 1;
     }
   } catch (error) {
-    unpinUnfilled(kernel, pages, frames, first, at);
+    kernel.operations.pages.unpinUnfilled(kernel, pages, frames, first, at);
     throw error;
   }
 }
 
-/** Unpins those of `[first, end)` that no domain has. */
-function unpinUnfilled(kernel: Kernel, pages: Ref<'Pages'>, frames: Ref<'Run'>, first: number, end: number): void {
+/** Unpins those of `[first, end)` that no domain and no access has (`iopt_area_unpin_domain`). */
+export function unpinUnfilled(kernel: Kernel, pages: Ref<'Pages'>, frames: Ref<'Run'>, first: number, end: number): void {
   for (let at = first; at < end; ) {
     const stop = unfilledEnd(kernel, pages, frames, at, end);
     if (stop > at) unpinPages(kernel, Pages.process.peek(kernel.memory, pages), frames, at, stop - at);
@@ -115,7 +115,7 @@ function unpinUnfilled(kernel: Kernel, pages: Ref<'Pages'>, frames: Ref<'Run'>, 
 }
 
 /** Where the stretch of pages that no domain has, and that begins at `at`, ends. */
-function unfilledEnd(kernel: Kernel, pages: Ref<'Pages'>, frames: Ref<'Run'>, at: number, end: number): number {
+export function unfilledEnd(kernel: Kernel, pages: Ref<'Pages'>, frames: Ref<'Run'>, at: number, end: number): number {
   const fills = Pages.count.peek(kernel.memory, pages);
   let stop = at;
   while (stop < end && runGet(kernel.memory, frames, fills + stop) === 0) stop++;

@@ -21,7 +21,6 @@ import {
 } from './ioas.ts';
 import { ioasCopy, type IoasCopy } from './ioas-copy.ts';
 import type { Kernel } from './kernel.ts';
-import { removeObject } from './objects.ts';
 import { option, type Option } from './option.ts';
 import { granted, openVfio, vfioAttach, vfioBind, vfioDetach, type VfioAttach, type VfioBind, type VfioDetach } from './vfio.ts';
 import {
@@ -102,7 +101,7 @@ interface IommufdCommand<A> {
 }
 
 const iommufdCommands: { readonly [N in keyof IommufdCommands]: IommufdCommand<IommufdCommands[N]> } = {
-  IOMMU_DESTROY: { number: 0x80, smallest: 8, known: 8, handle: (kernel, iommufd, { id }) => removeObject(kernel, iommufd, id) },
+  IOMMU_DESTROY: { number: 0x80, smallest: 8, known: 8, handle: (kernel, iommufd, { id }) => kernel.operations.objects.remove(kernel, iommufd, id) },
   IOMMU_IOAS_ALLOC: { number: 0x81, smallest: 12, known: 12, handle: ioasAlloc },
   IOMMU_IOAS_ALLOW_IOVAS: { number: 0x82, smallest: 24, known: 24, handle: ioasAllowIovas },
   IOMMU_IOAS_COPY: { number: 0x83, smallest: 40, known: 40, handle: ioasCopy },

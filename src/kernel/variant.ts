@@ -27,6 +27,9 @@ export function operationsOf(changes: Variant): Operations {
     objects: Object.freeze({ ...linux72.objects, ...changes.objects }),
     attach: Object.freeze({ ...linux72.attach, ...changes.attach }),
     iopt: Object.freeze({ ...linux72.iopt, ...changes.iopt }),
+    pages: Object.freeze({ ...linux72.pages, ...changes.pages }),
+    access: Object.freeze({ ...linux72.access, ...changes.access }),
+    vdevice: Object.freeze({ ...linux72.vdevice, ...changes.vdevice }),
     driver: Object.freeze({ ...linux72.driver, ...changes.driver }),
     faults: Object.freeze({ ...linux72.faults, ...changes.faults }),
   });

@@ -6,9 +6,7 @@ import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
 import { allocated, fail } from './errno.ts';
 import { Change, changePt, detachSlot, RID_SLOT } from './change-pt.ts';
-import { IommufdDevice } from './iommufd-device.ts';
 import type { Kernel } from './kernel.ts';
-import { addUser, dropUser } from './objects.ts';
 import { VfioDevice } from './vfio.ts';
 
 export const VfioPasid = object('VfioPasid', { device: ref('VfioDevice'), pasid: u32, next: ref('VfioPasid').under('device.devSet.lock') });
@@ -27,7 +25,6 @@ export function changePasidUnderLock(kernel: Kernel, device: Ref<'VfioDevice'>, 
   const added = allocated(VfioPasid.tryCreate(memory));
   try {
     const id = changePt(kernel, bound, ptId, Change.ATTACH, pasid);
-    addUser(kernel, IommufdDevice.header.peek(memory, bound));
     link(kernel, device, added, pasid);
     return id;
   } catch (error) {
@@ -41,9 +38,7 @@ export function detachPasidUnderLock(kernel: Kernel, device: Ref<'VfioDevice'>, 
   const memory = kernel.memory;
   const own = find(kernel, device, pasid);
   if (own === NULL) return;
-  const bound = VfioDevice.iommufdDevice.read(memory, device);
-  detachSlot(kernel, bound, pasid);
-  dropUser(kernel, IommufdDevice.header.peek(memory, bound));
+  detachSlot(kernel, VfioDevice.iommufdDevice.read(memory, device), pasid);
   unlink(kernel, device, own);
 }
 

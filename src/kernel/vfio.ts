@@ -16,7 +16,7 @@ import { IommuGroup, PciDevice } from './iommu-group.ts';
 import { Change, changePt, detachSlot, RID_SLOT } from './change-pt.ts';
 import { bindDevice, IommufdDevice, unbindDevice } from './iommufd-device.ts';
 import type { Kernel } from './kernel.ts';
-import { addUser, dropUser, Iommufd, IommufdObject, putIommufd } from './objects.ts';
+import { Iommufd, IommufdObject, putIommufd } from './objects.ts';
 import { blockGroup, putVfioGroup, unblockGroup } from './vfio-group.ts';
 import { changePasidUnderLock, detachPasidUnderLock, firstPasid, VfioPasid } from './vfio-pasid.ts';
 
@@ -260,8 +260,6 @@ function changeRidUnderLock(kernel: Kernel, device: Ref<'VfioDevice'>, ptId: num
   const bound = VfioDevice.iommufdDevice.read(memory, device);
   if (VfioDevice.attached.read(memory, device) !== 0) return changePt(kernel, bound, ptId, Change.REPLACE);
   const id = changePt(kernel, bound, ptId, Change.ATTACH);
-  // The attachment holds the DEVICE object itself: destroying it while attached would be the driver's bug (A9).
-  addUser(kernel, IommufdDevice.header.peek(memory, bound));
   VfioDevice.attached.write(memory, device, 1);
   return id;
 }
@@ -291,9 +289,7 @@ export function vfioDetach(kernel: Kernel, file: Ref<'VfioFile'>, arg: VfioDetac
 function detachRidUnderLock(kernel: Kernel, device: Ref<'VfioDevice'>): void {
   const memory = kernel.memory;
   if (VfioDevice.attached.read(memory, device) === 0) return;
-  const bound = VfioDevice.iommufdDevice.read(memory, device);
-  detachSlot(kernel, bound, RID_SLOT);
-  dropUser(kernel, IommufdDevice.header.peek(memory, bound));
+  detachSlot(kernel, VfioDevice.iommufdDevice.read(memory, device), RID_SLOT);
   VfioDevice.attached.write(memory, device, 0);
 }
 

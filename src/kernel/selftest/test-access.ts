@@ -5,7 +5,7 @@ import { mutex } from '#hostmem/locks';
 import { frameOf, type Frame } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32, u64 } from '#hostmem/struct';
-import { Access, attachAccess, copyThroughAccess, createAccess, pinThroughAccess, removeAccess, replaceAccess, unpinThroughAccess } from '../access.ts';
+import { Access, attachAccess, copyThroughAccess, createAccess, removeAccess, replaceAccess, unpinThroughAccess } from '../access.ts';
 import { allocated, fail } from '../errno.ts';
 import { File, FileKind, getFile, putFile, tryInstallFile } from '../file.ts';
 import type { Kernel } from '../kernel.ts';
@@ -114,7 +114,7 @@ function pinItem(kernel: Kernel, owner: Ref<'TestAccess'>, access: Ref<'Access'>
   const item = allocated(TestPin.tryCreate(memory));
   let pinned = false;
   try {
-    const frames = pinThroughAccess(kernel, access, iova, length, { write: (flags & AccessFlag.WRITE) !== 0 });
+    const frames = kernel.operations.access.pin(kernel, access, iova, length, { write: (flags & AccessFlag.WRITE) !== 0 });
     pinned = true;
     if (userVa !== 0n) comparePages(kernel, userVa - (iova % PAGE), frames);
   } catch (error) {
