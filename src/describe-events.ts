@@ -2,9 +2,10 @@
 import { Owner } from '#hostmem/frames';
 import type { Cursor } from '#hostmem/history';
 import { dma, DmaFlags } from './hardware/events.ts';
+import { stormCallName } from './kernel/storm-calls.ts';
 import { errnoName } from './kernel/errno.ts';
 import {
-  GroupBlocked, GroupMoved, GroupMoves, HwptRecorded, MapCalled, MapReturned, UnmapCalled, UnmapReturned, VfioCall, VfioCalled, VfioReturned,
+  GroupBlocked, GroupMoved, GroupMoves, HwptRecorded, MapCalled, MapReturned, StormCalled, StormReturned, UnmapCalled, UnmapReturned, VfioCall, VfioCalled, VfioReturned,
 } from './kernel/events.ts';
 
 const callNames = { [VfioCall.BIND]: 'BIND', [VfioCall.ATTACH]: 'ATTACH', [VfioCall.REPLACE]: 'REPLACE', [VfioCall.DETACH]: 'DETACH', [VfioCall.CLOSE]: 'CLOSE' };
@@ -48,6 +49,8 @@ export class EventDescriber {
       case MapReturned.kind: return `MAP on IOAS ${MapReturned.get.ioas(event)} returned ${errnoName(MapReturned.get.errno(event)) ?? '0'}`;
       case UnmapCalled.kind: return `UNMAP ${range(UnmapCalled.get.iovaHigh(event), UnmapCalled.get.iovaLow(event))} on IOAS ${UnmapCalled.get.ioas(event)}`;
       case UnmapReturned.kind: return `UNMAP on IOAS ${UnmapReturned.get.ioas(event)} returned ${errnoName(UnmapReturned.get.errno(event)) ?? '0'}`;
+      case StormCalled.kind: return stormCall(event);
+      case StormReturned.kind: return `${stormCallName(StormReturned.get.call(event))} returned ${errnoName(StormReturned.get.errno(event)) ?? '0'}`;
       case dma.kind: return this.#dma(event);
       default: return null;
     }
@@ -89,6 +92,14 @@ export class EventDescriber {
     const outcome = reason !== 0 ? `fault 0x${reason.toString(16)}` : `${this.reached(event)}, frame 0x${dma.get.frame(event).toString(16)}`;
     return `${this.#names.functions.get(word & DmaFlags.ridMask) ?? 'a function'}: DMA ${what} ${where}: ${outcome}`;
   }
+}
+
+/** `IOMMU_IOAS_MAP 3, 0x10000000`: the ids and descriptors that it names, and where it maps. */
+function stormCall(event: Cursor): string {
+  const { call, target, other, iovaPage, pages } = StormCalled.get;
+  const named = [target(event), other(event)].filter((id) => id !== 0).map(String);
+  const where = pages(event) === 0 ? [] : [`0x${(iovaPage(event) * 4096).toString(16)}`, `${pages(event)} pages`];
+  return `${stormCallName(call(event))} ${[...named, ...where].join(', ')}`;
 }
 
 const range = (high: number, low: number): string => `0x${((high >>> 0) * 0x1_0000_0000 + (low >>> 0)).toString(16)}`;
