@@ -20,6 +20,8 @@ import { Kernel, KernelRoot } from './kernel/kernel.ts';
 import { linux72 } from './kernel/operations.ts';
 import { enumerate, type PciBus } from './kernel/pci.ts';
 import { createProcess, mmap, Process, userAddress } from './kernel/process.ts';
+import { testIoctl } from './kernel/selftest/commands.ts';
+import { CreateFlag } from './kernel/selftest/test-access.ts';
 import { ioctl, open } from './kernel/syscalls.ts';
 import { DevSet, VfioDevice } from './kernel/vfio.ts';
 import { VfioGroup } from './kernel/vfio-group.ts';
@@ -99,12 +101,31 @@ export class BuiltProcess {
     this.#ioctl(iommufd, 'IOMMU_IOAS_MAP', { flags, ioasId, userVa, length: BigInt(lengthBytes), iova: BigInt(iova) });
   }
 
+  /** Lets automatic placement choose from `[first, last]` alone. */
+  allow(iommufd: number, ioasId: number, first: number, last: number): void {
+    this.#ioctl(iommufd, 'IOMMU_IOAS_ALLOW_IOVAS', { ioasId, ranges: [[BigInt(first), BigInt(last)]] });
+  }
+
   /** Opens `/dev/vfio/devices/vfio<n>` and binds it to the iommufd; returns its descriptor. */
   bind(vfio: number, iommufd: number): number {
+    return this.bindDevice(vfio, iommufd).fd;
+  }
+
+  /** The same, with the id of the DEVICE object. */
+  bindDevice(vfio: number, iommufd: number): { fd: number; id: number } {
     this.#kernel.enter(this.ref);
     const fd = open(this.#kernel, `/dev/vfio/devices/vfio${vfio}`);
-    this.#ioctl(fd, 'VFIO_DEVICE_BIND_IOMMUFD', { argsz: 24, flags: 0, iommufd, outDevid: 0 });
-    return fd;
+    const arg = { argsz: 24, flags: 0, iommufd, outDevid: 0 };
+    this.#ioctl(fd, 'VFIO_DEVICE_BIND_IOMMUFD', arg);
+    return { fd, id: arg.outDevid };
+  }
+
+  /** The descriptor of a new access of an IOAS, which pins pages (the selftest's). */
+  access(iommufd: number, ioasId: number): number {
+    const arg = { id: ioasId, flags: CreateFlag.NEEDS_PIN_PAGES, outAccessFd: 0 };
+    this.#kernel.enter(this.ref);
+    testIoctl(this.#kernel, iommufd, 'IOMMU_TEST_CREATE_ACCESS', arg);
+    return arg.outAccessFd;
   }
 
   attach(vfioFd: number, ptId: number): void {

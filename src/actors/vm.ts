@@ -6,9 +6,11 @@ import { read, Until, write } from '#hostmem/atomics';
 import { label } from '#hostmem/labels';
 import type { Ref } from '#hostmem/object';
 import { EduOp, EduRegisters } from '../hardware/edu.ts';
+import type { Argument } from '../kernel/argument.ts';
 import { Errno, type ErrnoName } from '../kernel/errno.ts';
 import { MapFlag } from '../kernel/ioas.ts';
 import { mmap, munmap, userAddress } from '../kernel/process.ts';
+import { testIoctl, type TestCommands } from '../kernel/selftest/commands.ts';
 import { close, ioctl, open, type Commands } from '../kernel/syscalls.ts';
 import { Actor, highOf, lowOf, type Seat } from './actor.ts';
 import { guestAddress } from './guest-memory.ts';
@@ -24,13 +26,11 @@ export class Vm extends Actor {
 
   /** ioctl(2): null, or the errno. What the kernel wrote is in `arg`. */
   ioctl<N extends keyof Commands>(fd: number, command: N, arg: Commands[N]): ErrnoName | null {
-    try {
-      ioctl(this.kernel, fd, command, arg);
-      return null;
-    } catch (error) {
-      if (error instanceof Errno) return error.name;
-      throw error;
-    }
+    return errnoOf(() => ioctl(this.kernel, fd, command, arg));
+  }
+  /** An operation of the kernel's selftest, otherwise as `ioctl`. */
+  testIoctl<N extends keyof TestCommands>(fd: number, command: N, arg: TestCommands[N]): ErrnoName | null {
+    return errnoOf(() => testIoctl(this.kernel, fd, command, arg));
   }
 
   open(path: string): number {
@@ -38,6 +38,37 @@ export class Vm extends Actor {
   }
   close(fd: number): void {
     close(this.kernel, fd);
+  }
+
+  /** The id of a new IOAS, or the errno; and so on below, of each kind. */
+  ioas(iommufd: number): number | ErrnoName {
+    const arg = { flags: 0, outIoasId: 0 };
+    return this.ioctl(iommufd, 'IOMMU_IOAS_ALLOC', arg) ?? arg.outIoasId;
+  }
+  /** IOMMU_HWPT_ALLOC, on an IOAS. */
+  hwpt(iommufd: number, deviceId: number, ioasId: number): number | ErrnoName {
+    const arg = { flags: 0, devId: deviceId, ptId: ioasId, outHwptId: 0 };
+    return this.ioctl(iommufd, 'IOMMU_HWPT_ALLOC', arg) ?? arg.outHwptId;
+  }
+  /** IOMMU_FAULT_QUEUE_ALLOC; the descriptor is lost. With `argument`, the answer cannot be handed over. */
+  faultQueue(iommufd: number, argument?: Argument): number | ErrnoName {
+    const arg = { flags: 0, outFaultId: 0, outFaultFd: 0, ...(argument === undefined ? {} : { argument }) };
+    return this.ioctl(iommufd, 'IOMMU_FAULT_QUEUE_ALLOC', arg) ?? arg.outFaultId;
+  }
+  destroy(iommufd: number, id: number): ErrnoName | null {
+    return this.ioctl(iommufd, 'IOMMU_DESTROY', { id });
+  }
+  /** IOMMU_IOAS_IOVA_RANGES, whatever they are: a call that holds the IOAS for its length. */
+  ranges(iommufd: number, ioasId: number): ErrnoName | null {
+    return this.ioctl(iommufd, 'IOMMU_IOAS_IOVA_RANGES', { ioasId, numIovas: 8, ranges: [], outIovaAlignment: 0n });
+  }
+
+  /** Opens `/dev/vfio/devices/vfio<n>` and binds it; the descriptor, or the errno of the bind. */
+  bind(vfio: number, iommufd: number): number | ErrnoName {
+    const fd = this.open(`/dev/vfio/devices/vfio${vfio}`);
+    const errno = this.ioctl(fd, 'VFIO_DEVICE_BIND_IOMMUFD', { argsz: 24, flags: 0, iommufd, outDevid: 0 });
+    if (errno !== null) this.close(fd);
+    return errno ?? fd;
   }
 
   /** VFIO_DEVICE_ATTACH_IOMMUFD_PT: attaches, or replaces what is attached. */
@@ -58,10 +89,30 @@ export class Vm extends Actor {
     if (errno === null) this.counters.add('maps', 1);
     return errno;
   }
+  /** IOMMU_IOAS_MAP where the kernel wants: the iova, or the errno. */
+  mapAnywhere(iommufd: number, ioasId: number, userVa: bigint, lengthBytes: number): number | ErrnoName {
+    const arg = { flags: MapFlag.WRITEABLE | MapFlag.READABLE, ioasId, userVa, length: BigInt(lengthBytes), iova: 0n };
+    const errno = this.ioctl(iommufd, 'IOMMU_IOAS_MAP', arg);
+    if (errno === null) this.counters.add('maps', 1);
+    return errno ?? Number(arg.iova);
+  }
   unmap(iommufd: number, ioasId: number, iova: number, lengthBytes: number): ErrnoName | null {
     const errno = this.ioctl(iommufd, 'IOMMU_IOAS_UNMAP', { ioasId, iova: BigInt(iova), length: BigInt(lengthBytes) });
     if (errno === null) this.counters.add('unmaps', 1);
     return errno;
+  }
+
+  /** An access pins what an IOAS maps in a range: the number to let go of it by, or the errno. */
+  pin(iommufd: number, access: number, iova: number, lengthBytes: number): number | ErrnoName {
+    const arg = { fd: access, flags: 0, iova: BigInt(iova), length: BigInt(lengthBytes), userVa: 0n, outAccessPagesId: 0 };
+    return this.testIoctl(iommufd, 'IOMMU_TEST_ACCESS_PAGES', arg) ?? arg.outAccessPagesId;
+  }
+  /** ENOENT when an unmap, or a move of the access, has taken it away. */
+  unpin(iommufd: number, access: number, pinned: number): ErrnoName | null {
+    return this.testIoctl(iommufd, 'IOMMU_TEST_DESTROY_ACCESS_PAGES', { fd: access, accessPagesId: pinned });
+  }
+  moveAccess(iommufd: number, access: number, ioasId: number): ErrnoName | null {
+    return this.testIoctl(iommufd, 'IOMMU_TEST_ACCESS_REPLACE_IOAS', { fd: access, ioasId });
   }
 
   /** mmap(2) of zeroed, writable memory; returns its address. */
@@ -133,5 +184,16 @@ export class Vm extends Actor {
     CommandRing.tail.store(ram, ring, tail + 1);
     this.waitIdle(CommandRing.head, ram, ring, Until.EQUAL, tail + 1);
     return GuestCommand.status.peek(ram, command) === 1;
+  }
+}
+
+/** The errno that ends a system call, null when it succeeds. */
+function errnoOf(call: () => unknown): ErrnoName | null {
+  try {
+    call();
+    return null;
+  } catch (error) {
+    if (error instanceof Errno) return error.name;
+    throw error;
   }
 }

@@ -38,7 +38,8 @@ export interface Invariant<S> {
   /** Folds one event; a breach ends the judging. */
   step(state: S, event: Cursor, view: View): Breach | null;
   readonly inspectAfter?: readonly Kinded[];
-  inspect?(state: S, view: View): Breach | null;
+  /** `atRest`: nobody is inside a call. */
+  inspect?(state: S, view: View, atRest: boolean): Breach | null;
 }
 
 /** An invariant whose state only it knows. */

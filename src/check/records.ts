@@ -11,11 +11,13 @@ import { IommufdDevice } from '../kernel/iommufd-device.ts';
 import { IommufdGroup } from '../kernel/iommufd-group.ts';
 import { PasidAttachment } from '../kernel/iommufd-pasid.ts';
 import { KernelRoot } from '../kernel/kernel.ts';
-import { Iommufd, IommufdObject, type ObjectRef } from '../kernel/objects.ts';
+import { Iommufd, IommufdObject, kindNames, type Kind, type ObjectRef } from '../kernel/objects.ts';
 import { Process } from '../kernel/process.ts';
-import { Access } from '../kernel/access.ts';
+import { Access, IoptAccess } from '../kernel/access.ts';
 import { EventQueue } from '../kernel/event-queue.ts';
 import { FaultQueue } from '../kernel/fault-queue.ts';
+import { Ioas } from '../kernel/ioas.ts';
+import { IoptDomain } from '../kernel/iopt-domains.ts';
 import { TestAccess } from '../kernel/selftest/test-access.ts';
 import { VfioFile } from '../kernel/vfio.ts';
 import { VfioGroup } from '../kernel/vfio-group.ts';
@@ -80,11 +82,51 @@ export function objects(view: View, iommufd: Ref<'Iommufd'>): ObjectRef[] {
   return published(view.host.kernel, Iommufd.objects, iommufd) as ObjectRef[];
 }
 
-/** The fault queues whose descriptor some process has open. */
-export function openFaultQueues(view: View): Ref<'FaultQueue'>[] {
+/** The bodies of those of one kind. */
+export function bodies<T extends string>(view: View, iommufd: Ref<'Iommufd'>, kind: Kind): Ref<T>[] {
   const memory = view.host.kernel;
-  const files = processes(view).flatMap((process) => published(memory, Process.files, process) as Ref<'File'>[]);
-  return files.filter((file) => File.kind.peek(memory, file) === FileKind.FAULT_QUEUE).map((file) => File.body.peek(memory, file) as Ref<'FaultQueue'>);
+  return objects(view, iommufd).filter((target) => IommufdObject.kind.peek(memory, target) === kind).map((target) => IommufdObject.body.peek(memory, target) as Ref<T>);
+}
+
+/** Every open file, with how many descriptors name it. */
+export function openFiles(view: View): Map<Ref<'File'>, number> {
+  const found = new Map<Ref<'File'>, number>();
+  for (const process of processes(view)) {
+    for (const file of published(view.host.kernel, Process.files, process) as Ref<'File'>[]) found.set(file, (found.get(file) ?? 0) + 1);
+  }
+  return found;
+}
+
+/** The domains that an IOAS keeps filled. */
+export function domainsOf(view: View, ioas: Ref<'Ioas'>): Ref<'IommuDomain'>[] {
+  const memory = view.host.kernel;
+  const found: Ref<'IommuDomain'>[] = [];
+  for (let at = Ioas.domains.peek(memory, ioas); at !== NULL; at = IoptDomain.next.peek(memory, at)) found.push(IoptDomain.domain.peek(memory, at));
+  return found;
+}
+
+/** The areas of an IOAS, also those in transit, in the order of their iovas. */
+export function areasOf(view: View, ioas: Ref<'Ioas'>): Ref<'Area'>[] {
+  const memory = view.host.kernel;
+  const found: Ref<'Area'>[] = [];
+  for (let node = Ioas.areas.first(memory, ioas, 0, 0, -1, -1); node !== NULL; node = Ioas.areas.next(memory, ioas, node, 0, 0, -1, -1)) {
+    found.push(Ioas.areas.value(memory, node));
+  }
+  return found;
+}
+
+/** Accesses that are attached to an IOAS, also one that is on its way in or out. */
+export function accessesOf(view: View, ioas: Ref<'Ioas'>): Ref<'Access'>[] {
+  const memory = view.host.kernel;
+  const found: Ref<'Access'>[] = [];
+  for (let at = Ioas.accesses.peek(memory, ioas); at !== NULL; at = IoptAccess.next.peek(memory, at)) found.push(IoptAccess.access.peek(memory, at));
+  return found;
+}
+
+/** `IOAS 2`, by its object. */
+export function nameOf(view: View, target: ObjectRef): string {
+  const memory = view.host.kernel;
+  return `${kindNames[IommufdObject.kind.peek(memory, target)]} ${IommufdObject.id.peek(memory, target)}`;
 }
 
 /** The member whose table entry is not the one of the group's domain, as the end of a sentence; null when there is none. */

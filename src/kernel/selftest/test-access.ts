@@ -20,7 +20,7 @@ export const TestAccess = object('TestAccess', {
 });
 
 /** One ACCESS_PAGES that is still pinned. */
-const TestPin = object('TestPin', { id: u32, iova: u64, length: u64, next: ref('TestPin') });
+export const TestPin = object('TestPin', { id: u32, iova: u64, length: u64, next: ref('TestPin') });
 
 export interface CreateAccess { id: number; flags: number; outAccessFd: number }
 export interface AccessPages { fd: number; flags: number; iova: bigint; length: bigint; userVa: bigint; outAccessPagesId: number }
@@ -29,7 +29,8 @@ export interface DestroyAccessPages { fd: number; accessPagesId: number }
 export interface AccessRw { fd: number; flags: number; iova: bigint; length: bigint; buffer: Uint8Array | null }
 export interface AccessReplaceIoas { fd: number; ioasId: number }
 
-const NEEDS_PIN_PAGES = 1;
+/** Flags of CREATE_ACCESS. */
+export const CreateFlag = { NEEDS_PIN_PAGES: 1 } as const;
 const AccessFlag = { WRITE: 1, SLOW_PATH: 4 } as const;
 /** The most bytes of one call. */
 const mostBytes = 16n << 20n;
@@ -37,11 +38,11 @@ const mostBytes = 16n << 20n;
 /** CREATE_ACCESS: an access attached to an IOAS, and its descriptor. EOPNOTSUPP, ENOENT, EADDRINUSE, ENOMEM. */
 export function createTestAccess(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: CreateAccess): void {
   const memory = kernel.memory;
-  if ((arg.flags & ~NEEDS_PIN_PAGES) !== 0) fail('EOPNOTSUPP', `unknown flags 0x${arg.flags.toString(16)}`);
+  if ((arg.flags & ~CreateFlag.NEEDS_PIN_PAGES) !== 0) fail('EOPNOTSUPP', `unknown flags 0x${arg.flags.toString(16)}`);
   const owner = allocated(TestAccess.tryCreate(memory));
   let access: Ref<'Access'> = NULL;
   try {
-    access = createAccess(kernel, iommufd, (arg.flags & NEEDS_PIN_PAGES) !== 0, owner);
+    access = createAccess(kernel, iommufd, (arg.flags & CreateFlag.NEEDS_PIN_PAGES) !== 0, owner);
     TestAccess.access.poke(memory, owner, access);
     attachAccess(kernel, access, arg.id);
     arg.outAccessFd = tryInstallFile(kernel, FileKind.TEST_ACCESS, owner);
