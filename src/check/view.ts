@@ -16,6 +16,8 @@ import { contexts, objects } from './records.ts';
 export class View {
   readonly host: Host;
   readonly #groupOfRid = new Map<number, number>();
+  /** Kinds of the objects that the world was built with, by `<process>.<id>`. */
+  readonly builtObjects: ReadonlyMap<string, number>;
 
   constructor(buffers: HostBuffers) {
     this.host = new Host(buffers);
@@ -26,6 +28,17 @@ export class View {
         this.#groupOfRid.set(rid, IommuGroup.number.peek(memory, group));
       }
     }
+    this.builtObjects = this.#kindsOfObjects();
+  }
+
+  #kindsOfObjects(): Map<string, number> {
+    const memory = this.host.kernel;
+    const found = new Map<string, number>();
+    for (const iommufd of contexts(this)) {
+      const process = Process.number.peek(memory, Iommufd.process.peek(memory, iommufd));
+      for (const target of objects(this, iommufd)) found.set(`${process}.${IommufdObject.id.peek(memory, target)}`, IommufdObject.kind.peek(memory, target));
+    }
+    return found;
   }
 
   get root(): Ref<'KernelRoot'> {

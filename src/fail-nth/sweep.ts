@@ -115,7 +115,7 @@ class Trial {
   #broken(caller: Caller): { readonly id: string; readonly message: string }[] {
     const view = new View(caller.world.host.buffers);
     return this.#options.invariants.flatMap((invariant) => {
-      const found = invariant.inspect?.(invariant.start(view), view) ?? null;
+      const found = invariant.inspect?.(invariant.start(view), view, true) ?? null;
       return found === null ? [] : [{ id: invariant.id, message: found.message }];
     });
   }

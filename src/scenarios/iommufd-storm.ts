@@ -28,7 +28,7 @@ export default scenario<Stage>({
   seed: null,
   vms: 5,
   variants: [],
-  holds: ['D1', 'D4', 'D6', 'D7', 'D10', 'G1', 'G2', 'O6'],
+  holds: ['D1', 'D4', 'D6', 'D7', 'D10', 'G1', 'G2', 'O1', 'O2', 'O3', 'O4', 'P1', 'P3', 'P5', 'O6'],
 
   world(w) {
     const { vfio } = w.group('A', 'B');

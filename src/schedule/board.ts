@@ -17,6 +17,8 @@ export const Head = {
   engines: 1,
   switchCapacity: 2,
   traceCapacity: 3,
+  /** Actors' threads that have joined. */
+  joined: 6,
   // The command, written by the commander while everybody waits.
   state: 8,
   serial: 9,
@@ -208,6 +210,12 @@ export class Board {
     // Bounded, so that a wake-up which the host loses costs seconds and not the run.
     while (door.load(this.words, turn) === 0) door.wait(this.words, turn, 0, recheckMs);
     this.words[turn] = 0;
+  }
+
+  /** Tells the commander that one more thread has joined: no schedule begins before all have seen the host as it was built. */
+  join(): void {
+    door.add(this.words, Head.joined, 1);
+    door.notify(this.words, Head.joined);
   }
 
   /** Tells the commander that its command is done. */

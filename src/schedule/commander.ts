@@ -160,6 +160,7 @@ export class Commander {
   async #command(kind: number, order: { seed: number; budget: number; reportsUnguarded: boolean; trace: boolean }): Promise<void> {
     const board = this.#board;
     if (board.get(Head.state) !== State.IDLE) throw new Error('the cell is busy with another command');
+    await this.#allJoined();
     board.set(Head.kind, kind);
     board.set(Head.seed, order.seed);
     board.set(Head.budget, order.budget);
@@ -170,6 +171,15 @@ export class Commander {
     const seen = door.load(board.words, Head.answer);
     board.pass(0);
     await this.#answer(seen);
+  }
+
+  async #allJoined(): Promise<void> {
+    const { words, actors } = this.#board;
+    const begin = performance.now();
+    for (let joined = door.load(words, Head.joined); joined < actors; joined = door.load(words, Head.joined)) {
+      await Promise.race([door.waitAsync(words, Head.joined, joined, 100), this.#ended]);
+      if (performance.now() - begin > this.#stallMs) throw new Error(`only ${joined} of ${actors} actors have joined in ${this.#stallMs / 1000} s`);
+    }
   }
 
   /** Waits for the answer, for an actor's end, or for the watchdog, whichever comes first. */

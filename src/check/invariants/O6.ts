@@ -7,15 +7,10 @@
 import type { Cursor } from '#hostmem/history';
 import { errnoName, type ErrnoName } from '../../kernel/errno.ts';
 import { AreaGone, AreaPlaced, ObjectErased, ObjectPublished, StormCalled, StormReturned } from '../../kernel/events.ts';
-import { IommufdObject, Kind, kindNames } from '../../kernel/objects.ts';
-import { Process } from '../../kernel/process.ts';
+import { Kind, kindNames } from '../../kernel/objects.ts';
 import { stormCallName, type StormCallName } from '../../kernel/storm-calls.ts';
-import { Iommufd } from '../../kernel/objects.ts';
-import { Ioas } from '../../kernel/ioas.ts';
 import { allowedErrnos } from '../allowed-errnos.ts';
 import { breach, invariant, type Breach } from '../invariant.ts';
-import { contexts, objects } from '../records.ts';
-import type { View } from '../view.ts';
 
 /** A call that runs. */
 interface Running {
@@ -68,7 +63,11 @@ export default invariant<State>({
   id: 'O6',
   claim: 'every errno has a cause that was true at some instant of the call',
   events: [StormCalled, StormReturned, ObjectPublished, ObjectErased, AreaPlaced, AreaGone],
-  start: (view) => ({ running: new Map(), ...asBuilt(view) }),
+  start: ({ builtObjects }) => ({
+    running: new Map(),
+    objects: new Map([...builtObjects].map(([key, kind]) => [key, { kind, since: -1, until: Infinity }])),
+    pages: new Map(),
+  }),
   step(state, event) {
     switch (event.kind) {
       case StormCalled.kind: begin(state, event); return null;
@@ -83,28 +82,6 @@ export default invariant<State>({
     }
   },
 });
-
-/** What the world was built with. */
-function asBuilt(view: View): Pick<State, 'objects' | 'pages'> {
-  const memory = view.host.kernel;
-  const built: Pick<State, 'objects' | 'pages'> = { objects: new Map(), pages: new Map() };
-  for (const iommufd of contexts(view)) {
-    const process = Process.number.peek(memory, Iommufd.process.peek(memory, iommufd));
-    for (const target of objects(view, iommufd)) {
-      const id = IommufdObject.id.peek(memory, target);
-      const kind = IommufdObject.kind.peek(memory, target);
-      built.objects.set(`${process}.${id}`, { kind, since: -1, until: Infinity });
-      if (kind !== Kind.IOAS) continue;
-      const ioas = IommufdObject.body.peek(memory, target);
-      for (let node = Ioas.areas.first(memory, ioas, 0, 0, -1, -1); node !== 0; node = Ioas.areas.next(memory, ioas, node, 0, 0, -1, -1)) {
-        const first = pageNumber(Ioas.areas.startHigh(memory, node), Ioas.areas.startLow(memory, node));
-        const last = pageNumber(Ioas.areas.lastHigh(memory, node), Ioas.areas.lastLow(memory, node));
-        for (let page = first; page <= last; page++) built.pages.set(`${process}.${id}.${page}`, { kind: 0, since: -1, until: Infinity });
-      }
-    }
-  }
-  return built;
-}
 
 const pageNumber = (high: number, low: number): number => (high >>> 0) * 0x10_0000 + (low >>> 12);
 
@@ -148,9 +125,9 @@ function end(state: State, event: Cursor): Breach | null {
   return why === null ? null : breach(`${call.name} says ${errno}, but ${why}`);
 }
 
-/** Nobody can have seen any more what is gone. */
-function forget({ objects: known, pages }: State): void {
-  for (const lives of [known, pages]) for (const [key, { until }] of lives) if (until !== Infinity) lives.delete(key);
+/** Nobody can have seen any more what is gone. Of pages it is known then that they are free: those that no event ever named may be mapped. */
+function forget({ objects: known }: State): void {
+  for (const [key, { until }] of known) if (until !== Infinity) known.delete(key);
 }
 
 /** Why the errno cannot be right, as the end of a sentence; null where it may be. */
@@ -175,7 +152,7 @@ function wasThere(state: State, call: Running): string | null {
 function wasFree(state: State, call: Running): string | null {
   for (let page = call.iovaPage; page < call.iovaPage + call.pages; page++) {
     const life = state.pages.get(`${call.process}.${call.target}.${page}`);
-    if (life !== undefined && life.until > call.stamp) return null;
+    if (life === undefined || life.until > call.stamp) return null;
   }
   return `nothing was mapped there, in IOAS ${call.target}, at any instant`;
 }
