@@ -18,6 +18,8 @@ export class View {
   readonly #groupOfRid = new Map<number, number>();
   /** Kinds of the objects that the world was built with, by `<process>.<id>`. */
   readonly builtObjects: ReadonlyMap<string, number>;
+  /** The processes that owned groups then, by the group's number. */
+  readonly builtOwners: ReadonlyMap<number, number>;
 
   constructor(buffers: HostBuffers) {
     this.host = new Host(buffers);
@@ -29,6 +31,8 @@ export class View {
       }
     }
     this.builtObjects = this.#kindsOfObjects();
+    const numbers = this.groups().map((group) => IommuGroup.number.peek(memory, group));
+    this.builtOwners = new Map(numbers.map((group) => [group, this.processOwning(group)]));
   }
 
   #kindsOfObjects(): Map<string, number> {

@@ -13,6 +13,8 @@ export const GroupMoves = event('group moves', ['group', 'oldRoot', 'newRoot']);
 export const GroupMoved = event('group moved', ['group', 'root']);
 /** A user claimed the group, or its slot's last member detached: all members are blocked from now on. Emitted under the lock that an attach needs. */
 export const GroupBlocked = event('group blocked', ['group']);
+/** A group that nobody owned belongs to a process now, and is blocked. Emitted under the group's mutex, as its release. */
+export const GroupClaimed = event('group claimed', ['group', 'process']);
 /** The last owner let go: back to the default domain. */
 export const GroupReleased = event('group released', ['group']);
 /** The attachment record of a group names another HWPT. */
