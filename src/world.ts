@@ -11,6 +11,7 @@ import { NULL, type Ref } from '#hostmem/object';
 import { createRun, runSet } from '#hostmem/run';
 import { driverInForce } from './drivers/in-force.ts';
 import { MockDriver } from './drivers/mock/driver.ts';
+import { viommuType } from './drivers/mock/viommu.ts';
 import { VtdDriver } from './drivers/vtd/driver.ts';
 import { EduRegisters } from './hardware/edu.ts';
 import { Machine } from './hardware/machine.ts';
@@ -126,6 +127,28 @@ export class BuiltProcess {
     this.#kernel.enter(this.ref);
     testIoctl(this.#kernel, iommufd, 'IOMMU_TEST_CREATE_ACCESS', arg);
     return arg.outAccessFd;
+  }
+
+  /** A mock device, attached: the id of its DEVICE object. */
+  mockDevice(iommufd: number, ptId: number): number {
+    const arg = { id: ptId, deviceFlags: 0, outStdevId: 0, outHwptId: 0, outIdevId: 0 };
+    this.#kernel.enter(this.ref);
+    testIoctl(this.#kernel, iommufd, 'IOMMU_TEST_MOCK_DOMAIN_FLAGS', arg);
+    return arg.outIdevId;
+  }
+
+  /** The id of a new HWPT on an IOAS. */
+  hwpt(iommufd: number, devId: number, ptId: number, flags: number = 0): number {
+    const arg = { flags, devId, ptId, outHwptId: 0 };
+    this.#ioctl(iommufd, 'IOMMU_HWPT_ALLOC', arg);
+    return arg.outHwptId;
+  }
+
+  /** The id of a new vIOMMU of the selftest on a nest parent. */
+  viommu(iommufd: number, devId: number, hwptId: number): number {
+    const arg = { flags: 0, type: viommuType, devId, hwptId, outViommuId: 0 };
+    this.#ioctl(iommufd, 'IOMMU_VIOMMU_ALLOC', arg);
+    return arg.outViommuId;
   }
 
   attach(vfioFd: number, ptId: number): void {

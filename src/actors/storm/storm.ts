@@ -131,7 +131,10 @@ export class Storm {
     if (fd > lastFd) this.close(fd);
   }
   keepId(id: number): void {
-    if (id > lastId) this.ioctl(this.stage.iommufd, 'IOMMU_DESTROY', { id }, { target: id });
+    if (id > lastId) this.destroy(id);
+  }
+  destroy(id: number): void {
+    this.ioctl(this.stage.iommufd, 'IOMMU_DESTROY', { id }, { target: id });
   }
 
   #call(name: StormCallName, { target = 0, other = 0, iova = 0, lengthBytes = 0 }: At): void {
