@@ -3,9 +3,10 @@
  * all the while. Each thread's program comes from the seed and the schedule's number. What must hold is that nothing breaks, and that every
  * errno is one that the calls beside it explain.
  */
+import { createRun } from '#hostmem/run';
 import type { Device } from '../actors/device.ts';
 import { stormStep } from '../actors/storm/step.ts';
-import type { StormStage } from '../actors/storm/storm.ts';
+import { shelfWords, type StormStage } from '../actors/storm/storm.ts';
 import { vtdCalls } from '../actors/storm/vtd-calls.ts';
 import { scenario, type Actors } from '../scenario.ts';
 
@@ -36,7 +37,7 @@ export default scenario<Stage>({
     const stageOf = (name: string): { stage: StormStage; process: ReturnType<typeof w.process> } => {
       const process = w.process(name);
       const iommufd = process.iommufd();
-      return { process, stage: { iommufd, va: Number(process.memory(pages * page)), pages, vfio: [...vfio, ...others] } };
+      return { process, stage: { iommufd, va: Number(process.memory(pages * page)), pages, vfio: [...vfio, ...others], shelf: createRun(w.host.kernel, shelfWords) } };
     };
     const { process, stage: vmm } = stageOf('vmm');
     const ids = [0, 1, 2].map(() => process.ioas(vmm.iommufd));

@@ -2,9 +2,10 @@
  * As `iommufd-storm`, in the world of the kernel's selftest: eight threads share what VT-d of 7.2 does not have, mock devices with nested
  * HWPTs, vIOMMUs, vdevices, event and hardware queues, page requests and dirty tracking.
  */
+import { createRun } from '#hostmem/run';
 import { mockCalls } from '../actors/storm/mock-calls.ts';
 import { stormStep } from '../actors/storm/step.ts';
-import type { StormStage } from '../actors/storm/storm.ts';
+import { shelfWords, type StormStage } from '../actors/storm/storm.ts';
 import { scenario, type Actors } from '../scenario.ts';
 
 const page = 4096;
@@ -34,7 +35,7 @@ export default scenario<Stage>({
     process.mockDevice(iommufd, first!);
     const parent = process.hwpt(iommufd, device, first!, 1);
     process.viommu(iommufd, device, parent);
-    return { stage: { iommufd, va: Number(va), pages, vfio: [0] } };
+    return { stage: { iommufd, va: Number(va), pages, vfio: [0], shelf: createRun(w.host.kernel, shelfWords) } };
   },
 
   actors({ vm }, { vms }) {

@@ -1,5 +1,7 @@
 /** A step of a random program: one call of a table, with random arguments, told before and after to whoever judges its errno. */
 import { FaultInjection } from '#hostmem/fault-injection';
+import type { Ref } from '#hostmem/object';
+import { runGet, runSet } from '#hostmem/run';
 import { Errno, errnoNumber, type ErrnoName } from '../../kernel/errno.ts';
 import { StormCalled, StormReturned } from '../../kernel/events.ts';
 import { testIoctl, type TestCommands } from '../../kernel/selftest/commands.ts';
@@ -16,11 +18,19 @@ export interface StormStage {
   readonly pages: number;
   /** Numbers of character devices that can be opened. */
   readonly vfio: readonly number[];
+  /** A run of `shelfWords` words in kernel memory that stands for the program's own variables. */
+  readonly shelf: number;
 }
 
+/** What a program keeps in its variables: ids of objects and descriptors, a few of each kind. */
+export const Shelf = { IOAS: 0, DEVICE: 1, HWPT: 2, VIOMMU: 3, FAULT_QUEUE: 4, MOCK_DEVICE: 5, VFIO_FD: 6, ACCESS_FD: 7, QUEUE_FD: 8 } as const;
+export type Shelf = (typeof Shelf)[keyof typeof Shelf];
+const slots = 4;
+export const shelfWords = 9 * slots;
+
 /** Descriptors above this one are closed by who opens them, and objects above that id destroyed: else a free run would never stop growing. */
-export const lastFd = 16;
-export const lastId = 20;
+export const lastFd = 20;
+export const lastId = 32;
 /** How many pages of the address space are mapped and unmapped. */
 const iovaPages = 8;
 const firstIova = 0x1000_0000;
@@ -36,12 +46,23 @@ export class Storm {
     this.stage = stage;
   }
 
-  /** An id that there may be, or not. */
-  id(): number {
-    return 1 + this.vm.random(lastId);
+  /** Mostly the id of what was that once, else any. */
+  id(what: Shelf): number {
+    const known = this.#recall(what);
+    return known === 0 ? 1 + this.vm.random(lastId) : known;
   }
-  fd(): number {
-    return this.stage.iommufd + 1 + this.vm.random(lastFd - this.stage.iommufd);
+  fd(what: Shelf): number {
+    const known = this.#recall(what);
+    return known === 0 ? this.stage.iommufd + 1 + this.vm.random(lastFd - this.stage.iommufd) : known;
+  }
+
+  /** Threads of a program overwrite each other's notes. */
+  note(what: Shelf, value: number): void {
+    runSet(this.vm.host.kernel, this.stage.shelf as Ref<'Run'>, what * slots + this.vm.random(slots), value);
+  }
+  #recall(what: Shelf): number {
+    const slot = this.vm.random(slots + 1);
+    return slot === slots ? 0 : runGet(this.vm.host.kernel, this.stage.shelf as Ref<'Run'>, what * slots + slot);
   }
   iova(): number {
     return firstIova + this.vm.random(iovaPages) * page;
@@ -127,11 +148,19 @@ export class Storm {
   }
 
   /** What is beyond the shelf is given back at once. */
-  keepFd(fd: number): void {
+  keepFd(what: Shelf, fd: number): void {
     if (fd > lastFd) this.close(fd);
+    else this.note(what, fd);
   }
-  keepId(id: number): void {
+  keepId(what: Shelf | null, id: number): void {
     if (id > lastId) this.destroy(id);
+    else if (what !== null) this.note(what, id);
+  }
+  /** A queue, whose descriptor holds it. */
+  keepQueue(what: Shelf | null, id: number, fd: number): void {
+    if (id > lastId) this.close(fd);
+    else this.keepFd(Shelf.QUEUE_FD, fd);
+    this.keepId(what, id);
   }
   destroy(id: number): void {
     this.ioctl(this.stage.iommufd, 'IOMMU_DESTROY', { id }, { target: id });
