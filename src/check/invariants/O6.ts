@@ -47,7 +47,6 @@ const targetKinds: Partial<Record<StormCallName, number>> = {
   IOMMU_OPTION: Kind.IOAS, IOMMU_HWPT_ALLOC: Kind.DEVICE, IOMMU_GET_HW_INFO: Kind.DEVICE, IOMMU_HWPT_SET_DIRTY_TRACKING: Kind.HWPT,
   IOMMU_HWPT_GET_DIRTY_BITMAP: Kind.HWPT, IOMMU_HWPT_INVALIDATE: Kind.ANY, IOMMU_VEVENTQ_ALLOC: Kind.VIOMMU,
   VFIO_DEVICE_ATTACH_IOMMUFD_PT: Kind.ANY, IOMMU_TEST_CREATE_ACCESS: Kind.IOAS,
-  IOMMU_TEST_MOCK_DOMAIN_FLAGS: Kind.ANY,
 };
 
 /** Kinds of objects that can hold one of a kind for longer than a call; what is not here only calls hold, or its own driver always. */
