@@ -5,6 +5,7 @@
 import { read, Until, write } from '#hostmem/atomics';
 import { label } from '#hostmem/labels';
 import type { Ref } from '#hostmem/object';
+import { viommuType } from '../drivers/mock/viommu.ts';
 import { EduOp, EduRegisters } from '../hardware/edu.ts';
 import type { Argument } from '../kernel/argument.ts';
 import { Errno, type ErrnoName } from '../kernel/errno.ts';
@@ -12,6 +13,7 @@ import { MapFlag } from '../kernel/ioas.ts';
 import { mmap, munmap, userAddress } from '../kernel/process.ts';
 import { testIoctl, type TestCommands } from '../kernel/selftest/commands.ts';
 import { close, ioctl, open, type Commands } from '../kernel/syscalls.ts';
+import { VfioFlag } from '../kernel/vfio.ts';
 import { Actor, highOf, lowOf, type Seat } from './actor.ts';
 import { guestAddress } from './guest-memory.ts';
 import { CommandRing, commandAt, GuestCommand, GuestOp, guestPresent, guestTableEntries, guestTableGpa } from './command-ring.ts';
@@ -45,10 +47,25 @@ export class Vm extends Actor {
     const arg = { flags: 0, outIoasId: 0 };
     return this.ioctl(iommufd, 'IOMMU_IOAS_ALLOC', arg) ?? arg.outIoasId;
   }
-  /** IOMMU_HWPT_ALLOC, on an IOAS. */
-  hwpt(iommufd: number, deviceId: number, ioasId: number): number | ErrnoName {
-    const arg = { flags: 0, devId: deviceId, ptId: ioasId, outHwptId: 0 };
+  /** An HWPT on an IOAS; `flags` are `HwptFlag`. */
+  hwpt(iommufd: number, deviceId: number, ioasId: number, flags: number = 0): number | ErrnoName {
+    const arg = { flags, devId: deviceId, ptId: ioasId, outHwptId: 0 };
     return this.ioctl(iommufd, 'IOMMU_HWPT_ALLOC', arg) ?? arg.outHwptId;
+  }
+  /** A vIOMMU of the mock IOMMU. */
+  viommu(iommufd: number, deviceId: number, parentId: number): number | ErrnoName {
+    const arg = { flags: 0, type: viommuType, devId: deviceId, hwptId: parentId, outViommuId: 0 };
+    return this.ioctl(iommufd, 'IOMMU_VIOMMU_ALLOC', arg) ?? arg.outViommuId;
+  }
+  /** The device as its VM numbers it. */
+  vdevice(iommufd: number, viommuId: number, deviceId: number, virtId: number): number | ErrnoName {
+    const arg = { viommuId, devId: deviceId, virtId: BigInt(virtId), outVdeviceId: 0 };
+    return this.ioctl(iommufd, 'IOMMU_VDEVICE_ALLOC', arg) ?? arg.outVdeviceId;
+  }
+  /** A mock device, attached to an IOAS; its id is that of the selftest's object, whose destruction unbinds it. */
+  mockDevice(iommufd: number, ioasId: number): number | ErrnoName {
+    const arg = { id: ioasId, outStdevId: 0, outHwptId: 0, outIdevId: 0 };
+    return this.testIoctl(iommufd, 'IOMMU_TEST_MOCK_DOMAIN', arg) ?? arg.outStdevId;
   }
   /** IOMMU_FAULT_QUEUE_ALLOC; the descriptor is lost. With `argument`, the answer cannot be handed over. */
   faultQueue(iommufd: number, argument?: Argument): number | ErrnoName {
@@ -77,8 +94,36 @@ export class Vm extends Actor {
     if (errno === null) this.counters.add('replaces', 1);
     return errno;
   }
+  /** As `attach`, with an argument on a page that the kernel can read and not write: it cannot say which HWPT is in force. */
+  attachReadOnly(vfio: number, ptId: number): ErrnoName | null {
+    return this.ioctl(vfio, 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', { argsz: 16, flags: 0, ptId, argument: 'read-only' });
+  }
   detach(vfio: number): ErrnoName | null {
     return this.ioctl(vfio, 'VFIO_DEVICE_DETACH_IOMMUFD_PT', { argsz: 12, flags: 0 });
+  }
+  /** An attach of a PASID's slot, not of the RID's. */
+  attachPasid(vfio: number, pasid: number, ptId: number): ErrnoName | null {
+    return this.ioctl(vfio, 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', { argsz: 16, flags: VfioFlag.PASID, pasid, ptId });
+  }
+
+  /** IOMMU_HWPT_SET_DIRTY_TRACKING. */
+  trackDirty(iommufd: number, hwptId: number, on: boolean): ErrnoName | null {
+    return this.ioctl(iommufd, 'IOMMU_HWPT_SET_DIRTY_TRACKING', { flags: on ? 1 : 0, hwptId });
+  }
+  /** IOMMU_HWPT_GET_DIRTY_BITMAP that clears; a bit a page, the lowest of a byte first. Of the bitmap, `writableBytes` can be written. */
+  takeDirty(iommufd: number, hwptId: number, iova: number, pages: number, writableBytes?: number): { errno: ErrnoName | null; bitmap: Uint8Array } {
+    const bitmap = new Uint8Array(Math.ceil(pages / 8));
+    const arg = { hwptId, flags: 0, iova: BigInt(iova), length: BigInt(pages) * 4096n, pageSize: 4096n, bitmap };
+    const errno = this.ioctl(iommufd, 'IOMMU_HWPT_GET_DIRTY_BITMAP', writableBytes === undefined ? arg : { ...arg, writableBytes });
+    return { errno, bitmap };
+  }
+  /** IOMMU_TEST_DIRTY: a mock device writes to a page. False when its write reached nothing, or is not tracked. */
+  mockWrite(iommufd: number, hwptId: number, iova: number): boolean {
+    const arg = { id: hwptId, flags: 0, iova: BigInt(iova), length: 4096n, pageSize: 4096n, bitmap: Uint8Array.of(1), outNrDirty: 0 };
+    testIoctl(this.kernel, iommufd, 'IOMMU_TEST_DIRTY', arg);
+    this.counters.add('translations', 1);
+    this.counters.add(arg.outNrDirty === 1 ? 'dma' : 'faults', 1);
+    return arg.outNrDirty === 1;
   }
 
   /** IOMMU_IOAS_MAP at a fixed iova, readable and writeable. */

@@ -2,10 +2,13 @@
 import type { Host } from '#hostmem/host';
 import type { Machine } from '../hardware/machine.ts';
 import type { IommuDriver } from './driver.ts';
+import { MixedDrivers } from './mixed.ts';
 import { MockDriver } from './mock/driver.ts';
 import { VtdDriver } from './vtd/driver.ts';
 
-/** The mock driver where `MockDriver.boot` has set it up, else that of the machine's VT-d units. */
+/** The mock driver where `MockDriver.boot` has set it up, that of the machine's VT-d units where there are any; or both. */
 export function driverInForce(host: Host, machine: Machine): IommuDriver {
-  return host.driver === 0 ? new VtdDriver(host, machine) : new MockDriver(host);
+  if (host.driver === 0) return new VtdDriver(host, machine);
+  const mock = new MockDriver(host);
+  return machine.units.length === 0 ? mock : new MixedDrivers(host.kernel, new VtdDriver(host, machine), mock);
 }

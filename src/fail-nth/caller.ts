@@ -1,20 +1,20 @@
 /** A process on a host of its own that makes system calls, and gives everything back at the end. */
-import { liveObjects, type Ref } from '#hostmem/object';
+import { liveObjects } from '#hostmem/object';
 import { Errno, type ErrnoName } from '../kernel/errno.ts';
-import { closeAll, shareFiles } from '../kernel/file.ts';
+import { closeAll } from '../kernel/file.ts';
 import { MapFlag } from '../kernel/ioas.ts';
 import { Kernel } from '../kernel/kernel.ts';
 import type { Operations } from '../kernel/operations.ts';
-import { createProcess, mmap, munmap, Process, shareMemory } from '../kernel/process.ts';
+import { exit, fork } from '../kernel/fork.ts';
+import { mmap, munmapAll, Process } from '../kernel/process.ts';
 import { testIoctl, type TestCommands } from '../kernel/selftest/commands.ts';
 import { close, ioctl, open, read, type Commands } from '../kernel/syscalls.ts';
-import { World, type BuiltGroup, type BuiltProcess } from '../world.ts';
+import type { BuiltProcess } from '../built-process.ts';
+import { World, type BuiltGroup } from '../world.ts';
 
 export const page = 4096;
 /** FIXED, writeable, readable. */
 export const fixed = MapFlag.FIXED_IOVA | MapFlag.WRITEABLE | MapFlag.READABLE;
-/** No address of a process is above it. */
-const topOfMemory = 1n << 47n;
 
 /** VT-d and its devices, or the mock IOMMU of the kernel's selftest. */
 export type Iommu = 'vtd-legacy' | 'mock';
@@ -119,25 +119,13 @@ export class Caller {
     return { id: arg.outStdevId, devId: arg.outIdevId, hwptId: arg.outHwptId };
   }
 
-  /** A new process with this one's memory and files; ENOMEM. It is gone again when that failed. */
-  fork(): Ref<'Process'> {
-    const child = createProcess(this.kernel, 99);
-    try {
-      shareMemory(this.kernel, this.#process.ref, child);
-      shareFiles(this.kernel, this.#process.ref, child);
-      return child;
-    } catch (error) {
-      this.end(child);
-      throw error;
-    }
-  }
-
-  /** exit(2): memory, then files, and the process is gone. */
-  end(child: Ref<'Process'>): void {
+  /** fork(2), and exit(2) of the child. ENOMEM. */
+  forkAndExit(): void {
+    const child = fork(this.kernel, 99);
     this.kernel.enter(child);
-    this.#giveBack();
-    this.kernel.enter(this.#process.ref);
+    exit(this.kernel);
     Process.free(this.kernel.memory, child);
+    this.kernel.enter(this.#process.ref);
   }
 
   /** What there is beside the machine. */
@@ -153,11 +141,7 @@ export class Caller {
   /** Unmaps and closes everything. */
   exit(): void {
     for (const last of this.#last) last();
-    this.#giveBack();
-  }
-
-  #giveBack(): void {
-    this.attempt(() => munmap(this.kernel, this.kernel.process, 0n, topOfMemory));
+    munmapAll(this.kernel, this.kernel.process);
     closeAll(this.kernel, this.kernel.process);
   }
 }

@@ -53,7 +53,8 @@ export function insertArea(
   const node = Ioas.areas.insert(memory, ioas, high(iova), low(iova), high(last), low(last), area);
   if (node === NULL) Area.free(memory, area);
   Area.node.poke(memory, area, allocated(node));
-  AreaPlaced.emit(memory, ioasId(kernel, ioas), high(iova), low(iova), Area.pageCount.peek(memory, area), kernel.processNumber);
+  const [count, permissions] = [Area.pageCount.peek(memory, area), Area.permissions.peek(memory, area)];
+  AreaPlaced.emit(memory, ioasId(kernel, ioas), high(iova), low(iova), count, kernel.processNumber, permissions);
   return area;
 }
 
@@ -72,7 +73,7 @@ function createArea(kernel: Kernel, length: bigint, pages: Ref<'Pages'>, startBy
   return area;
 }
 
-export function checkOffset(kernel: Kernel, ioas: Ref<'Ioas'>, startByte: bigint): void {
+function checkOffset(kernel: Kernel, ioas: Ref<'Ioas'>, startByte: bigint): void {
   const alignment = BigInt(Ioas.alignment.read(kernel.memory, ioas));
   if ((startByte % PAGE) % alignment !== 0n) fail('EINVAL', `user_va is no multiple of ${alignment}`);
 }

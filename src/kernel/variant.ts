@@ -21,6 +21,9 @@ export function variant(definition: Variant): Variant {
 /** Linux 7.2 as the specification has it. */
 export const correct: Variant = variant({ mistake: null, source: 'Linux 7.2.13', caughtBy: null });
 
+/** The same, where a scenario meets what is wrong with it. */
+export const as72 = (caughtBy: string): Variant => variant({ ...correct, mistake: 'has the faults of Linux 7.2 (docs/faults-of-7.2.md)', caughtBy });
+
 /** The tables in force under a variant. */
 export function operationsOf(changes: Variant): Operations {
   return Object.freeze({

@@ -9,7 +9,7 @@ import { Change, changePt, detachSlot, RID_SLOT } from './change-pt.ts';
 import type { Kernel } from './kernel.ts';
 import { VfioDevice } from './vfio.ts';
 
-export const VfioPasid = object('VfioPasid', { device: ref('VfioDevice'), pasid: u32, next: ref('VfioPasid').under('device.devSet.lock') });
+export const VfioPasid = object('VfioPasid', { devSet: ref('DevSet'), pasid: u32, next: ref('VfioPasid').under('devSet.lock') });
 
 /** The table of ids ends here (`INT_MAX`). */
 const lastPasid = 0x7fffffff;
@@ -53,7 +53,7 @@ function find(kernel: Kernel, device: Ref<'VfioDevice'>, pasid: number): Ref<'Vf
 
 function link(kernel: Kernel, device: Ref<'VfioDevice'>, added: Ref<'VfioPasid'>, pasid: number): void {
   const memory = kernel.memory;
-  VfioPasid.device.poke(memory, added, device);
+  VfioPasid.devSet.poke(memory, added, VfioDevice.devSet.peek(memory, device));
   VfioPasid.pasid.poke(memory, added, pasid);
   VfioPasid.next.write(memory, added, firstPasid(kernel, device));
   VfioDevice.pasids.write(memory, device, added);

@@ -7,8 +7,9 @@
 import { mutex } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
-import { refusesAnswer, type Argument } from './argument.ts';
-import { allocated, Errno, errnoNumber, fail } from './errno.ts';
+import { refusesAnswer, respond, type Argument } from './argument.ts';
+import { errnoOf } from './call-events.ts';
+import { allocated, fail } from './errno.ts';
 import { VfioCall, VfioCalled, VfioReturned } from './events.ts';
 import { File, FileKind, getFile, putFile, tryInstallFile } from './file.ts';
 import { compatIoasId } from './compat-ioas.ts';
@@ -207,15 +208,12 @@ export function vfioAttach(kernel: Kernel, file: Ref<'VfioFile'>, arg: VfioAttac
   const device = grantedCdev(kernel, file);
   if (arg.argument === 'absent') fail('EFAULT', 'the argument cannot be read');
   const hasPasid = checkSlot(arg, 12);
+  // K3 mended: what cannot take the answer is found out before there is anything to undo.
+  if (!kernel.operations.faults.pasidUndoHitsRid) respond(kernel, arg);
   const set = VfioDevice.devSet.peek(memory, device);
   DevSet.lock.acquire(memory, set);
   try {
-    const { pasidUndoHitsRid } = kernel.operations.faults;
-    // With K3 mended it is asked before anything has changed: a replace cannot be undone without fail.
-    if (!pasidUndoHitsRid && refusesAnswer(kernel, arg)) fail('EFAULT', 'pt_id cannot be written');
-    const ptId = hasPasid ? changePasidUnderLock(kernel, device, arg.pasid ?? 0, arg.ptId) : reportedAttach(kernel, device, arg.ptId);
-    if (pasidUndoHitsRid && refusesAnswer(kernel, arg)) undoAttach(kernel, device);
-    arg.ptId = ptId;
+    arg.ptId = reportedAttach(kernel, device, hasPasid, arg);
   } finally {
     DevSet.lock.release(memory, set);
   }
@@ -237,14 +235,17 @@ function checkSlot({ argsz, flags }: { argsz: number; flags: number }, least: nu
   return hasPasid;
 }
 
-/** An attach or replace of the RID, told as such. */
-function reportedAttach(kernel: Kernel, device: Ref<'VfioDevice'>, ptId: number): number {
-  const call = VfioDevice.attached.read(kernel.memory, device) !== 0 ? VfioCall.REPLACE : VfioCall.ATTACH;
+/** An attach or replace, told as such; undone when its answer cannot be written. Returns the id of the HWPT in force. */
+function reportedAttach(kernel: Kernel, device: Ref<'VfioDevice'>, hasPasid: boolean, arg: VfioAttach): number {
+  const { ptId, pasid = 0 } = arg;
+  const ofRid = VfioDevice.attached.read(kernel.memory, device) !== 0 ? VfioCall.REPLACE : VfioCall.ATTACH;
+  const call = hasPasid ? VfioCall.PASID_ATTACH : ofRid;
   let errno = 0;
   let hwpt = ptId;
-  begin(kernel, call, device, ptId);
+  begin(kernel, call, device, ptId, pasid);
   try {
-    hwpt = changeRidUnderLock(kernel, device, ptId);
+    hwpt = hasPasid ? changePasidUnderLock(kernel, device, pasid, ptId) : changeRidUnderLock(kernel, device, ptId);
+    if (kernel.operations.faults.pasidUndoHitsRid && refusesAnswer(kernel, arg)) undoAttach(kernel, device);
     return hwpt;
   } catch (error) {
     errno = errnoOf(error);
@@ -264,7 +265,7 @@ function changeRidUnderLock(kernel: Kernel, device: Ref<'VfioDevice'>, ptId: num
   return id;
 }
 
-/** The `pt_id` cannot be written back. K3: 7.2 detaches the RID whatever was attached, also where the call was a replace. EFAULT. */
+/** The `pt_id` cannot be written back (K3): 7.2 detaches the RID whatever was attached, also where the call was a replace. EFAULT. */
 function undoAttach(kernel: Kernel, device: Ref<'VfioDevice'>): never {
   detachRidUnderLock(kernel, device);
   return fail('EFAULT', 'pt_id cannot be written');
@@ -277,12 +278,11 @@ export function vfioDetach(kernel: Kernel, file: Ref<'VfioFile'>, arg: VfioDetac
   const hasPasid = checkSlot(arg, 8);
   const set = VfioDevice.devSet.peek(memory, device);
   DevSet.lock.acquire(memory, set);
+  const call = hasPasid ? VfioCall.PASID_DETACH : VfioCall.DETACH;
+  begin(kernel, call, device, 0, arg.pasid);
   if (hasPasid) detachPasidUnderLock(kernel, device, arg.pasid ?? 0);
-  else {
-    begin(kernel, VfioCall.DETACH, device, 0);
-    detachRidUnderLock(kernel, device);
-    end(kernel, VfioCall.DETACH, device, 0, 0);
-  }
+  else detachRidUnderLock(kernel, device);
+  end(kernel, call, device, 0, 0);
   DevSet.lock.release(memory, set);
 }
 
@@ -313,8 +313,8 @@ export function releaseVfioFile(kernel: Kernel, file: Ref<'VfioFile'>): void {
 }
 
 /** Both events of a call are written under `DevSet.lock`: the calls on one device follow each other in the history too. */
-function begin(kernel: Kernel, what: VfioCall, device: Ref<'VfioDevice'>, pt: number): void {
-  VfioCalled.emit(kernel.memory, what, VfioDevice.number.peek(kernel.memory, device), groupOf(kernel, device), pt, kernel.processNumber);
+function begin(kernel: Kernel, what: VfioCall, device: Ref<'VfioDevice'>, pt: number, pasid: number = 0): void {
+  VfioCalled.emit(kernel.memory, what, VfioDevice.number.peek(kernel.memory, device), groupOf(kernel, device), pt, kernel.processNumber, pasid);
 }
 
 /** A call that an assertion ended has not returned. */
@@ -327,6 +327,4 @@ function end(kernel: Kernel, what: VfioCall, device: Ref<'VfioDevice'>, hwpt: nu
 function groupOf(kernel: Kernel, device: Ref<'VfioDevice'>): number {
   return IommuGroup.number.peek(kernel.memory, PciDevice.group.peek(kernel.memory, VfioDevice.device.peek(kernel.memory, device)));
 }
-
-const errnoOf = (error: unknown): number => (error instanceof Errno ? errnoNumber(error.name) : -1);
 

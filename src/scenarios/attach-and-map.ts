@@ -20,8 +20,8 @@ export default scenario({
     const iommufd = vmm.iommufd();
     const ioas = vmm.ioas(iommufd);
     vmm.map(iommufd, ioas, standing, vmm.memory(page, tag), page);
-    const leaver = vmm.bindDevice(w.group('A').vfio[0]!, iommufd);
-    const joiner = vmm.bindDevice(w.group('B').vfio[0]!, iommufd);
+    const leaver = vmm.bound(w.group('A').vfio[0]!, iommufd);
+    const joiner = vmm.bound(w.group('B').vfio[0]!, iommufd);
     vmm.attach(leaver.fd, ioas);
     return { iommufd, ioas, leaver, joiner, buffer: vmm.memory(page) };
   },

@@ -31,7 +31,7 @@ export default scenario<Stage>({
     const va = process.memory(pages * page);
     const [first] = [0, 1].map(() => process.ioas(iommufd));
     process.map(iommufd, first!, firstIova, va, 2 * page);
-    const device = process.mockDevice(iommufd, first!);
+    const { deviceId: device } = process.mockDevice(iommufd, first!);
     process.mockDevice(iommufd, first!);
     const parent = process.hwpt(iommufd, device, first!, 1);
     process.viommu(iommufd, device, parent);

@@ -83,7 +83,7 @@ const dirty: StormCall = (storm) => {
   const [id, iova] = [storm.id(Shelf.HWPT), storm.iova()];
   const range = { iova: BigInt(iova), length: BigInt(2 * page), pageSize: BigInt(page) };
   storm.ioctl(iommufd, 'IOMMU_HWPT_SET_DIRTY_TRACKING', { flags: storm.oneOf([0, 1]), hwptId: id }, { target: id });
-  storm.test('IOMMU_TEST_DIRTY', { id, flags: 0, ...range, bitmap: Uint8Array.of(3), outNrDirty: 0 }, { target: id });
+  storm.test('IOMMU_TEST_DIRTY', { id, ...range, bitmap: Uint8Array.of(3), outNrDirty: 0 }, { target: id });
   storm.ioctl(iommufd, 'IOMMU_HWPT_GET_DIRTY_BITMAP', { hwptId: id, flags: storm.oneOf([0, 1]), ...range, bitmap: new Uint8Array(8) }, { target: id });
 };
 

@@ -70,7 +70,7 @@ function ofObject(view: View, iommufd: Ref<'Iommufd'>, owner: ObjectRef): Breach
   for (const { of, field, target, body } of edges) {
     const ref = of === kind ? (field.peek(memory, record) as Ref) : NULL;
     if (ref === NULL || isThere(view, iommufd, body, ref)) continue;
-    return breach(`${nameOf(view, owner)} is there, its ${kindNames[target]} is not`, [{ space: 1, at: field.address(memory, record) }]);
+    return breach(`${nameOf(view, owner)} is there, its ${kindNames[target]} is not`);
   }
   if (kind === Kind.VIOMMU) return ofVdevices(view, iommufd, record as Ref<'Viommu'>);
   return kind === Kind.ACCESS ? ofAccess(view, owner, record as Ref<'Access'>) : null;
@@ -81,8 +81,7 @@ function ofVdevices(view: View, iommufd: Ref<'Iommufd'>, viommu: Ref<'Viommu'>):
   const memory = view.host.kernel;
   for (let at = Viommu.vdevices.peek(memory, viommu); at !== NULL; at = Vdevice.next.peek(memory, at)) {
     if (isThere(view, iommufd, IommufdDevice, Vdevice.device.peek(memory, at))) continue;
-    const word = { space: 1, at: Vdevice.device.address(memory, at) } as const;
-    return breach(`${nameOf(view, Vdevice.header.peek(memory, at))} stands for a device that is unbound`, [word]);
+    return breach(`${nameOf(view, Vdevice.header.peek(memory, at))} stands for a device that is unbound`);
   }
   return null;
 }

@@ -1,5 +1,5 @@
 /** A process's own memory: mmap, munmap, files in memory, fork. */
-import { createMemfd, growMemfd, mmapMemfd } from '../../kernel/memfd.ts';
+import { createMemfd, truncateMemfd, mmapMemfd } from '../../kernel/memfd.ts';
 import { mmap, munmap } from '../../kernel/process.ts';
 import { page } from '../caller.ts';
 import { topic } from '../sequence.ts';
@@ -13,18 +13,18 @@ export default topic('vtd-legacy', {
   'memfd_create': (caller) => () => caller.attempt(() => createMemfd(caller.kernel, false)),
   'ftruncate': (caller) => {
     const fd = createMemfd(caller.kernel, false);
-    return () => caller.attempt(() => growMemfd(caller.kernel, fd, 3 * page));
+    return () => caller.attempt(() => truncateMemfd(caller.kernel, fd, 3 * page));
   },
   'mmap of a file': (caller) => {
     const fd = createMemfd(caller.kernel, false);
-    growMemfd(caller.kernel, fd, 3 * page);
-    return () => caller.attempt(() => mmapMemfd(caller.kernel, fd, 2 * page, true, null));
+    truncateMemfd(caller.kernel, fd, 3 * page);
+    return () => caller.attempt(() => mmapMemfd(caller.kernel, fd, 0, 2 * page, true, null));
   },
   'fork': (caller) => {
     const fd = caller.open();
     caller.ioas(fd);
     caller.memory(2 * page);
     caller.memory(page);
-    return () => caller.attempt(() => caller.end(caller.fork()));
+    return () => caller.attempt(() => caller.forkAndExit());
   },
 });

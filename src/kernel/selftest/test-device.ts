@@ -4,7 +4,7 @@
  */
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref } from '#hostmem/struct';
-import { createMockFunction, freeMockFunction, knownDeviceFlags } from '../../drivers/mock/device.ts';
+import { createMockFunction, freeMockFunction, knownDeviceFlags, MockDevice, mockDeviceOf } from '../../drivers/mock/device.ts';
 import { allocated, fail } from '../errno.ts';
 import { IommuGroup, PciDevice } from '../iommu-group.ts';
 import { Change, changePt, detachSlot, RID_SLOT } from '../change-pt.ts';
@@ -64,7 +64,6 @@ function bindAndAttach(kernel: Kernel, iommufd: Ref<'Iommufd'>, { id, deviceFlag
 /** A device of the mock bus in a group of its own, and its driver's record. ENOMEM. */
 function createMockDevice(kernel: Kernel, flags: number): Ref<'PciDevice'> {
   const memory = kernel.memory;
-  const blocked = kernel.driver.blockedDomain;
   const pciFunction = createMockFunction(memory, flags);
   const group = IommuGroup.tryCreate(memory);
   const device = group === NULL ? NULL : PciDevice.tryCreate(memory);
@@ -74,6 +73,7 @@ function createMockDevice(kernel: Kernel, flags: number): Ref<'PciDevice'> {
     fail('ENOMEM', 'kernel memory is used up');
   }
   kernel.driver.probe(pciFunction);
+  const blocked = MockDevice.domain.peek(memory, mockDeviceOf(memory, pciFunction));
   PciDevice.function.poke(memory, device, pciFunction);
   PciDevice.group.poke(memory, device, group);
   IommuGroup.members.poke(memory, group, device);
