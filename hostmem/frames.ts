@@ -50,6 +50,7 @@ export class Frames {
   /** A zeroed frame with one reference, or 0 when RAM is used up. */
   allocate(owner: number): Frame {
     const kernel = this.#kernel;
+    if (kernel.faults !== null && kernel.faults.refuses('a frame')) return 0 as Frame;
     const at = this.#at;
     lockLeaf(kernel, at);
     let frame = FrameTable.free.peek(kernel, at);

@@ -17,7 +17,7 @@ export function createRun(memory: Memory, count: number): Ref<'Run'> {
 
 /** As `createRun`, but `NULL` when the heap is full or has no block that large. */
 export function tryCreateRun(memory: Memory, count: number): Ref<'Run'> {
-  if ((count + 1) * 4 > largestBytes) return NULL;
+  if ((count + 1) * 4 > largestBytes || (memory.faults !== null && memory.faults.refuses('a run'))) return NULL;
   const run = tryAllocate(memory, type, (count + 1) * 4) as Ref<'Run'>;
   if (run !== NULL) poke(memory, addressOf(memory, run, type) + headerBytes, count);
   return run;

@@ -9,7 +9,7 @@
 import * as atomics from './atomics.ts';
 import { label } from './labels.ts';
 import type { Memory } from './memory.ts';
-import { addressOf, allocate, blockAt, free, headerBytes, tryAllocate, typeNumber, type Ref } from './object.ts';
+import { addressOf, allocate, blockAt, free, headerBytes, NULL, tryAllocate, typeNumber, type Ref } from './object.ts';
 import { big, high, low } from './u64.ts';
 
 /** Where a field landed. `type` is 0 in a struct. */
@@ -332,11 +332,13 @@ export function object<N extends string, F extends Fields>(name: N, fields: F): 
     structName: name,
     sizeBytes,
     create: (memory: Memory) => allocate(memory, type, sizeBytes - headerBytes) as Ref<N>,
-    tryCreate: (memory: Memory) => tryAllocate(memory, type, sizeBytes - headerBytes) as Ref<N>,
+    tryCreate: (memory: Memory) => (isRefused(memory, name) ? NULL : tryAllocate(memory, type, sizeBytes - headerBytes)) as Ref<N>,
     free: (memory: Memory, ref: Ref<N>) => free(memory, ref, type),
     check: (memory: Memory, ref: Ref<N>) => void addressOf(memory, ref, type),
   }) as unknown as ObjectType<N, F>;
 }
+
+const isRefused = (memory: Memory, name: string): boolean => memory.faults !== null && memory.faults.refuses(`a ${name}`);
 
 function layOut<F extends Fields>(name: string, fields: F, start: number, type: number): { bound: Bound<F>; sizeBytes: number } {
   if (layouts.has(name)) throw new Error(`a record named '${name}' exists already`);
@@ -352,6 +354,9 @@ function layOut<F extends Fields>(name: string, fields: F, start: number, type: 
   layouts.set(name, offsets);
   return { bound: bound as Bound<F>, sizeBytes: (offsetBytes + 7) & ~7 };
 }
+
+/** The name of an object type by the number in block headers; null where no module that is loaded here declares one. */
+export const nameOfType = (type: number): string | null => recordNames.get(type) ?? null;
 
 /** `Record.field` of a word in the heap of kernel memory, or null where no object that is known here has one. */
 export function nameOfWord(memory: Memory, at: number): string | null {

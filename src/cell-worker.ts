@@ -13,8 +13,10 @@ import { namedHwptsBytes } from './check/named-hwpts.ts';
 import { schedulerClaims } from './scheduler-claims.ts';
 import { Board } from './schedule/board.ts';
 import { Checkpoint } from './schedule/checkpoint.ts';
-import { Commander, type Replay, type ReplayOutcome } from './schedule/commander.ts';
-import { shrink } from './schedule/shrink.ts';
+import { Commander, type Outcome, type Replay, type ReplayOutcome } from './schedule/commander.ts';
+import type { Switch } from './schedule/board.ts';
+import { shrink, type Attempt } from './schedule/shrink.ts';
+import { shrinkPrograms, stepsOfPrograms } from './schedule/shrink-programs.ts';
 import { Strategies } from './schedule/strategy.ts';
 import { tellFailure, type Kept } from './tell-failure.ts';
 
@@ -25,6 +27,8 @@ const traceCapacity = 1 << 15;
 const stackCapacity = 1 << 15;
 const coverCapacity = 1 << 18;
 const progressMs = 200;
+/** Schedules in which a shorter program is tried where the one that failed before no longer does. */
+const retries = 40;
 
 export class CellWorker {
   readonly #arena: Arena;
@@ -64,8 +68,8 @@ export class CellWorker {
     const timer = setInterval(() => onProgress(this.#commander.schedules), progressMs);
     try {
       const found = await this.#commander.explore({ ...request, reportsUnguarded: this.#reportsUnguarded });
-      const { schedules, index, violation, switches, steps, actor, counts, isComplete, isTooLong, cover, isCoverTruncated } = found;
-      return { schedules, index, violation: plain(violation), switches, steps, scene: { actor, counts }, isComplete, isTooLong, cover, isCoverTruncated };
+      const { schedules, index, violation, switches, steps, program, actor, counts, isComplete, isTooLong, cover, isCoverTruncated } = found;
+      return { schedules, index, violation: plain(violation), switches, steps, program, scene: { actor, counts }, isComplete, isTooLong, cover, isCoverTruncated };
     } finally {
       clearInterval(timer);
     }
@@ -75,27 +79,35 @@ export class CellWorker {
     this.#commander.stopBefore(index);
   }
 
-  async replay({ switches, times }: ReplayRequest): Promise<Replayed> {
-    const { hashes, violation, times: done } = await this.#replay({ switches, times });
+  async replay({ switches, times, workload }: ReplayRequest): Promise<Replayed> {
+    const { hashes, violation, times: done } = await this.#replay({ switches, times, ...workload });
     return { hashes, times: done, violation: plain(violation) };
   }
 
-  async shrink({ switches, steps, scene, invariant }: ShrinkRequest): Promise<ShrunkAnswer> {
-    return shrink(
-      { switches, steps, scene },
-      async (candidate) => {
-        const outcome = await this.#replay({ switches: candidate });
-        const sameFailure = outcome.violation?.invariant === invariant && outcome.switches !== null;
-        const { actor, counts } = outcome;
-        return { sameFailure, switches: outcome.switches ?? candidate, steps: outcome.steps, scene: { actor, counts } };
-      },
-      { actors: this.#arena.names.length },
-    );
+  /** The programs first, then the schedule of what is left of them. */
+  async shrink({ switches, steps, program, seed, scene, invariant }: ShrinkRequest): Promise<ShrunkAnswer> {
+    const found: Attempt = { sameFailure: true, switches, steps, scene };
+    const programs = stepsOfPrograms(this.#arena.steps);
+    const again = (leftOut: readonly number[]) => async (candidate: readonly Switch[]): Promise<Attempt> =>
+      this.#attempt(await this.#replay({ switches: candidate, program, leftOut }), invariant, candidate);
+    const elsewhere = async (leftOut: readonly number[]): Promise<Attempt> =>
+      this.#attempt(await this.#commander.explore({ count: retries, seed, strategy: 'portfolio', program, leftOut, reportsUnguarded: this.#reportsUnguarded }), invariant, []);
+    const shorter = await shrinkPrograms(programs, found, { again: (leftOut, candidate) => again(leftOut)(candidate), elsewhere });
+    const { leftOut } = shorter;
+    const shrunk = await shrink(shorter.found, again(leftOut), { actors: this.#arena.names.length });
+    const programSteps = programs.length === 0 ? null : programs.flat().length - leftOut.length;
+    return { ...shrunk, replays: shrunk.replays + shorter.replays, workload: { program, leftOut }, programSteps };
+  }
+
+  #attempt(outcome: Outcome, invariant: string, candidate: readonly Switch[]): Attempt {
+    const sameFailure = outcome.violation?.invariant === invariant && outcome.switches !== null;
+    const { actor, counts } = outcome;
+    return { sameFailure, switches: outcome.switches ?? candidate, steps: outcome.steps, scene: { actor, counts } };
   }
 
   /** One traced replay. */
-  async tell({ switches, token }: TellRequest): Promise<Told> {
-    const outcome = await this.#replay({ switches, trace: true });
+  async tell({ switches, token, workload }: TellRequest): Promise<Told> {
+    const outcome = await this.#replay({ switches, trace: true, ...workload });
     const steps = outcome.trace.filter(({ guarded, inside }) => !guarded && !inside).map(({ actor, op, label }) => ({
       actor: this.#names[actor] ?? String(actor),
       label: label === '' ? op : `${op} ${label}`,

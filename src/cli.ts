@@ -9,6 +9,7 @@ import { Command, CommanderError } from 'commander';
 import { bench } from './commands/bench.ts';
 import { conform } from './commands/conform.ts';
 import { explore } from './commands/explore.ts';
+import { failNth } from './commands/fail-nth.ts';
 import { list } from './commands/list.ts';
 import { correct } from './commands/named.ts';
 import { replay } from './commands/replay.ts';
@@ -71,6 +72,7 @@ function program(): Command {
     .argument('<path...>', 'recordings (.jsonl), or folders of them')
     .option(...json)
     .action((paths: string[], options: { json?: boolean }) => action(conform)({ paths, ...options }));
+  addFailNth(root);
   addWalk(root);
   addTryFormat(root);
   addBench(root);
@@ -175,6 +177,21 @@ interface ReplayFlags {
   out?: string;
   json?: boolean;
 }
+
+function addFailNth(root: Command): void {
+  root
+    .command('fail-nth')
+    .description('let every allocation, pin and copy of a call fail in turn: nothing may be left behind')
+    .argument('[sequence...]', 'names of call sequences; all by default')
+    .option('--fail-nth <n|all>', 'which of the things that can fail', nthOrAll, null)
+    .option('--as-in-72', 'leave in what Linux 7.2 is known to do wrong')
+    .option(...json)
+    .action((names: string[], options: { failNth: number | null; asIn72?: boolean; json?: boolean }) =>
+      action(failNth)({ ...options, names, nth: options.failNth, asIn72: options.asIn72 === true }),
+    );
+}
+
+const nthOrAll = (text: string): number | null => (text === 'all' ? null : whole('--fail-nth', count)(text));
 
 function addWalk(root: Command): void {
   root

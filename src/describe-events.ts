@@ -2,10 +2,11 @@
 import { Owner } from '#hostmem/frames';
 import type { Cursor } from '#hostmem/history';
 import { dma, DmaFlags } from './hardware/events.ts';
+import { stormCallName } from './kernel/storm-calls.ts';
 import { errnoName } from './kernel/errno.ts';
 import {
   DirtyAnswered, DirtyQueried, DirtyReported, DirtyTracked, GroupBlocked, GroupMoved, GroupMoves, HwptRecorded, MapCalled, MapReturned,
-  UnmapCalled, UnmapReturned, VfioCall, VfioCalled, VfioReturned,
+  StormCalled, StormReturned, UnmapCalled, UnmapReturned, VfioCall, VfioCalled, VfioReturned,
 } from './kernel/events.ts';
 
 const callNames = {
@@ -57,6 +58,8 @@ export class EventDescriber {
       case MapReturned.kind: return `MAP on IOAS ${MapReturned.get.ioas(event)} returned ${errnoName(MapReturned.get.errno(event)) ?? '0'}`;
       case UnmapCalled.kind: return `UNMAP ${range(UnmapCalled.get.iovaHigh(event), UnmapCalled.get.iovaLow(event))} on IOAS ${UnmapCalled.get.ioas(event)}`;
       case UnmapReturned.kind: return `UNMAP on IOAS ${UnmapReturned.get.ioas(event)} returned ${errnoName(UnmapReturned.get.errno(event)) ?? '0'}`;
+      case StormCalled.kind: return stormCall(event);
+      case StormReturned.kind: return `${stormCallName(StormReturned.get.call(event))} returned ${errnoName(StormReturned.get.errno(event)) ?? '0'}`;
       case DirtyTracked.kind: return `dirty tracking is switched ${DirtyTracked.get.on(event) === 0 ? 'off' : 'on'}`;
       case DirtyQueried.kind: return `GET_DIRTY_BITMAP of ${dirtyRange(DirtyQueried.get, event)}`;
       case DirtyReported.kind: return `${dirtyRange(DirtyReported.get, event)}: reported`;
@@ -106,6 +109,13 @@ export class EventDescriber {
   }
 }
 
+/** `IOMMU_IOAS_MAP 3, 0x10000000`: the ids and descriptors that it names, and where it maps. */
+function stormCall(event: Cursor): string {
+  const { call, target, other, iovaPage, pages } = StormCalled.get;
+  const named = [target(event), other(event)].filter((id) => id !== 0).map(String);
+  const where = pages(event) === 0 ? [] : [`0x${(iovaPage(event) * 4096).toString(16)}`, `${pages(event)} pages`];
+  return `${stormCallName(call(event))} ${[...named, ...where].join(', ')}`;
+}
 /** `0x1000000, 16 pages`. */
 const dirtyRange = (get: Record<'iovaHigh' | 'iovaLow' | 'pages', (event: Cursor) => number>, event: Cursor): string =>
   `${range(get.iovaHigh(event), get.iovaLow(event))}, ${get.pages(event)} ${get.pages(event) === 1 ? 'page' : 'pages'}`;

@@ -14,6 +14,8 @@ export interface FoundViolation extends Violation {
   readonly token: string;
   /** Forced switches in the token. */
   readonly switches: number;
+  /** Steps that are left of the actors' programs; null where no actor has one. */
+  readonly programSteps: number | null;
   readonly steps: readonly { readonly actor: string; readonly label: string }[];
 }
 
@@ -122,6 +124,20 @@ export interface TriedFormat {
 export interface TryFormatResult {
   readonly seed: number;
   readonly formats: readonly TriedFormat[];
+}
+
+/** A call in which something was refused, and what was not as it should be then. */
+export interface FailNthProblem {
+  /** Which of the things that can fail, counted from 1, and what it was. */
+  readonly nth: number;
+  readonly refused: string;
+  readonly message: string;
+}
+
+export interface FailNthResult {
+  /** Whether what Linux 7.2 is known to do wrong was left in. */
+  readonly asIn72: boolean;
+  readonly sequences: readonly { readonly name: string; readonly points: number; readonly problems: readonly FailNthProblem[] }[];
 }
 
 export interface ListedVariant {

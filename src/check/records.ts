@@ -196,6 +196,8 @@ export function strayMember(view: View, group: Ref<'IommuGroup'>): string | null
   const expected = isIdentity ? passesThrough : IommuDomain.root.peek(memory, domain);
   for (const device of view.members(group)) {
     const pciFunction = PciDevice.function.peek(memory, device);
+    // No unit stands before a mock device: what its driver keeps of it is all there is.
+    if (PciFunction.unit.peek(memory, pciFunction) === NULL) continue;
     const installed = installedRoot(view.host, pciFunction);
     if (installed === expected) continue;
     return `is on ${rootName(expected)}, but function ${addressText(PciFunction.rid.peek(memory, pciFunction))} translates through ${rootName(installed)}`;

@@ -17,6 +17,8 @@ export const GroupMoves = event('group moves', ['group', 'oldRoot', 'newRoot']);
 export const GroupMoved = event('group moved', ['group', 'root']);
 /** A user claimed the group, or its slot's last member detached: all members are blocked from now on. Emitted under the lock that an attach needs. */
 export const GroupBlocked = event('group blocked', ['group']);
+/** A group that nobody owned belongs to a process now, and is blocked. Emitted under the group's mutex, as its release. */
+export const GroupClaimed = event('group claimed', ['group', 'process']);
 /** The last owner let go: back to the default domain. */
 export const GroupReleased = event('group released', ['group']);
 /** The attachment record of a group names another HWPT. */
@@ -26,6 +28,16 @@ export const DomainJoined = event('domain joined', ['ioas', 'process', 'root']);
 export const DomainLeft = event('domain left', ['ioas', 'process', 'root']);
 /** A mapping took its place in an IOAS, whichever call makes it: from now on its range may be filled. `permissions` are `Access` bits. */
 export const AreaPlaced = event('area placed', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'process', 'permissions']);
+/** It is not there any more. Emitted under the same lock as its coming. */
+export const AreaGone = event('area gone', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'process']);
+/** From now on calls find an object by its id. Emitted under the lock of the table, as its end; `kind` is a `Kind`. */
+export const ObjectPublished = event('object published', ['process', 'id', 'kind']);
+/** Calls do not find it any more; its owner destroys it, or a user did. */
+export const ObjectErased = event('object erased', ['process', 'id']);
+/** A thread is about to make a call of a random program: `call` is its number in the table, `target` and `other` are ids or descriptors. */
+export const StormCalled = event('storm call', ['call', 'process', 'target', 'other', 'iovaPage', 'pages']);
+/** It returned; `refused` where something in it was made to fail. */
+export const StormReturned = event('storm return', ['call', 'process', 'errno', 'refused']);
 /** An unmap took a mapping out: from now on its range is being emptied. Emitted under `iovaRwsem`. */
 export const AreaTaken = event('area taken', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'process']);
 /** An HWPT is on its IOAS's list from now on. Emitted under `Ioas.mutex`. */

@@ -56,7 +56,7 @@ const dataOf = ({ dataType = 0, dataLength = 0, data }: HwptAlloc): UserData =>
 function publishNested(kernel: Kernel, iommufd: Ref<'Iommufd'>, hwpt: Ref<'Hwpt'>, arg: HwptAlloc): number {
   try {
     if ((arg.flags & HwptFlag.FAULT_ID_VALID) !== 0) deliverTo(kernel, iommufd, hwpt, arg.faultId ?? 0);
-    respond(arg);
+    respond(kernel, arg);
   } catch (error) {
     abortNested(kernel, hwpt);
     throw error;
@@ -100,7 +100,7 @@ function joinOrAbort(kernel: Kernel, hwpt: Ref<'Hwpt'>): void {
 function answerOrAbort(kernel: Kernel, iommufd: Ref<'Iommufd'>, hwpt: Ref<'Hwpt'>, arg: HwptAlloc): void {
   try {
     if ((arg.flags & HwptFlag.FAULT_ID_VALID) !== 0) deliverTo(kernel, iommufd, hwpt, arg.faultId ?? 0);
-    respond(arg);
+    respond(kernel, arg);
   } catch (error) {
     const queue = Hwpt.faultQueue.peek(kernel.memory, hwpt);
     if (queue !== NULL) dropUser(kernel, FaultQueue.header.peek(kernel.memory, queue));

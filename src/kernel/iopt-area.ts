@@ -8,7 +8,7 @@ import type { IntervalNode } from '#hostmem/interval-tree';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
 import { allocated, fail } from './errno.ts';
-import { AreaPlaced } from './events.ts';
+import { AreaGone, AreaPlaced } from './events.ts';
 import { Ioas, ioasId, MapFlag } from './ioas.ts';
 import type { Kernel } from './kernel.ts';
 import { Pages, putPages } from './pages.ts';
@@ -81,7 +81,9 @@ function checkOffset(kernel: Kernel, ioas: Ref<'Ioas'>, startByte: bigint): void
 export function abortArea(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>): void {
   const memory = kernel.memory;
   Ioas.iovaRwsem.acquireWrite(memory, ioas);
+  const iova = areaIova(kernel, area);
   Ioas.areas.remove(memory, ioas, Area.node.peek(memory, area));
+  AreaGone.emit(memory, ioasId(kernel, ioas), high(iova), low(iova), Area.pageCount.peek(memory, area), kernel.processNumber);
   Ioas.iovaRwsem.releaseWrite(memory, ioas);
   freeArea(kernel, area);
 }

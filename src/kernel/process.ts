@@ -163,18 +163,32 @@ function cutRegion(kernel: Kernel, process: Ref<'Process'>, node: IntervalNode, 
     for (const part of kept) freeRegion(kernel, part);
     throw error;
   }
+  insertParts(kernel, process, before > 0 ? [regionStart, regionStart + BigInt(cutEnd * pageBytes)] : [regionStart + BigInt(cutEnd * pageBytes)], kept);
   Process.regions.remove(memory, process, node);
-  if (before > 0) insertRegion(kernel, process, regionStart, kept[0]!);
-  if (cutEnd < pages) insertRegion(kernel, process, regionStart + BigInt(cutEnd * pageBytes), kept.at(-1)!);
+}
+
+/** Puts what is left of a region beside it, which is still there. ENOMEM; then none is, and they are freed. */
+function insertParts(kernel: Kernel, process: Ref<'Process'>, starts: readonly bigint[], parts: readonly Ref<'Region'>[]): void {
+  const inserted: IntervalNode[] = [];
+  try {
+    for (const [index, part] of parts.entries()) inserted.push(insertRegion(kernel, process, starts[index]!, part));
+  } catch (error) {
+    for (const [index, node] of inserted.entries()) {
+      Process.regions.remove(kernel.memory, process, node);
+      freeRegion(kernel, parts[index]!);
+    }
+    for (const part of parts.slice(inserted.length + 1)) freeRegion(kernel, part);
+    throw error;
+  }
 }
 
 /** ENOMEM; the region is freed then. Under `mmapLock`. */
-export function insertRegion(kernel: Kernel, process: Ref<'Process'>, start: bigint, region: Ref<'Region'>): void {
+export function insertRegion(kernel: Kernel, process: Ref<'Process'>, start: bigint, region: Ref<'Region'>): IntervalNode {
   const memory = kernel.memory;
   const last = start + bytesOf(kernel, region) - 1n;
   const node = Process.regions.insert(memory, process, high(start), low(start), high(last), low(last), region);
   if (node === NULL) freeRegion(kernel, region);
-  allocated(node);
+  return allocated(node);
 }
 
 /**
@@ -186,7 +200,9 @@ export function pinPages(kernel: Kernel, process: Ref<'Process'>, va: bigint, co
   Process.mmapLock.acquireRead(memory, process);
   try {
     for (let i = 0, pinned = 0; i < count; i += pinned) {
-      pinned = pinWithinRegion(kernel, process, va + BigInt(i * pageBytes), count - i, write, frames, at + i);
+      // Each page is asked for by itself where pins are made to fail.
+      const refused = memory.faults !== null && memory.faults.refuses('a pin');
+      pinned = refused ? 0 : pinWithinRegion(kernel, process, va + BigInt(i * pageBytes), memory.faults === null ? count - i : 1, write, frames, at + i);
       if (pinned > 0) continue;
       for (let undo = 0; undo < i; undo++) kernel.host.frames.unpin(runGet(memory, frames, at + undo) as Frame);
       fail('EFAULT', `page 0x${(va + BigInt(i * pageBytes)).toString(16)} is ${write ? 'absent or read-only' : 'absent'}`);

@@ -57,7 +57,7 @@ export function viommuAlloc(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Viommu
   const answer = initialiseOrFree(kernel, viommu, pciFunction, arg);
   const header = Viommu.header.peek(memory, viommu);
   addUser(kernel, headerOf(kernel, parent));
-  if (refusesAnswer(arg)) {
+  if (refusesAnswer(kernel, arg)) {
     destroyViommu(kernel, viommu);
     abortObject(kernel, header);
     fail('EFAULT', 'the argument cannot be written');

@@ -109,6 +109,7 @@ export class Baton implements Control {
 
   /** Plays this actor in every schedule of every command, until the commander says exit. Blocks the thread. */
   run(body: () => void): void {
+    this.#board.join();
     for (let isMine = false; ; ) {
       if (!isMine) this.#board.awaitTurn(this.#actor);
       const state = this.#words[Head.state]!;

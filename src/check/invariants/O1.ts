@@ -7,18 +7,22 @@ import { File, FileKind } from '../../kernel/file.ts';
 import { HwQueue } from '../../kernel/hw-queue.ts';
 import { Hwpt } from '../../kernel/hwpt.ts';
 import { Ioas } from '../../kernel/ioas.ts';
+import { Area } from '../../kernel/iopt-area.ts';
 import { IommuGroup } from '../../kernel/iommu-group.ts';
 import { IommufdDevice } from '../../kernel/iommufd-device.ts';
 import { IommufdGroup } from '../../kernel/iommufd-group.ts';
 import { PasidAttachment } from '../../kernel/iommufd-pasid.ts';
 import { Iommufd, IommufdObject, Kind, type ObjectRef } from '../../kernel/objects.ts';
+import { Pages } from '../../kernel/pages.ts';
+import { Process } from '../../kernel/process.ts';
+import { Region } from '../../kernel/region.ts';
 import { TestDevice } from '../../kernel/selftest/test-device.ts';
 import { Vdevice } from '../../kernel/vdevice.ts';
 import { VfioFile } from '../../kernel/vfio.ts';
 import { VfioGroup } from '../../kernel/vfio-group.ts';
 import { Viommu } from '../../kernel/viommu.ts';
 import { breach, invariant, type Breach } from '../invariant.ts';
-import { bodies, contexts, iommufdGroups, membersAttached, nameOf, objects, openFiles, pasidsAttached } from '../records.ts';
+import { areasOf, bodies, contexts, iommufdGroups, membersAttached, nameOf, objects, openFiles, pasidsAttached, processes } from '../records.ts';
 import type { View } from '../view.ts';
 
 export default invariant<null>({
@@ -164,11 +168,28 @@ function compareGroups(view: View, iommufd: Ref<'Iommufd'>): Breach | null {
 }
 
 function compareFiles(view: View, files: ReadonlyMap<Ref<'File'>, number>): Breach | null {
+  const mapped = mappedFiles(view);
   for (const [file, descriptors] of files) {
     const references = File.references.peek(view.host.kernel, file);
-    if (references !== descriptors) return breach(`a file has ${references} references, ${descriptors} descriptors name it`);
+    const mappings = mapped.filter((one) => one === file).length;
+    const others = mappings === 0 ? '' : `, ${mappings} mappings keep it`;
+    if (references !== descriptors + mappings) return breach(`a file has ${references} references, ${descriptors} descriptors name it${others}`);
   }
   return null;
+}
+
+/** The file of every region of a process, and of all pages that areas map, as often as there are any. */
+function mappedFiles(view: View): Ref<'File'>[] {
+  const memory = view.host.kernel;
+  const found: Ref<'File'>[] = [];
+  for (const process of processes(view)) {
+    let node = Process.regions.first(memory, process, 0, 0, -1, -1);
+    for (; node !== NULL; node = Process.regions.next(memory, process, node, 0, 0, -1, -1)) found.push(Region.file.peek(memory, Process.regions.value(memory, node)));
+  }
+  const spaces = contexts(view).flatMap((iommufd) => bodies<'Ioas'>(view, iommufd, Kind.IOAS));
+  const pages = new Set(spaces.flatMap((ioas) => areasOf(view, ioas)).map((area) => Area.transit.peek(memory, area)));
+  for (const one of pages) found.push(Pages.file.peek(memory, one));
+  return found;
 }
 
 /** Files of a context, of its queues and of what is bound to it, and its devices and accesses themselves. */
