@@ -4,6 +4,7 @@
 import type { ExploreRequest, Explored, OpenRequest, Replayed, ReplayRequest, ShrinkRequest, ShrunkAnswer, TellRequest, Told } from './cell-protocol.ts';
 import { Arena } from './arena.ts';
 import { load, loadVariant } from './catalogue.ts';
+import { executionIds } from './check/execution.ts';
 import { loadInvariants } from './check/catalogue.ts';
 import { Machine } from './hardware/machine.ts';
 import { driverInForce } from './drivers/in-force.ts';
@@ -33,11 +34,11 @@ export class CellWorker {
   readonly #names: readonly string[];
   readonly #request: OpenRequest;
   /** A forgotten lock is a violation, unless the variant's mistake is to be caught by its consequences. */
-  readonly #reportsUnguarded: boolean;
+  readonly #checksLocking: boolean;
 
   private constructor(request: OpenRequest, arena: Arena, commander: Commander, kept: Kept, engines: readonly string[], caughtBy: string | null) {
     this.#request = request;
-    this.#reportsUnguarded = caughtBy === null || caughtBy === 'L2';
+    this.#checksLocking = caughtBy === null || caughtBy === 'L2' || executionIds.includes(caughtBy);
     this.#arena = arena;
     this.#commander = commander;
     this.#kept = kept;
@@ -63,7 +64,7 @@ export class CellWorker {
   async explore(request: ExploreRequest, onProgress: (schedules: number) => void): Promise<Explored> {
     const timer = setInterval(() => onProgress(this.#commander.schedules), progressMs);
     try {
-      const found = await this.#commander.explore({ ...request, reportsUnguarded: this.#reportsUnguarded });
+      const found = await this.#commander.explore({ ...request, checksLocking: this.#checksLocking });
       const { schedules, index, violation, switches, steps, actor, counts, isComplete, isTooLong, cover, isCoverTruncated } = found;
       return { schedules, index, violation: plain(violation), switches, steps, scene: { actor, counts }, isComplete, isTooLong, cover, isCoverTruncated };
     } finally {
@@ -77,14 +78,16 @@ export class CellWorker {
 
   async replay({ switches, times }: ReplayRequest): Promise<Replayed> {
     const { hashes, violation, times: done } = await this.#replay({ switches, times });
-    return { hashes, times: done, violation: plain(violation) };
+    // What the checkers of executions find is found in a trace.
+    const found = violation ?? (await this.#replay({ switches, trace: true })).violation;
+    return { hashes, times: done, violation: plain(found) };
   }
 
   async shrink({ switches, steps, scene, invariant }: ShrinkRequest): Promise<ShrunkAnswer> {
     return shrink(
       { switches, steps, scene },
       async (candidate) => {
-        const outcome = await this.#replay({ switches: candidate });
+        const outcome = await this.#replay({ switches: candidate, trace: executionIds.includes(invariant) });
         const sameFailure = outcome.violation?.invariant === invariant && outcome.switches !== null;
         const { actor, counts } = outcome;
         return { sameFailure, switches: outcome.switches ?? candidate, steps: outcome.steps, scene: { actor, counts } };
@@ -104,7 +107,7 @@ export class CellWorker {
   }
 
   #replay(order: Replay): Promise<ReplayOutcome> {
-    return this.#commander.replay({ ...order, reportsUnguarded: this.#reportsUnguarded });
+    return this.#commander.replay({ ...order, checksLocking: this.#checksLocking });
   }
 
   async #failure(outcome: ReplayOutcome, token: string): Promise<Told['failure']> {

@@ -17,6 +17,7 @@ import { driverInForce } from '#src/drivers/in-force';
 import { Machine } from '#src/hardware/machine';
 import { Kernel } from '#src/kernel/kernel';
 import { correct, operationsOf, type Variant } from '#src/kernel/variant';
+import { judgeExecution } from '#src/check/execution';
 import { keepEvent } from '#src/kept-events';
 import { writeHwpts } from '#src/check/named-hwpts';
 import { Baton } from '#src/schedule/baton';
@@ -109,17 +110,19 @@ function runFreely(pace: Pace, counters: Counters, body: () => void): Violation 
 }
 
 async function runControlled({ task, host, machine, kernel, history, judge, view }: Joined, run: Controlled, actor: Actor, body: () => void): Promise<void> {
+  const engines = [...machine.engines(), ...kernel.driver.engines()];
+  const names = [...task.names, ...engines.map(({ name }) => name)];
   const baton = new Baton({
     board: new Board(run.board),
     actor: task.actor,
     host,
     checkpoint: new Checkpoint(host, run.checkpoint),
-    engines: [...machine.engines(), ...kernel.driver.engines()],
+    engines,
     names: task.names,
     strategies: await Strategies.load(),
     hooks: {
-      judge() {
-        const verdict = judge.quiescence();
+      judge(trace) {
+        const verdict = judge.quiescence() ?? (trace === null ? null : judgeExecution(trace, names));
         return verdict === null ? null : new Violation(verdict.invariant, verdict.message, verdict.words);
       },
       reset: () => history.reset(),
