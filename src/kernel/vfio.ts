@@ -18,6 +18,7 @@ import { Change, changePt, detachSlot, RID_SLOT } from './change-pt.ts';
 import { bindDevice, IommufdDevice, unbindDevice } from './iommufd-device.ts';
 import type { Kernel } from './kernel.ts';
 import { Iommufd, IommufdObject, putIommufd } from './objects.ts';
+import { abandonDmabufs } from './vfio-dmabuf.ts';
 import { blockGroup, putVfioGroup, unblockGroup } from './vfio-group.ts';
 import { changePasidUnderLock, detachPasidUnderLock, firstPasid, VfioPasid } from './vfio-pasid.ts';
 
@@ -34,6 +35,12 @@ export const VfioDevice = object('VfioDevice', {
   /** The RID is attached, as far as VFIO knows. */
   attached: u32.under('devSet.lock'),
   pasids: ref('VfioPasid').under('devSet.lock'),
+  memoryLock: mutex,
+  /** Its command register's memory bit is clear. */
+  memoryOff: u32.under('memoryLock'),
+  /** The first of the frames that stand for its registers; 0 before anybody asked for them. */
+  registers: u32.under('memoryLock'),
+  dmabufs: ref('Dmabuf').under('memoryLock'),
   next: ref('VfioDevice'),
 });
 
@@ -143,6 +150,7 @@ function closeDevice(kernel: Kernel, device: Ref<'VfioDevice'>): void {
     detachPasidUnderLock(kernel, device, VfioPasid.pasid.peek(memory, at));
   }
   detachRidUnderLock(kernel, device);
+  abandonDmabufs(kernel, device);
   unbindDevice(kernel, VfioDevice.iommufdDevice.read(memory, device));
   VfioDevice.iommufdDevice.write(memory, device, NULL);
 }
