@@ -8,7 +8,7 @@
  */
 import type { Memory } from './memory.ts';
 
-/** What an announced operation does to its word. `START` and `STEP` have no word; `FREE`, of a block, is never announced, only traced. */
+/** What an announced operation does to its word. `START` and `STEP` have no word. */
 export const Op = {
   START: 0,
   LOAD: 1,
@@ -22,7 +22,6 @@ export const Op = {
   READ: 9,
   WRITE: 10,
   STEP: 11,
-  FREE: 12,
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 

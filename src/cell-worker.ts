@@ -4,6 +4,7 @@
 import type { ExploreRequest, Explored, OpenRequest, Replayed, ReplayRequest, ShrinkRequest, ShrunkAnswer, TellRequest, Told } from './cell-protocol.ts';
 import { Arena } from './arena.ts';
 import { load, loadVariant } from './catalogue.ts';
+import { executionIds } from './check/execution.ts';
 import { loadInvariants } from './check/catalogue.ts';
 import { Machine } from './hardware/machine.ts';
 import { driverInForce } from './drivers/in-force.ts';
@@ -37,11 +38,11 @@ export class CellWorker {
   readonly #names: readonly string[];
   readonly #request: OpenRequest;
   /** A forgotten lock is a violation, unless the variant's mistake is to be caught by its consequences. */
-  readonly #reportsUnguarded: boolean;
+  readonly #checksLocking: boolean;
 
   private constructor(request: OpenRequest, arena: Arena, commander: Commander, kept: Kept, engines: readonly string[], caughtBy: string | null) {
     this.#request = request;
-    this.#reportsUnguarded = caughtBy === null || caughtBy === 'L2';
+    this.#checksLocking = caughtBy === null || caughtBy === 'L2' || executionIds.includes(caughtBy);
     this.#arena = arena;
     this.#commander = commander;
     this.#kept = kept;
@@ -67,7 +68,7 @@ export class CellWorker {
   async explore(request: ExploreRequest, onProgress: (schedules: number) => void): Promise<Explored> {
     const timer = setInterval(() => onProgress(this.#commander.schedules), progressMs);
     try {
-      const found = await this.#commander.explore({ ...request, reportsUnguarded: this.#reportsUnguarded });
+      const found = await this.#commander.explore({ ...request, checksLocking: this.#checksLocking });
       const { schedules, index, violation, switches, steps, program, actor, counts, isComplete, isTooLong, cover, isCoverTruncated } = found;
       return { schedules, index, violation: plain(violation), switches, steps, program, scene: { actor, counts }, isComplete, isTooLong, cover, isCoverTruncated };
     } finally {
@@ -81,7 +82,9 @@ export class CellWorker {
 
   async replay({ switches, times, workload }: ReplayRequest): Promise<Replayed> {
     const { hashes, violation, times: done } = await this.#replay({ switches, times, ...workload });
-    return { hashes, times: done, violation: plain(violation) };
+    // What the checkers of executions find is found in a trace.
+    const found = violation ?? (await this.#replay({ switches, trace: true, ...workload })).violation;
+    return { hashes, times: done, violation: plain(found) };
   }
 
   /** The programs first, then the schedule of what is left of them. */
@@ -89,9 +92,9 @@ export class CellWorker {
     const found: Attempt = { sameFailure: true, switches, steps, scene };
     const programs = stepsOfPrograms(this.#arena.steps);
     const again = (leftOut: readonly number[]) => async (candidate: readonly Switch[]): Promise<Attempt> =>
-      this.#attempt(await this.#replay({ switches: candidate, program, leftOut }), invariant, candidate);
+      this.#attempt(await this.#replay({ switches: candidate, trace: executionIds.includes(invariant), program, leftOut }), invariant, candidate);
     const elsewhere = async (leftOut: readonly number[]): Promise<Attempt> =>
-      this.#attempt(await this.#commander.explore({ count: retries, seed, strategy: 'portfolio', program, leftOut, reportsUnguarded: this.#reportsUnguarded }), invariant, []);
+      this.#attempt(await this.#commander.explore({ count: retries, seed, strategy: 'portfolio', program, leftOut, checksLocking: this.#checksLocking }), invariant, []);
     const shorter = await shrinkPrograms(programs, found, { again: (leftOut, candidate) => again(leftOut)(candidate), elsewhere });
     const { leftOut } = shorter;
     const shrunk = await shrink(shorter.found, again(leftOut), { actors: this.#arena.names.length });
@@ -116,7 +119,7 @@ export class CellWorker {
   }
 
   #replay(order: Replay): Promise<ReplayOutcome> {
-    return this.#commander.replay({ ...order, reportsUnguarded: this.#reportsUnguarded });
+    return this.#commander.replay({ ...order, checksLocking: this.#checksLocking });
   }
 
   async #failure(outcome: ReplayOutcome, token: string): Promise<Told['failure']> {

@@ -17,6 +17,7 @@ import { driverInForce } from '#src/drivers/in-force';
 import { Machine } from '#src/hardware/machine';
 import { Kernel } from '#src/kernel/kernel';
 import { correct, operationsOf, type Variant } from '#src/kernel/variant';
+import { judgeExecution } from '#src/check/execution';
 import { keepEvent } from '#src/kept-events';
 import { writeHwpts } from '#src/check/named-hwpts';
 import { Baton } from '#src/schedule/baton';
@@ -133,17 +134,19 @@ function runFreely(pace: Pace, counters: Counters, part: Part): Violation | null
 async function runControlled({ task, host, machine, kernel, history, judge, view }: Joined, run: Controlled, part: Part): Promise<void> {
   const board = new Board(run.board);
   const isLeftOut = (step: number): boolean => board.isLeftOut(step);
+  const engines = [...machine.engines(), ...kernel.driver.engines()];
+  const names = [...task.names, ...engines.map(({ name }) => name)];
   const baton = new Baton({
     board,
     actor: task.actor,
     host,
     checkpoint: new Checkpoint(host, run.checkpoint),
-    engines: [...machine.engines(), ...kernel.driver.engines()],
+    engines,
     names: task.names,
     strategies: await Strategies.load(),
     hooks: {
-      judge() {
-        const verdict = judge.quiescence();
+      judge(trace) {
+        const verdict = judge.quiescence() ?? (trace === null ? null : judgeExecution(trace, names));
         return verdict === null ? null : new Violation(verdict.invariant, verdict.message, verdict.words);
       },
       reset: () => history.reset(),

@@ -32,7 +32,7 @@ export const Head = {
   seed: 14,
   budget: 15,
   tracing: 16,
-  reportsUnguarded: 17,
+  checksLocking: 17,
   times: 18,
   forcedCount: 19,
   goesOn: 20,

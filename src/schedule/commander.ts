@@ -30,8 +30,8 @@ export interface Exploration extends Programs {
   readonly strategy: string;
   /** Steps that one schedule may take. */
   readonly budget?: number;
-  /** Whether a guarded word touched without its lock is a violation (L2). */
-  readonly reportsUnguarded?: boolean;
+  /** Whether it is a violation that a guarded word is touched without its lock (L2), or what the trace's judge finds. */
+  readonly checksLocking?: boolean;
   readonly trace?: boolean;
   /** Counts failures and goes on, instead of ending with the first one. */
   readonly goesOn?: boolean;
@@ -41,7 +41,7 @@ export interface Replay extends Programs {
   readonly switches: readonly Switch[];
   readonly times?: number;
   readonly budget?: number;
-  readonly reportsUnguarded?: boolean;
+  readonly checksLocking?: boolean;
   readonly trace?: boolean;
 }
 
@@ -113,7 +113,7 @@ export class Commander {
 
   /** Explores until a schedule fails or `count` have held. */
   async explore(order: Exploration): Promise<ExplorationOutcome> {
-    const { first = 0, count, stride = 1, seed, strategy, budget = defaultBudget, reportsUnguarded = false, trace = false, goesOn = false } = order;
+    const { first = 0, count, stride = 1, seed, strategy, budget = defaultBudget, checksLocking = false, trace = false, goesOn = false } = order;
     if (!(count >= 1 && first >= 0 && stride >= 1)) throw new Error(`first ${first}, count ${count}, stride ${stride}: nothing to explore`);
     const board = this.#board;
     if (isExhaustive(this.#strategies.find(strategy))) {
@@ -128,7 +128,7 @@ export class Commander {
     board.set(Head.first, first);
     board.set(Head.stride, stride);
     board.set(Head.end, Math.min(first + count * stride, 0x7fffffff));
-    await this.#command(Kind.EXPLORE, { seed, budget, reportsUnguarded, trace });
+    await this.#command(Kind.EXPLORE, { seed, budget, checksLocking, trace });
     return {
       ...this.#outcome(),
       schedules: board.get(Head.schedules),
@@ -158,12 +158,12 @@ export class Commander {
   }
 
   /** Runs the schedule that the switches describe. */
-  async replay({ switches, times = 1, budget = defaultBudget, reportsUnguarded = false, trace = false, ...programs }: Replay): Promise<ReplayOutcome> {
+  async replay({ switches, times = 1, budget = defaultBudget, checksLocking = false, trace = false, ...programs }: Replay): Promise<ReplayOutcome> {
     const board = this.#board;
     board.setForced(switches);
     this.#setPrograms(programs);
     board.set(Head.times, times);
-    await this.#command(Kind.REPLAY, { seed: 0, budget, reportsUnguarded, trace });
+    await this.#command(Kind.REPLAY, { seed: 0, budget, checksLocking, trace });
     const kept = Math.min(board.get(Head.distinctHashes), hashCapacity);
     return {
       ...this.#outcome(),
@@ -180,14 +180,14 @@ export class Commander {
     await this.#actors;
   }
 
-  async #command(kind: number, order: { seed: number; budget: number; reportsUnguarded: boolean; trace: boolean }): Promise<void> {
+  async #command(kind: number, order: { seed: number; budget: number; checksLocking: boolean; trace: boolean }): Promise<void> {
     const board = this.#board;
     if (board.get(Head.state) !== State.IDLE) throw new Error('the cell is busy with another command');
     await this.#allJoined();
     board.set(Head.kind, kind);
     board.set(Head.seed, order.seed);
     board.set(Head.budget, order.budget);
-    board.set(Head.reportsUnguarded, order.reportsUnguarded ? 1 : 0);
+    board.set(Head.checksLocking, order.checksLocking ? 1 : 0);
     board.set(Head.tracing, order.trace ? 1 : 0);
     board.set(Head.serial, board.get(Head.serial) + 1);
     board.set(Head.state, State.COMMAND);
