@@ -147,6 +147,18 @@ export function bodies<T extends string>(view: View, iommufd: Ref<'Iommufd'>, ki
   return objects(view, iommufd).filter((target) => IommufdObject.kind.peek(memory, target) === kind).map((target) => IommufdObject.body.peek(memory, target) as Ref<T>);
 }
 
+/** Records by what they refer to. */
+export function grouped<R extends Ref, K extends Ref>(records: readonly R[], of: (record: R) => K): Map<K, R[]> {
+  const found = new Map<K, R[]>();
+  for (const record of records) {
+    const key = of(record);
+    const known = found.get(key);
+    if (known === undefined) found.set(key, [record]);
+    else known.push(record);
+  }
+  return found;
+}
+
 /** Every open file, with how many descriptors name it. */
 export function openFiles(view: View): Map<Ref<'File'>, number> {
   const found = new Map<Ref<'File'>, number>();

@@ -6,7 +6,7 @@ import { scenario } from '../scenario.ts';
 
 const base = 0x1000_0000;
 const page = 4096;
-const pages = 3;
+const pages = 2;
 
 export default scenario({
   title: 'a thread unmaps a range piece by piece while another one is given what is free already',
@@ -45,8 +45,7 @@ export default scenario({
       thread.check(errno === null || errno === 'ENOENT' || errno === 'EBUSY', `the unmap ended with ${errno}`);
     }),
 
-    A: device('A', (dev) => {
-      for (let i = 0; i < pages; i++) dev.read(base + i * page, 64);
-    }),
+    /** What it reads may be there or not. */
+    A: device('A', (dev) => void dev.read(base, 64)),
   }),
 });

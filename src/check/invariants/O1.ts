@@ -18,7 +18,7 @@ import { VfioFile } from '../../kernel/vfio.ts';
 import { VfioGroup } from '../../kernel/vfio-group.ts';
 import { Viommu } from '../../kernel/viommu.ts';
 import { breach, invariant, type Breach } from '../invariant.ts';
-import { bodies, contexts, iommufdGroups, membersAttached, nameOf, objects, openFiles, pasidsAttached } from '../records.ts';
+import { bodies, contexts, grouped, iommufdGroups, membersAttached, nameOf, objects, openFiles, pasidsAttached } from '../records.ts';
 import type { View } from '../view.ts';
 
 export default invariant<null>({
@@ -153,9 +153,9 @@ class Counts {
 /** Devices of a context that share a group. */
 function compareGroups(view: View, iommufd: Ref<'Iommufd'>): Breach | null {
   const memory = view.host.kernel;
-  const devices = bodies<'IommufdDevice'>(view, iommufd, Kind.DEVICE);
+  const devices = grouped(bodies<'IommufdDevice'>(view, iommufd, Kind.DEVICE), (device) => IommufdDevice.group.peek(memory, device));
   for (const group of iommufdGroups(view, iommufd)) {
-    const bound = devices.filter((device) => IommufdDevice.group.peek(memory, device) === group).length;
+    const bound = devices.get(group)?.length ?? 0;
     const references = IommufdGroup.references.peek(memory, group);
     const number = IommuGroup.number.peek(memory, IommufdGroup.group.peek(memory, group));
     if (references !== bound) return breach(`group ${number} has ${references} references in its context, ${bound} of its devices are bound`);
@@ -181,8 +181,8 @@ function compareContexts(view: View, files: readonly Ref<'File'>[]): Breach | nu
     if (iommufd !== NULL) hold(iommufd);
   }
   for (const iommufd of contexts(view)) {
-    const selftest = bodies<'TestDevice'>(view, iommufd, Kind.SELFTEST).map((made) => TestDevice.device.peek(memory, made));
-    const devices = bodies<'IommufdDevice'>(view, iommufd, Kind.DEVICE).filter((device) => !selftest.includes(device));
+    const selftest = new Set(bodies<'TestDevice'>(view, iommufd, Kind.SELFTEST).map((made) => TestDevice.device.peek(memory, made)));
+    const devices = bodies<'IommufdDevice'>(view, iommufd, Kind.DEVICE).filter((device) => !selftest.has(device));
     hold(iommufd, devices.length + bodies<'Access'>(view, iommufd, Kind.ACCESS).length);
     const references = Iommufd.references.peek(memory, iommufd);
     if (references !== held.get(iommufd)) return breach(`a context has ${references} references, ${held.get(iommufd)} keep it`);
