@@ -29,9 +29,9 @@ export class Host {
     this.frames = new Frames(this.kernel, this.ram, peek(this.kernel, directory.frames));
   }
 
-  /** A new, empty host. Both sizes in bytes; RAM below 4 GiB, kernel memory at most 64 MiB (what a `Ref` reaches). */
+  /** A new, empty host. Both sizes in bytes; RAM up to 4 GiB, kernel memory at most 64 MiB (what a `Ref` reaches). */
   static create(ramBytes: number, kernelBytes: number): Host {
-    if (!(ramBytes >= 65_536 && ramBytes <= 0xffff0000)) throw new Error(`RAM of ${ramBytes} bytes: give 64 KiB to 4 GiB`);
+    if (!(ramBytes >= 65_536 && ramBytes <= 2 ** 32)) throw new Error(`RAM of ${ramBytes} bytes: give 64 KiB to 4 GiB`);
     if (!(kernelBytes >= 65_536 && kernelBytes <= 64 << 20)) throw new Error(`kernel memory of ${kernelBytes} bytes: give 64 KiB to 64 MiB`);
     const buffers = { ram: allocateBuffer(ramBytes), kernel: allocateBuffer(kernelBytes) };
     const kernel = new Memory(buffers.kernel, Space.KERNEL);

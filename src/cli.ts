@@ -14,6 +14,7 @@ import { replay } from './commands/replay.ts';
 import { run } from './commands/run.ts';
 import { tour } from './commands/tour.ts';
 import { tryFormat } from './commands/try-format.ts';
+import { walk } from './commands/walk.ts';
 import { parseDuration } from './duration.ts';
 import { InputError } from './input-error.ts';
 import { Terminal } from './terminal.ts';
@@ -66,6 +67,7 @@ function program(): Command {
     .argument('<path...>', 'recordings (.jsonl), or folders of them')
     .option(...json)
     .action((paths: string[], options: { json?: boolean }) => action(conform)({ paths, ...options }));
+  addWalk(root);
   addTryFormat(root);
   return root;
 }
@@ -165,6 +167,15 @@ interface ReplayFlags {
   invariant: readonly string[];
   out?: string;
   json?: boolean;
+}
+
+function addWalk(root: Command): void {
+  root
+    .command('walk')
+    .description('walk the tables of cases on stdin, one a line, as the hardware does')
+    .requiredOption('--format <name>', 'whose tables: riscv')
+    .option('--json', 'one JSON object a line on stdout')
+    .action(action(walk));
 }
 
 function addTryFormat(root: Command): void {

@@ -1,6 +1,7 @@
 /**
  * What each command answers: the objects that `--json` prints. Their member names are a contract; more may be added.
  */
+import type { WalkOutcome } from './conform/riscv-walk.ts';
 
 /** An invariant that did not hold. `invariant` is the id alone (`G2`). */
 export interface Violation {
@@ -126,3 +127,6 @@ export interface ListResult {
   readonly strategies: readonly string[];
   readonly invariants: readonly { readonly id: string; readonly claim: string }[];
 }
+
+/** One line of `walk`. */
+export type WalkResult = { readonly id: string; readonly got: WalkOutcome } | { readonly id: string; readonly skipped: string };

@@ -132,6 +132,10 @@ export class MixedDrivers implements IommuDriver {
     return this.#of(domain).translate(domain, iovaHigh, iovaLow, result);
   }
 
+  tracksWrites(domain: Domain): boolean {
+    return this.#isMock(domain) && this.#mock.tracksWrites(domain);
+  }
+
   markWritten(domain: Domain, iova: bigint): boolean {
     return this.#isMock(domain) && this.#mock.markWritten(domain, iova);
   }

@@ -13,7 +13,7 @@ import { copy, fill, Op, peek, poke, store } from '#hostmem/atomics';
 import type { Frames } from '#hostmem/frames';
 import type { Host } from '#hostmem/host';
 import { label } from '#hostmem/labels';
-import { frameOf, pageBytes, type Memory } from '#hostmem/memory';
+import { pageBytes, type Memory } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
 import { Access } from '#hostmem/page-table';
 import { dma, DmaFlags } from './events.ts';
@@ -51,7 +51,7 @@ export class DmaEngine {
     this.#kernel = kernel;
     this.#ram = host.ram;
     this.#unit = unit;
-    this.#frames = frameOf(host.ram.sizeBytes);
+    this.#frames = host.ram.sizeBytes / pageBytes;
     this.#table = host.frames;
     this.#rid = PciFunction.rid.peek(kernel, pciFunction);
     this.#sourceId = PciFunction.sourceId.peek(kernel, pciFunction);

@@ -6,6 +6,7 @@ import { NULL, type Ref } from '#hostmem/object';
 import { object, u32 } from '#hostmem/struct';
 import { allocated, fail } from './errno.ts';
 import type { Kernel } from './kernel.ts';
+import { releaseDmabuf } from './dmabuf.ts';
 import { Iommufd, putIommufd } from './objects.ts';
 import { Process } from './process.ts';
 import { releaseEventQueueFile } from './event-queue.ts';
@@ -15,12 +16,12 @@ import { releaseTestAccess } from './selftest/test-access.ts';
 import { releaseVfioFile } from './vfio.ts';
 import { putVfioGroup } from './vfio-group.ts';
 
-export const FileKind = { IOMMUFD: 1, VFIO: 2, FAULT_QUEUE: 3, VFIO_GROUP: 4, EVENT_QUEUE: 5, TEST_ACCESS: 6, MEMFD: 7 } as const;
+export const FileKind = { IOMMUFD: 1, VFIO: 2, FAULT_QUEUE: 3, VFIO_GROUP: 4, EVENT_QUEUE: 5, TEST_ACCESS: 6, MEMFD: 7, DMABUF: 8 } as const;
 
 export const File = object('File', {
   kind: u32,
   references: u32,
-  /** `Iommufd`, `VfioFile`, `FaultQueue`, `EventQueue`, `VfioGroup`, `TestAccess` or `Memfd`. */
+  /** `Iommufd`, `VfioFile`, `FaultQueue`, `EventQueue`, `VfioGroup`, `TestAccess`, `Memfd` or `Dmabuf`. */
   body: u32,
 });
 
@@ -76,6 +77,11 @@ export function getFile(kernel: Kernel, fd: number): Ref<'File'> {
   return file;
 }
 
+/** One more reference; the caller knows that the file is open. */
+export function holdFile(kernel: Kernel, file: Ref<'File'>): void {
+  File.references.add(kernel.memory, file, 1);
+}
+
 /** The last reference releases what is behind the file. */
 export function putFile(kernel: Kernel, file: Ref<'File'>): void {
   const memory = kernel.memory;
@@ -89,6 +95,7 @@ function release(kernel: Kernel, kind: number, body: number): void {
   if (kind === FileKind.IOMMUFD) putIommufd(kernel, body as Ref<'Iommufd'>);
   else if (kind === FileKind.VFIO) releaseVfioFile(kernel, body as Ref<'VfioFile'>);
   else if (kind === FileKind.TEST_ACCESS) releaseTestAccess(kernel, body as Ref<'TestAccess'>);
+  else if (kind === FileKind.DMABUF) releaseDmabuf(kernel, body as Ref<'Dmabuf'>);
   else if (kind === FileKind.MEMFD) releaseMemfd(kernel, body as Ref<'Memfd'>);
   else if (kind === FileKind.EVENT_QUEUE) releaseEventQueueFile(kernel, body as Ref<'EventQueue'>);
   else if (kind === FileKind.FAULT_QUEUE) releaseFaultQueueFile(kernel, body as Ref<'FaultQueue'>);

@@ -73,7 +73,7 @@ function createArea(kernel: Kernel, length: bigint, pages: Ref<'Pages'>, startBy
   return area;
 }
 
-export function checkOffset(kernel: Kernel, ioas: Ref<'Ioas'>, startByte: bigint): void {
+function checkOffset(kernel: Kernel, ioas: Ref<'Ioas'>, startByte: bigint): void {
   const alignment = BigInt(Ioas.alignment.read(kernel.memory, ioas));
   if ((startByte % PAGE) % alignment !== 0n) fail('EINVAL', `user_va is no multiple of ${alignment}`);
 }

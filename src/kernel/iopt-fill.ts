@@ -6,11 +6,13 @@
 import { hpaOf, type Frame } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import type { MapError } from '../drivers/driver.ts';
+import { addDmabufMapping, dropDmabufMapping } from './dmabuf.ts';
 import { fail } from './errno.ts';
 import { Ioas } from './ioas.ts';
 import { Area, areaEnd, areaIova } from './iopt-area.ts';
 import { IoptDomain } from './iopt-domains.ts';
 import type { Kernel } from './kernel.ts';
+import { isDmabuf } from './page-source.ts';
 import { addFill, dropFill, Pages, pinnedFrame } from './pages.ts';
 import { high, low, PAGE } from './u64.ts';
 
@@ -34,8 +36,23 @@ export function fillDomains(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>
   }
 }
 
-/** Pins if need be and writes one domain's entries; undoes itself. The caller holds the pages' mutex. EFAULT, ENOMEM. */
+/** Pins if need be and writes one domain's entries; undoes itself. Of a revoked dma-buf there are none. The caller holds the pages' mutex. EFAULT, ENOMEM. */
 export function fillArea(kernel: Kernel, domain: Ref<'IommuDomain'>, area: Ref<'Area'>): void {
+  const pages = Area.transit.peek(kernel.memory, area);
+  if (!isDmabuf(kernel, pages)) {
+    writeArea(kernel, domain, area);
+    return;
+  }
+  const wanted = addDmabufMapping(kernel, pages, area, domain);
+  try {
+    if (wanted) writeArea(kernel, domain, area);
+  } catch (error) {
+    dropDmabufMapping(kernel, pages, area, domain);
+    throw error;
+  }
+}
+
+function writeArea(kernel: Kernel, domain: Ref<'IommuDomain'>, area: Ref<'Area'>): void {
   const memory = kernel.memory;
   const pages = Area.transit.peek(memory, area);
   const iova = areaIova(kernel, area);
@@ -72,8 +89,15 @@ function unmapArea(kernel: Kernel, domain: Ref<'IommuDomain'>, iova: bigint, las
   kernel.driver.sync(domain, high(iova), low(iova), pages, true);
 }
 
-/** Clears one domain's entries, waits for the invalidation, then unpins: never the other way round (I4, D1). */
+/** Takes an area out of a domain. The caller holds the pages' mutex. */
 export function emptyArea(kernel: Kernel, domain: Ref<'IommuDomain'>, area: Ref<'Area'>): void {
+  const pages = Area.transit.peek(kernel.memory, area);
+  if (isDmabuf(kernel, pages) && !dropDmabufMapping(kernel, pages, area, domain)) return;
+  clearArea(kernel, domain, area);
+}
+
+/** Clears one domain's entries, waits for the invalidation, then unpins: never the other way round (I4, D1). */
+export function clearArea(kernel: Kernel, domain: Ref<'IommuDomain'>, area: Ref<'Area'>): void {
   const memory = kernel.memory;
   const pages = Area.transit.peek(memory, area);
   const iova = areaIova(kernel, area);

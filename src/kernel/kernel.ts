@@ -16,6 +16,8 @@ import { Process } from './process.ts';
 /** What exists once per host. The lists are fixed when the world is built. */
 export const KernelRoot = object('KernelRoot', {
   processes: ref('Process'),
+  /** The user of all processes that were given no other. */
+  rootUser: ref('User'),
   groups: ref('IommuGroup'),
   vfioDevices: ref('VfioDevice'),
   vfioGroups: ref('VfioGroup'),

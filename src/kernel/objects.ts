@@ -43,6 +43,9 @@ export const Iommufd = object('Iommufd', {
   compatIoas: ref('Ioas'),
   /** `AccountMode` of the pages that are mapped from now on; it changes only while there is no object. */
   accountMode: u32,
+  mmapLock: mutex,
+  /** What mmap(2) of the file shows, by offset. */
+  shownRegisters: ref('ShownRegisters').under('mmapLock'),
 });
 
 /** Whom IOMMU_OPTION makes pay for pinned pages: the user, or the process as locked memory. */

@@ -3,7 +3,7 @@
  */
 import type { Ref } from '#hostmem/object';
 import type { Frame } from '#hostmem/memory';
-import { pinThroughAccess, type Way } from './access.ts';
+import { pinThroughAccess } from './access.ts';
 import { fail } from './errno.ts';
 import { destroyEventQueue } from './event-queue.ts';
 import { destroyFaultQueue } from './fault-queue.ts';
@@ -18,7 +18,7 @@ import { fillAndPublish, resumeUnmap } from './iopt.ts';
 import { emptyArea } from './iopt-fill.ts';
 import { abortFile } from './object-file.ts';
 import { removeObject } from './objects.ts';
-import { unpinUnfilled } from './pages.ts';
+import { unpinUnfilled, type Copy } from './pages.ts';
 import { destroyVdevice, holdDevice, letDeviceGo, removeVdevice } from './vdevice.ts';
 import { destroyViommu } from './viommu.ts';
 import { attach, detach, replace } from './iommufd-attach.ts';
@@ -70,7 +70,7 @@ export interface PagesOperations {
 /** The kernel's own ways into an IOAS. */
 export interface AccessOperations {
   /** Returns the frames. EINVAL, EOVERFLOW, ENOENT, EPERM, EFAULT, ENOMEM. */
-  pin(kernel: Kernel, access: Ref<'Access'>, iova: bigint, length: bigint, way: Way): Frame[];
+  pin(kernel: Kernel, access: Ref<'Access'>, iova: bigint, length: bigint, way: Copy): Frame[];
 }
 
 /** What a vdevice and its device have of each other. */

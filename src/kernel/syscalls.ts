@@ -21,6 +21,7 @@ import {
   type IoasAlloc, type IoasAllowIovas, type IoasIovaRanges, type IoasMap, type IoasUnmap,
 } from './ioas.ts';
 import { ioasCopy, type IoasCopy } from './ioas-copy.ts';
+import { ioasMapFile, type IoasMapFile } from './ioas-map-file.ts';
 import type { Kernel } from './kernel.ts';
 import { option, type Option } from './option.ts';
 import { granted, openVfio, vfioAttach, vfioBind, vfioDetach, type VfioAttach, type VfioBind, type VfioDetach } from './vfio.ts';
@@ -51,6 +52,7 @@ export interface IommufdCommands {
   IOMMU_IOAS_COPY: IoasCopy & Sized;
   IOMMU_IOAS_IOVA_RANGES: IoasIovaRanges & Sized;
   IOMMU_IOAS_MAP: IoasMap & Sized;
+  IOMMU_IOAS_MAP_FILE: IoasMapFile & Sized;
   IOMMU_IOAS_UNMAP: IoasUnmap & Sized;
   IOMMU_OPTION: Option & Sized;
   IOMMU_VDEVICE_ALLOC: VdeviceAlloc & Sized;
@@ -117,6 +119,7 @@ const iommufdCommands: { readonly [N in keyof IommufdCommands]: IommufdCommand<I
   IOMMU_HWPT_GET_DIRTY_BITMAP: { number: 0x8c, smallest: 48, known: 48, handle: getDirtyBitmap },
   IOMMU_HWPT_INVALIDATE: { number: 0x8d, smallest: 32, known: 32, handle: hwptInvalidate },
   IOMMU_FAULT_QUEUE_ALLOC: { number: 0x8e, smallest: 16, known: 16, handle: faultQueueAlloc },
+  IOMMU_IOAS_MAP_FILE: { number: 0x8f, smallest: 40, known: 40, handle: ioasMapFile },
   IOMMU_VIOMMU_ALLOC: { number: 0x90, smallest: 24, known: 40, tail: viommuAllocTail, handle: viommuAlloc },
   IOMMU_VDEVICE_ALLOC: { number: 0x91, smallest: 24, known: 24, handle: vdeviceAlloc },
   IOMMU_IOAS_CHANGE_PROCESS: { number: 0x92, smallest: 8, known: 8, handle: ioasChangeProcess },

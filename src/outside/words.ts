@@ -65,8 +65,10 @@ function outsideScenario<S extends Stage>(story: OutsideStory<S>): Scenario<S> {
   return scenario<S>({ seed: null, variants: [], ...story, actors: cast });
 }
 
-/** What most formats have: leaves of 4 KiB, an IOVA without a sign, no bits that hardware sets. */
-const plainFormat = { signExtended: false, largestLeaf: 1, accessedBit: 0, dirtyBit: 0 } as const;
+/** What most formats have: leaves of 4 KiB, an IOVA without a sign, addresses of 52 bits, no bits that hardware sets. */
+const plainFormat = {
+  signExtended: false, largestLeaf: 1, outputBits: 52, accessedBit: 0, marksTables: true, dirtyBit: 0, cleanBit: 0, needsMarks: false,
+} as const;
 
 /** A format whose frames are plain numbers. */
 type PlainFormat = Omit<PageTableFormat, 'frameOf' | keyof typeof plainFormat> &

@@ -170,8 +170,9 @@ export function accessRw(kernel: Kernel, _iommufd: Ref<'Iommufd'>, { fd, flags, 
   try {
     const owner = File.body.peek(kernel.memory, file) as Ref<'TestAccess'>;
     const write = (flags & AccessFlag.WRITE) !== 0;
+    const slow = (flags & AccessFlag.SLOW_PATH) !== 0;
     if (write && buffer === null) fail('EFAULT', 'the buffer cannot be read');
-    copyThroughAccess(kernel, TestAccess.access.peek(kernel.memory, owner), iova, buffer ?? new Uint8Array(Number(length)), { write });
+    copyThroughAccess(kernel, TestAccess.access.peek(kernel.memory, owner), iova, buffer ?? new Uint8Array(Number(length)), { write, slow });
     if (buffer === null) fail('EFAULT', 'the buffer cannot be written');
   } finally {
     putFile(kernel, file);

@@ -1,6 +1,6 @@
 /** The unpinning that goes past the start of what an access still pins. */
-import { Pages, unfilledEnd } from '../pages.ts';
-import { unpinPages } from '../process.ts';
+import { unpinSource } from '../page-source.ts';
+import { unfilledEnd } from '../pages.ts';
 import { variant } from '../variant.ts';
 
 export default variant({
@@ -11,7 +11,7 @@ export default variant({
     unpinUnfilled(kernel, pages, frames, first, end) {
       let at = first;
       while (at < end && unfilledEnd(kernel, pages, frames, at, end) === at) at++;
-      if (at < end) unpinPages(kernel, Pages.process.peek(kernel.memory, pages), frames, at, end - at);
+      if (at < end) unpinSource(kernel, pages, frames, at, end - at);
     },
   },
 });
