@@ -3,7 +3,7 @@ import { Owner } from '#hostmem/frames';
 import type { Frame } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import { runGet } from '#hostmem/run';
-import { MapReturned, UnmapReturned, VfioReturned } from '../../kernel/events.ts';
+import { MapReturned, PinMissing, UnmapReturned, VfioReturned } from '../../kernel/events.ts';
 import { Area } from '../../kernel/iopt-area.ts';
 import { Kind } from '../../kernel/objects.ts';
 import { Source } from '../../kernel/page-source.ts';
@@ -17,9 +17,9 @@ import type { View } from '../view.ts';
 export default invariant<null>({
   id: 'P3',
   claim: 'a page is pinned as long as a domain, an access or a hardware queue has it, and no longer; at rest every count is exact',
-  events: [],
+  events: [PinMissing],
   start: () => null,
-  step: () => null,
+  step: (_state, event) => breach(`frame 0x${PinMissing.get.frame(event).toString(16)} is unpinned more often than pinned`),
   inspectAfter: [MapReturned, UnmapReturned, VfioReturned],
   inspect: (_state, view, atRest) => (atRest ? compareUse(view) : null) ?? comparePins(view, atRest),
 });
