@@ -45,8 +45,8 @@ export interface Control {
   dirty(memory: Memory, at: number): void;
   /** A guarded word was written under its lock: no point, but part of the story. */
   wroteGuarded(memory: Memory, at: number, label: number, value: number): void;
-  /** The block at `[at, at + sizeBytes)` goes back to its allocator: what it is used for next has nothing to do with what it was. */
-  freed(memory: Memory, at: number, sizeBytes: number): void;
+  /** A block of the heap is given back: no point, but it comes before or after every access to the block. */
+  freed?(memory: Memory, at: number, sizeBytes: number): void;
   acquired(memory: Memory, lockAt: number, label: number): void;
   released(memory: Memory, lockAt: number): void;
   holds(memory: Memory, lockAt: number): boolean;

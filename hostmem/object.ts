@@ -109,6 +109,7 @@ export function free(memory: Memory, ref: Ref, type: number): void {
   }
   poke(memory, at, (generation << generationShift) | (type << 1));
   fill(memory, at + headerBytes, (1 << blockClass) - headerBytes, poison);
+  memory.control?.freed?.(memory, at, 1 << blockClass);
   const head = freeHeads + (blockClass - smallestClass) * 4;
   poke(memory, at + 4, (blockClass << 26) | peek(memory, head));
   poke(memory, head, at / unit);

@@ -20,6 +20,7 @@ import { schedulerClaims } from './scheduler-claims.ts';
 import { Strategies } from './schedule/strategy.ts';
 
 const scenarioFolder = new URL('./scenarios/', import.meta.url);
+const modelFolder = new URL('./scenarios/models/', import.meta.url);
 const variantFolder = new URL('./kernel/variants/', import.meta.url);
 const formatFolder = new URL('../hostmem/formats/', import.meta.url);
 
@@ -45,14 +46,18 @@ const namesIn = (folder: URL): string[] =>
 
 export const scenarioNames = (): string[] => namesIn(scenarioFolder);
 
+/** Scenarios of a few words of memory, some of them wrong on purpose: what strategies are measured by. */
+export const modelNames = (): string[] => namesIn(modelFolder);
+
 /** The scenario of this name, or at this path; `vms` is the size that it will have. Throws `InputError`. */
 export async function findScenario(name: string, vms: number | null = null): Promise<Found<Scenario> & { readonly url: string }> {
   if (isPath(name)) {
     const { file, value } = await loadOutside('scenario', name);
     return { name: file.name, url: file.url, value: checkScenario(name, value, vms, namesIn(variantFolder)), file };
   }
-  if (!scenarioNames().includes(name)) throw unknownName('scenario', name, scenarioNames());
-  return load({ name, url: new URL(`${name}.js`, scenarioFolder).href });
+  const isModel = modelNames().includes(name);
+  if (!isModel && !scenarioNames().includes(name)) throw unknownName('scenario', name, scenarioNames());
+  return load({ name, url: new URL(`${name}.js`, isModel ? modelFolder : scenarioFolder).href });
 }
 
 /** What Linux 7.2 is called in a scenario. */
@@ -116,10 +121,15 @@ export async function catalogue(): Promise<ListResult> {
   const invariants = await loadInvariants(invariantIds());
   return {
     scenarios,
+    models: await Promise.all(modelNames().map(listModel)),
     formats: namesIn(formatFolder),
     strategies: (await Strategies.load()).names,
     invariants: invariants.map(({ id, claim }) => ({ id, claim })),
   };
+}
+
+async function listModel(name: string): Promise<ListResult['models'][number]> {
+  return { name, title: (await findScenario(name)).value.title };
 }
 
 async function listScenario(name: string): Promise<ListResult['scenarios'][number]> {

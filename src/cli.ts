@@ -40,6 +40,9 @@ const whole = (flag: string, greatest: number) => (text: string): number => {
 };
 const duration = (flag: string) => (text: string): number => parseDuration(text, flag);
 
+/** No preemption at all is a bound too. */
+const bound = (text: string): number => (text === '0' ? 0 : whole('--bound', 99)(text));
+
 const seed = ['--seed <n>', 'where all randomness comes from', whole('--seed', greatestSeed), 1] as const;
 const variant = ['--variant <name|path>', 'the kernel, or one of its mistakes', correct] as const;
 const invariants = [
@@ -118,6 +121,7 @@ interface ExploreFlags {
   invariant: readonly string[];
   seed: number;
   strategy: string;
+  bound?: number;
   schedules?: number;
   budget?: number;
   vms?: number;
@@ -133,14 +137,15 @@ function addExplore(root: Command): void {
     .option(...variant)
     .option(...seed)
     .option(...strategy)
+    .option('--bound <n>', 'preemptions of a schedule, with --strategy icb', bound)
     .option('--schedules <n>', 'stop after so many schedules', whole('--schedules', count))
     .option('--budget <time>', 'stop after so long: 30s, 2m', duration('--budget'))
     .option('--vms <n>', 'how many VMs, where the scenario has such a number', whole('--vms', mostVms))
     .option(...invariants)
     .option('--out <dir>', 'write a report')
     .option(...json)
-    .action((scenario: string, { schedules, budget, vms, out, invariant, ...flags }: ExploreFlags) =>
-      action(explore)({ ...flags, invariants: invariant, scenario, schedules: schedules ?? null, budgetMs: budget ?? null, vms: vms ?? null, out: out ?? null }),
+    .action((scenario: string, { schedules, budget, bound: most, vms, out, invariant, ...flags }: ExploreFlags) =>
+      action(explore)({ ...flags, invariants: invariant, scenario, bound: most ?? null, schedules: schedules ?? null, budgetMs: budget ?? null, vms: vms ?? null, out: out ?? null }),
     );
 }
 

@@ -26,6 +26,7 @@ import { Strategies } from '#src/schedule/strategy';
 import { Abandon, Violation, violationOf } from '#src/schedule/violation';
 import { actorsOf, type ActorOf, type Role, type Scenario } from '#src/scenario';
 import type { ActorReport, Controlled, Task } from '#src/task';
+import { withoutClocks } from './poison.ts';
 
 type AnyActor = ActorOf<Actor, unknown>;
 
@@ -130,10 +131,11 @@ async function runControlled({ task, host, machine, kernel, history, judge, view
   const kept = new Int32Array(run.kept);
   history.listener = (kind) => {
     keepEvent(kept, history, baton.step);
+    baton.wroteEvent();
     const verdict = judge.moment(kind);
     if (verdict !== null) baton.violate(new Violation(verdict.invariant, verdict.message, verdict.words));
   };
-  baton.run(() => {
+  const play = (): void => {
     actor.reseed();
     try {
       body();
@@ -143,5 +145,6 @@ async function runControlled({ task, host, machine, kernel, history, judge, view
       const verdict = judge.catchUp();
       throw verdict === null ? thrown : new Violation(verdict.invariant, verdict.message, verdict.words);
     }
-  });
+  };
+  withoutClocks(() => baton.run(play));
 }
