@@ -6,6 +6,7 @@
  * What is wrong is one line on stderr; `DMARENA_DEBUG=1` adds the stack of what broke inside.
  */
 import { Command, CommanderError } from 'commander';
+import { bench } from './commands/bench.ts';
 import { conform } from './commands/conform.ts';
 import { explore } from './commands/explore.ts';
 import { list } from './commands/list.ts';
@@ -72,6 +73,7 @@ function program(): Command {
     .action((paths: string[], options: { json?: boolean }) => action(conform)({ paths, ...options }));
   addWalk(root);
   addTryFormat(root);
+  addBench(root);
   return root;
 }
 
@@ -191,6 +193,31 @@ function addTryFormat(root: Command): void {
     .option(...seed)
     .option(...json)
     .action((format: string, options: { seed: number; json?: boolean }) => action(tryFormat)({ ...options, format }));
+}
+
+/** Its words are read by the benches themselves; here they are only told of. */
+function addBench(root: Command): void {
+  root
+    .command('bench')
+    .description('measure: all questions, or those named')
+    .argument('[name...]', 'questions (bench/questions)')
+    .option(...json)
+    .option('--baseline <file>', 'an earlier answer with --json, to be held against')
+    .option('--threads <n>', 'how many threads, where a question is about threads')
+    .option('--seed <n>', 'where all randomness comes from')
+    .option('--tiny', 'as little work as reaches all of it: no figures')
+    .action(async (names: string[], { json: asJson, tiny, ...values }: BenchFlags) => {
+      const flags = [...(asJson === true ? ['--json'] : []), ...(tiny === true ? ['--tiny'] : [])];
+      status = await bench([...names, ...flags, ...Object.entries(values).flatMap(([name, value]) => [`--${name}`, value])]);
+    });
+}
+
+interface BenchFlags {
+  json?: boolean;
+  tiny?: boolean;
+  baseline?: string;
+  threads?: string;
+  seed?: string;
 }
 
 /** The one line, and the exit status. */

@@ -117,13 +117,18 @@ export class Vm extends Actor {
     const errno = this.ioctl(iommufd, 'IOMMU_HWPT_GET_DIRTY_BITMAP', writableBytes === undefined ? arg : { ...arg, writableBytes });
     return { errno, bitmap };
   }
-  /** IOMMU_TEST_DIRTY: a mock device writes to a page. False when its write reached nothing, or is not tracked. */
-  mockWrite(iommufd: number, hwptId: number, iova: number): boolean {
+  /** IOMMU_TEST_DIRTY: a mock device writes to a page. */
+  mockWrite(iommufd: number, hwptId: number, iova: number): ErrnoName | null {
     const arg = { id: hwptId, flags: 0, iova: BigInt(iova), length: 4096n, pageSize: 4096n, bitmap: Uint8Array.of(1), outNrDirty: 0 };
-    testIoctl(this.kernel, iommufd, 'IOMMU_TEST_DIRTY', arg);
-    this.counters.add('translations', 1);
-    this.counters.add(arg.outNrDirty === 1 ? 'dma' : 'faults', 1);
-    return arg.outNrDirty === 1;
+    try {
+      testIoctl(this.kernel, iommufd, 'IOMMU_TEST_DIRTY', arg);
+      this.counters.add('translations', 1);
+      this.counters.add('dma', 1);
+      return null;
+    } catch (error) {
+      if (error instanceof Errno) return error.name;
+      throw error;
+    }
   }
 
   /** IOMMU_IOAS_MAP at a fixed iova, readable and writeable. */

@@ -136,8 +136,8 @@ export class MixedDrivers implements IommuDriver {
     return this.#isMock(domain) && this.#mock.tracksWrites(domain);
   }
 
-  markWritten(domain: Domain, iova: bigint): boolean {
-    return this.#isMock(domain) && this.#mock.markWritten(domain, iova);
+  markWritten(domain: Domain, iova: bigint): void {
+    if (this.#isMock(domain)) this.#mock.markWritten(domain, iova);
   }
 
   setDirtyTracking(domain: Domain, enabled: boolean): 0 | 'EINVAL' {

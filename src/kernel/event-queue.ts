@@ -89,8 +89,7 @@ function createQueue(kernel: Kernel, iommufd: Ref<'Iommufd'>, viommu: Ref<'Viomm
   EventQueue.next.write(memory, queue, Viommu.eventQueues.read(memory, viommu));
   Viommu.eventQueues.write(memory, viommu, queue);
   addUser(kernel, Viommu.header.peek(memory, viommu));
-  publishObject(kernel, header);
-  arg.outEventQueueId = IommufdObject.id.peek(memory, header);
+  arg.outEventQueueId = publishObject(kernel, header);
   arg.outEventQueueFd = fd;
 }
 

@@ -71,8 +71,7 @@ export function faultQueueAlloc(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Fa
     abortObject(kernel, header);
     throw error;
   }
-  publishObject(kernel, header);
-  arg.outFaultId = IommufdObject.id.peek(memory, header);
+  arg.outFaultId = publishObject(kernel, header);
   arg.outFaultFd = fd;
 }
 

@@ -59,8 +59,7 @@ export function hwQueueAlloc(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: HwQue
     abortObject(kernel, header);
     throw error;
   }
-  publishObject(kernel, header);
-  arg.outHwQueueId = IommufdObject.id.peek(memory, header);
+  arg.outHwQueueId = publishObject(kernel, header);
 }
 
 function createQueue(kernel: Kernel, iommufd: Ref<'Iommufd'>, viommu: Ref<'Viommu'>, header: ObjectRef, arg: HwQueueAlloc): void {

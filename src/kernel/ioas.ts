@@ -15,7 +15,7 @@ import { iovaHoles, replaceAllowed } from './iopt-ranges.ts';
 import type { Kernel } from './kernel.ts';
 import { abortObject, AccountMode, getObject, Iommufd, IommufdObject, Kind, publishObject, reserveObject } from './objects.ts';
 import { createPages, Pages, putPages } from './pages.ts';
-import { high, low, PAGE, U64_MAX } from './u64.ts';
+import { high, low, PAGE, pagesTouched, U64_MAX } from './u64.ts';
 
 export const Ioas = object('Ioas', {
   header: ref('IommufdObject'),
@@ -77,8 +77,7 @@ export function ioasAlloc(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: IoasAllo
   Ioas.header.poke(memory, ioas, header);
   Ioas.alignment.poke(memory, ioas, 1);
   IommufdObject.body.poke(memory, header, ioas);
-  publishObject(kernel, header);
-  arg.outIoasId = IommufdObject.id.peek(memory, header);
+  arg.outIoasId = publishObject(kernel, header);
 }
 
 /** The destructor: nobody uses it, so no domain is left; its areas go (`iommufd_ioas_destroy`). */
@@ -139,7 +138,7 @@ export function mapNewPages(
   kernel: Kernel, ioas: Ref<'Ioas'>, pages: Ref<'Pages'>, startByte: bigint, arg: Pick<IoasMap, 'flags' | 'ioasId' | 'iova' | 'length'>,
 ): bigint {
   const { flags, ioasId, iova, length } = arg;
-  const count = Number((length + 4095n) >> 12n);
+  const count = pagesTouched(0n, length);
   MapCalled.emit(kernel.memory, ioasId, high(iova), low(iova), count, kernel.processNumber);
   let at = iova;
   try {
@@ -181,7 +180,7 @@ export function ioasUnmap(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: IoasUnma
 /** Unmaps a range, or everything, and tells of it (`iopt_unmap_iova`). Returns the bytes removed. EBUSY, ENOENT for a mapping that sticks out. */
 export function unmapMappings(kernel: Kernel, ioas: Ref<'Ioas'>, { ioasId, iova, length }: IoasUnmap, all: boolean, removed: Removed = { bytes: 0n }): bigint {
   const last = all ? U64_MAX : iova + length - 1n;
-  const pages = all ? 0 : Number((length + 4095n) >> 12n);
+  const pages = all ? 0 : pagesTouched(0n, length);
   UnmapCalled.emit(kernel.memory, ioasId, high(iova), low(iova), pages, kernel.processNumber);
   let errno = 0;
   try {

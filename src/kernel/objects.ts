@@ -80,10 +80,12 @@ export function reserveObject(kernel: Kernel, iommufd: Ref<'Iommufd'>, kind: Kin
   return created;
 }
 
-/** From here on other threads find it (`iommufd_object_finalize`). */
-export function publishObject(kernel: Kernel, target: ObjectRef): void {
+/** From here on other threads find it, and may destroy it at once (`iommufd_object_finalize`). Returns its id. */
+export function publishObject(kernel: Kernel, target: ObjectRef): number {
   const memory = kernel.memory;
-  Iommufd.objects.publish(memory, IommufdObject.iommufd.peek(memory, target), IommufdObject.id.peek(memory, target), target);
+  const id = IommufdObject.id.peek(memory, target);
+  Iommufd.objects.publish(memory, IommufdObject.iommufd.peek(memory, target), id, target);
+  return id;
 }
 
 /** Takes a reservation back (`iommufd_object_abort`); the body is the caller's to free. */

@@ -17,7 +17,7 @@ import { allocated, fail } from './errno.ts';
 import { PinMissing } from './events.ts';
 import { KernelRoot, type Kernel } from './kernel.ts';
 import { bytesOf, createRegion, freeRegion, Region, shareRegion } from './region.ts';
-import { big, high, low, U64_MAX } from './u64.ts';
+import { big, high, low, pageNumber, pageOf, U64_MAX } from './u64.ts';
 
 export const Process = object('Process', {
   number: u32,
@@ -186,18 +186,35 @@ export function pinPages(kernel: Kernel, process: Ref<'Process'>, va: bigint, co
   const memory = kernel.memory;
   Process.mmapLock.acquireRead(memory, process);
   try {
-    for (let i = 0; i < count; i++) {
-      const frame = userFrame(kernel, process, va + BigInt(i * pageBytes), write);
-      if (frame === 0) {
-        for (let undo = 0; undo < i; undo++) kernel.host.frames.unpin(runGet(memory, frames, at + undo) as Frame);
-        fail('EFAULT', `page 0x${(va + BigInt(i * pageBytes)).toString(16)} is ${write ? 'absent or read-only' : 'absent'}`);
-      }
-      kernel.host.frames.pin(frame);
-      runSet(memory, frames, at + i, frame);
+    for (let i = 0, pinned = 0; i < count; i += pinned) {
+      pinned = pinWithinRegion(kernel, process, va + BigInt(i * pageBytes), count - i, write, frames, at + i);
+      if (pinned > 0) continue;
+      for (let undo = 0; undo < i; undo++) kernel.host.frames.unpin(runGet(memory, frames, at + undo) as Frame);
+      fail('EFAULT', `page 0x${(va + BigInt(i * pageBytes)).toString(16)} is ${write ? 'absent or read-only' : 'absent'}`);
     }
   } finally {
     Process.mmapLock.releaseRead(memory, process);
   }
+}
+
+/** Pins at most `most` pages, as far as the region of `va` goes; returns how many. The caller holds `mmapLock`. */
+function pinWithinRegion(
+  kernel: Kernel, process: Ref<'Process'>, va: bigint, most: number, write: boolean, frames: Ref<'Run'>, at: number,
+): number {
+  const memory = kernel.memory;
+  const node = Process.regions.first(memory, process, high(va), low(va), high(va), low(va));
+  if (node === NULL) return 0;
+  const region = Process.regions.value(memory, node) as Ref<'Region'>;
+  if (write && Region.writable.peek(memory, region) === 0) return 0;
+  const source = Region.frames.peek(memory, region);
+  const first = pageOf(va) - pageNumber(Process.regions.startHigh(memory, node), Process.regions.startLow(memory, node));
+  const count = Math.min(most, Region.pages.peek(memory, region) - first);
+  for (let page = 0; page < count; page++) {
+    const frame = runGet(memory, source, first + page) as Frame;
+    kernel.host.frames.pin(frame);
+    runSet(memory, frames, at + page, frame);
+  }
+  return count;
 }
 
 /** Undoes `pinPages`, and any other pin of frames in a run. */
@@ -218,8 +235,8 @@ function userFrame(kernel: Kernel, process: Ref<'Process'>, va: bigint, write: b
   if (node === NULL) return 0 as Frame;
   const region = Process.regions.value(memory, node) as Ref<'Region'>;
   if (write && Region.writable.peek(memory, region) === 0) return 0 as Frame;
-  const start = big(Process.regions.startHigh(memory, node), Process.regions.startLow(memory, node));
-  return runGet(memory, Region.frames.peek(memory, region), Number((va - start) >> 12n)) as Frame;
+  const first = pageNumber(Process.regions.startHigh(memory, node), Process.regions.startLow(memory, node));
+  return runGet(memory, Region.frames.peek(memory, region), pageOf(va) - first) as Frame;
 }
 
 /** Where a process's own loads and stores at `va` go (the CPU's page tables); EFAULT when nothing is mapped. */

@@ -72,8 +72,7 @@ function joinViommu(kernel: Kernel, iommufd: Ref<'Iommufd'>, viommu: Ref<'Viommu
   addUser(kernel, Viommu.header.peek(memory, viommu));
   kernel.operations.vdevice.holdDevice(kernel, IommufdDevice.header.peek(memory, device));
   IommufdDevice.vdevice.write(memory, device, vdevice);
-  publishObject(kernel, header);
-  return IommufdObject.id.peek(memory, header);
+  return publishObject(kernel, header);
 }
 
 /** EEXIST for a number in use, what the driver says, EFAULT. */

@@ -62,9 +62,8 @@ export function viommuAlloc(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Viommu
     abortObject(kernel, header);
     fail('EFAULT', 'the argument cannot be written');
   }
-  publishObject(kernel, header);
   arg.data?.set(answer.subarray(0, arg.data.length));
-  arg.outViommuId = IommufdObject.id.peek(memory, header);
+  arg.outViommuId = publishObject(kernel, header);
 }
 
 /** Its id is reserved; it holds nothing. ENOMEM. */

@@ -270,20 +270,19 @@ export class MockDriver implements IommuDriver {
     return IommuDomain.dirtyTracking.peek(this.#host.kernel, domain) === TrackingState.ENABLED;
   }
 
-  /** What a device's write does to the leaf at an IOVA (`pt_set_dirty`), which in the huge table is one of 1 MiB. False without a leaf. */
-  markWritten(domain: Ref<'IommuDomain'>, iova: bigint): boolean {
-    if (!this.#find(domain, iova)) return false;
+  /** What a device's write does to the leaf at an IOVA (`pt_set_dirty`), which in the huge table is one of 1 MiB. */
+  markWritten(domain: Ref<'IommuDomain'>, iova: bigint): void {
     const huge = this.#isHuge(domain);
     const first = huge ? iova - (iova % hugePage) : iova;
     const begin = this.#host.kernel.history?.stamp() ?? 0;
-    const frame = (this.#found.frame >>> 1) as Frame;
-    const owner = this.#host.frames.ownerOf(frame);
+    const frame = this.#find(domain, iova) ? ((this.#found.frame >>> 1) as Frame) : (0 as Frame);
+    const owner = frame === 0 ? 0 : this.#host.frames.ownerOf(frame);
+    let reached = false;
     for (let at = first; at === iova || (huge && at < first + hugePage); at += BigInt(minorPage)) {
-      const reached = this.#find(domain, at) && this.#changeFound(-1, DIRTY);
-      if (at === iova && !reached) return false;
+      const marked = this.#find(domain, at) && this.#changeFound(-1, DIRTY);
+      if (at === iova) reached = marked;
     }
-    this.#tellWrite(domain, iova, frame, owner, begin);
-    return true;
+    if (reached) this.#tellWrite(domain, iova, frame, owner, begin);
   }
 
   /** Keeps and sets bits of the leaf found last, as one step; false when it is gone by now. */
