@@ -2,12 +2,14 @@
 import { Owner } from '#hostmem/frames';
 import type { Cursor } from '#hostmem/history';
 import { dma, DmaFlags } from './hardware/events.ts';
+import { commandName } from './kernel/call-events.ts';
 import { stormCallName } from './kernel/storm-calls.ts';
 import { errnoName } from './kernel/errno.ts';
 import {
-  DirtyAnswered, DirtyQueried, DirtyReported, DirtyTracked, GroupBlocked, GroupMoved, GroupMoves, HwptRecorded, MapCalled, MapReturned,
-  StormCalled, StormReturned, UnmapCalled, UnmapReturned, VfioCall, VfioCalled, VfioReturned,
+  AreaTaken, CallBegan, CallEnded, DestroyRefused, DeviceGoes, DirtyAnswered, DirtyQueried, DirtyReported, DirtyTracked, GroupBlocked, GroupMoved,
+  GroupMoves, HwptLinked, HwptRecorded, MapCalled, MapReturned, StormCalled, StormReturned, UnmapCalled, UnmapReturned, VfioCall, VfioCalled, VfioReturned,
 } from './kernel/events.ts';
+import { kindNames } from './kernel/objects.ts';
 
 const callNames = {
   [VfioCall.BIND]: 'BIND', [VfioCall.ATTACH]: 'ATTACH', [VfioCall.REPLACE]: 'REPLACE', [VfioCall.DETACH]: 'DETACH', [VfioCall.CLOSE]: 'CLOSE',
@@ -16,6 +18,12 @@ const callNames = {
 const isOfPasid = (what: number): boolean => what === VfioCall.PASID_ATTACH || what === VfioCall.PASID_DETACH;
 /** Requester id of devices that no unit stands before: those of the selftest. */
 const noRid = 0;
+
+/** Calls that have events of their own. */
+const toldByThemselves: ReadonlySet<string> = new Set([
+  'open', 'close', 'IOMMU_IOAS_MAP', 'IOMMU_IOAS_UNMAP', 'IOMMU_HWPT_SET_DIRTY_TRACKING', 'IOMMU_HWPT_GET_DIRTY_BITMAP', 'VFIO_IOMMU_MAP_DMA',
+  'VFIO_IOMMU_UNMAP_DMA', 'VFIO_DEVICE_BIND_IOMMUFD', 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', 'VFIO_DEVICE_DETACH_IOMMUFD_PT',
+]);
 
 /** Names of the world, by the numbers that events carry. */
 export interface WorldNames {
@@ -60,6 +68,12 @@ export class EventDescriber {
       case UnmapReturned.kind: return `UNMAP on IOAS ${UnmapReturned.get.ioas(event)} returned ${errnoName(UnmapReturned.get.errno(event)) ?? '0'}`;
       case StormCalled.kind: return stormCall(event);
       case StormReturned.kind: return `${stormCallName(StormReturned.get.call(event))} returned ${errnoName(StormReturned.get.errno(event)) ?? '0'}`;
+      case CallBegan.kind: return this.#call(CallBegan.get.command(event), '');
+      case CallEnded.kind: return this.#call(CallEnded.get.command(event), ` returned ${errnoName(CallEnded.get.errno(event)) ?? '0'}`);
+      case AreaTaken.kind: return `takes the mapping at ${range(AreaTaken.get.iovaHigh(event), AreaTaken.get.iovaLow(event))} out of IOAS ${AreaTaken.get.ioas(event)}`;
+      case HwptLinked.kind: return `HWPT ${HwptLinked.get.hwpt(event)} joins the list of IOAS ${HwptLinked.get.ioas(event)}`;
+      case DeviceGoes.kind: return `device ${DeviceGoes.get.device(event)} goes`;
+      case DestroyRefused.kind: return `the owner of ${kindNames[DestroyRefused.get.kind(event)]} ${DestroyRefused.get.id(event)} finds ${DestroyRefused.get.users(event)} users`;
       case DirtyTracked.kind: return `dirty tracking is switched ${DirtyTracked.get.on(event) === 0 ? 'off' : 'on'}`;
       case DirtyQueried.kind: return `GET_DIRTY_BITMAP of ${dirtyRange(DirtyQueried.get, event)}`;
       case DirtyReported.kind: return `${dirtyRange(DirtyReported.get, event)}: reported`;
@@ -67,6 +81,12 @@ export class EventDescriber {
       case dma.kind: return this.#dma(event);
       default: return null;
     }
+  }
+
+  /** A call that no other event tells of. */
+  #call(number: number, outcome: string): string | null {
+    const name = commandName(number);
+    return toldByThemselves.has(name) ? null : `${name}${outcome}`;
   }
 
   #called(event: Cursor): string {

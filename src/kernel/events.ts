@@ -44,6 +44,8 @@ export const AreaTaken = event('area taken', ['ioas', 'iovaHigh', 'iovaLow', 'pa
 export const HwptLinked = event('hwpt linked', ['ioas', 'hwpt', 'process']);
 /** The destructor of a DEVICE object begins; nobody has it any more. `device` is its id. */
 export const DeviceGoes = event('device goes', ['process', 'device']);
+/** A frame was to be unpinned that nobody has pinned. */
+export const PinMissing = event('pin missing', ['frame']);
 /** A destruction that must succeed found more users of an object than its owner: it is leaked. `kind` is a `Kind`. */
 export const DestroyRefused = event('destroy refused', ['kind', 'id', 'users']);
 /** IOAS_MAP began or returned; `pages` of 4 KiB. */

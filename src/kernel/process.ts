@@ -14,6 +14,7 @@ import { runGet, runSet } from '#hostmem/run';
 import { object, ref, u32, u64 } from '#hostmem/struct';
 import { User } from './accounting.ts';
 import { allocated, fail } from './errno.ts';
+import { PinMissing } from './events.ts';
 import { KernelRoot, type Kernel } from './kernel.ts';
 import { bytesOf, createRegion, freeRegion, Region, shareRegion } from './region.ts';
 import { big, high, low, pageNumber, pageOf, U64_MAX } from './u64.ts';
@@ -234,7 +235,13 @@ function pinWithinRegion(
 
 /** Undoes `pinPages`, and any other pin of frames in a run. */
 export function unpinPages(kernel: Kernel, frames: Ref<'Run'>, at: number, count: number): void {
-  for (let i = 0; i < count; i++) kernel.host.frames.unpin(runGet(kernel.memory, frames, at + i) as Frame);
+  let i = 0;
+  try {
+    for (; i < count; i++) kernel.host.frames.unpin(runGet(kernel.memory, frames, at + i) as Frame);
+  } catch (error) {
+    PinMissing.emit(kernel.memory, runGet(kernel.memory, frames, at + i));
+    throw error;
+  }
 }
 
 /** The frame behind an address, or 0. The caller holds `mmapLock`. */
