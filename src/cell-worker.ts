@@ -6,7 +6,7 @@ import { Arena } from './arena.ts';
 import { load, loadVariant } from './catalogue.ts';
 import { loadInvariants } from './check/catalogue.ts';
 import { Machine } from './hardware/machine.ts';
-import { VtdDriver } from './drivers/vtd/driver.ts';
+import { joinDriver } from './drivers/join.ts';
 import { parametersOf, type Scenario } from './scenario.ts';
 import { keptBytes } from './kept-events.ts';
 import { namedHwptsBytes } from './check/named-hwpts.ts';
@@ -49,7 +49,7 @@ export class CellWorker {
     const arena = new Arena({ scenario, variant, holds: request.holds, seed: request.seed, parameters, rings: 1, capacity: eventCapacity });
     const { host } = arena.world;
     const machine = new Machine(host);
-    const engines = [...machine.engines(), ...new VtdDriver(host, machine).engines()].map(({ name }) => name);
+    const engines = [...machine.engines(), ...joinDriver(host, machine).engines()].map(({ name }) => name);
     const board = Board.create({ actors: arena.names.length, engines: engines.length, traceCapacity });
     const kept = { events: new SharedArrayBuffer(keptBytes(eventCapacity)), hwpts: new SharedArrayBuffer(namedHwptsBytes) };
     const ended = arena.start({ controlled: { board: board.buffer, checkpoint: Checkpoint.take(host), kept: kept.events, hwpts: kept.hwpts } });

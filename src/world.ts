@@ -9,6 +9,8 @@ import { Host } from '#hostmem/host';
 import { frameOf } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import { createRun, runSet } from '#hostmem/run';
+import { joinDriver } from './drivers/join.ts';
+import { RiscvDriver } from './drivers/riscv/driver.ts';
 import { VtdDriver } from './drivers/vtd/driver.ts';
 import { EduRegisters } from './hardware/edu.ts';
 import { Machine } from './hardware/machine.ts';
@@ -36,8 +38,8 @@ const sizePerVm: HostSize = { ramBytes: 1 << 19, kernelBytes: 1 << 17 };
 export interface WorldOptions extends HostSize {
   /** How many VMs it is for. */
   readonly vms: number;
-  /** The unit: VT-d in legacy mode, or the recorded emulator in scalable mode. */
-  readonly iommu: 'vtd-legacy' | 'vtd-scalable';
+  /** The unit: VT-d in legacy mode, the recorded emulator in scalable mode, or one of RISC-V. */
+  readonly iommu: 'vtd-legacy' | 'vtd-scalable' | 'riscv';
   /** Switch K8: false lets devices behind a bridge translate in scalable mode. */
   readonly aliasPasidTableSkipped: boolean;
 }
@@ -134,11 +136,13 @@ export class World {
     const ramBytes = size.ramBytes ?? baseSize.ramBytes + vms * sizePerVm.ramBytes;
     this.host = Host.create(ramBytes, size.kernelBytes ?? baseSize.kernelBytes + vms * sizePerVm.kernelBytes);
     Machine.create(this.host);
-    this.#unit = Machine.addUnit(this.host, { scalable: iommu === 'vtd-scalable', faultReasons: 'recorded' });
+    const isRiscv = iommu === 'riscv';
+    this.#unit = isRiscv ? Machine.addRiscvUnit(this.host) : Machine.addUnit(this.host, { scalable: iommu === 'vtd-scalable', faultReasons: 'recorded' });
     const machine = new Machine(this.host);
-    VtdDriver.boot(this.host, machine, { aliasPasidTableSkipped });
+    if (isRiscv) RiscvDriver.boot(this.host, machine);
+    else VtdDriver.boot(this.host, machine, { aliasPasidTableSkipped });
     this.host.kernelRoot = KernelRoot.create(this.host.kernel);
-    this.kernel = new Kernel(this.host, linux72, new VtdDriver(this.host, machine));
+    this.kernel = new Kernel(this.host, linux72, joinDriver(this.host, machine));
   }
 
   /** A multi-function device on the root bus without ACS: its functions are one group, each a VFIO dev_set of its own. */

@@ -13,7 +13,7 @@ import { Pace, Stopped } from '#src/actors/pace';
 import { loadInvariants } from '#src/check/catalogue';
 import { Judge } from '#src/check/judge';
 import { View } from '#src/check/view';
-import { VtdDriver } from '#src/drivers/vtd/driver';
+import { joinDriver } from '#src/drivers/join';
 import { Machine } from '#src/hardware/machine';
 import { Kernel } from '#src/kernel/kernel';
 import { correct, operationsOf, type Variant } from '#src/kernel/variant';
@@ -62,7 +62,7 @@ async function joinHost(task: Task): Promise<Joined> {
   const variant: Variant = task.variantUrl === null ? correct : ((await import(task.variantUrl)) as { default: Variant }).default;
   const host = new Host(task.host);
   const machine = new Machine(host);
-  const kernel = new Kernel(host, operationsOf(variant), new VtdDriver(host, machine));
+  const kernel = new Kernel(host, operationsOf(variant), joinDriver(host, machine));
   const { buffer, rings, capacity } = task.history;
   const history = new History(buffer, rings, capacity);
   const invariants = await loadInvariants(task.holds);
