@@ -16,7 +16,6 @@ const func1 = 1 << 7;
 /** IOTINVAL: first word, then second. */
 export const Invalidate = { ADDRESS_VALID: 1 << 10, PSCV: 1, GV: 2 } as const;
 export const pscidOf = (first: number): number => first >>> 12;
-export const gscidOf = (second: number): number => (second >>> 12) & 0xffff;
 /** The address of an IOTINVAL, from its other half. */
 export const addressHigh = (third: number, fourth: number): number => (fourth << 2) | (third >>> 30);
 export const addressLow = (third: number): number => (third << 2) & ~0xfff;
