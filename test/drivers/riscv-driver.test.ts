@@ -5,12 +5,14 @@ import { Host } from '#hostmem/host';
 import { hpaOf, Memory, Space, type Frame } from '#hostmem/memory';
 import { liveObjects, type Ref } from '#hostmem/object';
 import { RiscvDriver } from '#src/drivers/riscv/driver';
+import { installedRoot } from '#src/hardware/installed-root';
 import { Machine, type PciFunctionOptions } from '#src/hardware/machine';
 import { Cause } from '#src/hardware/riscv/cause';
 import * as commands from '#src/hardware/riscv/commands';
 import { takeFaults } from '#src/hardware/riscv/fault-queue';
 import { QueueStatus, ringAt, RiscvRegisters } from '#src/hardware/riscv/registers';
 import { IommuUnit } from '#src/hardware/unit';
+import { World } from '#src/world';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { expect, test } from 'vitest';
@@ -143,6 +145,24 @@ test('what a function and its domains took is given back', () => {
     for (const domain of domains) driver.freeDomain(domain);
     expect([host.frames.inUse, liveObjects(host.kernel)]).toEqual(before);
   }
+});
+
+test('a world can have such a unit: iommufd maps, the device reads, and the oracles see its tables', () => {
+  const world = new World({ iommu: 'riscv' });
+  const { vfio } = world.group('edu');
+  const process = world.process('vmm');
+  const iommufd = process.iommufd();
+  const ioas = process.ioas(iommufd);
+  process.map(iommufd, ioas, 0x1234_5000, process.memory(8192, 0x5eed), 8192);
+  const machine = new Machine(world.host);
+  const edu = world.directory['edu'] as Ref<'PciFunction'>;
+  const dma = machine.dma(edu);
+  const fd = process.bind(vfio[0]!, iommufd);
+  expect(dma.read(0, 0x1234_6000, 4)).not.toBe(0);
+  process.attach(fd, ioas);
+  expect([dma.read(0, 0x1234_6000, 4), dma.bufferWord(0)]).toEqual([0, 0x5eed]);
+  const { root } = machine.riscvUnits[0]!.translation;
+  expect([root > 0, installedRoot(world.host, edu)]).toEqual([true, root]);
 });
 
 const loopFile = fileURLToPath(new URL('../../dist/test/drivers/dma-loop.js', import.meta.url));

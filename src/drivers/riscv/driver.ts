@@ -29,6 +29,9 @@ const noHwInfo: HwInfo = { type: 0, flags: 0, words: [], capabilities: 8, maxPas
 const commandRing = 7;
 const faultRing = 6;
 
+/** Of the machine, whichever IOMMU it has: its functions' writes there are messages and are never translated (`DmaEngine`). */
+const interruptWindow: readonly ReservedRegion[] = [{ first: 0xfee00000, last: 0xfeefffff }];
+
 const blocked: Context = { valid: false, pscid: 0, mode: 0, root: 0 as Frame };
 const passing: Context = { valid: true, pscid: 0, mode: Mode.BARE, root: 0 as Frame };
 
@@ -178,7 +181,7 @@ export class RiscvDriver implements IommuDriver {
   }
 
   reservedRegions(): readonly ReservedRegion[] {
-    return [];
+    return interruptWindow;
   }
 
   #isPaging(domain: Ref<'IommuDomain'>): boolean {
