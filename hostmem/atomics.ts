@@ -45,8 +45,8 @@ export interface Control {
   dirty(memory: Memory, at: number): void;
   /** A guarded word was written under its lock: no point, but part of the story. */
   wroteGuarded(memory: Memory, at: number, label: number, value: number): void;
-  /** The block at `[at, at + sizeBytes)` goes back to its allocator: what it is used for next has nothing to do with what it was. */
-  freed(memory: Memory, at: number, sizeBytes: number): void;
+  /** A block of the heap is given back: no point, but it comes before or after every access to the block. */
+  freed?(memory: Memory, at: number, sizeBytes: number): void;
   acquired(memory: Memory, lockAt: number, label: number): void;
   released(memory: Memory, lockAt: number): void;
   holds(memory: Memory, lockAt: number): boolean;
@@ -86,7 +86,7 @@ export function add(memory: Memory, at: number, delta: number, label: number): n
   return before;
 }
 
-/** Adds unless the word is 0, as `refcount_inc_not_zero`; returns the value before. One point. */
+/** Adds unless the word is 0, as `refcount_inc_not_zero`; returns the value before. One point. A plain read guesses what the exchange decides. */
 export function addUnlessZero(memory: Memory, at: number, delta: number, label: number): number {
   const control = memory.control;
   if (control !== null) {
@@ -96,7 +96,7 @@ export function addUnlessZero(memory: Memory, at: number, delta: number, label: 
     else control.saw(before);
     return before;
   }
-  for (let seen = Atomics.load(memory.words, at >>> 2); ; ) {
+  for (let seen = memory.words[at >>> 2]!; ; ) {
     if (seen === 0) return 0;
     const found = Atomics.compareExchange(memory.words, at >>> 2, seen, (seen + delta) | 0);
     if (found === seen) return seen;
@@ -229,7 +229,9 @@ export function poke(memory: Memory, at: number, value: number): void {
 export function fill(memory: Memory, at: number, sizeBytes: number, value: number): void {
   const control = memory.control;
   if (control !== null) for (let page = at & ~4095; page < at + sizeBytes; page += 4096) control.dirty(memory, page);
-  memory.words.fill(value, at >>> 2, (at + sizeBytes) >>> 2);
+  const end = (at + sizeBytes) >>> 2;
+  if (sizeBytes > 128) memory.words.fill(value, at >>> 2, end);
+  else for (let index = at >>> 2; index < end; index++) memory.words[index] = value;
 }
 
 /** Copies words between owned ranges of one memory or of two. */

@@ -9,7 +9,7 @@ import { allocateBuffer, Memory, Space } from './memory.ts';
 import { heapStart, initialiseHeap } from './object.ts';
 
 /** The directory: one word each in kernel memory, below the heap. */
-const directory = { frames: 16, machine: 20, kernel: 24 } as const;
+const directory = { frames: 16, machine: 20, kernel: 24, driver: 28 } as const;
 
 /** The buffers of a host: what a thread needs to join it. */
 export interface HostBuffers {
@@ -52,6 +52,14 @@ export class Host {
   }
   set machine(ref: number) {
     poke(this.kernel, directory.machine, ref);
+  }
+
+  /** Reference of the root record of the driver that drives no hardware (`src/drivers/mock`); 0 where the units' own driver is in force. */
+  get driver(): number {
+    return peek(this.kernel, directory.driver);
+  }
+  set driver(ref: number) {
+    poke(this.kernel, directory.driver, ref);
   }
 
   /** Reference of the kernel's root record (`src/kernel/kernel.ts`). */

@@ -15,7 +15,7 @@ import { lockLeaf, peek, poke, unlockLeaf } from './atomics.ts';
 import { Mutex } from './locks.ts';
 import type { Memory } from './memory.ts';
 import { NULL, type Ref } from './object.ts';
-import { Field, object, u32, words, type FieldKind, type Place } from './struct.ts';
+import { Field, fieldAddress, object, u32, words, type FieldKind, type Place } from './struct.ts';
 
 const slotBits = 6;
 const slotCount = 1 << slotBits;
@@ -41,6 +41,10 @@ export class IdTable extends Field {
     super(place);
     this.#lock = new Mutex(place);
     this.#isLeaf = isLeaf;
+  }
+
+  override address(memory: Memory, at: number): number {
+    return fieldAddress(memory, at, this.type, this.offsetBytes);
   }
 
   acquire(memory: Memory, at: number): void {
@@ -140,6 +144,12 @@ export class IdTable extends Field {
     return root === NULL || after >= 0x7fffffff ? 0 : nextIn(memory, root, after) + 1;
   }
 
+  /** How many ids are taken that name nothing and are no tombstones: somebody has yet to publish them. For oracles. */
+  reservedLocked(memory: Memory, at: number): number {
+    const root = peek(memory, this.#rootAt(memory, at)) as IdNode;
+    return root === NULL ? 0 : reservedIn(memory, root);
+  }
+
   /** Frees all nodes, whatever is in them; the table is empty then. Nobody else may be using it. */
   destroy(memory: Memory, at: number): void {
     const rootAt = this.#rootAt(memory, at);
@@ -156,8 +166,10 @@ export class IdTable extends Field {
   #leafOf(memory: Memory, at: number, id: number): IdNode {
     let node = peek(memory, this.#rootAt(memory, at)) as IdNode;
     const index = id - 1;
-    if (node === NULL || index < 0 || index >= slotCount ** (IdNode.level.peek(memory, node) + 1)) return NULL;
-    while (node !== NULL && IdNode.level.peek(memory, node) > 0) node = childOf(memory, node, slotOf(memory, node, index));
+    if (node === NULL || index < 0) return NULL;
+    let shift = slotBits * IdNode.level.peek(memory, node);
+    if (shift + slotBits < 32 && index >>> (shift + slotBits) !== 0) return NULL;
+    for (; node !== NULL && shift > 0; shift -= slotBits) node = childOf(memory, node, (index >>> shift) & (slotCount - 1));
     return node;
   }
 
@@ -254,6 +266,17 @@ function nextIn(memory: Memory, node: IdNode, from: number): number {
     if (within >= 0) return slot * span + within;
   }
   return -1;
+}
+
+function reservedIn(memory: Memory, node: IdNode): number {
+  const isLeaf = IdNode.level.peek(memory, node) === 0;
+  let count = 0;
+  for (let slot = 0; slot < slotCount; slot++) {
+    const content = IdNode.slots.get(memory, node, slot);
+    if (!isLeaf && content !== NULL) count += reservedIn(memory, content as IdNode);
+    if (isLeaf && content === NULL && isFull(memory, node, slot)) count++;
+  }
+  return count;
 }
 
 function freeBelow(memory: Memory, node: IdNode): void {

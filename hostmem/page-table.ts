@@ -161,7 +161,7 @@ export class PageTable {
 
   /** An empty root table, or 0 when RAM is used up. */
   create(): Frame {
-    return this.#frames.allocateRun(Owner.TABLE, rootFrames(this.format));
+    return this.#frames.allocateRun(Owner.TABLE, rootFrames(this.format), rootFrames(this.format));
   }
 
   /**
@@ -432,6 +432,22 @@ export class PageTable {
     let removed = 0;
     for (let at = firstAt, left = count; left > 0; left--, at += 8) if (clear64(this.#ram, at, label) !== 0) removed++;
     return removed;
+  }
+
+  /** How many pages of 4 KiB its leaves cover, as no point: for oracles. */
+  leafPages(root: Frame): number {
+    return this.#leafPagesBelow(root, this.format.levels);
+  }
+
+  #leafPagesBelow(table: Frame, level: number): number {
+    let pages = 0;
+    for (let at: number = hpaOf(table); at < hpaOf(table) + 4096; at += 8) {
+      const low = peek(this.#ram, at);
+      if (low === 0) continue;
+      const next = this.#tableIn(level, peek(this.#ram, at + 4), low);
+      pages += next > 0 ? this.#leafPagesBelow(next, level - 1) : 512 ** (level - 1);
+    }
+    return pages;
   }
 
   /** Frees every table. Nobody may walk, map or unmap any more. */

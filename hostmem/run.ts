@@ -35,6 +35,24 @@ export function runSet(memory: Memory, run: Ref<'Run'>, index: number, value: nu
   poke(memory, element(memory, run, index), value);
 }
 
+/** Where in `[index, end)` the first element is that is not 0; `end` when all are. */
+export function runZerosEnd(memory: Memory, run: Ref<'Run'>, index: number, end: number): number {
+  if (index >= end) return index;
+  element(memory, run, end - 1);
+  const first = element(memory, run, index);
+  let at = index;
+  while (at < end && peek(memory, first + (at - index) * 4) === 0) at++;
+  return at;
+}
+
+/** Adds to `count` elements from `index` on. */
+export function runAdd(memory: Memory, run: Ref<'Run'>, index: number, count: number, delta: number): void {
+  if (count === 0) return;
+  element(memory, run, index + count - 1);
+  const first = element(memory, run, index);
+  for (let at = first; at < first + count * 4; at += 4) poke(memory, at, peek(memory, at) + delta);
+}
+
 function element(memory: Memory, run: Ref<'Run'>, index: number): number {
   const at = addressOf(memory, run, type) + headerBytes;
   if (index < 0 || index >= peek(memory, at)) throw new Error(`index ${index} is outside a run of ${peek(memory, at)} words`);

@@ -6,6 +6,7 @@
  * What is wrong is one line on stderr; `DMARENA_DEBUG=1` adds the stack of what broke inside.
  */
 import { Command, CommanderError } from 'commander';
+import { bench } from './commands/bench.ts';
 import { conform } from './commands/conform.ts';
 import { explore } from './commands/explore.ts';
 import { list } from './commands/list.ts';
@@ -40,6 +41,9 @@ const whole = (flag: string, greatest: number) => (text: string): number => {
 };
 const duration = (flag: string) => (text: string): number => parseDuration(text, flag);
 
+/** No preemption at all is a bound too. */
+const bound = (text: string): number => (text === '0' ? 0 : whole('--bound', 99)(text));
+
 const seed = ['--seed <n>', 'where all randomness comes from', whole('--seed', greatestSeed), 1] as const;
 const variant = ['--variant <name|path>', 'the kernel, or one of its mistakes', correct] as const;
 const invariants = [
@@ -69,6 +73,7 @@ function program(): Command {
     .action((paths: string[], options: { json?: boolean }) => action(conform)({ paths, ...options }));
   addWalk(root);
   addTryFormat(root);
+  addBench(root);
   return root;
 }
 
@@ -118,6 +123,7 @@ interface ExploreFlags {
   invariant: readonly string[];
   seed: number;
   strategy: string;
+  bound?: number;
   schedules?: number;
   budget?: number;
   vms?: number;
@@ -133,14 +139,15 @@ function addExplore(root: Command): void {
     .option(...variant)
     .option(...seed)
     .option(...strategy)
+    .option('--bound <n>', 'preemptions of a schedule, with --strategy icb', bound)
     .option('--schedules <n>', 'stop after so many schedules', whole('--schedules', count))
     .option('--budget <time>', 'stop after so long: 30s, 2m', duration('--budget'))
     .option('--vms <n>', 'how many VMs, where the scenario has such a number', whole('--vms', mostVms))
     .option(...invariants)
     .option('--out <dir>', 'write a report')
     .option(...json)
-    .action((scenario: string, { schedules, budget, vms, out, invariant, ...flags }: ExploreFlags) =>
-      action(explore)({ ...flags, invariants: invariant, scenario, schedules: schedules ?? null, budgetMs: budget ?? null, vms: vms ?? null, out: out ?? null }),
+    .action((scenario: string, { schedules, budget, bound: most, vms, out, invariant, ...flags }: ExploreFlags) =>
+      action(explore)({ ...flags, invariants: invariant, scenario, bound: most ?? null, schedules: schedules ?? null, budgetMs: budget ?? null, vms: vms ?? null, out: out ?? null }),
     );
 }
 
@@ -186,6 +193,31 @@ function addTryFormat(root: Command): void {
     .option(...seed)
     .option(...json)
     .action((format: string, options: { seed: number; json?: boolean }) => action(tryFormat)({ ...options, format }));
+}
+
+/** Its words are read by the benches themselves; here they are only told of. */
+function addBench(root: Command): void {
+  root
+    .command('bench')
+    .description('measure: all questions, or those named')
+    .argument('[name...]', 'questions (bench/questions)')
+    .option(...json)
+    .option('--baseline <file>', 'an earlier answer with --json, to be held against')
+    .option('--threads <n>', 'how many threads, where a question is about threads')
+    .option('--seed <n>', 'where all randomness comes from')
+    .option('--tiny', 'as little work as reaches all of it: no figures')
+    .action(async (names: string[], { json: asJson, tiny, ...values }: BenchFlags) => {
+      const flags = [...(asJson === true ? ['--json'] : []), ...(tiny === true ? ['--tiny'] : [])];
+      status = await bench([...names, ...flags, ...Object.entries(values).flatMap(([name, value]) => [`--${name}`, value])]);
+    });
+}
+
+interface BenchFlags {
+  json?: boolean;
+  tiny?: boolean;
+  baseline?: string;
+  threads?: string;
+  seed?: string;
 }
 
 /** The one line, and the exit status. */

@@ -4,10 +4,17 @@ import type { Cursor } from '#hostmem/history';
 import { dma, DmaFlags } from './hardware/events.ts';
 import { errnoName } from './kernel/errno.ts';
 import {
-  GroupBlocked, GroupMoved, GroupMoves, HwptRecorded, MapCalled, MapReturned, UnmapCalled, UnmapReturned, VfioCall, VfioCalled, VfioReturned,
+  DirtyAnswered, DirtyQueried, DirtyReported, DirtyTracked, GroupBlocked, GroupMoved, GroupMoves, HwptRecorded, MapCalled, MapReturned,
+  UnmapCalled, UnmapReturned, VfioCall, VfioCalled, VfioReturned,
 } from './kernel/events.ts';
 
-const callNames = { [VfioCall.BIND]: 'BIND', [VfioCall.ATTACH]: 'ATTACH', [VfioCall.REPLACE]: 'REPLACE', [VfioCall.DETACH]: 'DETACH', [VfioCall.CLOSE]: 'CLOSE' };
+const callNames = {
+  [VfioCall.BIND]: 'BIND', [VfioCall.ATTACH]: 'ATTACH', [VfioCall.REPLACE]: 'REPLACE', [VfioCall.DETACH]: 'DETACH', [VfioCall.CLOSE]: 'CLOSE',
+  [VfioCall.PASID_ATTACH]: 'PASID ATTACH', [VfioCall.PASID_DETACH]: 'PASID DETACH',
+};
+const isOfPasid = (what: number): boolean => what === VfioCall.PASID_ATTACH || what === VfioCall.PASID_DETACH;
+/** Requester id of devices that no unit stands before: those of the selftest. */
+const noRid = 0;
 
 /** Names of the world, by the numbers that events carry. */
 export interface WorldNames {
@@ -37,6 +44,8 @@ export class EventDescriber {
       case VfioCalled.kind: return this.#called(event);
       case VfioReturned.kind: return this.#returned(event);
       case GroupMoves.kind: {
+        const from = GroupMoves.get.oldRoot(event);
+        if (!this.#roots.has(from)) this.#roots.set(from, 'what it had');
         const to = GroupMoves.get.newRoot(event);
         if (!this.#roots.has(to)) this.#roots.set(to, this.#asked.get(event.actor) ?? 'another domain');
         return `group ${GroupMoves.get.group(event)} starts to move to ${this.#roots.get(to)}`;
@@ -48,6 +57,10 @@ export class EventDescriber {
       case MapReturned.kind: return `MAP on IOAS ${MapReturned.get.ioas(event)} returned ${errnoName(MapReturned.get.errno(event)) ?? '0'}`;
       case UnmapCalled.kind: return `UNMAP ${range(UnmapCalled.get.iovaHigh(event), UnmapCalled.get.iovaLow(event))} on IOAS ${UnmapCalled.get.ioas(event)}`;
       case UnmapReturned.kind: return `UNMAP on IOAS ${UnmapReturned.get.ioas(event)} returned ${errnoName(UnmapReturned.get.errno(event)) ?? '0'}`;
+      case DirtyTracked.kind: return `dirty tracking is switched ${DirtyTracked.get.on(event) === 0 ? 'off' : 'on'}`;
+      case DirtyQueried.kind: return `GET_DIRTY_BITMAP of ${dirtyRange(DirtyQueried.get, event)}`;
+      case DirtyReported.kind: return `${dirtyRange(DirtyReported.get, event)}: reported`;
+      case DirtyAnswered.kind: return `GET_DIRTY_BITMAP of ${dirtyRange(DirtyAnswered.get, event)} returned 0`;
       case dma.kind: return this.#dma(event);
       default: return null;
     }
@@ -58,7 +71,8 @@ export class EventDescriber {
     const what = callNames[VfioCalled.get.what(event) as VfioCall];
     const target = this.#names.objects.get(`${VfioCalled.get.process(event)}.${pt}`) ?? `pt ${pt}`;
     this.#asked.set(event.actor, target);
-    return `${what} ${this.#names.devices[VfioCalled.get.device(event)]}${pt === 0 ? '' : ` -> ${target}`}`;
+    const slot = isOfPasid(VfioCalled.get.what(event)) ? `, pasid ${VfioCalled.get.pasid(event)}` : '';
+    return `${what} ${this.#names.devices[VfioCalled.get.device(event)]}${slot}${pt === 0 ? '' : ` -> ${target}`}`;
   }
 
   #returned(event: Cursor): string {
@@ -87,8 +101,13 @@ export class EventDescriber {
     const what = (word & DmaFlags.WRITE) !== 0 ? 'write' : 'read';
     const where = range(dma.get.iovaHigh(event), dma.get.iovaLow(event) & ~DmaFlags.ownerMask);
     const outcome = reason !== 0 ? `fault 0x${reason.toString(16)}` : `${this.reached(event)}, frame 0x${dma.get.frame(event).toString(16)}`;
-    return `${this.#names.functions.get(word & DmaFlags.ridMask) ?? 'a function'}: DMA ${what} ${where}: ${outcome}`;
+    const rid = word & DmaFlags.ridMask;
+    return `${this.#names.functions.get(rid) ?? (rid === noRid ? 'a mock device' : 'a function')}: DMA ${what} ${where}: ${outcome}`;
   }
 }
+
+/** `0x1000000, 16 pages`. */
+const dirtyRange = (get: Record<'iovaHigh' | 'iovaLow' | 'pages', (event: Cursor) => number>, event: Cursor): string =>
+  `${range(get.iovaHigh(event), get.iovaLow(event))}, ${get.pages(event)} ${get.pages(event) === 1 ? 'page' : 'pages'}`;
 
 const range = (high: number, low: number): string => `0x${((high >>> 0) * 0x1_0000_0000 + (low >>> 0)).toString(16)}`;

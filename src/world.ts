@@ -4,23 +4,22 @@
  * One thread builds, before any actor runs; nothing here is a point and no event is written. What it names can be asked
  * for by the actors; what the scenario's `world` returns is their stage.
  */
-import { fill } from '#hostmem/atomics';
 import { Host } from '#hostmem/host';
 import { frameOf } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import { createRun, runSet } from '#hostmem/run';
-import { joinDriver } from './drivers/join.ts';
+import { BuiltProcess } from './built-process.ts';
+import { driverInForce } from './drivers/in-force.ts';
+import { MockDriver } from './drivers/mock/driver.ts';
 import { RiscvDriver } from './drivers/riscv/driver.ts';
 import { VtdDriver } from './drivers/vtd/driver.ts';
 import { EduRegisters } from './hardware/edu.ts';
 import { Machine } from './hardware/machine.ts';
 import { IommuGroup, Move, PciDevice, setGroupDomain } from './kernel/iommu-group.ts';
-import { MapFlag } from './kernel/ioas.ts';
 import { Kernel, KernelRoot } from './kernel/kernel.ts';
 import { linux72 } from './kernel/operations.ts';
 import { enumerate, type PciBus } from './kernel/pci.ts';
-import { createProcess, mmap, Process, userAddress } from './kernel/process.ts';
-import { ioctl, open } from './kernel/syscalls.ts';
+import { createProcess, Process, userAddress } from './kernel/process.ts';
 import { DevSet, VfioDevice } from './kernel/vfio.ts';
 import { VfioGroup } from './kernel/vfio-group.ts';
 
@@ -38,8 +37,8 @@ const sizePerVm: HostSize = { ramBytes: 1 << 19, kernelBytes: 1 << 17 };
 export interface WorldOptions extends HostSize {
   /** How many VMs it is for. */
   readonly vms: number;
-  /** The unit: VT-d in legacy mode, the recorded emulator in scalable mode, or one of RISC-V. */
-  readonly iommu: 'vtd-legacy' | 'vtd-scalable' | 'riscv';
+  /** The unit: VT-d in legacy mode, the recorded emulator in scalable mode, or one of RISC-V; or the mock IOMMU of the kernel's selftest, without a unit or beside one. */
+  readonly iommu: 'vtd-legacy' | 'vtd-scalable' | 'riscv' | 'mock' | 'vtd-legacy and mock';
   /** Switch K8: false lets devices behind a bridge translate in scalable mode. */
   readonly aliasPasidTableSkipped: boolean;
 }
@@ -61,68 +60,12 @@ interface NewGroup {
   readonly legacy: Ref<'VfioGroup'>;
 }
 
-/** A process while the world is built: its first system calls. */
-export class BuiltProcess {
-  readonly ref: Ref<'Process'>;
-  readonly #kernel: Kernel;
-
-  constructor(kernel: Kernel, process: Ref<'Process'>) {
-    this.#kernel = kernel;
-    this.ref = process;
-  }
-
-  /** A descriptor of `/dev/iommu`. */
-  iommufd(): number {
-    this.#kernel.enter(this.ref);
-    return open(this.#kernel, '/dev/iommu');
-  }
-
-  /** The id of a new IOAS. */
-  ioas(iommufd: number): number {
-    const arg = { flags: 0, outIoasId: 0 };
-    this.#ioctl(iommufd, 'IOMMU_IOAS_ALLOC', arg);
-    return arg.outIoasId;
-  }
-
-  /** Zeroed memory of the process, or memory whose every word is `tag`; returns its address. */
-  memory(lengthBytes: number, tag: number = 0): bigint {
-    const va = mmap(this.#kernel, this.ref, lengthBytes, true, null);
-    for (let offset = 0; offset < lengthBytes; offset += 4096) {
-      fill(this.#kernel.host.ram, userAddress(this.#kernel, this.ref, va + BigInt(offset)), 4096, tag);
-    }
-    return va;
-  }
-
-  /** IOMMU_IOAS_MAP at a fixed iova, readable and writeable. */
-  map(iommufd: number, ioasId: number, iova: number, userVa: bigint, lengthBytes: number): void {
-    const flags = MapFlag.FIXED_IOVA | MapFlag.READABLE | MapFlag.WRITEABLE;
-    this.#ioctl(iommufd, 'IOMMU_IOAS_MAP', { flags, ioasId, userVa, length: BigInt(lengthBytes), iova: BigInt(iova) });
-  }
-
-  /** Opens `/dev/vfio/devices/vfio<n>` and binds it to the iommufd; returns its descriptor. */
-  bind(vfio: number, iommufd: number): number {
-    this.#kernel.enter(this.ref);
-    const fd = open(this.#kernel, `/dev/vfio/devices/vfio${vfio}`);
-    this.#ioctl(fd, 'VFIO_DEVICE_BIND_IOMMUFD', { argsz: 24, flags: 0, iommufd, outDevid: 0 });
-    return fd;
-  }
-
-  attach(vfioFd: number, ptId: number): void {
-    this.#ioctl(vfioFd, 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', { argsz: 16, flags: 0, ptId });
-  }
-
-  #ioctl(...[fd, command, arg]: Parameters<typeof ioctl> extends [Kernel, ...infer Rest] ? Rest : never): void {
-    this.#kernel.enter(this.ref);
-    ioctl(this.#kernel, fd, command, arg);
-  }
-}
-
 export class World {
   readonly host: Host;
   readonly kernel: Kernel;
   /** What actors find by name: functions and their registers, processes, guests' memory. */
   readonly directory: Record<string, number> = {};
-  readonly #unit: Ref<'IommuUnit'>;
+  #unit: Ref<'IommuUnit'> = NULL;
   readonly #groups: Ref<'IommuGroup'>[] = [];
   readonly #processes: Ref<'Process'>[] = [];
   #vfioDevices = 0;
@@ -136,13 +79,14 @@ export class World {
     const ramBytes = size.ramBytes ?? baseSize.ramBytes + vms * sizePerVm.ramBytes;
     this.host = Host.create(ramBytes, size.kernelBytes ?? baseSize.kernelBytes + vms * sizePerVm.kernelBytes);
     Machine.create(this.host);
-    const isRiscv = iommu === 'riscv';
-    this.#unit = isRiscv ? Machine.addRiscvUnit(this.host) : Machine.addUnit(this.host, { scalable: iommu === 'vtd-scalable', faultReasons: 'recorded' });
+    if (iommu.endsWith('mock')) MockDriver.boot(this.host);
+    if (iommu === 'riscv') this.#unit = Machine.addRiscvUnit(this.host);
+    else if (iommu !== 'mock') this.#unit = Machine.addUnit(this.host, { scalable: iommu === 'vtd-scalable', faultReasons: 'recorded' });
     const machine = new Machine(this.host);
-    if (isRiscv) RiscvDriver.boot(this.host, machine);
-    else VtdDriver.boot(this.host, machine, { aliasPasidTableSkipped });
+    if (iommu === 'riscv') RiscvDriver.boot(this.host, machine);
+    else if (iommu !== 'mock') VtdDriver.boot(this.host, machine, { aliasPasidTableSkipped });
     this.host.kernelRoot = KernelRoot.create(this.host.kernel);
-    this.kernel = new Kernel(this.host, linux72, joinDriver(this.host, machine));
+    this.kernel = new Kernel(this.host, linux72, driverInForce(this.host, machine));
   }
 
   /** A multi-function device on the root bus without ACS: its functions are one group, each a VFIO dev_set of its own. */

@@ -1,4 +1,7 @@
-/** Every scenario of the folder: its mistakes are caught by the invariant they name, its correct kernel by none. */
+/**
+ * Every scenario of the folder: its mistakes are caught by the invariant they name, its correct kernel by none. Those that meet
+ * faults of 7.2 are in `faults-of-72.test.ts`.
+ */
 import { findScenario, findVariant, scenarioNames } from '#src/catalogue';
 import { explore, replay } from '#src/explore';
 import { run } from '#src/run';
@@ -7,8 +10,10 @@ import { describe, expect, test } from 'vitest';
 
 const seeds = [1, 2, 3];
 
-describe.each(scenarioNames())('%s', async (scenario) => {
-  const found = await findScenario(scenario);
+const all = await Promise.all(scenarioNames().map((name) => findScenario(name)));
+
+describe.each(all.filter(({ value }) => value.caught72 === undefined))('$name', (found) => {
+  const scenario = found.name;
 
   test.each(found.value.variants)('mistake %s is caught by the invariant it names, in few switches, and replays as one hash', async (variant) => {
     const { value } = await findVariant(found, variant);

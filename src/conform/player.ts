@@ -13,7 +13,7 @@ import { close, ioctl, open, type Commands } from '../kernel/syscalls.ts';
 import type { VfioAttach } from '../kernel/vfio.ts';
 import type { GroupGetDeviceFd, GroupSetContainer } from '../kernel/vfio-group.ts';
 import type { RaceReport } from '../task.ts';
-import type { BuiltProcess } from '../world.ts';
+import type { BuiltProcess } from '../built-process.ts';
 import type { World } from '../world.ts';
 import type { FieldDifference, Outcome, Played, Player, Probe } from './compare.ts';
 import type { MakePlayer } from './conform.ts';
@@ -115,8 +115,8 @@ export class VfioPlayer implements Player {
   }
 
   #accounting(): Accounting {
-    const pages = Process.pinnedPages.peek(this.#world.kernel.memory, this.#world.kernel.process);
-    return { vm_pin_kb: pages * 4, vm_lck_kb: 0 };
+    const { memory, process } = this.#world.kernel;
+    return { vm_pin_kb: Process.pinnedPages.peek(memory, process) * 4, vm_lck_kb: Process.lockedPages.peek(memory, process) * 4 };
   }
 
   #fd(name: string | undefined): number {

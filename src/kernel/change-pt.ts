@@ -9,7 +9,7 @@ import { Ioas } from './ioas.ts';
 import { IommufdDevice } from './iommufd-device.ts';
 import { attachPasid, detachPasid, replacePasid } from './iommufd-pasid.ts';
 import type { Kernel } from './kernel.ts';
-import { dropUser, getObject, IommufdObject, Kind, lockObject, publishObject, putObject } from './objects.ts';
+import { addUser, dropUser, getObject, IommufdObject, Kind, lockObject, publishObject, putObject } from './objects.ts';
 
 /** What `changePt` does with the HWPT it found. */
 export const Change = { ATTACH: 0, REPLACE: 1 } as const;
@@ -18,9 +18,15 @@ export const Change = { ATTACH: 0, REPLACE: 1 } as const;
 export const RID_SLOT = 0;
 
 /** What is asked of a device: the kind of change, and the slot, which is a PASID or `RID_SLOT`. */
-interface SlotChange {
+export interface SlotChange {
   readonly change: number;
   readonly pasid: number;
+}
+
+/** What came of it: the HWPT whose user the caller has to drop, or null, and the id of the one in force. */
+export interface Changed {
+  readonly old: Ref<'Hwpt'>;
+  readonly id: number;
 }
 
 /**
@@ -44,6 +50,8 @@ export function changePt(kernel: Kernel, device: Ref<'IommufdDevice'>, ptId: num
   } finally {
     putObject(kernel, target);
   }
+  // An attachment holds the DEVICE object itself: destroying it while attached would be its driver's bug (A9).
+  if (change === Change.ATTACH) addUser(kernel, IommufdDevice.header.peek(memory, device));
   if (old !== NULL) putHwpt(kernel, old);
   return id;
 }
@@ -60,26 +68,21 @@ function changeTo(kernel: Kernel, device: Ref<'IommufdDevice'>, hwpt: Ref<'Hwpt'
 /** Takes the device out of a slot (`iommufd_device_detach`). */
 export function detachSlot(kernel: Kernel, device: Ref<'IommufdDevice'>, pasid: number): void {
   putHwpt(kernel, leaveSlot(kernel, device, pasid));
+  dropUser(kernel, IommufdDevice.header.peek(kernel.memory, device));
 }
 
 const leaveSlot = (kernel: Kernel, device: Ref<'IommufdDevice'>, pasid: number): Ref<'Hwpt'> =>
   pasid === RID_SLOT ? kernel.operations.attach.detach(kernel, device) : detachPasid(kernel, device, pasid);
 
 /** Tries every automatic HWPT of the IOAS, then makes one (`iommufd_device_auto_get_domain`). */
-function changeToIoas(kernel: Kernel, device: Ref<'IommufdDevice'>, ioas: Ref<'Ioas'>, asked: SlotChange): { old: Ref<'Hwpt'>; id: number } {
+function changeToIoas(kernel: Kernel, device: Ref<'IommufdDevice'>, ioas: Ref<'Ioas'>, asked: SlotChange): Changed {
   const memory = kernel.memory;
   Ioas.mutex.acquire(memory, ioas);
   try {
     for (let hwpt = Ioas.hwpts.read(memory, ioas); hwpt !== NULL; hwpt = Hwpt.next.read(memory, hwpt)) {
-      if (Hwpt.automatic.load(memory, hwpt) === 0 || !lockObject(kernel, headerOf(kernel, hwpt))) continue;
-      try {
-        return { old: changeTo(kernel, device, hwpt, asked), id: hwptId(kernel, hwpt) };
-      } catch (error) {
-        // EINVAL: this one does not suit the device, the next may.
-        if (!(error instanceof Errno && error.name === 'EINVAL')) throw error;
-      } finally {
-        putObject(kernel, headerOf(kernel, hwpt));
-      }
+      if (Hwpt.automatic.load(memory, hwpt) === 0) continue;
+      const changed = kernel.operations.attach.tryAutomatic(kernel, device, hwpt, asked);
+      if (changed !== null) return changed;
     }
     return makeAutomatic(kernel, device, ioas, asked);
   } finally {
@@ -87,15 +90,34 @@ function changeToIoas(kernel: Kernel, device: Ref<'IommufdDevice'>, ioas: Ref<'I
   }
 }
 
+/** One automatic HWPT, held meanwhile; null when it is being destroyed or does not suit the device. */
+export function tryAutomatic(kernel: Kernel, device: Ref<'IommufdDevice'>, hwpt: Ref<'Hwpt'>, asked: SlotChange): Changed | null {
+  if (!lockObject(kernel, headerOf(kernel, hwpt))) return null;
+  try {
+    return changeIfSuited(kernel, device, hwpt, asked);
+  } finally {
+    putObject(kernel, headerOf(kernel, hwpt));
+  }
+}
+
+/** Null when the HWPT does not suit the device; the next may. */
+export function changeIfSuited(kernel: Kernel, device: Ref<'IommufdDevice'>, hwpt: Ref<'Hwpt'>, asked: SlotChange): Changed | null {
+  try {
+    return { old: changeTo(kernel, device, hwpt, asked), id: hwptId(kernel, hwpt) };
+  } catch (error) {
+    if (error instanceof Errno && error.name === 'EINVAL') return null;
+    throw error;
+  }
+}
+
 /** An attach switches the group before the new domain is filled ("immediate attach"), a replace after it. */
-function makeAutomatic(kernel: Kernel, device: Ref<'IommufdDevice'>, ioas: Ref<'Ioas'>, asked: SlotChange): { old: Ref<'Hwpt'>; id: number } {
+function makeAutomatic(kernel: Kernel, device: Ref<'IommufdDevice'>, ioas: Ref<'Ioas'>, asked: SlotChange): Changed {
   const hwpt = allocateHwpt(kernel, device, ioas);
   let old: Ref<'Hwpt'> = NULL;
   if (asked.change === Change.ATTACH) attachThenFill(kernel, device, hwpt, asked);
   else old = fillThenReplace(kernel, device, hwpt, asked);
   Hwpt.automatic.store(kernel.memory, hwpt, 1);
-  publishObject(kernel, headerOf(kernel, hwpt));
-  return { old, id: hwptId(kernel, hwpt) };
+  return { old, id: publishObject(kernel, headerOf(kernel, hwpt)) };
 }
 
 function attachThenFill(kernel: Kernel, device: Ref<'IommufdDevice'>, hwpt: Ref<'Hwpt'>, asked: SlotChange): void {

@@ -13,6 +13,7 @@ import { Ioas } from './ioas.ts';
 import { Area, areaEnd, areaIova } from './iopt-area.ts';
 import type { Kernel } from './kernel.ts';
 import { abortObject, addUser, dropUser, dropUserAndDestroy, IommufdObject, Kind, publishObject, reserveObject, type ObjectRef } from './objects.ts';
+import { isDmabuf } from './page-source.ts';
 import { addFill, dropFill, Pages, pinnedFrame } from './pages.ts';
 import { high, low, PAGE, U64_MAX } from './u64.ts';
 import { getViommu, Viommu } from './viommu.ts';
@@ -58,8 +59,7 @@ export function hwQueueAlloc(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: HwQue
     abortObject(kernel, header);
     throw error;
   }
-  publishObject(kernel, header);
-  arg.outHwQueueId = IommufdObject.id.peek(memory, header);
+  arg.outHwQueueId = publishObject(kernel, header);
 }
 
 function createQueue(kernel: Kernel, iommufd: Ref<'Iommufd'>, viommu: Ref<'Viommu'>, header: ObjectRef, arg: HwQueueAlloc): void {
@@ -114,6 +114,7 @@ function pinArea(kernel: Kernel, ioas: Ref<'Ioas'>, queue: Ref<'HwQueue'>, { nes
   const pages = area === NULL ? NULL : Area.pages.read(memory, area);
   if (area === NULL || pages === NULL || areaEnd(kernel, area) < iova + length - 1n) fail('ENOENT', 'the range is not mapped by one mapping');
   if ((Area.permissions.peek(memory, area) & Access.READ) === 0) fail('EPERM', 'the mapping is not readable');
+  if (isDmabuf(kernel, pages)) fail('EINVAL', 'a queue does not lie in a dma-buf');
   const byte = iova - areaIova(kernel, area) + BigInt(Area.pageOffset.peek(memory, area));
   const first = Area.firstPage.peek(memory, area) + Number(byte / PAGE);
   const count = Number((byte % PAGE + length + PAGE - 1n) / PAGE);

@@ -7,7 +7,7 @@ import type { UserData } from '../drivers/driver.ts';
 import { respond, type TailField } from './argument.ts';
 import { Errno, fail } from './errno.ts';
 import { FaultQueue } from './fault-queue.ts';
-import { abortHwpt, allocateHwpt, headerOf, Hwpt, HwptFlag, hwptId, joinIoas, leaveIoas } from './hwpt.ts';
+import { abortHwpt, allocateHwpt, headerOf, Hwpt, HwptFlag, joinIoas, leaveIoas } from './hwpt.ts';
 import { abortNested, nestOnParent, nestOnViommu } from './hwpt-nested.ts';
 import { Ioas } from './ioas.ts';
 import { getDevice } from './iommufd-device.ts';
@@ -61,8 +61,7 @@ function publishNested(kernel: Kernel, iommufd: Ref<'Iommufd'>, hwpt: Ref<'Hwpt'
     abortNested(kernel, hwpt);
     throw error;
   }
-  publishObject(kernel, headerOf(kernel, hwpt));
-  return hwptId(kernel, hwpt);
+  return publishObject(kernel, headerOf(kernel, hwpt));
 }
 
 /** `pt_id`: what does not exist is EINVAL here, not ENOENT. */
@@ -82,8 +81,7 @@ function allocatePaging(kernel: Kernel, iommufd: Ref<'Iommufd'>, device: Ref<'Io
     const hwpt = allocateHwpt(kernel, device, ioas, arg.flags, (arg.dataLength ?? 0) === 0 ? null : dataOf(arg));
     joinOrAbort(kernel, hwpt);
     answerOrAbort(kernel, iommufd, hwpt, arg);
-    publishObject(kernel, headerOf(kernel, hwpt));
-    return hwptId(kernel, hwpt);
+    return publishObject(kernel, headerOf(kernel, hwpt));
   } finally {
     Ioas.mutex.release(kernel.memory, ioas);
   }

@@ -4,13 +4,13 @@
 import type { Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
 import { allocated, fail } from './errno.ts';
+import { DeviceGoes } from './events.ts';
 import { claimOwner, PciDevice, releaseOwner } from './iommu-group.ts';
 import { getGroup, IommufdGroup, putGroup } from './iommufd-group.ts';
 import { KernelRoot, type Kernel } from './kernel.ts';
 import {
   addUser, dropUserAndDestroy, getObject, Iommufd, IommufdObject, Kind, publishObject, putIommufd, reserveObject, type ObjectRef,
 } from './objects.ts';
-import { removeVdevice } from './vdevice.ts';
 
 /** A bound device (`struct iommufd_device`). */
 export const IommufdDevice = object('IommufdDevice', {
@@ -90,7 +90,7 @@ export function unbindDevice(kernel: Kernel, device: Ref<'IommufdDevice'>, holds
   const memory = kernel.memory;
   const header = IommufdDevice.header.peek(memory, device);
   const iommufd = IommufdDevice.iommufd.peek(memory, device);
-  removeVdevice(kernel, device);
+  kernel.operations.vdevice.remove(kernel, device);
   dropUserAndDestroy(kernel, header);
   if (holdsContext) putIommufd(kernel, iommufd);
 }
@@ -99,6 +99,7 @@ export function unbindDevice(kernel: Kernel, device: Ref<'IommufdDevice'>, holds
 export function destroyDevice(kernel: Kernel, device: Ref<'IommufdDevice'>): void {
   const memory = kernel.memory;
   const shared = IommufdDevice.group.peek(memory, device);
+  DeviceGoes.emit(memory, kernel.processNumber, deviceId(kernel, device));
   releaseOwner(kernel, IommufdGroup.group.peek(memory, shared));
   putGroup(kernel, shared);
   IommufdDevice.free(memory, device);

@@ -12,7 +12,7 @@ import { AreaPlaced } from './events.ts';
 import { Ioas, ioasId, MapFlag } from './ioas.ts';
 import type { Kernel } from './kernel.ts';
 import { Pages, putPages } from './pages.ts';
-import { big, high, low, PAGE } from './u64.ts';
+import { big, high, low, pageOf, pagesTouched } from './u64.ts';
 
 /** One mapping (`struct iopt_area`). */
 export const Area = object('Area', {
@@ -53,28 +53,28 @@ export function insertArea(
   const node = Ioas.areas.insert(memory, ioas, high(iova), low(iova), high(last), low(last), area);
   if (node === NULL) Area.free(memory, area);
   Area.node.poke(memory, area, allocated(node));
-  AreaPlaced.emit(memory, ioasId(kernel, ioas), high(iova), low(iova), Area.pageCount.peek(memory, area), kernel.processNumber);
+  const [count, permissions] = [Area.pageCount.peek(memory, area), Area.permissions.peek(memory, area)];
+  AreaPlaced.emit(memory, ioasId(kernel, ioas), high(iova), low(iova), count, kernel.processNumber, permissions);
   return area;
 }
 
 /** An area in no tree. ENOMEM. */
 function createArea(kernel: Kernel, length: bigint, pages: Ref<'Pages'>, startByte: bigint, flags: number): Ref<'Area'> {
   const memory = kernel.memory;
-  const offset = startByte % PAGE;
   const area = allocated(Area.tryCreate(memory));
   Area.transit.poke(memory, area, pages);
-  Area.pageOffset.poke(memory, area, Number(offset));
-  Area.firstPage.poke(memory, area, Number(startByte >> 12n));
-  Area.pageCount.poke(memory, area, Math.min(Number((offset + length + PAGE - 1n) >> 12n), 0x7fffffff));
+  Area.pageOffset.poke(memory, area, low(startByte) & 4095);
+  Area.firstPage.poke(memory, area, pageOf(startByte));
+  Area.pageCount.poke(memory, area, Math.min(pagesTouched(startByte, length), 0x7fffffff));
   const readable = (flags & MapFlag.READABLE) !== 0;
   const writable = (flags & MapFlag.WRITEABLE) !== 0;
   Area.permissions.poke(memory, area, (readable ? Access.READ : 0) | (writable ? Access.WRITE : 0));
   return area;
 }
 
-export function checkOffset(kernel: Kernel, ioas: Ref<'Ioas'>, startByte: bigint): void {
-  const alignment = BigInt(Ioas.alignment.read(kernel.memory, ioas));
-  if ((startByte % PAGE) % alignment !== 0n) fail('EINVAL', `user_va is no multiple of ${alignment}`);
+function checkOffset(kernel: Kernel, ioas: Ref<'Ioas'>, startByte: bigint): void {
+  const alignment = Ioas.alignment.read(kernel.memory, ioas);
+  if ((low(startByte) & (alignment - 1)) !== 0) fail('EINVAL', `user_va is no multiple of ${alignment}`);
 }
 
 /** Takes an unfinished area out again (`iopt_abort_area`). */

@@ -1,39 +1,46 @@
 /**
  * Where a mapping goes in an IOAS: at an iova of the caller's choice, or at the lowest that fits (`iopt_alloc_area_pages`).
  */
+import type { IntervalNode } from '#hostmem/interval-tree';
 import { NULL, type Ref } from '#hostmem/object';
 import { fail } from './errno.ts';
-import { Ioas, MapFlag } from './ioas.ts';
-import { checkOffset, insertArea } from './iopt-area.ts';
+import { Ioas } from './ioas.ts';
+import { insertArea } from './iopt-area.ts';
 import { allowedNodes } from './iopt-ranges.ts';
 import type { Kernel } from './kernel.ts';
-import { createPages, putPages } from './pages.ts';
+import { Pages } from './pages.ts';
 import { big, high, low, lowestSetBit, PAGE, roundUpPowerOfTwo, U64_MAX } from './u64.ts';
 
 const pmdSize = 1n << 21n;
 
-/** Reserves `[iova, iova + length)` for a mapping that will be filled: step 6 of SEMANTICS a.1, FIXED. */
-export function placeFixed(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, length: bigint, userVa: bigint, flags: number): Ref<'Area'> {
-  const memory = kernel.memory;
-  Ioas.iovaRwsem.acquireWrite(memory, ioas);
+/**
+ * An unfinished area over `length` bytes of pages from `startByte` on, at `at` or where it fits (`iopt_alloc_area_pages`): step 6 of SEMANTICS
+ * a.1. The caller's reference to the pages becomes the area's. EINVAL, EOVERFLOW, EEXIST, ENOSPC, EPERM, ENOMEM.
+ */
+export function placePages(
+  kernel: Kernel, ioas: Ref<'Ioas'>, pages: Ref<'Pages'>, startByte: bigint, length: bigint, at: bigint | null, flags: number,
+): Ref<'Area'> {
+  Ioas.iovaRwsem.acquireWrite(kernel.memory, ioas);
   try {
-    const alignment = checkLength(kernel, ioas, length);
-    checkFixed(kernel, ioas, iova, length, alignment);
-    return insertNewPages(kernel, ioas, iova, length, userVa, flags);
+    return insertArea(kernel, ioas, choosePlace(kernel, ioas, pages, startByte, length, at), length, pages, startByte, flags);
   } finally {
-    Ioas.iovaRwsem.releaseWrite(memory, ioas);
+    Ioas.iovaRwsem.releaseWrite(kernel.memory, ioas);
   }
 }
 
-/** The alignment of the IOAS, which every length is a multiple of; EINVAL. Under `iovaRwsem`. */
-export function checkLength(kernel: Kernel, ioas: Ref<'Ioas'>, length: bigint): bigint {
+/** The iova of a mapping that begins at `startByte` of pages: `at`, if it can be had, or the lowest that fits. Under `iovaRwsem`. */
+export function choosePlace(
+  kernel: Kernel, ioas: Ref<'Ioas'>, pages: Ref<'Pages'>, startByte: bigint, length: bigint, at: bigint | null,
+): bigint {
   const alignment = BigInt(Ioas.alignment.read(kernel.memory, ioas));
   if (length % alignment !== 0n) fail('EINVAL', `length is no multiple of ${alignment}`);
-  return alignment;
+  if (at === null) return chooseIova(kernel, ioas, length, Pages.userVa.peekBig(kernel.memory, pages) + startByte, alignment);
+  checkFixed(kernel, ioas, at, length, alignment);
+  return at;
 }
 
 /** Whether an iova of the caller's choice can be had (`iopt_check_iova`). EINVAL, EOVERFLOW, EEXIST. Under `iovaRwsem`. */
-export function checkFixed(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, length: bigint, alignment: bigint): void {
+function checkFixed(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, length: bigint, alignment: bigint): void {
   const memory = kernel.memory;
   if (iova % alignment !== 0n) fail('EINVAL', `iova is no multiple of ${alignment}`);
   const last = iova + length - 1n;
@@ -42,21 +49,8 @@ export function checkFixed(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, leng
   if (Ioas.areas.first(memory, ioas, high(iova), low(iova), high(last), low(last)) !== NULL) fail('EEXIST', 'the range is mapped');
 }
 
-/** The same with an iova of the kernel's choice (`iopt_alloc_iova`): first fit, ascending, never 0. */
-export function placeAutomatically(kernel: Kernel, ioas: Ref<'Ioas'>, length: bigint, userVa: bigint, flags: number): Ref<'Area'> {
-  const memory = kernel.memory;
-  Ioas.iovaRwsem.acquireWrite(memory, ioas);
-  try {
-    const alignment = checkLength(kernel, ioas, length);
-    const iova = chooseIova(kernel, ioas, length, userVa, alignment);
-    return insertNewPages(kernel, ioas, iova, length, userVa, flags);
-  } finally {
-    Ioas.iovaRwsem.releaseWrite(memory, ioas);
-  }
-}
-
-/** The lowest iova that fits, aligned as `userVa` allows. EOVERFLOW, EINVAL, ENOSPC. Under `iovaRwsem`. */
-export function chooseIova(kernel: Kernel, ioas: Ref<'Ioas'>, length: bigint, userVa: bigint, alignment: bigint): bigint {
+/** The lowest iova that fits, aligned as `userVa` allows, and never 0 (`iopt_alloc_iova`). EOVERFLOW, EINVAL, ENOSPC. Under `iovaRwsem`. */
+function chooseIova(kernel: Kernel, ioas: Ref<'Ioas'>, length: bigint, userVa: bigint, alignment: bigint): bigint {
   if (length >= U64_MAX / 2n) fail('EOVERFLOW', 'length is half the space or more');
   let wanted = roundUpPowerOfTwo(length);
   if (userVa !== 0n && lowestSetBit(userVa) < wanted) wanted = lowestSetBit(userVa);
@@ -85,42 +79,45 @@ function searchRanges(kernel: Kernel, ioas: Ref<'Ioas'>): [bigint, bigint][] {
   return ranges.map(([start, last]) => [start < PAGE ? PAGE : start, last > U64_MAX - PAGE ? U64_MAX - PAGE : last]);
 }
 
-/** The lowest iova in `[start, last]`: in each hole, the hole's start aligned, or-ed with the offset within a page. */
+/**
+ * The lowest iova in `[start, last]` (`__alloc_iova_check_range`): in each hole, the hole's start aligned, or-ed with the offset within a
+ * page. The range itself counts as a hole first, and the search begins where that puts it.
+ */
 function firstFit(
   kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, last: bigint, length: bigint, alignment: bigint, offset: bigint,
 ): bigint | null {
-  let hole = start;
-  while (hole <= last) {
-    const used = lastUsed(kernel, ioas, hole, hole);
-    const iova = ((hole + alignment - 1n) / alignment) * alignment | offset;
-    if (used === null && (iova >= last || last - iova < length - 1n)) return null;
-    // The kernel passes over a hole whose last byte would be the iova, and the offset may lead out of the hole.
-    const obstacle = used ?? lastUsed(kernel, ioas, hole, length > 1n ? iova + length - 1n : iova + 1n);
-    if (obstacle === null) return iova;
-    hole = obstacle + 1n;
+  let hole = fitIn(start, last, length, alignment, offset);
+  while (hole !== null && hole <= last) {
+    const used = usedFrom(kernel, ioas, hole, last);
+    if (used === null) return fitIn(hole, last, length, alignment, offset);
+    if (used.start > hole) {
+      const iova = fitIn(hole, used.start - 1n, length, alignment, offset);
+      if (iova !== null) return iova;
+    }
+    hole = used.last + 1n;
   }
   return null;
 }
 
-/** The end of an area or reserved range that meets `[start, last]`; null when none does. */
-function lastUsed(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, last: bigint): bigint | null {
-  const memory = kernel.memory;
-  const area = Ioas.areas.first(memory, ioas, high(start), low(start), high(last), low(last));
-  if (area !== NULL) return big(Ioas.areas.lastHigh(memory, area), Ioas.areas.lastLow(memory, area));
-  const reserved = Ioas.reserved.first(memory, ioas, high(start), low(start), high(last), low(last));
-  return reserved === NULL ? null : big(Ioas.reserved.lastHigh(memory, reserved), Ioas.reserved.lastLow(memory, reserved));
+/** Where a mapping lies in a hole, or null; a hole whose last byte it would begin at is passed over. */
+function fitIn(first: bigint, last: bigint, length: bigint, alignment: bigint, offset: bigint): bigint | null {
+  const iova = ((first + alignment - 1n) / alignment) * alignment | offset;
+  return iova >= last || last - iova < length - 1n ? null : iova;
 }
 
-/** An area over pages of the calling process that nothing else maps yet. EINVAL, ENOMEM. Under `iovaRwsem`. */
-function insertNewPages(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, length: bigint, userVa: bigint, flags: number): Ref<'Area'> {
-  const offset = userVa % PAGE;
-  const count = Number((offset + length + PAGE - 1n) >> 12n);
-  checkOffset(kernel, ioas, offset);
-  const pages = createPages(kernel, kernel.process, userVa, count, (flags & MapFlag.WRITEABLE) !== 0);
-  try {
-    return insertArea(kernel, ioas, iova, length, pages, offset, flags);
-  } catch (error) {
-    putPages(kernel, pages);
-    throw error;
-  }
+/** The first area or reserved range that meets `[start, last]`. */
+function usedFrom(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, last: bigint): { readonly start: bigint; readonly last: bigint } | null {
+  const memory = kernel.memory;
+  const area = Ioas.areas.first(memory, ioas, high(start), low(start), high(last), low(last));
+  const reserved = Ioas.reserved.first(memory, ioas, high(start), low(start), high(last), low(last));
+  const found = [];
+  if (area !== NULL) found.push(rangeOf(kernel, Ioas.areas, area));
+  if (reserved !== NULL) found.push(rangeOf(kernel, Ioas.reserved, reserved));
+  if (found.length < 2) return found[0] ?? null;
+  return found[0]!.start <= found[1]!.start ? found[0]! : found[1]!;
+}
+
+function rangeOf(kernel: Kernel, tree: typeof Ioas.areas, node: IntervalNode): { readonly start: bigint; readonly last: bigint } {
+  const memory = kernel.memory;
+  return { start: big(tree.startHigh(memory, node), tree.startLow(memory, node)), last: big(tree.lastHigh(memory, node), tree.lastLow(memory, node)) };
 }

@@ -7,7 +7,8 @@
 import { NULL, type Ref } from '#hostmem/object';
 import { notifyAccesses } from './access.ts';
 import { fail } from './errno.ts';
-import { Ioas } from './ioas.ts';
+import { AreaTaken } from './events.ts';
+import { Ioas, ioasId } from './ioas.ts';
 import { abortArea, Area, areaEnd, areaIova } from './iopt-area.ts';
 import { emptyDomains, fillDomains } from './iopt-fill.ts';
 import type { Kernel } from './kernel.ts';
@@ -26,7 +27,7 @@ export function mapPages(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>): 
 /** The same for areas that are placed together: all or none. */
 export function mapAreas(kernel: Kernel, ioas: Ref<'Ioas'>, areas: readonly Ref<'Area'>[]): void {
   try {
-    fillAndPublish(kernel, ioas, areas);
+    kernel.operations.iopt.fillAndPublish(kernel, ioas, areas);
   } catch (error) {
     for (const area of areas) abortArea(kernel, ioas, area);
     throw error;
@@ -34,7 +35,7 @@ export function mapAreas(kernel: Kernel, ioas: Ref<'Ioas'>, areas: readonly Ref<
 }
 
 /** Both happen under one read lock of `domainsRwsem`, so that a domain added meanwhile misses nothing (`map-attach-fill-gap`). */
-function fillAndPublish(kernel: Kernel, ioas: Ref<'Ioas'>, areas: readonly Ref<'Area'>[]): void {
+export function fillAndPublish(kernel: Kernel, ioas: Ref<'Ioas'>, areas: readonly Ref<'Area'>[]): void {
   const memory = kernel.memory;
   Ioas.domainsRwsem.acquireRead(memory, ioas);
   let filled = 0;
@@ -78,13 +79,17 @@ export function unmapRange(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, las
       removed.bytes += areaLast - areaIova(kernel, area) + 1n;
       emptyDomains(kernel, ioas, area);
       abortArea(kernel, ioas, area);
-      // The next search starts behind what went: a mapping made meanwhile in the freed range is not ours (8602018b1f17).
       if (areaLast >= last) return;
-      from = areaLast + 1n;
+      from = kernel.operations.iopt.resumeUnmap(start, areaLast);
     }
   } finally {
     Ioas.domainsRwsem.releaseRead(memory, ioas);
   }
+}
+
+/** Where an unmap from `start` on looks next: behind what went, for a mapping made meanwhile in the freed range is not its own (8602018b1f17). */
+export function resumeUnmap(_start: bigint, areaLast: bigint): bigint {
+  return areaLast + 1n;
 }
 
 /** `Area.preventAccess`: an access pins the area, or nobody does and it is going. */
@@ -119,8 +124,14 @@ function takeArea(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, last: bigint
     const pinned = Area.accesses.load(memory, area) !== 0;
     Area.preventAccess.store(memory, area, pinned ? PINNED : UNMAPPING);
     if (!pinned) Area.pages.write(memory, area, NULL);
+    if (!pinned) tellTaken(kernel, ioas, area);
     return area;
   } finally {
     Ioas.iovaRwsem.releaseWrite(memory, ioas);
   }
+}
+
+function tellTaken(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>): void {
+  const iova = areaIova(kernel, area);
+  AreaTaken.emit(kernel.memory, ioasId(kernel, ioas), high(iova), low(iova), Area.pageCount.peek(kernel.memory, area), kernel.processNumber);
 }

@@ -52,7 +52,7 @@ function cast(path: string, scenario: Scenario, parameters: Parameters): Actors<
 }
 
 function build(path: string, scenario: Scenario, { vms }: Parameters): World {
-  const world = new World({ vms });
+  const world = new World({ ...scenario.host, vms });
   let stage: unknown;
   try {
     stage = scenario.world(world);

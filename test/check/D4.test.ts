@@ -51,6 +51,16 @@ test('holds: what faulted has reached nothing, and other groups are other groups
   expect(caught(here)).toBeNull();
 });
 
+test('holds: a group that is put back a hundred times has its old domain', async () => {
+  const { here, moves, moved, dma: reach } = await setUp();
+  for (let time = 0; time < 100; time++) {
+    moves(first, second);
+    moved(first);
+  }
+  reach(first);
+  expect(caught(here)).toBeNull();
+});
+
 test('holds: a group that is put back has its old domain', async () => {
   const { here, moves, moved, dma: reach } = await setUp();
   moves(first, second);

@@ -81,7 +81,6 @@ export class Interposer implements Control {
   saw(): void {}
   dirty(): void {}
   wroteGuarded(): void {}
-  freed(): void {}
   acquired(): void {}
   released(): void {}
   holds(): boolean {

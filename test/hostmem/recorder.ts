@@ -31,7 +31,6 @@ export class Recorder implements Control {
   wroteGuarded(_memory: Memory, _at: number, label: number): void {
     this.guardedWrites.push(labelText(label));
   }
-  freed(): void {}
   acquired(memory: Memory, lockAt: number): void {
     this.#held.push(`${memory.space}:${lockAt}`);
   }

@@ -51,7 +51,10 @@ function settle(stays: Stays, stamp: number, group: number, root: number): null 
   let current: Stay | undefined;
   for (const stay of known) if (stay.root === root && stay.until === Infinity) current = stay;
   for (const stay of known) if (stay !== current && stay.until === Infinity) stay.until = stamp;
-  if (known.length > keptStays) known.splice(0, known.length - keptStays / 2);
+  if (known.length <= keptStays) return null;
+  known.splice(0, known.length - keptStays / 2);
+  // What a group keeps through many moves that fail is old and in force.
+  if (current !== undefined && !known.includes(current)) known.unshift(current);
   return null;
 }
 

@@ -21,8 +21,11 @@ import type { Vtd, VtdUnit } from './vtd.ts';
 export const SlotStatus = { FREE: 0, IN_USE: 1, DONE: 2, ABORTED: 3 } as const;
 
 const statusLabel = label('VtdQueue.status');
-/** How often a waiter helps before it gives its core away for a moment: a device may have been descheduled in mid-transfer. */
-const helpsBeforeSleep = 20;
+/**
+ * How often a waiter helps before it gives its core away for a moment: a device, or who carries the queue out, may have been descheduled.
+ * As long as a sleep lasts at the least: the other is far more often in the middle of a step, and done in a microsecond.
+ */
+const helpsBeforeSleep = 500;
 const momentMs = 0.05;
 
 /** Carries the batch out and returns when it is done: 0, or EINVAL when the unit refused a descriptor. */
