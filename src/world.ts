@@ -11,6 +11,7 @@ import { createRun, runSet } from '#hostmem/run';
 import { BuiltProcess } from './built-process.ts';
 import { driverInForce } from './drivers/in-force.ts';
 import { MockDriver } from './drivers/mock/driver.ts';
+import { RiscvDriver } from './drivers/riscv/driver.ts';
 import { VtdDriver } from './drivers/vtd/driver.ts';
 import { EduRegisters } from './hardware/edu.ts';
 import { Machine } from './hardware/machine.ts';
@@ -36,8 +37,8 @@ const sizePerVm: HostSize = { ramBytes: 1 << 19, kernelBytes: 1 << 17 };
 export interface WorldOptions extends HostSize {
   /** How many VMs it is for. */
   readonly vms: number;
-  /** The unit: VT-d in legacy mode, or the recorded emulator in scalable mode; or the mock IOMMU of the kernel's selftest, without a unit or beside one. */
-  readonly iommu: 'vtd-legacy' | 'vtd-scalable' | 'mock' | 'vtd-legacy and mock';
+  /** The unit: VT-d in legacy mode, the recorded emulator in scalable mode, or one of RISC-V; or the mock IOMMU of the kernel's selftest, without a unit or beside one. */
+  readonly iommu: 'vtd-legacy' | 'vtd-scalable' | 'riscv' | 'mock' | 'vtd-legacy and mock';
   /** Switch K8: false lets devices behind a bridge translate in scalable mode. */
   readonly aliasPasidTableSkipped: boolean;
 }
@@ -79,9 +80,11 @@ export class World {
     this.host = Host.create(ramBytes, size.kernelBytes ?? baseSize.kernelBytes + vms * sizePerVm.kernelBytes);
     Machine.create(this.host);
     if (iommu.endsWith('mock')) MockDriver.boot(this.host);
-    if (iommu !== 'mock') this.#unit = Machine.addUnit(this.host, { scalable: iommu === 'vtd-scalable', faultReasons: 'recorded' });
+    if (iommu === 'riscv') this.#unit = Machine.addRiscvUnit(this.host);
+    else if (iommu !== 'mock') this.#unit = Machine.addUnit(this.host, { scalable: iommu === 'vtd-scalable', faultReasons: 'recorded' });
     const machine = new Machine(this.host);
-    if (iommu !== 'mock') VtdDriver.boot(this.host, machine, { aliasPasidTableSkipped });
+    if (iommu === 'riscv') RiscvDriver.boot(this.host, machine);
+    else if (iommu !== 'mock') VtdDriver.boot(this.host, machine, { aliasPasidTableSkipped });
     this.host.kernelRoot = KernelRoot.create(this.host.kernel);
     this.kernel = new Kernel(this.host, linux72, driverInForce(this.host, machine));
   }

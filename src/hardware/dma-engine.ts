@@ -18,7 +18,7 @@ import type { Ref } from '#hostmem/object';
 import { Access } from '#hostmem/page-table';
 import { dma, DmaFlags } from './events.ts';
 import { bufferBytes, InFlight, PciFunction } from './function.ts';
-import type { TranslationUnit } from './translation-unit.ts';
+import type { Translator } from './translator.ts';
 
 /** In place of a fault reason: the translation led to an address without memory, and the request was aborted. */
 export const noMemory = 0x100;
@@ -32,7 +32,7 @@ export class DmaEngine {
   readonly function: Ref<'PciFunction'>;
   readonly #kernel: Memory;
   readonly #ram: Memory;
-  readonly #unit: TranslationUnit;
+  readonly #unit: Translator;
   readonly #frames: number;
   readonly #table: Frames;
   readonly #rid: number;
@@ -45,7 +45,7 @@ export class DmaEngine {
   readonly #faultsAt: number;
   readonly #bytesAt: number;
 
-  constructor(host: Host, unit: TranslationUnit, pciFunction: Ref<'PciFunction'>) {
+  constructor(host: Host, unit: Translator, pciFunction: Ref<'PciFunction'>) {
     const kernel = host.kernel;
     this.function = pciFunction;
     this.#kernel = kernel;

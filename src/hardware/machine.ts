@@ -11,6 +11,9 @@ import { object, ref, u32 } from '#hostmem/struct';
 import { DmaEngine } from './dma-engine.ts';
 import { PciFunction } from './function.ts';
 import { Iotlb } from './iotlb.ts';
+import { CommandQueue } from './riscv/command-queue.ts';
+import { RiscvRegisters, worldCapabilities, type RiscvUnitOptions } from './riscv/registers.ts';
+import { RiscvUnit } from './riscv/unit.ts';
 import { TranslationUnit } from './translation-unit.ts';
 import { IommuUnit, UnitKind } from './unit.ts';
 import { InvalidationQueue } from './vtd/invalidation-queue.ts';
@@ -55,16 +58,29 @@ export class Unit {
   }
 }
 
+export interface RiscvUnitOfMachine {
+  readonly ref: Ref<'IommuUnit'>;
+  readonly translation: RiscvUnit;
+  readonly queue: CommandQueue;
+}
+
 export class Machine {
+  /** Those of VT-d, and those of RISC-V; a machine has one kind. */
   readonly units: readonly Unit[];
+  readonly riscvUnits: readonly RiscvUnitOfMachine[];
   readonly #host: Host;
 
   /** Joins the machine of a host that `create` made. Units added later are not seen. */
   constructor(host: Host) {
     this.#host = host;
     const units: Unit[] = [];
-    for (let at = MachineRecord.firstUnit.peek(host.kernel, host.machine); at !== NULL; at = IommuUnit.next.peek(host.kernel, at)) units.push(new Unit(host, at));
+    const riscvUnits: RiscvUnitOfMachine[] = [];
+    for (let at = MachineRecord.firstUnit.peek(host.kernel, host.machine); at !== NULL; at = IommuUnit.next.peek(host.kernel, at)) {
+      if (IommuUnit.kind.peek(host.kernel, at) === UnitKind.VTD) units.push(new Unit(host, at));
+      else riscvUnits.push({ ref: at, translation: new RiscvUnit(host, at), queue: new CommandQueue(host, at) });
+    }
     this.units = units;
+    this.riscvUnits = riscvUnits;
   }
 
   /** An empty machine, kept as the host's. */
@@ -74,20 +90,27 @@ export class Machine {
 
   /** Adds a VT-d unit as it is after reset: it translates nothing until software sets it up. */
   static addUnit(host: Host, options: VtdUnitOptions = {}): Ref<'IommuUnit'> {
-    const { kernel, machine } = host;
-    const unit = IommuUnit.create(kernel);
-    const number = MachineRecord.units.peek(kernel, machine);
-    IommuUnit.number.poke(kernel, unit, number);
-    IommuUnit.kind.poke(kernel, unit, UnitKind.VTD);
+    const { kernel } = host;
+    const unit = link(host, UnitKind.VTD);
     IommuUnit.registers.poke(kernel, unit, createRegisters(host, options));
     const iotlb = Iotlb.create(kernel);
     Iotlb.on.poke(kernel, iotlb, (options.iotlb ?? true) ? 1 : 0);
     IommuUnit.iotlb.poke(kernel, unit, iotlb);
     IommuUnit.pasidCache.poke(kernel, unit, createPasidCache(host, unit, options));
-    MachineRecord.units.poke(kernel, machine, number + 1);
-    const last = lastUnit(host);
-    if (last === NULL) MachineRecord.firstUnit.poke(kernel, machine, unit);
-    else IommuUnit.next.poke(kernel, last, unit);
+    return unit;
+  }
+
+  /** Adds a RISC-V unit as it is after reset: it lets nothing pass until software sets it up. */
+  static addRiscvUnit(host: Host, options: RiscvUnitOptions = {}): Ref<'IommuUnit'> {
+    const { kernel } = host;
+    const unit = link(host, UnitKind.RISCV);
+    const created = RiscvRegisters.create(kernel);
+    RiscvRegisters.capabilities.poke(kernel, created, 0, worldCapabilities);
+    RiscvRegisters.fetchBits.poke(kernel, created, options.fetchBits ?? 128);
+    IommuUnit.registers.poke(kernel, unit, created);
+    const iotlb = Iotlb.create(kernel);
+    Iotlb.on.poke(kernel, iotlb, (options.iotlb ?? true) ? 1 : 0);
+    IommuUnit.iotlb.poke(kernel, unit, iotlb);
     return unit;
   }
 
@@ -125,12 +148,14 @@ export class Machine {
 
   /** The DMA engine of a function; the thread that drives the function takes one. */
   dma(pciFunction: Ref<'PciFunction'>): DmaEngine {
-    return new DmaEngine(this.#host, this.unitOf(pciFunction).translation, pciFunction);
+    const unit = PciFunction.unit.peek(this.#host.kernel, pciFunction);
+    const { translation } = this.riscvUnits.find(({ ref }) => ref === unit) ?? this.unit(unit);
+    return new DmaEngine(this.#host, translation, pciFunction);
   }
 
   /** The parts that act by themselves. */
   engines(): readonly Engine[] {
-    return this.units.map((unit) => unit.queue);
+    return [...this.units, ...this.riscvUnits].map((unit) => unit.queue);
   }
 }
 
@@ -155,6 +180,20 @@ function createPasidCache({ kernel }: Host, unit: Ref<'IommuUnit'>, options: Vtd
   const cache = PasidCache.create(kernel);
   PasidCache.on.poke(kernel, cache, (options.pasidCache ?? true) ? 1 : 0);
   return cache;
+}
+
+/** A unit at the end of the machine's list. */
+function link(host: Host, kind: UnitKind): Ref<'IommuUnit'> {
+  const { kernel, machine } = host;
+  const unit = IommuUnit.create(kernel);
+  const number = MachineRecord.units.peek(kernel, machine);
+  IommuUnit.number.poke(kernel, unit, number);
+  IommuUnit.kind.poke(kernel, unit, kind);
+  MachineRecord.units.poke(kernel, machine, number + 1);
+  const last = lastUnit(host);
+  if (last === NULL) MachineRecord.firstUnit.poke(kernel, machine, unit);
+  else IommuUnit.next.poke(kernel, last, unit);
+  return unit;
 }
 
 function lastUnit(host: Host): Ref<'IommuUnit'> {

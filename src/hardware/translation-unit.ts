@@ -12,6 +12,7 @@ import type { Frame } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
 import { Access, PageTable, WalkResult } from '#hostmem/page-table';
 import { firstStageTag, IotlbView } from './iotlb.ts';
+import type { Translator } from './translator.ts';
 import { IommuUnit } from './unit.ts';
 import { PasidCacheView } from './vtd/pasid-cache.ts';
 import { VtdRegisters } from './vtd/registers.ts';
@@ -54,7 +55,7 @@ export interface RequesterTable {
 }
 
 /** One thread's view of the translation hardware of one unit; `frame`, `root` and `hit` tell of the last translation. */
-export class TranslationUnit {
+export class TranslationUnit implements Translator {
   /** The frame that the page translates to; may lie outside RAM. */
   frame = 0 as Frame;
   /** Root table that the translation came from, 0 when none was used. */
