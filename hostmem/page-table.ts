@@ -72,6 +72,8 @@ export class WalkResult {
   frame: Frame = 0 as Frame;
   /** `Access` bits granted by all levels together. */
   permissions = 0;
+  /** `Access` bits granted by the levels above the last entry. */
+  permissionsAbove = 0;
   /** Level of the last entry read: of the leaf, or of what faulted. `levels + 1` when none was read. */
   level = 0;
   /** Byte address of the last entry read. */
@@ -132,24 +134,30 @@ export class PageTable {
 
   /** Translates as hardware does. `access` is a set of `Access` bits. */
   walk(root: Frame, iovaHigh: number, iovaLow: number, access: number, result: WalkResult): WalkFault {
-    return this.#descend(root, iovaHigh, iovaLow, access, result, this.#ram.control !== null, this.#marksUse);
+    return this.#descend(root, this.format.levels, accessMask, iovaHigh, iovaLow, access, result, this.#ram.control !== null, this.#marksUse);
+  }
+
+  /** As `walk`, from a table of a lower level on: hardware remembers it from an earlier walk, in which the levels above granted `above`. */
+  walkBelow(table: Frame, level: number, above: number, iovaHigh: number, iovaLow: number, access: number, result: WalkResult): WalkFault {
+    return this.#descend(table, level, above, iovaHigh, iovaLow, access, result, this.#ram.control !== null, this.#marksUse);
   }
 
   /** The same as no points, for oracles: what is mapped, whatever the permission. */
   translate(root: Frame, iovaHigh: number, iovaLow: number, result: WalkResult): WalkFault {
-    return this.#descend(root, iovaHigh, iovaLow, 0, result, false, false);
+    return this.#descend(root, this.format.levels, accessMask, iovaHigh, iovaLow, 0, result, false, false);
   }
 
-  #descend(root: Frame, iovaHigh: number, iovaLow: number, access: number, result: WalkResult, announced: boolean, marks: boolean): WalkFault {
+  #descend(top: Frame, topLevel: number, above: number, iovaHigh: number, iovaLow: number, access: number, result: WalkResult, announced: boolean, marks: boolean): WalkFault {
     const format = this.format;
     const ram = this.#ram;
     const words = ram.words;
     const frameCount = this.#frameCount;
     let fault: WalkFault = this.#isCanonical(iovaHigh) ? none : WalkFault.BEYOND_WIDTH;
-    let level = format.levels + 1;
-    let table: number = root;
+    let level = topLevel + 1;
+    let table: number = top;
     let seen: number = accessMask;
-    let granted: number = accessMask;
+    let granted: number = above;
+    let before: number = above;
     let index = 0;
     let low = 0;
     let high = 0;
@@ -164,6 +172,7 @@ export class PageTable {
       low = words[index]!;
       high = words[index + 1]!;
       seen = format.inspect(level, high, low);
+      before = granted;
       granted &= seen;
       table = format.frameOf(high, low);
       if (seen === 0) fault = notPresent;
@@ -174,9 +183,10 @@ export class PageTable {
         if (marked !== 0) low = marked;
         else {
           // Another party changed the entry since it was read: what it says now is for a new walk.
-          level = format.levels + 1;
-          table = root;
-          seen = granted = accessMask;
+          level = topLevel + 1;
+          table = top;
+          seen = accessMask;
+          granted = above;
         }
       }
     }
@@ -184,6 +194,7 @@ export class PageTable {
     result.fault = fault;
     result.frame = (level === 1 ? table : table + pageWithin(level, iovaHigh, iovaLow)) as Frame;
     result.permissions = granted;
+    result.permissionsAbove = before;
     result.level = level;
     result.entryAt = index * 4;
     result.entryHigh = high;
@@ -337,7 +348,7 @@ export class PageTable {
         removed += this.#clearLeaves(hpaOf(table) + index * 8, passed);
       } else {
         const entry = this.#entry;
-        const found = this.#descend(root, high, low, 0, entry, false, false) === none;
+        const found = this.translate(root, high, low, entry) === none;
         const span = 512 ** (entry.level - 1);
         const within = pageNumber(high, low) % span;
         if (found && within === 0 && clear64(this.#ram, entry.entryAt, this.format.labels[entry.level]!) !== 0) removed += span;

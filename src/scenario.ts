@@ -8,7 +8,7 @@ import type { Actor } from './actors/actor.ts';
 import type { Device } from './actors/device.ts';
 import type { Viommu } from './actors/viommu.ts';
 import type { Vm } from './actors/vm.ts';
-import type { World } from './world.ts';
+import type { World, WorldOptions } from './world.ts';
 
 export type Role = 'vm' | 'device' | 'viommu';
 
@@ -39,6 +39,8 @@ export interface Scenario<S extends Stage = Stage> {
   readonly variants: readonly string[];
   /** What `--vms` is unless it is given; absent where the scenario has no such number. */
   readonly vms?: number;
+  /** What kind of host it plays on; absent for the default of `World`. */
+  readonly host?: Partial<WorldOptions>;
   world(w: World): S;
   /** By name, in the order of their numbers. */
   actors(cast: Cast<S>, parameters: Parameters): Actors<S>;
@@ -70,6 +72,9 @@ export function scenario<S extends Stage>(definition: Scenario<S>): Scenario<S> 
 export function actorsOf<S extends Stage>(definition: Scenario<S>, parameters: Parameters): Actors<S> {
   return definition.actors(cast as unknown as Cast<S>, parameters);
 }
+
+/** What the world of a scenario is made with. */
+export const worldOptions = (definition: Scenario, { vms }: Parameters): Partial<WorldOptions> => ({ ...definition.host, vms });
 
 /** Its own size, unless another one is asked for. */
 export const parametersOf = (definition: Scenario, vms: number | null): Parameters => ({ vms: vms ?? definition.vms ?? 1 });

@@ -36,8 +36,14 @@ const sizePerVm: HostSize = { ramBytes: 1 << 19, kernelBytes: 1 << 17 };
 export interface WorldOptions extends HostSize {
   /** How many VMs it is for. */
   readonly vms: number;
-  /** The unit: VT-d in legacy mode, or the recorded emulator in scalable mode. */
-  readonly iommu: 'vtd-legacy' | 'vtd-scalable';
+  /** The unit: VT-d in legacy mode, the recorded emulator in scalable mode, or a VT-d unit of scalable mode that has a first stage too. */
+  readonly iommu: 'vtd-legacy' | 'vtd-scalable' | 'vtd-first-stage';
+  /** Whether unit and functions have ATS; a function uses it once `enableAts` was called for it. */
+  readonly ats: boolean;
+  /** How many bits of a context or PASID entry the unit fetches at once: 64, 128 (the default), or 512, any entry as a whole. */
+  readonly fetchBits: 64 | 128 | 512;
+  /** Whether the unit has caches; 'on' by default. */
+  readonly caches: 'on' | 'off';
   /** Switch K8: false lets devices behind a bridge translate in scalable mode. */
   readonly aliasPasidTableSkipped: boolean;
 }
@@ -123,18 +129,20 @@ export class World {
   readonly #unit: Ref<'IommuUnit'>;
   readonly #groups: Ref<'IommuGroup'>[] = [];
   readonly #processes: Ref<'Process'>[] = [];
+  readonly #ats: boolean;
   #vfioDevices = 0;
   #slots = 0;
 
   /** How many VMs the command line asks for; the host grows with it. */
   readonly vms: number;
 
-  constructor({ vms = 1, iommu = 'vtd-legacy', aliasPasidTableSkipped = true, ...size }: Partial<WorldOptions> = {}) {
+  constructor({ vms = 1, iommu = 'vtd-legacy', aliasPasidTableSkipped = true, fetchBits = 128, caches = 'on', ats = false, ...size }: Partial<WorldOptions> = {}) {
     this.vms = vms;
     const ramBytes = size.ramBytes ?? baseSize.ramBytes + vms * sizePerVm.ramBytes;
     this.host = Host.create(ramBytes, size.kernelBytes ?? baseSize.kernelBytes + vms * sizePerVm.kernelBytes);
     Machine.create(this.host);
-    this.#unit = Machine.addUnit(this.host, { scalable: iommu === 'vtd-scalable', faultReasons: 'recorded' });
+    this.#ats = ats;
+    this.#unit = Machine.addUnit(this.host, { mode: iommu, ats, faultReasons: 'recorded', fetchBits, caches });
     const machine = new Machine(this.host);
     VtdDriver.boot(this.host, machine, { aliasPasidTableSkipped });
     this.host.kernelRoot = KernelRoot.create(this.host.kernel);
@@ -211,7 +219,7 @@ export class World {
 
   #member({ core }: NewGroup, name: string | null, rid: number, sourceId: number | null): Ref<'PciDevice'> {
     const memory = this.host.kernel;
-    const added = Machine.addFunction(this.host, this.#unit, { rid, sourceId: sourceId ?? rid });
+    const added = Machine.addFunction(this.host, this.#unit, { rid, sourceId: sourceId ?? rid, ats: this.#ats });
     this.kernel.driver.probe(added);
     const device = PciDevice.create(memory);
     PciDevice.address.poke(memory, device, rid);

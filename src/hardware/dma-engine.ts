@@ -13,12 +13,14 @@ import { copy, fill, Op, peek, poke, store } from '#hostmem/atomics';
 import type { Frames } from '#hostmem/frames';
 import type { Host } from '#hostmem/host';
 import { label } from '#hostmem/labels';
-import { frameOf, pageBytes, type Memory } from '#hostmem/memory';
-import type { Ref } from '#hostmem/object';
+import { frameOf, pageBytes, type Frame, type Memory } from '#hostmem/memory';
+import { NULL, type Ref } from '#hostmem/object';
 import { Access } from '#hostmem/page-table';
+import { AtcView } from './atc.ts';
 import { dma, DmaFlags } from './events.ts';
 import { bufferBytes, InFlight, PciFunction } from './function.ts';
 import type { TranslationUnit } from './translation-unit.ts';
+import { noPasid } from './vtd/scalable-requester.ts';
 
 /** In place of a fault reason: the translation led to an address without memory, and the request was aborted. */
 export const noMemory = 0x100;
@@ -35,8 +37,13 @@ export class DmaEngine {
   readonly #unit: TranslationUnit;
   readonly #frames: number;
   readonly #table: Frames;
+  readonly #atc: AtcView | null;
   readonly #rid: number;
   readonly #sourceId: number;
+  /** Of the transaction: the frame that it is for, the root table that it was translated through, whether it hit a cache of translations. */
+  #frame = 0 as Frame;
+  #root = 0 as Frame;
+  #hit = false;
   /** Byte addresses in kernel memory. */
   readonly #slotAt: number;
   readonly #bufferAt: number;
@@ -53,6 +60,8 @@ export class DmaEngine {
     this.#unit = unit;
     this.#frames = frameOf(host.ram.sizeBytes);
     this.#table = host.frames;
+    const atc = PciFunction.atc.peek(kernel, pciFunction);
+    this.#atc = atc === NULL ? null : new AtcView(kernel, atc);
     this.#rid = PciFunction.rid.peek(kernel, pciFunction);
     this.#sourceId = PciFunction.sourceId.peek(kernel, pciFunction);
     this.#slotAt = PciFunction.inFlight.address(kernel, pciFunction);
@@ -113,26 +122,52 @@ export class DmaEngine {
       return 0;
     }
     const kernel = this.#kernel;
-    const unit = this.#unit;
     const write = access === Access.WRITE;
     const begin = kernel.history === null ? 0 : kernel.history.stamp();
     const idle = (peek(kernel, this.#slotAt) & ~3) + InFlight.countUnit;
     store(kernel, this.#slotAt, idle | InFlight.BUSY | (write ? InFlight.WRITE : 0), PciFunction.inFlight.label);
-    let reason = unit.translate(this.#sourceId, iovaHigh, iovaLow, access, unit.iotlb.epoch());
+    let reason = this.#atc !== null && this.#atc.isEnabled() ? this.#byAts(this.#atc, access, iovaHigh, iovaLow) : this.#untranslated(access, iovaHigh, iovaLow);
     if (reason === 0) reason = this.#move(write, iovaLow, bufferOffset, bytes);
     this.#count(reason, bytes);
     if (kernel.history !== null) {
       const flags = (reason << DmaFlags.reasonShift) | (write ? DmaFlags.WRITE : 0);
-      const owner = reason === 0 ? this.#table.ownerOf(unit.frame) & DmaFlags.ownerMask : 0;
-      dma.emit(kernel, this.#rid | flags, iovaHigh, (iovaLow & ~(pageBytes - 1)) | owner, reason === 0 ? unit.frame : 0, unit.root, begin);
+      const owner = reason === 0 ? this.#table.ownerOf(this.#frame) & DmaFlags.ownerMask : 0;
+      dma.emit(kernel, this.#rid | flags, iovaHigh, (iovaLow & ~(pageBytes - 1)) | owner, reason === 0 ? this.#frame : 0, this.#root, begin);
     }
     this.#end(idle);
     return reason;
   }
 
+  #untranslated(access: number, iovaHigh: number, iovaLow: number): number {
+    const unit = this.#unit;
+    const reason = unit.translate(this.#sourceId, iovaHigh, iovaLow, access, unit.iotlb.epoch());
+    this.#frame = unit.frame;
+    this.#root = unit.root;
+    this.#hit = unit.hit;
+    return reason;
+  }
+
+  /** With ATS: the function's own cache or a translation request, then a request with the address that it was told. */
+  #byAts(atc: AtcView, access: number, iovaHigh: number, iovaLow: number): number {
+    const unit = this.#unit;
+    this.#hit = atc.lookup(noPasid, iovaHigh, iovaLow) && (atc.permissions & access) === access;
+    if (this.#hit) {
+      this.#frame = atc.frame;
+      this.#root = atc.root;
+    } else {
+      const epoch = atc.epoch();
+      const reason = unit.request(this.#sourceId, iovaHigh, iovaLow, access, unit.iotlb.epoch(), noPasid);
+      this.#frame = unit.frame;
+      this.#root = unit.root;
+      if (reason !== 0) return reason;
+      atc.fill(noPasid, iovaHigh, iovaLow, unit.frame, unit.permissions, unit.root, epoch);
+    }
+    return unit.passTranslated(this.#sourceId, Math.floor(this.#frame / 0x100000), this.#frame << 12, access, noPasid);
+  }
+
   /** The data of one page, as one point. */
   #move(write: boolean, iovaLow: number, bufferOffset: number, bytes: number): number {
-    const frame = this.#unit.frame;
+    const frame = this.#frame;
     if (frame >= this.#frames) return noMemory;
     const ram = this.#ram;
     const at = frame * pageBytes + (iovaLow & (pageBytes - 1));
@@ -151,7 +186,7 @@ export class DmaEngine {
   #count(reason: number, bytes: number): void {
     const kernel = this.#kernel;
     poke(kernel, this.#transactionsAt, peek(kernel, this.#transactionsAt) + 1);
-    if (this.#unit.hit) poke(kernel, this.#hitsAt, peek(kernel, this.#hitsAt) + 1);
+    if (this.#hit) poke(kernel, this.#hitsAt, peek(kernel, this.#hitsAt) + 1);
     if (reason === 0) poke(kernel, this.#bytesAt, peek(kernel, this.#bytesAt) + bytes);
     else poke(kernel, this.#faultsAt, peek(kernel, this.#faultsAt) + 1);
   }

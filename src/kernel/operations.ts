@@ -6,6 +6,7 @@ import { fail } from './errno.ts';
 import { destroyEventQueue } from './event-queue.ts';
 import { destroyFaultQueue } from './fault-queue.ts';
 import { faultsOf72, type FaultsOf72 } from './faults-of-72.ts';
+import { vtdOperations, type VtdOperations } from '../drivers/vtd/operations.ts';
 import type { Kernel } from './kernel.ts';
 import { destroyHwQueue } from './hw-queue.ts';
 import { destroyHwpt } from './hwpt.ts';
@@ -53,6 +54,8 @@ export interface Operations {
   readonly attach: AttachOperations;
   readonly iopt: IoptOperations;
   readonly driver: DriverOperations;
+  /** The functions of the VT-d driver. */
+  readonly vtd: VtdOperations;
   readonly faults: FaultsOf72;
 }
 
@@ -68,5 +71,6 @@ export const linux72: Operations = Object.freeze({
       if (problem !== 0) fail(problem, 'the driver refuses the domain for the device');
     },
   }),
+  vtd: Object.freeze({ ...vtdOperations }),
   faults: faultsOf72,
 });

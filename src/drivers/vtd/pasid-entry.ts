@@ -9,7 +9,11 @@ import { peek, poke, write64 } from '#hostmem/atomics';
 import type { Ref } from '#hostmem/object';
 import * as entry from '../../hardware/vtd/scalable-entry.ts';
 import { assert } from '../../kernel/errno.ts';
+import { TableKind } from '../../hardware/events.ts';
+import { PciFunction } from '../../hardware/function.ts';
 import { IommuDomain } from '../domain.ts';
+import { IommuDevice } from '../driver.ts';
+import { EntryWritten, EntryZeroed } from '../events.ts';
 import { ensurePasidEntry, pasidEntryAddress } from './pasid-table.ts';
 import { VtdUnitState } from './unit-state.ts';
 import type { Vtd, VtdUnit } from './vtd.ts';
@@ -37,6 +41,7 @@ function writeEntry(vtd: Vtd, unit: VtdUnit, device: Ref<'IommuDevice'>, pasid: 
   const at = ensurePasidEntry(vtd, device, pasid);
   if (at !== 0) {
     assert((peek(ram, at) & entry.present) === 0, 'a PASID entry is torn down before it is set up again');
+    EntryWritten.emit(kernel, TableKind.PASID, requesterOf(vtd, device), pasid, word0, word1, word2);
     if (word2 !== 0) write64(ram, at + 16, 0, word2, entry.pasidLabels[2]);
     write64(ram, at + 8, 0, word1, entry.pasidLabels[1]);
     write64(ram, at, 0, word0, entry.pasidLabels[0]);
@@ -53,12 +58,20 @@ export function tearDownPasid(vtd: Vtd, unit: VtdUnit, device: Ref<'IommuDevice'
   const word0 = at === 0 ? 0 : peek(ram, at);
   const isPresent = (word0 & entry.present) !== 0;
   const domainId = isPresent ? entry.domainIdOf(peek(ram, at + 8)) : 0;
-  if (isPresent) write64(ram, at, 0, word0 & ~entry.present, entry.pasidLabels[0]);
+  if (isPresent) {
+    EntryWritten.emit(kernel, TableKind.PASID, requesterOf(vtd, device), pasid, word0 & ~entry.present);
+    write64(ram, at, 0, word0 & ~entry.present, entry.pasidLabels[0]);
+  }
   VtdUnitState.contextLock.release(kernel, unit.state);
   if (!isPresent) return;
-  vtd.operations.flushPasid(vtd, unit, domainId, pasid, entry.pagingTypeOf(word0) !== entry.PagingType.SECOND_STAGE);
+  vtd.operations.flushPasid(vtd, unit, device, domainId, pasid, entry.pagingTypeOf(word0) !== entry.PagingType.SECOND_STAGE);
   zeroEntry(vtd, at);
+  EntryZeroed.emit(kernel, TableKind.PASID, requesterOf(vtd, device), pasid);
 }
+
+/** The id by which hardware names the device in its reports. */
+export const requesterOf = (vtd: Vtd, device: Ref<'IommuDevice'>): number =>
+  PciFunction.sourceId.peek(vtd.kernel, IommuDevice.function.peek(vtd.kernel, device));
 
 /** No point: the unit was drained, and reads nothing of an entry that is not present. */
 function zeroEntry(vtd: Vtd, at: number): void {
