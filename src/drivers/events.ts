@@ -19,5 +19,5 @@ export const TablesFreed = event('tables freed', ['root']);
 export const InvalidationQueued = event('invalidation queued', ['unit', 'slot', 'first', 'second', 'third']);
 /** A submission to the queue of a unit returned: it takes all that it queued for done. */
 export const SubmitReturned = event('submit return', ['unit']);
-/** A domain id of a unit was given to a domain. */
-export const DomainIdTaken = event('domain id taken', ['unit', 'domainId']);
+/** A domain id of a unit may be given to another domain from now on. */
+export const DomainIdReturned = event('domain id returned', ['unit', 'domainId']);

@@ -126,7 +126,7 @@ export class DmaEngine {
     const begin = kernel.history === null ? 0 : kernel.history.stamp();
     const idle = (peek(kernel, this.#slotAt) & ~3) + InFlight.countUnit;
     store(kernel, this.#slotAt, idle | InFlight.BUSY | (write ? InFlight.WRITE : 0), PciFunction.inFlight.label);
-    let reason = this.#atc !== null && this.#atc.isEnabled() ? this.#byAts(this.#atc, access, iovaHigh, iovaLow) : this.#untranslated(access, iovaHigh, iovaLow);
+    let reason = this.#atc === null ? this.#untranslated(access, iovaHigh, iovaLow) : this.#byAts(this.#atc, access, iovaHigh, iovaLow);
     if (reason === 0) reason = this.#move(write, iovaLow, bufferOffset, bytes);
     this.#count(reason, bytes);
     if (kernel.history !== null) {
@@ -147,15 +147,19 @@ export class DmaEngine {
     return reason;
   }
 
-  /** With ATS: the function's own cache or a translation request, then a request with the address that it was told. */
+  /**
+   * Of a function with ATS, while it is enabled: its own cache or a translation request, then a request with the address that it was told.
+   * The epoch comes first: what is asked for while software switches ATS off is not kept.
+   */
   #byAts(atc: AtcView, access: number, iovaHigh: number, iovaLow: number): number {
     const unit = this.#unit;
+    const epoch = atc.epoch();
+    if (!atc.isEnabled()) return this.#untranslated(access, iovaHigh, iovaLow);
     this.#hit = atc.lookup(noPasid, iovaHigh, iovaLow) && (atc.permissions & access) === access;
     if (this.#hit) {
       this.#frame = atc.frame;
       this.#root = atc.root;
     } else {
-      const epoch = atc.epoch();
       const reason = unit.request(this.#sourceId, iovaHigh, iovaLow, access, unit.iotlb.epoch(), noPasid);
       this.#frame = unit.frame;
       this.#root = unit.root;

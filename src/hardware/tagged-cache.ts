@@ -150,3 +150,27 @@ export class TaggedCacheView {
     return this.#sets + ((key ^ (key >>> 3) ^ (owner * 13)) & (setCount - 1)) * setWords;
   }
 }
+
+/** A line as an oracle reads it. */
+export interface TaggedLine {
+  readonly owner: number;
+  readonly tag: number;
+  /** The first value and the last one. */
+  readonly value0: number;
+  readonly value2: number;
+}
+
+/** Every line, as no point: for oracles. */
+export function taggedLines(kernel: Memory, cache: Ref<'TaggedCache'>): TaggedLine[] {
+  const found: TaggedLine[] = [];
+  if (cache === NULL) return found;
+  const sets = TaggedCache.sets.elementAddress(kernel, cache, 0);
+  for (let set = sets; set < sets + setCount * setWords * 4; set += setWords * 4) {
+    for (let at = set + firstWay * 4; at < set + setWords * 4; at += wayWords * 4) {
+      const owner = peek(kernel, at + Way.OWNER * 4);
+      if (owner >= 0) continue;
+      found.push({ owner: owner & ~valid, tag: peek(kernel, at + Way.TAG * 4), value0: peek(kernel, at + Way.VALUES * 4), value2: peek(kernel, at + Way.VALUES * 4 + 8) });
+    }
+  }
+  return found;
+}

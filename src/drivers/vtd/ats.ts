@@ -23,8 +23,14 @@ export function enableAts(vtd: Vtd, device: Ref<'IommuDevice'>): void {
   if (!supportsAts(vtd, unit, pciFunction) || IommuDevice.atsEnabled.peek(kernel, device) !== 0) return;
   const domain = IommuDevice.domain.peek(kernel, device);
   if (domain !== NULL && !vtd.operations.assignDeviceTag(vtd, domain, unit, pciFunction)) fail('ENOMEM', 'no memory for a cache tag');
-  IommuDevice.atsEnabled.poke(kernel, device, 1);
-  Atc.enabled.store(kernel, PciFunction.atc.peek(kernel, pciFunction), 1);
+  setAts(vtd, device, true);
+}
+
+/** Writes the device's control register. */
+export function setAts(vtd: Vtd, device: Ref<'IommuDevice'>, on: boolean): void {
+  const atc = PciFunction.atc.peek(vtd.kernel, IommuDevice.function.peek(vtd.kernel, device));
+  IommuDevice.atsEnabled.poke(vtd.kernel, device, on ? 1 : 0);
+  Atc.enabled.store(vtd.kernel, atc, on ? 1 : 0);
 }
 
 /** On return the device holds no translation and asks for none. */
@@ -33,9 +39,8 @@ export function disableAts(vtd: Vtd, device: Ref<'IommuDevice'>): void {
   const pciFunction = IommuDevice.function.peek(kernel, device);
   const unit = vtd.unit(IommuDevice.unit.peek(kernel, device));
   if (IommuDevice.atsEnabled.peek(kernel, device) === 0) return;
-  Atc.enabled.store(kernel, PciFunction.atc.peek(kernel, pciFunction), 0);
+  setAts(vtd, device, false);
   vtd.operations.submit(vtd, unit, vtd.batch.clear().deviceTlb(PciFunction.rid.peek(kernel, pciFunction), 0, 0, 52));
-  IommuDevice.atsEnabled.poke(kernel, device, 0);
   const domain = IommuDevice.domain.peek(kernel, device);
   if (domain !== NULL) vtd.operations.unassignDeviceTag(vtd, domain, unit, pciFunction);
 }

@@ -56,7 +56,7 @@ export function attachPaging(vtd: Vtd, device: Ref<'IommuDevice'>, domain: Ref<'
 }
 
 /** Whether the unit walks tables of the domain's stage, levels and leaf sizes (`paging_domain_compatible`). */
-function isCompatible(vtd: Vtd, unit: VtdUnit, domain: Ref<'IommuDomain'>): boolean {
+export function isCompatible(vtd: Vtd, unit: VtdUnit, domain: Ref<'IommuDomain'>): boolean {
   const levels = IommuDomain.levels.peek(vtd.kernel, domain);
   const largestLeaf = IommuDomain.largestLeaf.peek(vtd.kernel, domain);
   if (vtd.isFirstStage(domain)) return hasFirstStage(unit) && levels <= firstStageLevels(unit) && largestLeaf <= registers.firstStageLargestLeaf(unit.capabilityHigh);

@@ -4,7 +4,7 @@
  */
 import { NULL, type Ref } from '#hostmem/object';
 import { CacheTag, IommuDomain } from '../domain.ts';
-import { DomainIdTaken } from '../events.ts';
+import { DomainIdReturned } from '../events.ts';
 import { returnDomainId, takeDomainId } from './unit-state.ts';
 import type { Vtd, VtdUnit } from './vtd.ts';
 
@@ -30,6 +30,7 @@ export function unassignTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit)
     const domainId = CacheTag.domainId.peek(kernel, tag);
     removeTag(vtd, domain, tag);
     returnDomainId(kernel, unit.state, domainId);
+    DomainIdReturned.emit(kernel, unit.number, domainId);
   }
   IommuDomain.tagLock.release(kernel, domain);
 }
@@ -77,7 +78,6 @@ function createTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit): number 
     CacheTag.free(kernel, tag);
     return 0;
   }
-  DomainIdTaken.emit(kernel, unit.number, domainId);
   CacheTag.domain.poke(kernel, tag, domain);
   CacheTag.unit.poke(kernel, tag, unit.ref);
   CacheTag.domainId.poke(kernel, tag, domainId);

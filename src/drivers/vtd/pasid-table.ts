@@ -18,6 +18,9 @@ import { supportsAts } from './ats.ts';
 import { VtdUnitState } from './unit-state.ts';
 import type { Vtd, VtdUnit } from './vtd.ts';
 
+/** Of the word of a context entry that has its present bit. */
+export const contextLabel = entry.contextLabels[0];
+
 /** Gives the device a directory and points its context entry to it. False when RAM is used up; then nothing has changed. */
 export function setUpPasidTable(vtd: Vtd, unit: VtdUnit, device: Ref<'IommuDevice'>): boolean {
   const directory = vtd.frames.allocate(Owner.KERNEL);
@@ -35,6 +38,12 @@ export function setUpPasidTable(vtd: Vtd, unit: VtdUnit, device: Ref<'IommuDevic
 export function tearDownPasidTable(vtd: Vtd, unit: VtdUnit, device: Ref<'IommuDevice'>): void {
   const directory = IommuDevice.pasidDirectory.peek(vtd.kernel, device) as Frame;
   for (const sourceId of requesters(vtd, unit, device)) clearContext(vtd, unit, device, sourceId, directory);
+  freePasidTables(vtd, device);
+}
+
+/** Frees the directory and its tables. */
+export function freePasidTables(vtd: Vtd, device: Ref<'IommuDevice'>): void {
+  const directory = IommuDevice.pasidDirectory.peek(vtd.kernel, device) as Frame;
   for (let at = hpaOf(directory) as number; at < hpaOf(directory) + entry.directoryEntries * 8; at += 8) {
     const table = peek(vtd.ram, at);
     if ((table & entry.present) !== 0) vtd.frames.drop(frameOf(table));
@@ -64,7 +73,7 @@ export function ensurePasidEntry(vtd: Vtd, device: Ref<'IommuDevice'>, pasid: nu
  * The ids whose context entries point to the device's directory. 7.2 sets up none for the alias under which a bridge forwards the
  * requests: whatever is attached, they fault (K8 `aliasPasidTableSkipped`).
  */
-function requesters(vtd: Vtd, unit: VtdUnit, device: Ref<'IommuDevice'>): number[] {
+export function requesters(vtd: Vtd, unit: VtdUnit, device: Ref<'IommuDevice'>): number[] {
   const pciFunction = IommuDevice.function.peek(vtd.kernel, device);
   const rid = PciFunction.rid.peek(vtd.kernel, pciFunction);
   const sourceId = PciFunction.sourceId.peek(vtd.kernel, pciFunction);
@@ -103,7 +112,7 @@ function clearContext(vtd: Vtd, unit: VtdUnit, device: Ref<'IommuDevice'>, sourc
 }
 
 /** `probe` has made the context table. */
-function contextAddress(vtd: Vtd, unit: VtdUnit, sourceId: number): number {
+export function contextAddress(vtd: Vtd, unit: VtdUnit, sourceId: number): number {
   const rootTable = VtdUnitState.rootTable.peek(vtd.kernel, unit.state) as Frame;
   return entry.contextEntryAt(frameOf(peek(vtd.ram, entry.rootHalfAt(rootTable, sourceId))), sourceId);
 }
