@@ -1,9 +1,10 @@
 /** Events of the kernel as lines of a story: `ATTACH A -> IOAS 3`. Knows the world's names, and who moves what where. */
 import type { Cursor } from '#hostmem/history';
-import { dma, DmaFlags } from './hardware/events.ts';
+import { EntryWritten, EntryZeroed, FlushCalled, FlushReturned, LeavesCleared } from './drivers/events.ts';
+import { deadTableRead, dma, DmaFlags, entryFetched, TableKind } from './hardware/events.ts';
 import { errnoName } from './kernel/errno.ts';
 import {
-  GroupBlocked, GroupMoved, GroupMoves, HwptRecorded, MapCalled, MapReturned, UnmapCalled, UnmapReturned, VfioCall, VfioCalled, VfioReturned,
+  DmaMapped, DmaUnmapped, GroupBlocked, GroupMoved, GroupMoves, HwptRecorded, MapCalled, MapReturned, UnmapCalled, UnmapReturned, VfioCall, VfioCalled, VfioReturned,
 } from './kernel/events.ts';
 
 const callNames = { [VfioCall.BIND]: 'BIND', [VfioCall.ATTACH]: 'ATTACH', [VfioCall.REPLACE]: 'REPLACE', [VfioCall.DETACH]: 'DETACH', [VfioCall.CLOSE]: 'CLOSE' };
@@ -45,6 +46,15 @@ export class EventDescriber {
       case MapReturned.kind: return `MAP on IOAS ${MapReturned.get.ioas(event)} returned ${errnoName(MapReturned.get.errno(event)) ?? '0'}`;
       case UnmapCalled.kind: return `UNMAP ${range(UnmapCalled.get.iovaHigh(event), UnmapCalled.get.iovaLow(event))} on IOAS ${UnmapCalled.get.ioas(event)}`;
       case UnmapReturned.kind: return `UNMAP on IOAS ${UnmapReturned.get.ioas(event)} returned ${errnoName(UnmapReturned.get.errno(event)) ?? '0'}`;
+      case DmaMapped.kind: return `DMA map ${range(DmaMapped.get.iovaHigh(event), DmaMapped.get.iovaLow(event))}`;
+      case DmaUnmapped.kind: return `DMA unmap ${range(DmaUnmapped.get.iovaHigh(event), DmaUnmapped.get.iovaLow(event))} returned${DmaUnmapped.get.lazy(event) === 0 ? '' : ', its flush is queued'}`;
+      case LeavesCleared.kind: return `clears ${range(LeavesCleared.get.iovaHigh(event), LeavesCleared.get.iovaLow(event))}, ${LeavesCleared.get.pages(event)} pages`;
+      case FlushCalled.kind: return `starts to flush ${flushed(FlushCalled.get.iovaHigh(event), FlushCalled.get.iovaLow(event), FlushCalled.get.pages(event))}`;
+      case FlushReturned.kind: return `has flushed ${flushed(FlushReturned.get.iovaHigh(event), FlushReturned.get.iovaLow(event), FlushReturned.get.pages(event))}`;
+      case EntryWritten.kind: return `writes the ${entryNames[EntryWritten.get.table(event)]} of ${this.#requester(EntryWritten.get.source(event))}: ${(EntryWritten.get.word0(event) & 1) === 0 ? 'not present' : 'present'}`;
+      case EntryZeroed.kind: return `the ${entryNames[EntryZeroed.get.table(event)]} of ${this.#requester(EntryZeroed.get.source(event))} is empty`;
+      case entryFetched.kind: return `reads the ${entryNames[entryFetched.get.table(event)]} of ${this.#requester(entryFetched.get.source(event))}`;
+      case deadTableRead.kind: return `reads a table in frame 0x${deadTableRead.get.frame(event).toString(16)}, which is none any more`;
       case dma.kind: return this.#dma(event);
       default: return null;
     }
@@ -65,6 +75,10 @@ export class EventDescriber {
     return `${what} ${this.#names.devices[VfioReturned.get.device(event)]} returned ${errno ?? (hwpt === 0 ? '0' : `0, HWPT ${hwpt}`)}`;
   }
 
+  #requester(sourceId: number): string {
+    return this.#names.functions.get(sourceId) ?? `requester 0x${sourceId.toString(16)}`;
+  }
+
   #dma(event: Cursor): string {
     const word = dma.get.function(event);
     const reason = word >>> DmaFlags.reasonShift;
@@ -74,5 +88,9 @@ export class EventDescriber {
     return `${this.#names.functions.get(word & DmaFlags.ridMask) ?? 'a function'}: DMA ${what} ${where}: ${outcome}`;
   }
 }
+
+const entryNames: Readonly<Record<number, string>> = { [TableKind.CONTEXT]: 'context entry', [TableKind.SCALABLE_CONTEXT]: 'context entry', [TableKind.PASID]: 'PASID entry' };
+
+const flushed = (high: number, low: number, pages: number): string => (pages === 0 ? 'the whole domain' : `${range(high, low)}, ${pages} pages`);
 
 const range = (high: number, low: number): string => `0x${((high >>> 0) * 0x1_0000_0000 + (low >>> 0)).toString(16)}`;

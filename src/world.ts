@@ -16,8 +16,10 @@ import { IommuGroup, Move, PciDevice, setGroupDomain } from './kernel/iommu-grou
 import { MapFlag } from './kernel/ioas.ts';
 import { Kernel, KernelRoot } from './kernel/kernel.ts';
 import { linux72 } from './kernel/operations.ts';
+import { createDmaDomain } from './kernel/dma-iommu.ts';
+import { groupOf } from './kernel/iommu-probe.ts';
 import { enumerate, type PciBus } from './kernel/pci.ts';
-import { createProcess, mmap, Process, userAddress } from './kernel/process.ts';
+import { createProcess, mmap, ownerOf, Process, userAddress } from './kernel/process.ts';
 import { ioctl, open } from './kernel/syscalls.ts';
 import { DevSet, VfioDevice } from './kernel/vfio.ts';
 import { VfioGroup } from './kernel/vfio-group.ts';
@@ -263,6 +265,23 @@ export class World {
     const memory = this.host.kernel;
     this.#groups.forEach((group, index) => IommuGroup.next.poke(memory, group, this.#groups[index + 1] ?? NULL));
     KernelRoot.groups.poke(memory, this.kernel.root, this.#groups[0] ?? NULL);
+  }
+
+  /** Lets kernel drivers of a function use the DMA API, on its group's default domain; actors find it as `<function>.dma`. */
+  dmaApi(name: string, { lazy }: { readonly lazy: boolean }): void {
+    const group = groupOf(this.kernel, this.directory[name] as Ref<'PciFunction'>);
+    this.directory[`${name}.dma`] = createDmaDomain(this.kernel, IommuGroup.defaultDomain.peek(this.host.kernel, group), lazy);
+  }
+
+  /** Consecutive frames of a process, aligned to their number (a power of two); returns the first. They stay for the life of the host. */
+  buffer(process: string, pages: number): number {
+    const owner = ownerOf(Process.number.peek(this.host.kernel, this.directory[process] as Ref<'Process'>));
+    let first = this.host.frames.allocate(owner);
+    while (first !== 0 && first % pages !== 0) first = this.host.frames.allocate(owner);
+    let last = first;
+    while (last !== 0 && last < first + pages - 1) last = this.host.frames.allocate(owner);
+    if (last !== first + pages - 1) throw new Error(`RAM has no ${pages} consecutive frames; give the host more`);
+    return first;
   }
 
   /** A process without memory and files. */

@@ -7,7 +7,7 @@ import { PciFunction } from '../hardware/function.ts';
 import { iotlbLines } from '../hardware/iotlb.ts';
 import { taggedLines } from '../hardware/tagged-cache.ts';
 import { IommuUnit } from '../hardware/unit.ts';
-import { PciDevice } from '../kernel/iommu-group.ts';
+import { IommuGroup, PciDevice } from '../kernel/iommu-group.ts';
 import type { View } from './view.ts';
 
 /** All functions of a host. */
@@ -39,13 +39,20 @@ export function cachedTranslations(view: View): CachedTranslation[] {
   return [...ofUnits, ...ofFunctions].filter(({ root }) => root !== 0);
 }
 
-/** Whether some domain that a device is on has that root table and a cache tag for the cache. */
+/** The domains that devices are on, as the driver knows it and as the core does: they differ while a device moves. */
+function domainsInUse(view: View): Ref<'IommuDomain'>[] {
+  const kernel = view.host.kernel;
+  const devices = functionsOf(view).map((one) => PciFunction.driverData.peek(kernel, one) as Ref<'IommuDevice'>).filter((device) => device !== NULL);
+  const ofDevices = devices.map((device) => IommuDevice.domain.peek(kernel, device));
+  const ofGroups = view.groups().flatMap((group) => [IommuGroup.domain.peek(kernel, group), IommuGroup.defaultDomain.peek(kernel, group)]);
+  return [...new Set([...ofDevices, ...ofGroups])].filter((domain) => domain !== NULL);
+}
+
+/** Whether some domain in use has that root table and a cache tag for the cache. */
 export function isCovered(view: View, { unit, function: pciFunction, root }: CachedTranslation): boolean {
   const kernel = view.host.kernel;
-  for (const one of functionsOf(view)) {
-    const device = PciFunction.driverData.peek(kernel, one) as Ref<'IommuDevice'>;
-    const domain = device === NULL ? NULL : IommuDevice.domain.peek(kernel, device);
-    if (domain === NULL || IommuDomain.root.peek(kernel, domain) !== root) continue;
+  for (const domain of domainsInUse(view)) {
+    if (IommuDomain.root.peek(kernel, domain) !== root) continue;
     for (let tag: Ref<'CacheTag'> = IommuDomain.firstTag.peek(kernel, domain); tag !== NULL; tag = CacheTag.next.peek(kernel, tag))
       if (CacheTag.unit.peek(kernel, tag) === unit && CacheTag.function.peek(kernel, tag) === pciFunction) return true;
   }

@@ -10,7 +10,7 @@ export const EntryWritten = event('entry written', ['table', 'source', 'pasid', 
 export const EntryZeroed = event('entry zeroed', ['table', 'source', 'pasid']);
 /** Leaves of the domain with that root table were cleared: the range holds all of them, and may be larger than what was asked for. */
 export const LeavesCleared = event('leaves cleared', ['root', 'iovaHigh', 'iovaLow', 'pages']);
-/** A flush of a range of a domain begins; and it has returned. `leafOnly` is 1 when tables may stay cached. */
+/** A flush of a range of a domain begins; and it has returned. `leafOnly` is 1 when tables may stay cached, `pages` is 0 for the whole domain. */
 export const FlushCalled = event('flush call', ['root', 'iovaHigh', 'iovaLow', 'pages', 'leafOnly']);
 export const FlushReturned = event('flush return', ['root', 'iovaHigh', 'iovaLow', 'pages', 'leafOnly']);
 /** The page tables of a domain were freed. */

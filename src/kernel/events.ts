@@ -28,5 +28,9 @@ export const MapReturned = event('map return', ['ioas', 'iovaHigh', 'iovaLow', '
 export const UnmapCalled = event('unmap call', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'process']);
 export const UnmapReturned = event('unmap return', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'errno', 'process']);
 
+/** A kernel driver's mapping took its IOVA, in the domain with that root table; its unmap returned (`lazy`: before its flush). */
+export const DmaMapped = event('dma mapped', ['root', 'iovaHigh', 'iovaLow', 'pages']);
+export const DmaUnmapped = event('dma unmapped', ['root', 'iovaHigh', 'iovaLow', 'pages', 'lazy']);
+
 export const VfioCall = { BIND: 1, ATTACH: 2, REPLACE: 3, DETACH: 4, CLOSE: 5 } as const;
 export type VfioCall = (typeof VfioCall)[keyof typeof VfioCall];

@@ -3,6 +3,7 @@
  */
 import type { Ref } from '#hostmem/object';
 import { fail } from './errno.ts';
+import { queueIova } from './dma-iommu.ts';
 import { destroyEventQueue } from './event-queue.ts';
 import { destroyFaultQueue } from './fault-queue.ts';
 import { faultsOf72, type FaultsOf72 } from './faults-of-72.ts';
@@ -49,11 +50,17 @@ export interface DriverOperations {
   attach(kernel: Kernel, domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>): void;
 }
 
+/** How the DMA API puts off flushes. */
+export interface DmaOperations {
+  queueIova(kernel: Kernel, dma: Ref<'DmaDomain'>, page: number, pages: number): void;
+}
+
 export interface Operations {
   readonly objects: ObjectOperations;
   readonly attach: AttachOperations;
   readonly iopt: IoptOperations;
   readonly driver: DriverOperations;
+  readonly dma: DmaOperations;
   /** The functions of the VT-d driver. */
   readonly vtd: VtdOperations;
   readonly faults: FaultsOf72;
@@ -71,6 +78,7 @@ export const linux72: Operations = Object.freeze({
       if (problem !== 0) fail(problem, 'the driver refuses the domain for the device');
     },
   }),
+  dma: Object.freeze({ queueIova }),
   vtd: Object.freeze({ ...vtdOperations }),
   faults: faultsOf72,
 });

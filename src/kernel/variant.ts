@@ -28,6 +28,7 @@ export function operationsOf(changes: Variant): Operations {
     attach: Object.freeze({ ...linux72.attach, ...changes.attach }),
     iopt: Object.freeze({ ...linux72.iopt, ...changes.iopt }),
     driver: Object.freeze({ ...linux72.driver, ...changes.driver }),
+    dma: Object.freeze({ ...linux72.dma, ...changes.dma }),
     vtd: Object.freeze({ ...linux72.vtd, ...changes.vtd }),
     faults: Object.freeze({ ...linux72.faults, ...changes.faults }),
   });

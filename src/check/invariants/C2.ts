@@ -20,6 +20,8 @@ const rangeOf = (root: number, high: number, low: number, pages: number): Range 
   const first = (high >>> 0) * pagesPerHigh + (low >>> 12);
   return { root, first, end: first + (pages >>> 0) };
 };
+/** `pages` 0 is the whole domain. */
+const flushedRange = (root: number, high: number, low: number, pages: number): Range => (pages === 0 ? { root, first: 0, end: 2 ** 52 } : rangeOf(root, high, low, pages));
 const text = ({ first, end }: Range): string => `[0x${(first * 4096).toString(16)}, 0x${(end * 4096 - 1).toString(16)}]`;
 
 export default invariant<Cleared>({
@@ -34,7 +36,7 @@ export default invariant<Cleared>({
       cleared.set(event.actor, [...(cleared.get(event.actor) ?? []), range]);
     } else if (event.kind === FlushReturned.kind) {
       const { get } = FlushReturned;
-      const flushed = rangeOf(get.root(event), get.iovaHigh(event), get.iovaLow(event), get.pages(event));
+      const flushed = flushedRange(get.root(event), get.iovaHigh(event), get.iovaLow(event), get.pages(event));
       const own = cleared.get(event.actor) ?? [];
       const missed = own.find(({ root, first, end }) => root === flushed.root && (first < flushed.first || end > flushed.end));
       if (missed !== undefined) return breach(`${text(missed)} was cleared, but only ${text(flushed)} was flushed`);

@@ -30,14 +30,15 @@ export function flushRange(vtd: Vtd, domain: Ref<'IommuDomain'>, iovaHigh: numbe
   const last = pageOf(iovaHigh, iovaLow) + pages - 1;
   const order = last >= allPages ? 52 : blockOrder(iovaHigh, iovaLow, highOfPage(last), lowOfPage(last));
   const root = IommuDomain.root.peek(kernel, domain);
-  FlushCalled.emit(kernel, root, iovaHigh, iovaLow, pages, leafOnly ? 1 : 0);
+  const told = pages < 2 ** 32 ? pages : 0;
+  FlushCalled.emit(kernel, root, iovaHigh, iovaLow, told, leafOnly ? 1 : 0);
   IommuDomain.tagLock.acquire(kernel, domain);
   for (let tag = IommuDomain.firstTag.read(kernel, domain); tag !== NULL; tag = CacheTag.next.read(kernel, tag)) {
     if (CacheTag.function.peek(kernel, tag) === NULL) vtd.operations.flushIotlb(vtd, domain, tag, iovaHigh, iovaLow, order, leafOnly);
     else vtd.operations.flushDeviceTlb(vtd, tag, iovaHigh, iovaLow, order);
   }
   IommuDomain.tagLock.release(kernel, domain);
-  FlushReturned.emit(kernel, root, iovaHigh, iovaLow, pages, leafOnly ? 1 : 0);
+  FlushReturned.emit(kernel, root, iovaHigh, iovaLow, told, leafOnly ? 1 : 0);
 }
 
 /** Drops a block of pages, or what is larger than the unit can name with its whole domain, from the caches of one unit (`cache_tag_flush_iotlb`). */

@@ -18,9 +18,6 @@ import { supportsAts } from './ats.ts';
 import { VtdUnitState } from './unit-state.ts';
 import type { Vtd, VtdUnit } from './vtd.ts';
 
-/** Of the word of a context entry that has its present bit. */
-export const contextLabel = entry.contextLabels[0];
-
 /** Gives the device a directory and points its context entry to it. False when RAM is used up; then nothing has changed. */
 export function setUpPasidTable(vtd: Vtd, unit: VtdUnit, device: Ref<'IommuDevice'>): boolean {
   const directory = vtd.frames.allocate(Owner.KERNEL);
@@ -39,6 +36,14 @@ export function tearDownPasidTable(vtd: Vtd, unit: VtdUnit, device: Ref<'IommuDe
   const directory = IommuDevice.pasidDirectory.peek(vtd.kernel, device) as Frame;
   for (const sourceId of requesters(vtd, unit, device)) clearContext(vtd, unit, device, sourceId, directory);
   freePasidTables(vtd, device);
+}
+
+/** Empties a context entry, whatever it says; hardware may be reading it. */
+export function zeroContext(vtd: Vtd, unit: VtdUnit, sourceId: number): void {
+  EntryWritten.emit(vtd.kernel, TableKind.SCALABLE_CONTEXT, sourceId, 0);
+  const at = contextAddress(vtd, unit, sourceId);
+  write64(vtd.ram, at + 8, 0, 0, entry.contextLabels[1]);
+  write64(vtd.ram, at, 0, 0, entry.contextLabels[0]);
 }
 
 /** Frees the directory and its tables. */
@@ -112,7 +117,7 @@ function clearContext(vtd: Vtd, unit: VtdUnit, device: Ref<'IommuDevice'>, sourc
 }
 
 /** `probe` has made the context table. */
-export function contextAddress(vtd: Vtd, unit: VtdUnit, sourceId: number): number {
+function contextAddress(vtd: Vtd, unit: VtdUnit, sourceId: number): number {
   const rootTable = VtdUnitState.rootTable.peek(vtd.kernel, unit.state) as Frame;
   return entry.contextEntryAt(frameOf(peek(vtd.ram, entry.rootHalfAt(rootTable, sourceId))), sourceId);
 }

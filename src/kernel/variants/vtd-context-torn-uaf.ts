@@ -1,6 +1,5 @@
 /** The release that zeroes a live context entry and frees the PASID directory behind it before hardware was told. */
-import { write64 } from '#hostmem/atomics';
-import { contextAddress, contextLabel, freePasidTables, requesters } from '../../drivers/vtd/pasid-table.ts';
+import { freePasidTables, requesters, zeroContext } from '../../drivers/vtd/pasid-table.ts';
 import { variant } from '../variant.ts';
 
 export default variant({
@@ -10,7 +9,7 @@ export default variant({
   vtd: {
     tearDownPasidTable(vtd, unit, device) {
       const sources = requesters(vtd, unit, device);
-      for (const sourceId of sources) write64(vtd.ram, contextAddress(vtd, unit, sourceId), 0, 0, contextLabel);
+      for (const sourceId of sources) zeroContext(vtd, unit, sourceId);
       freePasidTables(vtd, device);
       for (const sourceId of sources) vtd.operations.flushScalableContext(vtd, unit, device, sourceId);
     },
