@@ -12,7 +12,7 @@ import type { Frame } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
 import { object, ref, u32, words } from '#hostmem/struct';
 import { IommuDomain } from '../drivers/domain.ts';
-import { DmaMapped, DmaUnmapped } from './events.ts';
+import { DmaMapped, DmaUnmapped, IovaFreed } from './events.ts';
 import type { Kernel } from './kernel.ts';
 
 /** IOVAs are pages from here on: enough for a few drivers' buffers. */
@@ -158,6 +158,7 @@ function takeIova(kernel: Kernel, dma: Ref<'DmaDomain'>, pages: number): number 
 }
 
 function returnIova(kernel: Kernel, dma: Ref<'DmaDomain'>, page: number, pages: number): void {
+  IovaFreed.emit(kernel.memory, IommuDomain.root.peek(kernel.memory, DmaDomain.domain.peek(kernel.memory, dma)), 0, firstDmaIova + page * 4096, pages);
   DmaDomain.iovaLock.acquire(kernel.memory, dma);
   mark(kernel, dma, page, pages, false);
   DmaDomain.iovaLock.release(kernel.memory, dma);

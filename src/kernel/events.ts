@@ -30,6 +30,8 @@ export const UnmapReturned = event('unmap return', ['ioas', 'iovaHigh', 'iovaLow
 
 /** A kernel driver's mapping took its IOVA, in the domain with that root table; its unmap returned (`lazy`: before its flush). */
 export const DmaMapped = event('dma mapped', ['root', 'iovaHigh', 'iovaLow', 'pages']);
+/** An IOVA of the DMA API may be given out again. */
+export const IovaFreed = event('iova freed', ['root', 'iovaHigh', 'iovaLow', 'pages']);
 export const DmaUnmapped = event('dma unmapped', ['root', 'iovaHigh', 'iovaLow', 'pages', 'lazy']);
 
 export const VfioCall = { BIND: 1, ATTACH: 2, REPLACE: 3, DETACH: 4, CLOSE: 5 } as const;

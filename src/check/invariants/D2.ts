@@ -1,7 +1,7 @@
-/** D2, the lazy bound: what a driver unmapped is reached at most until the next flush that began later, and its IOVA is not used before. */
+/** D2, the lazy bound: what a driver unmapped is reached at most until the next flush that began later, and its IOVA is not free before. */
 import { FlushCalled, FlushReturned, LeavesCleared } from '../../drivers/events.ts';
 import { dma } from '../../hardware/events.ts';
-import { DmaMapped, DmaUnmapped } from '../../kernel/events.ts';
+import { DmaMapped, DmaUnmapped, IovaFreed } from '../../kernel/events.ts';
 import { frameText, functionText, iovaPage, iovaText } from '../dma-words.ts';
 import { breach, invariant, type Breach } from '../invariant.ts';
 import type { Cursor } from '#hostmem/history';
@@ -24,13 +24,14 @@ interface State {
 
 export default invariant<State>({
   id: 'D2',
-  claim: 'a page that a driver unmapped is reached at most until the next flush that began later is over (strict: until the unmap returns), and its IOVA is not given out before',
-  events: [DmaMapped, DmaUnmapped, LeavesCleared, FlushCalled, FlushReturned, dma],
+  claim: 'a page that a driver unmapped is reached at most until the next flush that began later is over (strict: until the unmap returns), and its IOVA is not free before',
+  events: [DmaMapped, IovaFreed, DmaUnmapped, LeavesCleared, FlushCalled, FlushReturned, dma],
   start: () => ({ gone: new Map(), begun: new Map() }),
   step(state, event) {
     if (event.kind === dma.kind) return reach(state, event);
-    if (event.kind === DmaMapped.kind) return map(state, event);
-    if (event.kind === FlushCalled.kind) state.begun.set(event.actor, event.stamp);
+    if (event.kind === IovaFreed.kind) return free(state, event);
+    if (event.kind === DmaMapped.kind) map(state, event);
+    else if (event.kind === FlushCalled.kind) state.begun.set(event.actor, event.stamp);
     else if (event.kind === LeavesCleared.kind) clear(state, event);
     else if (event.kind === FlushReturned.kind) flush(state, event);
     else unmap(state, event);
@@ -45,15 +46,18 @@ function reach({ gone }: State, event: Cursor): Breach | null {
   return breach(`a DMA of ${functionText(event)} completed through ${iovaText(event)} into ${frameText(event)} after the flush behind its unmap`);
 }
 
-function map({ gone }: State, event: Cursor): Breach | null {
+function free({ gone }: State, event: Cursor): Breach | null {
+  const pages = gone.get(IovaFreed.get.root(event));
+  const first = firstPage(IovaFreed.get.iovaHigh(event), IovaFreed.get.iovaLow(event));
+  for (let page = first; page < first + IovaFreed.get.pages(event); page++)
+    if (pages?.get(page)?.flushed === false) return breach(`iova 0x${(page * 4096).toString(16)} is free again, but no flush that began after its unmap is over`);
+  return null;
+}
+
+function map({ gone }: State, event: Cursor): void {
   const pages = gone.get(DmaMapped.get.root(event));
   const first = firstPage(DmaMapped.get.iovaHigh(event), DmaMapped.get.iovaLow(event));
-  for (let page = first; page < first + DmaMapped.get.pages(event); page++) {
-    const before = pages?.get(page);
-    if (before !== undefined && !before.flushed) return breach(`iova 0x${(page * 4096).toString(16)} is given out again, but no flush that began after its unmap is over`);
-    pages?.delete(page);
-  }
-  return null;
+  for (let page = first; page < first + DmaMapped.get.pages(event); page++) pages?.delete(page);
 }
 
 function clear({ gone }: State, event: Cursor): void {
