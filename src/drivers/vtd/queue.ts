@@ -36,7 +36,7 @@ export function submit(vtd: Vtd, unit: VtdUnit, batch: Batch): 0 | 'EINVAL' {
 }
 
 /** Writes the batch and a wait behind it, and moves the tail; returns the first slot. The second half of a wide descriptor stays 0. */
-function enqueue(vtd: Vtd, unit: VtdUnit, batch: Batch): number {
+export function enqueue(vtd: Vtd, unit: VtdUnit, batch: Batch): number {
   const { kernel, ram } = vtd;
   const { state, ringAt, tailAt, ringLength, descriptorBytes } = unit;
   if (kernel.control !== null) kernel.control.point(Op.STORE, kernel, tailAt, VtdRegisters.queueTail.label);
