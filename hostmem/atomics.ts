@@ -8,7 +8,7 @@
  */
 import type { Memory } from './memory.ts';
 
-/** What an announced operation does to its word. `START` and `STEP` have no word. */
+/** What an announced operation does to its word. `START` and `STEP` have no word; `FREE`, of a block, is never announced, only traced. */
 export const Op = {
   START: 0,
   LOAD: 1,
@@ -22,6 +22,7 @@ export const Op = {
   READ: 9,
   WRITE: 10,
   STEP: 11,
+  FREE: 12,
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 
@@ -44,6 +45,8 @@ export interface Control {
   dirty(memory: Memory, at: number): void;
   /** A guarded word was written under its lock: no point, but part of the story. */
   wroteGuarded(memory: Memory, at: number, label: number, value: number): void;
+  /** A block of the heap is given back: no point, but it comes before or after every access to the block. */
+  freed?(memory: Memory, at: number, sizeBytes: number): void;
   acquired(memory: Memory, lockAt: number, label: number): void;
   released(memory: Memory, lockAt: number): void;
   holds(memory: Memory, lockAt: number): boolean;

@@ -5,7 +5,7 @@
  * stale translation reads something recognisable. The allocator's lock is a leaf: allocation is no choice point.
  */
 import { fill, lockLeaf, peek, silent, unlockLeaf } from './atomics.ts';
-import { hpaOf, pageShift, type Frame, type Memory } from './memory.ts';
+import { hpaOf, pageBytes, type Frame, type Memory } from './memory.ts';
 import { struct, u32, words, type Word } from './struct.ts';
 
 /** Who a frame belongs to: `FREE`, the kernel, page tables, or a process (its number, from `firstProcess`). */
@@ -37,7 +37,7 @@ export class Frames {
 
   /** Lays the table out at `at`; returns the first byte behind it. Frame 0 is never handed out. */
   static initialise(kernel: Memory, ram: Memory, at: number): number {
-    const frames = ram.sizeBytes >>> pageShift;
+    const frames = ram.sizeBytes / pageBytes;
     const table = at + FrameTable.sizeBytes;
     FrameTable.frames.poke(kernel, at, frames);
     FrameTable.untouched.poke(kernel, at, 1);
@@ -69,6 +69,61 @@ export class Frames {
     fill(this.#ram, hpaOf(frame as Frame), 4096, 0);
     return frame as Frame;
   }
+
+  /**
+   * As `allocate`, of so many consecutive frames, the first a multiple of `alignment`; 0 when there is no such place. Each is dropped
+   * by itself. Looks at all of RAM: for what is made seldom.
+   */
+  allocateRun(owner: number, count: number, alignment: number): Frame {
+    if (count === 1) return this.allocate(owner);
+    const kernel = this.#kernel;
+    lockLeaf(kernel, this.#at);
+    let first = alignment;
+    while (first + count <= this.count && !this.#isFreeRun(first, count)) first += alignment;
+    const found = first + count <= this.count;
+    if (found) this.#takeRun(first, count, owner);
+    unlockLeaf(kernel, this.#at);
+    if (!found) return 0 as Frame;
+    fill(this.#ram, hpaOf(first as Frame), 4096 * count, 0);
+    return first as Frame;
+  }
+
+  #isFreeRun(first: number, count: number): boolean {
+    for (let frame = first; frame < first + count; frame++) {
+      if (frame < FrameTable.untouched.peek(this.#kernel, this.#at) && this.ownerOf(frame as Frame) !== Owner.FREE) return false;
+    }
+    return true;
+  }
+
+  /** Takes the frames off the list of free ones; those that were never used and are passed over come onto it. */
+  #takeRun(first: number, count: number, owner: number): void {
+    const kernel = this.#kernel;
+    const at = this.#at;
+    const isTaken = (frame: number): boolean => frame >= first && frame < first + count;
+    let kept = 0;
+    let next = FrameTable.free.peek(kernel, at);
+    while (next !== 0) {
+      const frame = next;
+      next = ~FrameRecord.references.peek(kernel, this.#record(frame));
+      if (isTaken(frame)) continue;
+      FrameRecord.references.poke(kernel, this.#record(frame), ~kept);
+      kept = frame;
+    }
+    const untouched = FrameTable.untouched.peek(kernel, at);
+    for (let frame = untouched; frame < first; frame++) {
+      FrameRecord.references.poke(kernel, this.#record(frame), ~kept);
+      kept = frame;
+    }
+    FrameTable.free.poke(kernel, at, kept);
+    FrameTable.untouched.poke(kernel, at, Math.max(untouched, first + count));
+    FrameTable.inUse.poke(kernel, at, FrameTable.inUse.peek(kernel, at) + count);
+    for (let frame = first; frame < first + count; frame++) {
+      FrameRecord.owner.poke(kernel, this.#record(frame), owner);
+      FrameRecord.pins.poke(kernel, this.#record(frame), 0);
+      FrameRecord.references.poke(kernel, this.#record(frame), 1);
+    }
+  }
+
 
   /** One more reference: another mapping or pin. */
   hold(frame: Frame): void {

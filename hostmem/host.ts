@@ -9,7 +9,7 @@ import { allocateBuffer, Memory, Space } from './memory.ts';
 import { heapStart, initialiseHeap } from './object.ts';
 
 /** The directory: one word each in kernel memory, below the heap. */
-const directory = { frames: 16, machine: 20, kernel: 24 } as const;
+const directory = { frames: 16, machine: 20, kernel: 24, driver: 28 } as const;
 
 /** The buffers of a host: what a thread needs to join it. */
 export interface HostBuffers {
@@ -29,9 +29,9 @@ export class Host {
     this.frames = new Frames(this.kernel, this.ram, peek(this.kernel, directory.frames));
   }
 
-  /** A new, empty host. Both sizes in bytes; RAM below 4 GiB, kernel memory at most 64 MiB (what a `Ref` reaches). */
+  /** A new, empty host. Both sizes in bytes; RAM up to 4 GiB, kernel memory at most 64 MiB (what a `Ref` reaches). */
   static create(ramBytes: number, kernelBytes: number): Host {
-    if (!(ramBytes >= 65_536 && ramBytes <= 0xffff0000)) throw new Error(`RAM of ${ramBytes} bytes: give 64 KiB to 4 GiB`);
+    if (!(ramBytes >= 65_536 && ramBytes <= 2 ** 32)) throw new Error(`RAM of ${ramBytes} bytes: give 64 KiB to 4 GiB`);
     if (!(kernelBytes >= 65_536 && kernelBytes <= 64 << 20)) throw new Error(`kernel memory of ${kernelBytes} bytes: give 64 KiB to 64 MiB`);
     const buffers = { ram: allocateBuffer(ramBytes), kernel: allocateBuffer(kernelBytes) };
     const kernel = new Memory(buffers.kernel, Space.KERNEL);
@@ -52,6 +52,14 @@ export class Host {
   }
   set machine(ref: number) {
     poke(this.kernel, directory.machine, ref);
+  }
+
+  /** Reference of the root record of the driver that drives no hardware (`src/drivers/mock`); 0 where the units' own driver is in force. */
+  get driver(): number {
+    return peek(this.kernel, directory.driver);
+  }
+  set driver(ref: number) {
+    poke(this.kernel, directory.driver, ref);
   }
 
   /** Reference of the kernel's root record (`src/kernel/kernel.ts`). */

@@ -140,6 +140,12 @@ export class IdTable extends Field {
     return root === NULL || after >= 0x7fffffff ? 0 : nextIn(memory, root, after) + 1;
   }
 
+  /** How many ids are taken that name nothing and are no tombstones: somebody has yet to publish them. For oracles. */
+  reservedLocked(memory: Memory, at: number): number {
+    const root = peek(memory, this.#rootAt(memory, at)) as IdNode;
+    return root === NULL ? 0 : reservedIn(memory, root);
+  }
+
   /** Frees all nodes, whatever is in them; the table is empty then. Nobody else may be using it. */
   destroy(memory: Memory, at: number): void {
     const rootAt = this.#rootAt(memory, at);
@@ -254,6 +260,17 @@ function nextIn(memory: Memory, node: IdNode, from: number): number {
     if (within >= 0) return slot * span + within;
   }
   return -1;
+}
+
+function reservedIn(memory: Memory, node: IdNode): number {
+  const isLeaf = IdNode.level.peek(memory, node) === 0;
+  let count = 0;
+  for (let slot = 0; slot < slotCount; slot++) {
+    const content = IdNode.slots.get(memory, node, slot);
+    if (!isLeaf && content !== NULL) count += reservedIn(memory, content as IdNode);
+    if (isLeaf && content === NULL && isFull(memory, node, slot)) count++;
+  }
+  return count;
 }
 
 function freeBelow(memory: Memory, node: IdNode): void {

@@ -16,6 +16,16 @@ export function label(text: string): number {
   return number;
 }
 
+const marked = new Set<string>();
+
+/** The label of words that are plain on purpose, such as a cache's, which hardware reads and writes beside whoever invalidates it. */
+export function markedLabel(text: string): number {
+  marked.add(text);
+  return label(text);
+}
+
+export const isMarkedLabel = (text: string): boolean => marked.has(text);
+
 /** The text of a label's number, or its hex form when this thread never loaded the module that made it. */
 export function labelText(number: number): string {
   return texts.get(number) ?? `label 0x${number.toString(16)}`;

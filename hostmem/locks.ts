@@ -129,6 +129,11 @@ export class RwSem extends Field {
     if ((before & sleepers) !== 0) this.wakeAll(memory, address);
   }
 
+  /** Whether anybody has it: for oracles. */
+  isHeld(memory: Memory, at: number): boolean {
+    return (this.peek(memory, at) & (writer | readersMask)) !== 0;
+  }
+
   /** Whether a writer has it: for oracles. */
   isHeldForWriting(memory: Memory, at: number): boolean {
     return (this.peek(memory, at) & writer) !== 0;

@@ -8,7 +8,7 @@ import type { History } from './history.ts';
 
 declare const kind: unique symbol;
 
-/** Host physical address, in bytes, within the RAM of one host (below 4 GiB). */
+/** Host physical address, in bytes, within the RAM of one host (of 4 GiB at most). */
 export type Hpa = number & { readonly [kind]: 'hpa' };
 /** Number of a host frame of 4 KiB: `hpa / 4096`. 0 is never handed out. */
 export type Frame = number & { readonly [kind]: 'frame' };

@@ -52,9 +52,14 @@ export function initialiseHeap(memory: Memory, start: number = heapStart): void 
   poke(memory, heapBase, peek(memory, heapTop));
 }
 
+/** Names of the types that this thread's modules declare, for messages. */
+const typeNames = new Map<number, string>();
+
 /** The 15-bit number of a type in block headers. */
 export function typeNumber(name: string): number {
-  return (hashText(name) & 0x7fff) || 1;
+  const type = (hashText(name) & 0x7fff) || 1;
+  typeNames.set(type, name);
+  return type;
 }
 
 /** Takes a zeroed block for `sizeBytes` of fields. Throws when the heap is full: give the host more kernel memory. */
@@ -104,6 +109,7 @@ export function free(memory: Memory, ref: Ref, type: number): void {
   }
   poke(memory, at, (generation << generationShift) | (type << 1));
   fill(memory, at + headerBytes, (1 << blockClass) - headerBytes, poison);
+  memory.control?.freed?.(memory, at, 1 << blockClass);
   const head = freeHeads + (blockClass - smallestClass) * 4;
   poke(memory, at + 4, (blockClass << 26) | peek(memory, head));
   poke(memory, head, at / unit);
@@ -136,7 +142,9 @@ export function blockAt(memory: Memory, address: number): { readonly at: number;
 }
 
 function dangling(ref: number, header: number, type: number): UseAfterFree {
-  if (ref === NULL) return new UseAfterFree(`a null reference was followed (expected type #${type})`);
-  const found = (header & 1) === 0 ? 'free' : ((header >>> 1) & 0x7fff) === type ? 'reused' : `of type #${(header >>> 1) & 0x7fff}`;
-  return new UseAfterFree(`reference 0x${ref.toString(16)} to type #${type}: the block is ${found}`);
+  const expected = typeNames.get(type) ?? `type #${type}`;
+  if (ref === NULL) return new UseAfterFree(`a null reference to ${expected} was followed`);
+  const actual = (header >>> 1) & 0x7fff;
+  const found = (header & 1) === 0 ? 'is free' : actual === type ? 'was reused' : `is of type ${typeNames.get(actual) ?? `#${actual}`}`;
+  return new UseAfterFree(`reference 0x${ref.toString(16)} to ${expected}: the block ${found}`);
 }

@@ -1,24 +1,36 @@
 /**
  * Page tables in RAM: walk, map and unmap, written once over a format (`formats/*`, one file each).
  *
- * Tables are frames of 512 entries of 64 bits; nothing is kept outside RAM, so that hardware (`walk`) and kernel
- * (`mapPage`, `unmap`) share the entries as two machines would. A walk by hardware reads top down, one point an entry.
+ * Tables are frames of 512 entries of 64 bits, a root up to four of them; nothing is kept outside RAM, so that hardware (`walk`)
+ * and kernel (`mapPage`, `unmap`) share the entries as two machines would. A walk by hardware reads top down, one point an entry.
  * Who maps and unmaps takes one point for each leaf, and one for each table it installs: it may read the tables in
  * between silently, because an installed table stays until `destroy`. IOVAs are (high, low) pairs of 32-bit words.
  * A table view that marks use sets accessed and dirty bits as it walks, one more point for each entry it changes.
+ * Leaves of 64 KiB (RISC-V Svnapot) and tables that skip levels (AMD v1) are walked, not made.
  * This file does not know of caches: whoever changes a leaf invalidates. Writes are visible to the walker at once
  * (a coherent walker).
  */
 import { clear64, compareExchange, install64, peek, read64 } from './atomics.ts';
 import { Owner, type Frames } from './frames.ts';
-import { frameOf, hpaOf, type Frame, type Memory } from './memory.ts';
+import { beyondWidth, highOf, indexAt, lowOf, pageNumber, pageWithin, rootEntries } from './iova.ts';
+import { hpaOf, pageBytes, type Frame, type Memory } from './memory.ts';
 
 /** What a request wants, and what an entry permits. */
 export const Access = { READ: 1, WRITE: 2 } as const;
 const accessMask = 3;
 
 /** What `PageTableFormat.inspect` says of an entry beside its `Access` bits; 0 as a whole is "not present". */
-export const Entry = { LEAF: 4, RESERVED: 8, SUPERVISOR: 16 } as const;
+export const Entry = {
+  LEAF: 4,
+  RESERVED: 8,
+  SUPERVISOR: 16,
+  /** Beside `LEAF`: sixteen entries of level 1 are one leaf, and each names the middle of it. */
+  LEAF64K: 32,
+  /** For a table that grants nothing and would else look absent. */
+  PRESENT: 64,
+  /** A unit: a table `n` levels below the next one has `n * SKIP`; the bits of the IOVA that are passed over have to be 0. */
+  SKIP: 128,
+} as const;
 
 /** Bits of one vendor's entries. Entries are (high, low) pairs; an entry with a low word of 0 is empty. */
 export interface PageTableFormat {
@@ -26,15 +38,23 @@ export interface PageTableFormat {
   readonly name: string;
   /** The root is at this level; leaves of 4 KiB are at level 1. */
   readonly levels: number;
-  /** Width of an IOVA, 33 to 63; of a sign-extended one, without its sign. */
+  /** Width of an IOVA, 33 to 64; of a sign-extended one, without its sign. A root has as many entries as that leaves to it. */
   readonly inputBits: number;
+  /** Width of an address in an entry. */
+  readonly outputBits: number;
   /** Whether an IOVA is canonical when the bits above `inputBits` are all 0 or all 1; else they are 0. */
   readonly signExtended: boolean;
   /** Leaves are at this level and below. */
   readonly largestLeaf: number;
-  /** Bits of an entry's low word that hardware sets in every entry it uses, and in a leaf that it writes through; 0 for none. */
+  /** Bit of an entry's low word that hardware sets in the entries it uses; 0 for none. */
   readonly accessedBit: number;
+  /** Whether it does so in tables, or in leaves alone. */
+  readonly marksTables: boolean;
+  /** Bits of its low word that hardware sets in a leaf that it writes through, and those that it clears there; 0 for none. */
   readonly dirtyBit: number;
+  readonly cleanBit: number;
+  /** Whether hardware that may not set these bits refuses what would need them, and does not pass over them. */
+  readonly needsMarks: boolean;
   /** Label of an entry, by level (index 0 is unused). */
   readonly labels: readonly number[];
   /** `Access` bits that the entry grants and `Entry` bits; 0 when it is not present. */
@@ -62,6 +82,8 @@ export const WalkFault = {
   TABLE_ACCESS: 6,
   /** An entry on the way is for the supervisor alone. */
   SUPERVISOR: 7,
+  /** The leaf's accessed bit is clear, and hardware may not set it. */
+  NOT_ACCESSED: 8,
 } as const;
 export type WalkFault = (typeof WalkFault)[keyof typeof WalkFault];
 
@@ -86,16 +108,25 @@ export class WalkResult {
 /** Copies for the walk: V8 folds a module's own constants, and loads and checks exported ones at each use (2 ns a walk and level). */
 const leaf = Entry.LEAF;
 const reserved = Entry.RESERVED;
+const refused = Entry.RESERVED | Entry.SUPERVISOR;
+const leaf64K = Entry.LEAF64K;
 const usable = accessMask | leaf;
+const skipShift = 7;
+const entryIndex = indexAt;
+/** Set in what is no table of the level below. */
+const noTable = Entry.LEAF | -Entry.SKIP;
 const none = WalkFault.NONE;
+/** Bits of an index into a table that is not the root. */
+const tableMask = 511;
 const notPresent = WalkFault.NOT_PRESENT;
-const reservedBits = WalkFault.RESERVED;
 
-const pagesPerHigh = 1 << 20;
 /** The page number behind the last one of 64 bits. */
 const allPages = 2 ** 52;
-/** `mapPage` refuses frames from here on: an entry has 40 bits for them. */
-const frameLimit = 2 ** 40;
+
+/** What a walk does about accessed and dirty bits: nothing, set them, or refuse where they are not set. */
+const ignored = 0;
+const marked = 1;
+const demanded = 2;
 
 /** One thread's view of the page tables of one format. */
 export class PageTable {
@@ -107,47 +138,61 @@ export class PageTable {
   readonly #frameCount: number;
   /** How many pages an IOVA can name, without its sign. */
   readonly #pageCount: number;
-  /** The high word of an IOVA shifted by this is 0, or the sign. */
-  readonly #signShift: number;
-  readonly #sign: number;
-  /** Whether walks set accessed and dirty bits. */
-  readonly #marksUse: boolean;
+  /** `mapPage` refuses frames from here on. */
+  readonly #frameLimit: number;
+  /** Bits of an IOVA's high word that are above the table's width: all 0, or all the sign. */
+  readonly #beyond: number;
+  readonly #rootMask: number;
+  /** What walks do about accessed and dirty bits. */
+  readonly #use: number;
   /** What `unmap` found where there is no table of level 1. */
   readonly #entry = new WalkResult();
 
   /** `marksUse`: walks set the format's accessed and dirty bits, as hardware that was told to does. */
   constructor(ram: Memory, frames: Frames, format: PageTableFormat, marksUse: boolean = false) {
     this.format = format;
-    this.#marksUse = marksUse && format.accessedBit !== 0;
+    this.#use = marksUse && format.accessedBit !== 0 ? marked : format.needsMarks ? demanded : ignored;
     this.#ram = ram;
     this.#frames = frames;
-    this.#frameCount = frameOf(ram.sizeBytes);
+    this.#frameCount = ram.sizeBytes / pageBytes;
     this.#pageCount = 2 ** (format.inputBits - 12);
-    this.#signShift = format.inputBits - 32;
-    this.#sign = format.signExtended ? -1 : 0;
+    this.#frameLimit = 2 ** (format.outputBits - 12);
+    this.#beyond = beyondWidth(format.inputBits);
+    this.#rootMask = rootEntriesOf(format) - 1;
   }
 
   /** An empty root table, or 0 when RAM is used up. */
   create(): Frame {
-    return this.#frames.allocate(Owner.TABLE);
+    return this.#frames.allocateRun(Owner.TABLE, rootFrames(this.format), rootFrames(this.format));
+  }
+
+  /**
+   * A root over one of a table with a level less, whose addresses stay where they are and which now belongs to the new one; 0 when RAM
+   * is used up. Whoever has installed the old root installs this one in its place.
+   */
+  raise(root: Frame): Frame {
+    const format = this.format;
+    const raised = this.create();
+    if (raised !== 0) install64(this.#ram, hpaOf(raised), format.tableHigh(root, format.levels), format.tableLow(root, format.levels), format.labels[format.levels]!);
+    return raised;
   }
 
   /** Translates as hardware does. `access` is a set of `Access` bits. */
   walk(root: Frame, iovaHigh: number, iovaLow: number, access: number, result: WalkResult): WalkFault {
-    return this.#descend(root, this.format.levels, accessMask, iovaHigh, iovaLow, access, result, this.#ram.control !== null, this.#marksUse);
+    return this.#descend(root, this.format.levels, accessMask, this.#rootMask, iovaHigh, iovaLow, access, result, this.#ram.control !== null, this.#use);
   }
 
   /** As `walk`, from a table of a lower level on: hardware remembers it from an earlier walk, in which the levels above granted `above`. */
   walkBelow(table: Frame, level: number, above: number, iovaHigh: number, iovaLow: number, access: number, result: WalkResult): WalkFault {
-    return this.#descend(table, level, above, iovaHigh, iovaLow, access, result, this.#ram.control !== null, this.#marksUse);
+    return this.#descend(table, level, above, tableMask, iovaHigh, iovaLow, access, result, this.#ram.control !== null, this.#use);
   }
 
   /** The same as no points, for oracles: what is mapped, whatever the permission. */
   translate(root: Frame, iovaHigh: number, iovaLow: number, result: WalkResult): WalkFault {
-    return this.#descend(root, this.format.levels, accessMask, iovaHigh, iovaLow, 0, result, false, false);
+    return this.#descend(root, this.format.levels, accessMask, this.#rootMask, iovaHigh, iovaLow, 0, result, false, ignored);
   }
 
-  #descend(top: Frame, topLevel: number, above: number, iovaHigh: number, iovaLow: number, access: number, result: WalkResult, announced: boolean, marks: boolean): WalkFault {
+  #descend(top: Frame, topLevel: number, above: number, topMask: number, iovaHigh: number, iovaLow: number, access: number, result: WalkResult, announced: boolean, use: number): WalkFault {
     const format = this.format;
     const ram = this.#ram;
     const words = ram.words;
@@ -158,6 +203,7 @@ export class PageTable {
     let seen: number = accessMask;
     let granted: number = above;
     let before: number = above;
+    let mask = topMask;
     let index = 0;
     let low = 0;
     let high = 0;
@@ -166,8 +212,9 @@ export class PageTable {
         fault = WalkFault.TABLE_ACCESS;
         break;
       }
-      level--;
-      index = table * 1024 + indexAt(level, iovaHigh, iovaLow) * 2;
+      level -= 1 + (seen >>> skipShift);
+      index = table * 1024 + entryIndex(level, iovaHigh, iovaLow, mask) * 2;
+      mask = tableMask;
       if (announced) read64(ram, index * 4, format.labels[level]!);
       low = words[index]!;
       high = words[index + 1]!;
@@ -176,23 +223,26 @@ export class PageTable {
       granted &= seen;
       table = format.frameOf(high, low);
       if (seen === 0) fault = notPresent;
-      else if (seen > usable) fault = (seen & reserved) !== 0 ? reservedBits : WalkFault.SUPERVISOR;
-      else if (marks) {
-        const marked = this.#mark(index * 4, level, low, (seen & leaf) !== 0, access, granted);
-        if (marked === low) continue;
-        if (marked !== 0) low = marked;
-        else {
-          // Another party changed the entry since it was read: what it says now is for a new walk.
-          level = topLevel + 1;
-          table = top;
-          seen = accessMask;
-          granted = above;
-        }
+      else if (seen > usable) fault = obstacle(seen, level, iovaHigh, iovaLow);
+      if (use === ignored || fault !== none) continue;
+      if (use === demanded) {
+        if ((seen & leaf) !== 0) fault = this.#unmarked(low, access & granted);
+        continue;
+      }
+      const now = this.#mark(index * 4, level, low, (seen & leaf) !== 0, access, granted);
+      if (now !== 0) low = now;
+      else {
+        // Another party changed the entry since it was read: what it says now is for a new walk.
+        level = topLevel + 1;
+        table = top;
+        seen = accessMask;
+        granted = above;
+        mask = topMask;
       }
     }
     if (fault === none) fault = denied(access & ~granted);
     result.fault = fault;
-    result.frame = (level === 1 ? table : table + pageWithin(level, iovaHigh, iovaLow)) as Frame;
+    result.frame = (level === 1 && seen <= usable ? table : firstFrame(table, seen) + withinLeaf(level, iovaHigh, iovaLow, seen)) as Frame;
     result.permissions = granted;
     result.permissionsAbove = before;
     result.level = level;
@@ -203,25 +253,39 @@ export class PageTable {
   }
 
   /**
-   * Sets the accessed bit of an entry in use, and the dirty bit of a leaf that is written; nothing in a leaf that refuses the
+   * Sets the accessed bit of an entry in use, and says of a leaf that is written that it is dirty; nothing in a leaf that refuses the
    * access. By compare-and-swap, so that no bit appears in an entry that somebody replaced. Returns the low word of the entry as
    * it is now, 0 when the exchange failed.
    */
   #mark(at: number, level: number, low: number, isLeaf: boolean, access: number, granted: number): number {
     const format = this.format;
+    if (!isLeaf && !format.marksTables) return low;
     let wanted = low | format.accessedBit;
     if (isLeaf) {
       if ((access & ~granted) !== 0) return low;
-      if ((access & Access.WRITE) !== 0) wanted |= format.dirtyBit;
+      if ((access & Access.WRITE) !== 0) wanted = (wanted | format.dirtyBit) & ~format.cleanBit;
     }
     if (wanted === low) return low;
     return compareExchange(this.#ram, at, low, wanted, format.labels[level]!) === low ? wanted : 0;
   }
 
+  /** Whether a leaf can be used as it is by hardware that sets no bit in it. */
+  #unmarked(low: number, access: number): WalkFault {
+    const { accessedBit, dirtyBit, cleanBit } = this.format;
+    if ((low & accessedBit) === 0) return WalkFault.NOT_ACCESSED;
+    const isDirty = (low & (dirtyBit | cleanBit)) === dirtyBit;
+    return isDirty || (access & Access.WRITE) === 0 ? none : WalkFault.WRITE_DENIED;
+  }
+
   /** Whether the bits of an IOVA above the table's width are its sign. */
   #isCanonical(iovaHigh: number): boolean {
-    const above = iovaHigh >> this.#signShift;
-    return above === 0 || (above === this.#sign && above < 0);
+    const above = iovaHigh & this.#beyond;
+    return above === 0 || (above === this.#beyond && this.format.signExtended);
+  }
+
+  /** Byte address of the entry for the IOVA in a table of that level. */
+  #entryAt(table: Frame, level: number, iovaHigh: number, iovaLow: number): number {
+    return hpaOf(table) + indexAt(level, iovaHigh, iovaLow, level === this.format.levels ? this.#rootMask : 511) * 8;
   }
 
   /**
@@ -248,8 +312,8 @@ export class PageTable {
       if (error !== 0) return error;
       this.mapped += 512 ** (level - 1);
       const page = pageNumber(iovaHigh, iovaLow) + this.mapped;
-      high = Math.floor(page / pagesPerHigh) | 0;
-      low = page << 12;
+      high = highOf(page);
+      low = lowOf(page);
     }
     return 0;
   }
@@ -269,34 +333,36 @@ export class PageTable {
   #isTable(root: Frame, iovaHigh: number, iovaLow: number, level: number): boolean {
     const table = this.#tableAt(root, iovaHigh, iovaLow, level);
     if (table <= 0) return false;
-    const at = hpaOf(table) + indexAt(level, iovaHigh, iovaLow) * 8;
+    const at = this.#entryAt(table, level, iovaHigh, iovaLow);
     const low = peek(this.#ram, at);
-    return low !== 0 && (this.format.inspect(level, peek(this.#ram, at + 4), low) & leaf) === 0;
+    return low !== 0 && this.#tableIn(level, peek(this.#ram, at + 4), low) > 0;
   }
 
   #mapLeaf(root: Frame, iovaHigh: number, iovaLow: number, frame: Frame, permissions: number, level: number): 0 | 'ENOMEM' | 'EADDRINUSE' | 'ERANGE' | 'EINVAL' {
     const format = this.format;
     if ((permissions & accessMask) === 0) return 'EINVAL';
-    if (!this.#isCanonical(iovaHigh) || frame >= frameLimit) return 'ERANGE';
+    if (!this.#isCanonical(iovaHigh) || frame >= this.#frameLimit) return 'ERANGE';
     let table = this.#tableAt(root, iovaHigh, iovaLow, level);
     if (table <= 0) table = this.#makeTables(root, iovaHigh, iovaLow, level);
     if (table <= 0) return table === 0 ? 'ENOMEM' : 'EADDRINUSE';
-    const at = hpaOf(table) + indexAt(level, iovaHigh, iovaLow) * 8;
+    const at = this.#entryAt(table, level, iovaHigh, iovaLow);
     const found = install64(this.#ram, at, format.leafHigh(frame, permissions, level), format.leafLow(frame, permissions, level), format.labels[level]!);
     return found === 0 ? 0 : 'EADDRINUSE';
   }
 
-  /** The table of level `until` on the way to the IOVA; 0 when a table is missing, -1 when a large leaf is there. Silent. */
+  /** The table of level `until` on the way to the IOVA; 0 when a table is missing, -1 when a large leaf is there, or a skip. Silent. */
   #tableAt(root: Frame, iovaHigh: number, iovaLow: number, until: number): Frame {
     const format = this.format;
     const words = this.#ram.words;
     let table = root;
+    let mask = this.#rootMask;
     for (let level = format.levels; level > until; level--) {
-      const index = table * 1024 + indexAt(level, iovaHigh, iovaLow) * 2;
+      const index = table * 1024 + entryIndex(level, iovaHigh, iovaLow, mask) * 2;
+      mask = tableMask;
       const low = words[index]!;
       const high = words[index + 1]!;
       if (low === 0) return 0 as Frame;
-      if ((format.inspect(level, high, low) & leaf) !== 0) return -1 as Frame;
+      if ((format.inspect(level, high, low) & noTable) !== 0) return -1 as Frame;
       table = format.frameOf(high, low);
     }
     return table;
@@ -306,7 +372,7 @@ export class PageTable {
   #makeTables(root: Frame, iovaHigh: number, iovaLow: number, until: number): Frame {
     let table = root;
     for (let level = this.format.levels; level > until && table > 0; level--) {
-      const at = hpaOf(table) + indexAt(level, iovaHigh, iovaLow) * 8;
+      const at = this.#entryAt(table, level, iovaHigh, iovaLow);
       const low = peek(this.#ram, at);
       table = low === 0 ? this.#installTable(at, level) : this.#tableIn(level, peek(this.#ram, at + 4), low);
     }
@@ -325,8 +391,7 @@ export class PageTable {
   }
 
   #tableIn(level: number, high: number, low: number): Frame {
-    const leaf = (this.format.inspect(level, high, low) & Entry.LEAF) !== 0;
-    return leaf ? (-1 as Frame) : this.format.frameOf(high, low);
+    return (this.format.inspect(level, high, low) & noTable) !== 0 ? (-1 as Frame) : this.format.frameOf(high, low);
   }
 
   /**
@@ -343,7 +408,7 @@ export class PageTable {
       const table = this.#tableAt(root, high, low, 1);
       let passed: number;
       if (table > 0) {
-        const index = indexAt(1, high, low);
+        const index = indexAt(1, high, low, 511);
         passed = Math.min(left, 512 - index);
         removed += this.#clearLeaves(hpaOf(table) + index * 8, passed);
       } else {
@@ -357,8 +422,8 @@ export class PageTable {
       left -= passed;
       if (left <= 0) break;
       const next = pageNumber(high, low) + passed;
-      high = Math.floor(next / pagesPerHigh) | 0;
-      low = next << 12;
+      high = highOf(next);
+      low = lowOf(next);
     }
     return removed;
   }
@@ -370,36 +435,64 @@ export class PageTable {
     return removed;
   }
 
+  /** How many pages of 4 KiB its leaves cover, as no point: for oracles. */
+  leafPages(root: Frame): number {
+    return this.#leafPagesBelow(root, this.format.levels);
+  }
+
+  #leafPagesBelow(table: Frame, level: number): number {
+    let pages = 0;
+    for (let at: number = hpaOf(table); at < hpaOf(table) + 4096; at += 8) {
+      const low = peek(this.#ram, at);
+      if (low === 0) continue;
+      const next = this.#tableIn(level, peek(this.#ram, at + 4), low);
+      pages += next > 0 ? this.#leafPagesBelow(next, level - 1) : 512 ** (level - 1);
+    }
+    return pages;
+  }
+
   /** Frees every table. Nobody may walk, map or unmap any more. */
   destroy(root: Frame): void {
     this.#destroyBelow(root, this.format.levels);
   }
 
   #destroyBelow(table: Frame, level: number): void {
-    for (let at: number = hpaOf(table); level > 1 && at < hpaOf(table) + 4096; at += 8) {
+    const isRoot = level === this.format.levels;
+    const entries = isRoot ? rootEntriesOf(this.format) : 512;
+    for (let at: number = hpaOf(table); level > 1 && at < hpaOf(table) + entries * 8; at += 8) {
       const low = peek(this.#ram, at);
       const next = low === 0 ? 0 : this.#tableIn(level, peek(this.#ram, at + 4), low);
       if (next > 0) this.#destroyBelow(next as Frame, level - 1);
     }
-    this.#frames.drop(table);
+    for (let frame = table + (isRoot ? rootFrames(this.format) : 1) - 1; frame >= table; frame--) this.#frames.drop(frame as Frame);
   }
 }
 
-/** The number of the page that the IOVA is in: 52 bits, exact. */
-function pageNumber(iovaHigh: number, iovaLow: number): number {
-  return (iovaHigh >>> 0) * pagesPerHigh + (iovaLow >>> 12);
+/** The frame where a leaf begins: one of 64 KiB names its ninth. */
+function firstFrame(named: number, seen: number): number {
+  return (seen & leaf64K) === 0 ? named : named - 8;
 }
 
-/** Nine bits of the IOVA: which entry of a table of this level. */
-function indexAt(level: number, iovaHigh: number, iovaLow: number): number {
-  const shift = 3 + 9 * level;
-  return shift < 32 ? ((iovaLow >>> shift) | (iovaHigh << (32 - shift))) & 511 : (iovaHigh >>> (shift - 32)) & 511;
+/** Which page of it the IOVA is in. */
+function withinLeaf(level: number, iovaHigh: number, iovaLow: number, seen: number): number {
+  return (seen & leaf64K) === 0 ? pageWithin(level, iovaHigh, iovaLow) : (iovaLow >>> 12) & 15;
 }
 
-/** Which page of a leaf of this level the IOVA is in. */
-function pageWithin(level: number, iovaHigh: number, iovaLow: number): number {
-  if (level === 1) return 0;
-  return ((iovaLow >>> 12) | (iovaHigh << 20)) & ((1 << (9 * (level - 1))) - 1);
+/** Why an entry that is not plain cannot be used, if so. */
+function obstacle(seen: number, level: number, iovaHigh: number, iovaLow: number): WalkFault {
+  if ((seen & refused) !== 0) return (seen & reserved) !== 0 ? WalkFault.RESERVED : WalkFault.SUPERVISOR;
+  if ((seen & leaf) !== 0) return none;
+  const next = level - 1 - (seen >>> skipShift);
+  return pageNumber(iovaHigh, iovaLow) % 512 ** (level - 1) >= 512 ** next ? notPresent : none;
+}
+
+function rootEntriesOf({ levels, inputBits, signExtended }: PageTableFormat): number {
+  return rootEntries(levels, inputBits + (signExtended ? 1 : 0));
+}
+
+/** How many frames a root is, in a place that is a multiple of that. */
+function rootFrames(format: PageTableFormat): number {
+  return Math.max(1, rootEntriesOf(format) / 512);
 }
 
 function denied(missing: number): WalkFault {

@@ -8,7 +8,7 @@ import { History, historyBytes } from '#hostmem/history';
 import { Piscina } from 'piscina';
 import { Counters } from './actors/counters.ts';
 import type { Found } from './catalogue.ts';
-import type { Variant } from './kernel/variant.ts';
+import { operationsOf, type Variant } from './kernel/variant.ts';
 import { actorsOf, worldOptions, type Parameters, type Role, type Scenario, type Stage } from './scenario.ts';
 import type { ActorReport, Controlled, HistoryBuffer, Task } from './task.ts';
 import { World } from './world.ts';
@@ -47,7 +47,8 @@ export class Arena {
     const { scenario } = options;
     this.#options = options;
     const actors = actorsOf(scenario.value, options.parameters);
-    this.world = new World(worldOptions(scenario.value, options.parameters));
+    const { aliasPasidTableSkipped } = operationsOf(options.variant.value).faults;
+    this.world = new World({ ...worldOptions(scenario.value, options.parameters), aliasPasidTableSkipped });
     this.#stage = scenario.value.world(this.world);
     this.names = Object.keys(actors);
     this.roles = Object.values(actors).map(({ role }) => role);

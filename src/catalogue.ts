@@ -8,7 +8,7 @@ import { readdirSync } from 'node:fs';
 import { invariantIds, loadInvariants } from './check/catalogue.ts';
 import type { AnyInvariant } from './check/invariant.ts';
 import { InputError, unknownName } from './input-error.ts';
-import { correct, type Variant } from './kernel/variant.ts';
+import { as72, correct, type Variant } from './kernel/variant.ts';
 import { isPath, loadOutside, type OutsideFile } from './outside/file.ts';
 import { checkFormats } from './outside/format.ts';
 import { checkInvariant } from './outside/invariant.ts';
@@ -20,6 +20,7 @@ import { schedulerClaims } from './scheduler-claims.ts';
 import { Strategies } from './schedule/strategy.ts';
 
 const scenarioFolder = new URL('./scenarios/', import.meta.url);
+const modelFolder = new URL('./scenarios/models/', import.meta.url);
 const variantFolder = new URL('./kernel/variants/', import.meta.url);
 const formatFolder = new URL('../hostmem/formats/', import.meta.url);
 
@@ -45,22 +46,33 @@ const namesIn = (folder: URL): string[] =>
 
 export const scenarioNames = (): string[] => namesIn(scenarioFolder);
 
+/** Scenarios of a few words of memory, some of them wrong on purpose: what strategies are measured by. */
+export const modelNames = (): string[] => namesIn(modelFolder);
+
 /** The scenario of this name, or at this path; `vms` is the size that it will have. Throws `InputError`. */
 export async function findScenario(name: string, vms: number | null = null): Promise<Found<Scenario> & { readonly url: string }> {
   if (isPath(name)) {
     const { file, value } = await loadOutside('scenario', name);
     return { name: file.name, url: file.url, value: checkScenario(name, value, vms, namesIn(variantFolder)), file };
   }
-  if (!scenarioNames().includes(name)) throw unknownName('scenario', name, scenarioNames());
-  return load({ name, url: new URL(`${name}.js`, scenarioFolder).href });
+  const isModel = modelNames().includes(name);
+  if (!isModel && !scenarioNames().includes(name)) throw unknownName('scenario', name, scenarioNames());
+  return load({ name, url: new URL(`${name}.js`, isModel ? modelFolder : scenarioFolder).href });
 }
 
-/** Variants that can be run with a scenario: those that it names; with one from outside, all. */
-const variantsOf = ({ file, value }: Found<Scenario>): string[] => ['correct', ...(file === null ? value.variants : namesIn(variantFolder))];
+/** What Linux 7.2 is called in a scenario. */
+const linuxIn = ({ value }: Found<Scenario>): string => (value.caught72 === undefined ? 'correct' : 'as-7.2');
 
-/** A variant that goes with the scenario, the one at this path, or `correct`. Throws `InputError`. */
+/** Variants that can be run with a scenario: those that it names; with one from outside, all. */
+const variantsOf = (scenario: Found<Scenario>): string[] => [linuxIn(scenario), ...(scenario.file === null ? scenario.value.variants : namesIn(variantFolder))];
+
+/** A variant that goes with the scenario, the one at this path, or Linux 7.2 under its name there or as `correct`. Throws `InputError`. */
 export async function findVariant(scenario: Found<Scenario>, name: string): Promise<Found<Variant>> {
-  if (name === 'correct') return { name, url: null, value: correct, file: null };
+  const linux = linuxIn(scenario);
+  if (name === 'correct' || name === linux) {
+    const { caught72 } = scenario.value;
+    return { name: linux, url: null, value: caught72 === undefined ? correct : as72(caught72), file: null };
+  }
   if (isPath(name)) {
     const { file, value } = await loadOutside('variant', name);
     return { name: file.name, url: file.url, value: checkVariant(name, value), file };
@@ -76,7 +88,7 @@ export async function loadVariant({ name, url }: Reference): Promise<Found<Varia
 
 /** Ids that exist; with those that the scheduler gives, if asked. */
 export const knownInvariants = (how?: 'with the scheduler'): string[] =>
-  how === undefined ? invariantIds() : [...invariantIds(), ...Object.keys(schedulerClaims)];
+  how === undefined ? invariantIds() : [...new Set([...invariantIds(), ...Object.keys(schedulerClaims)])];
 
 /** The invariant at this path; `taken` are ids of others from outside. Throws `InputError`. */
 export async function findInvariant(path: string, taken: readonly string[]): Promise<Found<AnyInvariant>> {
@@ -91,9 +103,9 @@ export async function findFormats(name: string): Promise<PageTableFormat[]> {
   return (await load<PageTableFormat[]>({ name, url: new URL(`${name}.js`, formatFolder).href })).value;
 }
 
-/** Four characters that stand for a variant in a token; null for the correct kernel. */
+/** Four characters that stand for a variant in a token; null for Linux 7.2. */
 export function variantTag(name: string): string | null {
-  return name === 'correct' ? null : createHash('sha256').update(name).digest('base64url').replace(/[-_]/g, 'x').slice(0, 4);
+  return name === 'correct' || name === 'as-7.2' ? null : createHash('sha256').update(name).digest('base64url').replace(/[-_]/g, 'x').slice(0, 4);
 }
 
 /** The variant of a scenario that a token's tag stands for. Throws `InputError`. */
@@ -109,15 +121,20 @@ export async function catalogue(): Promise<ListResult> {
   const invariants = await loadInvariants(invariantIds());
   return {
     scenarios,
+    models: await Promise.all(modelNames().map(listModel)),
     formats: namesIn(formatFolder),
     strategies: (await Strategies.load()).names,
     invariants: invariants.map(({ id, claim }) => ({ id, claim })),
   };
 }
 
+async function listModel(name: string): Promise<ListResult['models'][number]> {
+  return { name, title: (await findScenario(name)).value.title };
+}
+
 async function listScenario(name: string): Promise<ListResult['scenarios'][number]> {
   const found = await findScenario(name);
-  const variants = await Promise.all(['correct', ...found.value.variants].map((variant) => findVariant(found, variant)));
+  const variants = await Promise.all(variantsOf(found).map((variant) => findVariant(found, variant)));
   return {
     name,
     title: found.value.title,

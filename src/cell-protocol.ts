@@ -64,6 +64,11 @@ export interface Explored {
   readonly switches: readonly Switch[] | null;
   readonly steps: number;
   readonly scene: Scene;
+  /** An exhaustive strategy came to its end, or gave up because a schedule was too long. */
+  readonly isComplete: boolean;
+  readonly isTooLong: boolean;
+  readonly cover: Int32Array;
+  readonly isCoverTruncated: boolean;
 }
 
 export interface Replayed {

@@ -6,7 +6,7 @@ import { Arena } from './arena.ts';
 import { load, loadVariant } from './catalogue.ts';
 import { loadInvariants } from './check/catalogue.ts';
 import { Machine } from './hardware/machine.ts';
-import { VtdDriver } from './drivers/vtd/driver.ts';
+import { driverInForce } from './drivers/in-force.ts';
 import { parametersOf, type Scenario } from './scenario.ts';
 import { keptBytes } from './kept-events.ts';
 import { namedHwptsBytes } from './check/named-hwpts.ts';
@@ -21,6 +21,9 @@ import { tellFailure, type Kept } from './tell-failure.ts';
 /** Events of one schedule at most, and trace entries of it. */
 const eventCapacity = 1 << 12;
 const traceCapacity = 1 << 15;
+/** Choices that an exhaustive strategy keeps, and things covered that are remembered. */
+const stackCapacity = 1 << 15;
+const coverCapacity = 1 << 18;
 const progressMs = 200;
 
 export class CellWorker {
@@ -49,8 +52,8 @@ export class CellWorker {
     const arena = new Arena({ scenario, variant, holds: request.holds, seed: request.seed, parameters, rings: 1, capacity: eventCapacity });
     const { host } = arena.world;
     const machine = new Machine(host);
-    const engines = [...machine.engines(), ...new VtdDriver(host, machine).engines()].map(({ name }) => name);
-    const board = Board.create({ actors: arena.names.length, engines: engines.length, traceCapacity });
+    const engines = [...machine.engines(), ...driverInForce(host, machine).engines()].map(({ name }) => name);
+    const board = Board.create({ actors: arena.names.length, engines: engines.length, traceCapacity, stackCapacity, coverCapacity });
     const kept = { events: new SharedArrayBuffer(keptBytes(eventCapacity)), hwpts: new SharedArrayBuffer(namedHwptsBytes) };
     const ended = arena.start({ controlled: { board: board.buffer, checkpoint: Checkpoint.take(host), kept: kept.events, hwpts: kept.hwpts } });
     const commander = new Commander(board, await Strategies.load(), ended);
@@ -60,8 +63,9 @@ export class CellWorker {
   async explore(request: ExploreRequest, onProgress: (schedules: number) => void): Promise<Explored> {
     const timer = setInterval(() => onProgress(this.#commander.schedules), progressMs);
     try {
-      const { schedules, index, violation, switches, steps, actor, counts } = await this.#commander.explore({ ...request, reportsUnguarded: this.#reportsUnguarded });
-      return { schedules, index, violation: plain(violation), switches, steps, scene: { actor, counts } };
+      const found = await this.#commander.explore({ ...request, reportsUnguarded: this.#reportsUnguarded });
+      const { schedules, index, violation, switches, steps, actor, counts, isComplete, isTooLong, cover, isCoverTruncated } = found;
+      return { schedules, index, violation: plain(violation), switches, steps, scene: { actor, counts }, isComplete, isTooLong, cover, isCoverTruncated };
     } finally {
       clearInterval(timer);
     }

@@ -14,6 +14,7 @@ import { replay } from './commands/replay.ts';
 import { run } from './commands/run.ts';
 import { tour } from './commands/tour.ts';
 import { tryFormat } from './commands/try-format.ts';
+import { walk } from './commands/walk.ts';
 import { parseDuration } from './duration.ts';
 import { InputError } from './input-error.ts';
 import { Terminal } from './terminal.ts';
@@ -38,6 +39,9 @@ const whole = (flag: string, greatest: number) => (text: string): number => {
   throw new InputError(`${flag} '${text}' is not a whole number from 1 to ${greatest}; for example ${flag} 1`);
 };
 const duration = (flag: string) => (text: string): number => parseDuration(text, flag);
+
+/** No preemption at all is a bound too. */
+const bound = (text: string): number => (text === '0' ? 0 : whole('--bound', 99)(text));
 
 const seed = ['--seed <n>', 'where all randomness comes from', whole('--seed', greatestSeed), 1] as const;
 const variant = ['--variant <name|path>', 'the kernel, or one of its mistakes', correct] as const;
@@ -66,6 +70,7 @@ function program(): Command {
     .argument('<path...>', 'recordings (.jsonl), or folders of them')
     .option(...json)
     .action((paths: string[], options: { json?: boolean }) => action(conform)({ paths, ...options }));
+  addWalk(root);
   addTryFormat(root);
   return root;
 }
@@ -116,6 +121,7 @@ interface ExploreFlags {
   invariant: readonly string[];
   seed: number;
   strategy: string;
+  bound?: number;
   schedules?: number;
   budget?: number;
   vms?: number;
@@ -131,14 +137,15 @@ function addExplore(root: Command): void {
     .option(...variant)
     .option(...seed)
     .option(...strategy)
+    .option('--bound <n>', 'preemptions of a schedule, with --strategy icb', bound)
     .option('--schedules <n>', 'stop after so many schedules', whole('--schedules', count))
     .option('--budget <time>', 'stop after so long: 30s, 2m', duration('--budget'))
     .option('--vms <n>', 'how many VMs, where the scenario has such a number', whole('--vms', mostVms))
     .option(...invariants)
     .option('--out <dir>', 'write a report')
     .option(...json)
-    .action((scenario: string, { schedules, budget, vms, out, invariant, ...flags }: ExploreFlags) =>
-      action(explore)({ ...flags, invariants: invariant, scenario, schedules: schedules ?? null, budgetMs: budget ?? null, vms: vms ?? null, out: out ?? null }),
+    .action((scenario: string, { schedules, budget, bound: most, vms, out, invariant, ...flags }: ExploreFlags) =>
+      action(explore)({ ...flags, invariants: invariant, scenario, bound: most ?? null, schedules: schedules ?? null, budgetMs: budget ?? null, vms: vms ?? null, out: out ?? null }),
     );
 }
 
@@ -165,6 +172,15 @@ interface ReplayFlags {
   invariant: readonly string[];
   out?: string;
   json?: boolean;
+}
+
+function addWalk(root: Command): void {
+  root
+    .command('walk')
+    .description('walk the tables of cases on stdin, one a line, as the hardware does')
+    .requiredOption('--format <name>', 'whose tables: riscv')
+    .option('--json', 'one JSON object a line on stdout')
+    .action(action(walk));
 }
 
 function addTryFormat(root: Command): void {

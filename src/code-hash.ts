@@ -6,7 +6,7 @@ import { fileURLToPath } from 'node:url';
 /** Compiled folders and files that decide what a schedule does, relative to `dist`. */
 const parts = [
   'hostmem', 'src/hardware', 'src/drivers', 'src/kernel', 'src/actors', 'src/check', 'src/schedule', 'src/scenarios', 'src/scenario.js',
-  'src/world.js', 'workers',
+  'src/world.js', 'src/built-process.js', 'workers',
 ];
 
 /** Six characters of base64url. */

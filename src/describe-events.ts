@@ -1,13 +1,21 @@
 /** Events of the kernel as lines of a story: `ATTACH A -> IOAS 3`. Knows the world's names, and who moves what where. */
+import { Owner } from '#hostmem/frames';
 import type { Cursor } from '#hostmem/history';
 import { EntryWritten, EntryZeroed, FlushCalled, FlushReturned, LeavesCleared } from './drivers/events.ts';
 import { deadTableRead, dma, DmaFlags, entryFetched, TableKind } from './hardware/events.ts';
 import { errnoName } from './kernel/errno.ts';
 import {
-  DmaMapped, DmaUnmapped, GroupBlocked, GroupMoved, GroupMoves, HwptRecorded, MapCalled, MapReturned, UnmapCalled, UnmapReturned, VfioCall, VfioCalled, VfioReturned,
+  DirtyAnswered, DirtyQueried, DirtyReported, DirtyTracked, DmaMapped, DmaUnmapped, GroupBlocked, GroupMoved, GroupMoves, HwptRecorded, MapCalled,
+  MapReturned, UnmapCalled, UnmapReturned, VfioCall, VfioCalled, VfioReturned,
 } from './kernel/events.ts';
 
-const callNames = { [VfioCall.BIND]: 'BIND', [VfioCall.ATTACH]: 'ATTACH', [VfioCall.REPLACE]: 'REPLACE', [VfioCall.DETACH]: 'DETACH', [VfioCall.CLOSE]: 'CLOSE' };
+const callNames = {
+  [VfioCall.BIND]: 'BIND', [VfioCall.ATTACH]: 'ATTACH', [VfioCall.REPLACE]: 'REPLACE', [VfioCall.DETACH]: 'DETACH', [VfioCall.CLOSE]: 'CLOSE',
+  [VfioCall.PASID_ATTACH]: 'PASID ATTACH', [VfioCall.PASID_DETACH]: 'PASID DETACH',
+};
+const isOfPasid = (what: number): boolean => what === VfioCall.PASID_ATTACH || what === VfioCall.PASID_DETACH;
+/** Requester id of devices that no unit stands before: those of the selftest. */
+const noRid = 0;
 
 /** Names of the world, by the numbers that events carry. */
 export interface WorldNames {
@@ -17,6 +25,8 @@ export interface WorldNames {
   readonly functions: ReadonlyMap<number, string>;
   /** `IOAS 2`, by `<process>.<id>`, of what existed at the start. */
   readonly objects: ReadonlyMap<string, string>;
+  /** Processes by the number of who owns their frames. */
+  readonly processes: ReadonlyMap<number, string>;
 }
 
 export class EventDescriber {
@@ -35,6 +45,8 @@ export class EventDescriber {
       case VfioCalled.kind: return this.#called(event);
       case VfioReturned.kind: return this.#returned(event);
       case GroupMoves.kind: {
+        const from = GroupMoves.get.oldRoot(event);
+        if (!this.#roots.has(from)) this.#roots.set(from, 'what it had');
         const to = GroupMoves.get.newRoot(event);
         if (!this.#roots.has(to)) this.#roots.set(to, this.#asked.get(event.actor) ?? 'another domain');
         return `group ${GroupMoves.get.group(event)} starts to move to ${this.#roots.get(to)}`;
@@ -55,6 +67,10 @@ export class EventDescriber {
       case EntryZeroed.kind: return `the ${entryNames[EntryZeroed.get.table(event)]} of ${this.#requester(EntryZeroed.get.source(event))} is empty`;
       case entryFetched.kind: return `reads the ${entryNames[entryFetched.get.table(event)]} of ${this.#requester(entryFetched.get.source(event))}`;
       case deadTableRead.kind: return `reads a table in frame 0x${deadTableRead.get.frame(event).toString(16)}, which is none any more`;
+      case DirtyTracked.kind: return `dirty tracking is switched ${DirtyTracked.get.on(event) === 0 ? 'off' : 'on'}`;
+      case DirtyQueried.kind: return `GET_DIRTY_BITMAP of ${dirtyRange(DirtyQueried.get, event)}`;
+      case DirtyReported.kind: return `${dirtyRange(DirtyReported.get, event)}: reported`;
+      case DirtyAnswered.kind: return `GET_DIRTY_BITMAP of ${dirtyRange(DirtyAnswered.get, event)} returned 0`;
       case dma.kind: return this.#dma(event);
       default: return null;
     }
@@ -65,7 +81,8 @@ export class EventDescriber {
     const what = callNames[VfioCalled.get.what(event) as VfioCall];
     const target = this.#names.objects.get(`${VfioCalled.get.process(event)}.${pt}`) ?? `pt ${pt}`;
     this.#asked.set(event.actor, target);
-    return `${what} ${this.#names.devices[VfioCalled.get.device(event)]}${pt === 0 ? '' : ` -> ${target}`}`;
+    const slot = isOfPasid(VfioCalled.get.what(event)) ? `, pasid ${VfioCalled.get.pasid(event)}` : '';
+    return `${what} ${this.#names.devices[VfioCalled.get.device(event)]}${slot}${pt === 0 ? '' : ` -> ${target}`}`;
   }
 
   #returned(event: Cursor): string {
@@ -79,18 +96,36 @@ export class EventDescriber {
     return this.#names.functions.get(sourceId) ?? `requester 0x${sourceId.toString(16)}`;
   }
 
+  /** Whose memory a DMA reached; null for an event that is none. */
+  reached(event: Cursor): string | null {
+    if (event.kind !== dma.kind) return null;
+    if (dma.get.function(event) >>> DmaFlags.reasonShift !== 0) return 'a fault';
+    return this.#owner(dma.get.iovaLow(event) & DmaFlags.ownerMask);
+  }
+
+  #owner(owner: number): string {
+    if (owner === Owner.FREE) return 'a free frame';
+    if (owner === Owner.TABLE) return 'a page table';
+    return this.#names.processes.get(owner) ?? 'memory of the kernel';
+  }
+
   #dma(event: Cursor): string {
     const word = dma.get.function(event);
     const reason = word >>> DmaFlags.reasonShift;
     const what = (word & DmaFlags.WRITE) !== 0 ? 'write' : 'read';
     const where = range(dma.get.iovaHigh(event), dma.get.iovaLow(event) & ~DmaFlags.ownerMask);
-    const outcome = reason !== 0 ? `fault 0x${reason.toString(16)}` : `frame 0x${dma.get.frame(event).toString(16)}`;
-    return `${this.#names.functions.get(word & DmaFlags.ridMask) ?? 'a function'}: DMA ${what} ${where}: ${outcome}`;
+    const outcome = reason !== 0 ? `fault 0x${reason.toString(16)}` : `${this.reached(event)}, frame 0x${dma.get.frame(event).toString(16)}`;
+    const rid = word & DmaFlags.ridMask;
+    return `${this.#names.functions.get(rid) ?? (rid === noRid ? 'a mock device' : 'a function')}: DMA ${what} ${where}: ${outcome}`;
   }
 }
 
 const entryNames: Readonly<Record<number, string>> = { [TableKind.CONTEXT]: 'context entry', [TableKind.SCALABLE_CONTEXT]: 'context entry', [TableKind.PASID]: 'PASID entry' };
 
 const flushed = (high: number, low: number, pages: number): string => (pages === 0 ? 'the whole domain' : `${range(high, low)}, ${pages} pages`);
+
+/** `0x1000000, 16 pages`. */
+const dirtyRange = (get: Record<'iovaHigh' | 'iovaLow' | 'pages', (event: Cursor) => number>, event: Cursor): string =>
+  `${range(get.iovaHigh(event), get.iovaLow(event))}, ${get.pages(event)} ${get.pages(event) === 1 ? 'page' : 'pages'}`;
 
 const range = (high: number, low: number): string => `0x${((high >>> 0) * 0x1_0000_0000 + (low >>> 0)).toString(16)}`;

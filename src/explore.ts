@@ -1,6 +1,7 @@
 /**
  * Exploration and replay: cells on every CPU share the schedules out, the failing schedule with the lowest number wins, so
- * that the result does not depend on how many cells there were.
+ * that the result does not depend on how many cells there were. An exhaustive strategy, whose schedules follow from one
+ * another, has one cell.
  */
 import { choose, chooseAgain, replayFlags, tokenWords, type Choice, type Chosen, type TokenFiles } from './chosen.ts';
 import { CellProcess, cellCpus } from './cell-process.ts';
@@ -9,6 +10,8 @@ import { codeHash } from './code-hash.ts';
 import { InputError } from './input-error.ts';
 import type { Failure } from './report/failure.ts';
 import { tellStory } from './report/story.ts';
+import { isExhaustive, Strategies } from './schedule/strategy.ts';
+import { sumUp } from './covered.ts';
 import type { ExploreResult, FoundViolation, ReplayResult } from './results.ts';
 import { decodeToken, encodeToken, TokenError, type Token } from './schedule/token.ts';
 
@@ -35,7 +38,9 @@ export async function explore(options: ExploreOptions): Promise<ExploreResult & 
   const chosen = await choose(options);
   const { scenario, variant } = chosen;
   const request = openRequest(chosen, options.seed, options.vms);
-  const count = options.schedules ?? (options.budgetMs === null ? defaultSchedules : 0x3fffffff);
+  const strategy = (await Strategies.load()).find(options.strategy);
+  const endless = isExhaustive(strategy) || options.budgetMs !== null;
+  const count = options.schedules ?? (endless ? 0x3fffffff : defaultSchedules);
   const progress: number[] = [];
   let begin = performance.now();
   const report = (cell: number) => (schedules: number) => {
@@ -43,7 +48,7 @@ export async function explore(options: ExploreOptions): Promise<ExploreResult & 
     const total = progress.reduce((sum, one) => sum + one, 0);
     options.onProgress?.(total, total / ((performance.now() - begin) / 1000));
   };
-  const cpus = cellCpus().slice(0, Math.max(1, count));
+  const cpus = cellCpus().slice(0, isExhaustive(strategy) ? 1 : Math.max(1, count));
   const cells = await Promise.all(cpus.map((cpu, index) => CellProcess.open(cpu, request, report(index))));
   try {
     begin = performance.now();
@@ -51,7 +56,8 @@ export async function explore(options: ExploreOptions): Promise<ExploreResult & 
     const seconds = (performance.now() - begin) / 1000;
     const first = firstFailure(answers);
     // What cells had run beyond the first failure depends on their speed; which one it is does not.
-    const schedules = first === null ? answers.reduce((sum, { schedules: done }) => sum + done, 0) : first.answer.index + 1;
+    const done = answers.reduce((sum, { schedules: own }) => sum + own, 0);
+    const schedules = first === null || isExhaustive(strategy) ? done : first.answer.index + 1;
     const told = first === null ? null : await tell(cells[first.cell]!, chosen, options, first.answer);
     return {
       scenario: scenario.name,
@@ -61,7 +67,10 @@ export async function explore(options: ExploreOptions): Promise<ExploreResult & 
       schedules,
       seconds,
       schedulesPerSecond: schedules / seconds,
-      complete: false,
+      complete: answers.some(({ isComplete }) => isComplete),
+      tooLong: answers.some(({ isTooLong }) => isTooLong),
+      bound: isExhaustive(strategy) ? strategy.bound : null,
+      coverage: sumUp(answers.map(({ cover }) => cover), done, answers.some(({ isCoverTruncated }) => isCoverTruncated)),
       violation: told?.violation ?? null,
       story: told?.story ?? [],
       failure: told?.failure ?? null,

@@ -49,7 +49,7 @@ function randomNumbers(seed: number): Random {
   return (end) => Math.floor(((next() * 2 ** 21 + (next() >>> 11)) / 2 ** 53) * end);
 }
 
-function operation({ inputBits }: PageTableFormat, random: Random): Operation {
+function operation({ inputBits, outputBits }: PageTableFormat, random: Random): Operation {
   const end = 2 ** (inputBits - 12);
   const carries = [0, 512, 2 ** 18, 2 ** 20, 2 ** 26, 2 ** 27, end / 2, end - 8].filter((page) => page < end);
   const page = Math.min(end - 1, Math.max(0, carries[random(carries.length)]! + random(12) - 4));
@@ -57,7 +57,7 @@ function operation({ inputBits }: PageTableFormat, random: Random): Operation {
   if (kind === 0) return { op: 'unmap', page, count: Math.min(end - page, 1 + random(random(2) === 0 ? 9 : 2 ** 28)) };
   if (kind === 1) return { op: 'walk', page, access: 1 + random(3) };
   // Few bits and many: a frame that is cut off shows.
-  return { op: 'map', page, frame: 1 + random(2 ** (1 + random(40)) - 1), permissions: 1 + random(3) };
+  return { op: 'map', page, frame: 1 + random(2 ** (1 + random(outputBits - 12)) - 1), permissions: 1 + random(3) };
 }
 
 /** Plays to a table of its own; the index of what differs first (the length: what was left behind), or null. */
@@ -92,8 +92,14 @@ function compare(table: PageTable, root: Frame, model: Model, operation: Operati
 function map(table: PageTable, root: Frame, model: Model, { page, frame, permissions }: Operation & { op: 'map' }): Answer | null {
   const expected = model.has(page) ? 'EADDRINUSE' : 0;
   const got = table.mapPage(root, high(page), low(page), frame as Frame, permissions);
-  if (got === 0) model.set(page, { frame, permissions });
+  if (got === 0) model.set(page, { frame, permissions: permissions | readsToo(table.format, permissions) });
   return got === expected ? null : { expected: String(expected), got: String(got) };
+}
+
+/** READ where a leaf that may be written can always be read: most formats of a first stage have no other. */
+function readsToo(format: PageTableFormat, permissions: number): number {
+  if (permissions !== Access.WRITE) return 0;
+  return format.inspect(1, format.leafHigh(1 as Frame, permissions, 1), format.leafLow(1 as Frame, permissions, 1)) & Access.READ;
 }
 
 function unmap(table: PageTable, root: Frame, model: Model, { page, count }: Operation & { op: 'unmap' }): Answer | null {

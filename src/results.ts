@@ -1,6 +1,7 @@
 /**
  * What each command answers: the objects that `--json` prints. Their member names are a contract; more may be added.
  */
+import type { WalkOutcome } from './conform/riscv-walk.ts';
 
 /** An invariant that did not hold. `invariant` is the id alone (`G2`). */
 export interface Violation {
@@ -16,6 +17,19 @@ export interface FoundViolation extends Violation {
   readonly steps: readonly { readonly actor: string; readonly label: string }[];
 }
 
+/** What the schedules had in them. Two are of one trace class when all that depends on each other came in the same order. */
+export interface Coverage {
+  /** Distinct (word, actor, next actor) of operations that depend on each other. */
+  readonly handOffs: number;
+  /** Distinct (site, next site) of conflicting accesses by different actors, locks excepted. */
+  readonly racingPairs: number;
+  readonly traceClasses: number;
+  /** Good and Turing's estimate of the share of schedules that would be of a class not met so far. */
+  readonly unseen: number;
+  /** Whether more was met than could be remembered: the figures are lower bounds then. */
+  readonly truncated: boolean;
+}
+
 export interface ExploreResult {
   readonly scenario: string;
   readonly variant: string;
@@ -25,8 +39,14 @@ export interface ExploreResult {
   readonly schedules: number;
   readonly seconds: number;
   readonly schedulesPerSecond: number;
-  /** Whether an exhaustive strategy came to its end. */
+  /** Whether an exhaustive strategy came to its end: `coverage.traceClasses` is how many traces there are, within the bound. */
   readonly complete: boolean;
+  /** Whether it gave up instead, because a schedule had more choices or operations than it can keep. */
+  readonly tooLong: boolean;
+  /** Preemptions that a schedule could have, where the strategy bounds them. */
+  readonly bound: number | null;
+  /** Of all schedules that were run. */
+  readonly coverage: Coverage;
   readonly violation: FoundViolation | null;
 }
 
@@ -122,7 +142,12 @@ export interface ListedScenario {
 
 export interface ListResult {
   readonly scenarios: readonly ListedScenario[];
+  /** Scenarios of a few words of memory, which strategies are measured by. */
+  readonly models: readonly { readonly name: string; readonly title: string }[];
   readonly formats: readonly string[];
   readonly strategies: readonly string[];
   readonly invariants: readonly { readonly id: string; readonly claim: string }[];
 }
+
+/** One line of `walk`. */
+export type WalkResult = { readonly id: string; readonly got: WalkOutcome } | { readonly id: string; readonly skipped: string };

@@ -37,9 +37,14 @@ export interface Scenario<S extends Stage = Stage> {
   readonly seed: string | null;
   /** Names of files in `kernel/variants`; `correct` is always there. */
   readonly variants: readonly string[];
+  /**
+   * The invariant that catches Linux 7.2 as it is, where the story meets faults that it has (`faults-of-72.ts`): what is `correct`
+   * elsewhere is called `as-7.2` here, and the variant `mended` holds.
+   */
+  readonly caught72?: string;
   /** What `--vms` is unless it is given; absent where the scenario has no such number. */
   readonly vms?: number;
-  /** What kind of host it plays on; absent for the default of `World`. */
+  /** What kind of host it needs, where that is not the usual one. */
   readonly host?: Partial<WorldOptions>;
   world(w: World): S;
   /** By name, in the order of their numbers. */

@@ -10,7 +10,7 @@ import { startOfSchedule, type Switch } from './schedule/board.ts';
 import type { ReplayOutcome } from './schedule/commander.ts';
 import type { TraceEntry } from './schedule/trace.ts';
 import type { WordAddress } from './schedule/violation.ts';
-import { functionNames, objectNames, vfioNames } from './world-names.ts';
+import { functionNames, objectNames, processNames, vfioNames } from './world-names.ts';
 
 export interface Material {
   readonly scenario: string;
@@ -35,10 +35,11 @@ export interface Kept {
 export function tellFailure({ scenario, variant, violation, names, directory, host, outcome, kept, token, replayFlags }: Material): Failure {
   const hwpts = readHwpts(kept.hwpts);
   const steps = outcome.trace.map((entry) => stepOf(entry, names, hwpts));
-  const describer = new EventDescriber({ devices: vfioNames(host, directory), functions: functionNames(host, directory), objects: objectNames(host) });
+  const describer = new EventDescriber({ devices: vfioNames(host, directory), functions: functionNames(host, directory), objects: objectNames(host), processes: processNames(host, directory) });
   const events = keptEvents(kept.events).flatMap(({ step, cursor }) => {
     const text = describer.describe(cursor);
-    return text === null ? [] : [{ step, actor: names[cursor.actor] ?? '', text }];
+    const reached = describer.reached(cursor);
+    return text === null ? [] : [{ step, actor: names[cursor.actor] ?? '', text, ...(reached !== null && { reached }) }];
   });
   return {
     scenario,

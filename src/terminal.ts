@@ -1,6 +1,7 @@
 /**
- * Where text goes: with `--json` stdout carries one object and nothing else, so text goes to stderr; progress always does.
+ * Where text goes: with `--json` stdout carries one object (or one a line) and nothing else, so text goes to stderr; progress always does.
  */
+import { once } from 'node:events';
 import { styleText } from 'node:util';
 
 type Style = Parameters<typeof styleText>[0];
@@ -51,6 +52,12 @@ export class Terminal {
   answer(result: object): void {
     this.#clearProgress();
     if (this.#json) process.stdout.write(`${JSON.stringify(result)}\n`);
+  }
+
+  /** Answers that are a line each: objects if `--json` asked for them, else as `describe` tells them. Waits until the reader has kept up. */
+  async answerEach<R extends object>(results: readonly R[], describe: (result: R) => string): Promise<void> {
+    const text = results.map((result) => `${this.#json ? JSON.stringify(result) : describe(result)}\n`).join('');
+    if (!process.stdout.write(text)) await once(process.stdout, 'drain');
   }
 
   #clearProgress(): void {

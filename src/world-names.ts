@@ -7,7 +7,7 @@ import { PciFunction } from './hardware/function.ts';
 import { PciDevice } from './kernel/iommu-group.ts';
 import { KernelRoot } from './kernel/kernel.ts';
 import { IommufdObject, kindNames } from './kernel/objects.ts';
-import { Process } from './kernel/process.ts';
+import { ownerOf, Process } from './kernel/process.ts';
 import { VfioDevice } from './kernel/vfio.ts';
 
 type Directory = Readonly<Record<string, number>>;
@@ -35,6 +35,12 @@ export function vfioNames(host: Host, directory: Directory): string[] {
 /** The named functions: those that have registers. */
 function functionsOf(directory: Directory): [string, Ref<'PciFunction'>][] {
   return Object.keys(directory).filter((name) => `${name}.registers` in directory).map((name) => [name, directory[name] as Ref<'PciFunction'>]);
+}
+
+/** Names of processes by the number of who owns their frames. */
+export function processNames(host: Host, directory: Directory): Map<number, string> {
+  const names = new Map(Object.entries(directory).map(([name, value]) => [value, name]));
+  return new Map(processes(new View(host.buffers)).map((process) => [ownerOf(Process.number.peek(host.kernel, process)), names.get(process) ?? 'a process']));
 }
 
 /** `IOAS 2`, `HWPT 7`, by `<process number>.<object id>`. */

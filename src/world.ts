@@ -4,23 +4,24 @@
  * One thread builds, before any actor runs; nothing here is a point and no event is written. What it names can be asked
  * for by the actors; what the scenario's `world` returns is their stage.
  */
-import { fill } from '#hostmem/atomics';
 import { Host } from '#hostmem/host';
 import { frameOf } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import { createRun, runSet } from '#hostmem/run';
+import { BuiltProcess } from './built-process.ts';
+import { driverInForce } from './drivers/in-force.ts';
+import { MockDriver } from './drivers/mock/driver.ts';
 import { VtdDriver } from './drivers/vtd/driver.ts';
 import { EduRegisters } from './hardware/edu.ts';
 import { Machine } from './hardware/machine.ts';
+import type { defaultCapabilities } from './hardware/vtd/registers.ts';
 import { IommuGroup, Move, PciDevice, setGroupDomain } from './kernel/iommu-group.ts';
-import { MapFlag } from './kernel/ioas.ts';
 import { Kernel, KernelRoot } from './kernel/kernel.ts';
 import { linux72 } from './kernel/operations.ts';
 import { createDmaDomain } from './kernel/dma-iommu.ts';
 import { groupOf } from './kernel/iommu-probe.ts';
 import { enumerate, type PciBus } from './kernel/pci.ts';
-import { createProcess, mmap, ownerOf, Process, userAddress } from './kernel/process.ts';
-import { ioctl, open } from './kernel/syscalls.ts';
+import { createProcess, ownerOf, Process, userAddress } from './kernel/process.ts';
 import { DevSet, VfioDevice } from './kernel/vfio.ts';
 import { VfioGroup } from './kernel/vfio-group.ts';
 
@@ -38,8 +39,11 @@ const sizePerVm: HostSize = { ramBytes: 1 << 19, kernelBytes: 1 << 17 };
 export interface WorldOptions extends HostSize {
   /** How many VMs it is for. */
   readonly vms: number;
-  /** The unit: VT-d in legacy mode, the recorded emulator in scalable mode, or a VT-d unit of scalable mode that has a first stage too. */
-  readonly iommu: 'vtd-legacy' | 'vtd-scalable' | 'vtd-first-stage';
+  /**
+   * The unit: VT-d in legacy mode, the recorded emulator in scalable mode, or a VT-d unit of scalable mode that has a first stage too; or the
+   * mock IOMMU of the kernel's selftest, without a unit or beside one.
+   */
+  readonly iommu: keyof typeof defaultCapabilities | 'mock' | 'vtd-legacy and mock';
   /** Whether unit and functions have ATS; a function uses it once `enableAts` was called for it. */
   readonly ats: boolean;
   /** How many bits of a context or PASID entry the unit fetches at once: 64, 128 (the default), or 512, any entry as a whole. */
@@ -67,68 +71,12 @@ interface NewGroup {
   readonly legacy: Ref<'VfioGroup'>;
 }
 
-/** A process while the world is built: its first system calls. */
-export class BuiltProcess {
-  readonly ref: Ref<'Process'>;
-  readonly #kernel: Kernel;
-
-  constructor(kernel: Kernel, process: Ref<'Process'>) {
-    this.#kernel = kernel;
-    this.ref = process;
-  }
-
-  /** A descriptor of `/dev/iommu`. */
-  iommufd(): number {
-    this.#kernel.enter(this.ref);
-    return open(this.#kernel, '/dev/iommu');
-  }
-
-  /** The id of a new IOAS. */
-  ioas(iommufd: number): number {
-    const arg = { flags: 0, outIoasId: 0 };
-    this.#ioctl(iommufd, 'IOMMU_IOAS_ALLOC', arg);
-    return arg.outIoasId;
-  }
-
-  /** Zeroed memory of the process, or memory whose every word is `tag`; returns its address. */
-  memory(lengthBytes: number, tag: number = 0): bigint {
-    const va = mmap(this.#kernel, this.ref, lengthBytes, true, null);
-    for (let offset = 0; offset < lengthBytes; offset += 4096) {
-      fill(this.#kernel.host.ram, userAddress(this.#kernel, this.ref, va + BigInt(offset)), 4096, tag);
-    }
-    return va;
-  }
-
-  /** IOMMU_IOAS_MAP at a fixed iova, readable and writeable. */
-  map(iommufd: number, ioasId: number, iova: number, userVa: bigint, lengthBytes: number): void {
-    const flags = MapFlag.FIXED_IOVA | MapFlag.READABLE | MapFlag.WRITEABLE;
-    this.#ioctl(iommufd, 'IOMMU_IOAS_MAP', { flags, ioasId, userVa, length: BigInt(lengthBytes), iova: BigInt(iova) });
-  }
-
-  /** Opens `/dev/vfio/devices/vfio<n>` and binds it to the iommufd; returns its descriptor. */
-  bind(vfio: number, iommufd: number): number {
-    this.#kernel.enter(this.ref);
-    const fd = open(this.#kernel, `/dev/vfio/devices/vfio${vfio}`);
-    this.#ioctl(fd, 'VFIO_DEVICE_BIND_IOMMUFD', { argsz: 24, flags: 0, iommufd, outDevid: 0 });
-    return fd;
-  }
-
-  attach(vfioFd: number, ptId: number): void {
-    this.#ioctl(vfioFd, 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', { argsz: 16, flags: 0, ptId });
-  }
-
-  #ioctl(...[fd, command, arg]: Parameters<typeof ioctl> extends [Kernel, ...infer Rest] ? Rest : never): void {
-    this.#kernel.enter(this.ref);
-    ioctl(this.#kernel, fd, command, arg);
-  }
-}
-
 export class World {
   readonly host: Host;
   readonly kernel: Kernel;
   /** What actors find by name: functions and their registers, processes, guests' memory. */
   readonly directory: Record<string, number> = {};
-  readonly #unit: Ref<'IommuUnit'>;
+  #unit: Ref<'IommuUnit'> = NULL;
   readonly #groups: Ref<'IommuGroup'>[] = [];
   readonly #processes: Ref<'Process'>[] = [];
   readonly #ats: boolean;
@@ -144,11 +92,13 @@ export class World {
     this.host = Host.create(ramBytes, size.kernelBytes ?? baseSize.kernelBytes + vms * sizePerVm.kernelBytes);
     Machine.create(this.host);
     this.#ats = ats;
-    this.#unit = Machine.addUnit(this.host, { mode: iommu, ats, faultReasons: 'recorded', fetchBits, caches });
+    if (iommu.endsWith('mock')) MockDriver.boot(this.host);
+    const mode = iommu === 'mock' ? null : iommu === 'vtd-legacy and mock' ? 'vtd-legacy' : iommu;
+    if (mode !== null) this.#unit = Machine.addUnit(this.host, { mode, ats, faultReasons: 'recorded', fetchBits, caches });
     const machine = new Machine(this.host);
-    VtdDriver.boot(this.host, machine, { aliasPasidTableSkipped });
+    if (mode !== null) VtdDriver.boot(this.host, machine, { aliasPasidTableSkipped });
     this.host.kernelRoot = KernelRoot.create(this.host.kernel);
-    this.kernel = new Kernel(this.host, linux72, new VtdDriver(this.host, machine));
+    this.kernel = new Kernel(this.host, linux72, driverInForce(this.host, machine));
   }
 
   /** A multi-function device on the root bus without ACS: its functions are one group, each a VFIO dev_set of its own. */

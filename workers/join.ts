@@ -13,7 +13,7 @@ import { Pace, Stopped } from '#src/actors/pace';
 import { loadInvariants } from '#src/check/catalogue';
 import { Judge } from '#src/check/judge';
 import { View } from '#src/check/view';
-import { VtdDriver } from '#src/drivers/vtd/driver';
+import { driverInForce } from '#src/drivers/in-force';
 import { Machine } from '#src/hardware/machine';
 import { Kernel } from '#src/kernel/kernel';
 import { correct, operationsOf, type Variant } from '#src/kernel/variant';
@@ -26,6 +26,7 @@ import { Strategies } from '#src/schedule/strategy';
 import { Abandon, Violation, violationOf } from '#src/schedule/violation';
 import { actorsOf, type ActorOf, type Role, type Scenario } from '#src/scenario';
 import type { ActorReport, Controlled, Task } from '#src/task';
+import { withoutClocks } from './poison.ts';
 
 type AnyActor = ActorOf<Actor, unknown>;
 
@@ -63,7 +64,7 @@ async function joinHost(task: Task): Promise<Joined> {
   const host = new Host(task.host);
   const machine = new Machine(host);
   const operations = operationsOf(variant);
-  const kernel = new Kernel(host, operations, new VtdDriver(host, machine, operations.vtd));
+  const kernel = new Kernel(host, operations, driverInForce(host, machine, operations.vtd));
   const { buffer, rings, capacity } = task.history;
   const history = new History(buffer, rings, capacity);
   const invariants = await loadInvariants(task.holds);
@@ -131,10 +132,11 @@ async function runControlled({ task, host, machine, kernel, history, judge, view
   const kept = new Int32Array(run.kept);
   history.listener = (kind) => {
     keepEvent(kept, history, baton.step);
+    baton.wroteEvent();
     const verdict = judge.moment(kind);
     if (verdict !== null) baton.violate(new Violation(verdict.invariant, verdict.message, verdict.words));
   };
-  baton.run(() => {
+  const play = (): void => {
     actor.reseed();
     try {
       body();
@@ -144,5 +146,6 @@ async function runControlled({ task, host, machine, kernel, history, judge, view
       const verdict = judge.catchUp();
       throw verdict === null ? thrown : new Violation(verdict.invariant, verdict.message, verdict.words);
     }
-  });
+  };
+  withoutClocks(() => baton.run(play));
 }

@@ -5,11 +5,15 @@
 import { read, Until, write } from '#hostmem/atomics';
 import { label } from '#hostmem/labels';
 import type { Ref } from '#hostmem/object';
+import { viommuType } from '../drivers/mock/viommu.ts';
 import { EduOp, EduRegisters } from '../hardware/edu.ts';
+import type { Argument } from '../kernel/argument.ts';
 import { Errno, type ErrnoName } from '../kernel/errno.ts';
 import { MapFlag } from '../kernel/ioas.ts';
 import { mmap, munmap, userAddress } from '../kernel/process.ts';
+import { testIoctl, type TestCommands } from '../kernel/selftest/commands.ts';
 import { close, ioctl, open, type Commands } from '../kernel/syscalls.ts';
+import { VfioFlag } from '../kernel/vfio.ts';
 import { Actor, highOf, lowOf, type Seat } from './actor.ts';
 import { guestAddress } from './guest-memory.ts';
 import { CommandRing, commandAt, GuestCommand, GuestOp, guestPresent, guestTableEntries, guestTableGpa } from './command-ring.ts';
@@ -24,13 +28,11 @@ export class Vm extends Actor {
 
   /** ioctl(2): null, or the errno. What the kernel wrote is in `arg`. */
   ioctl<N extends keyof Commands>(fd: number, command: N, arg: Commands[N]): ErrnoName | null {
-    try {
-      ioctl(this.kernel, fd, command, arg);
-      return null;
-    } catch (error) {
-      if (error instanceof Errno) return error.name;
-      throw error;
-    }
+    return errnoOf(() => ioctl(this.kernel, fd, command, arg));
+  }
+  /** An operation of the kernel's selftest, otherwise as `ioctl`. */
+  testIoctl<N extends keyof TestCommands>(fd: number, command: N, arg: TestCommands[N]): ErrnoName | null {
+    return errnoOf(() => testIoctl(this.kernel, fd, command, arg));
   }
 
   open(path: string): number {
@@ -40,14 +42,88 @@ export class Vm extends Actor {
     close(this.kernel, fd);
   }
 
+  /** The id of a new IOAS, or the errno; and so on below, of each kind. */
+  ioas(iommufd: number): number | ErrnoName {
+    const arg = { flags: 0, outIoasId: 0 };
+    return this.ioctl(iommufd, 'IOMMU_IOAS_ALLOC', arg) ?? arg.outIoasId;
+  }
+  /** An HWPT on an IOAS; `flags` are `HwptFlag`. */
+  hwpt(iommufd: number, deviceId: number, ioasId: number, flags: number = 0): number | ErrnoName {
+    const arg = { flags, devId: deviceId, ptId: ioasId, outHwptId: 0 };
+    return this.ioctl(iommufd, 'IOMMU_HWPT_ALLOC', arg) ?? arg.outHwptId;
+  }
+  /** A vIOMMU of the mock IOMMU. */
+  viommu(iommufd: number, deviceId: number, parentId: number): number | ErrnoName {
+    const arg = { flags: 0, type: viommuType, devId: deviceId, hwptId: parentId, outViommuId: 0 };
+    return this.ioctl(iommufd, 'IOMMU_VIOMMU_ALLOC', arg) ?? arg.outViommuId;
+  }
+  /** The device as its VM numbers it. */
+  vdevice(iommufd: number, viommuId: number, deviceId: number, virtId: number): number | ErrnoName {
+    const arg = { viommuId, devId: deviceId, virtId: BigInt(virtId), outVdeviceId: 0 };
+    return this.ioctl(iommufd, 'IOMMU_VDEVICE_ALLOC', arg) ?? arg.outVdeviceId;
+  }
+  /** A mock device, attached to an IOAS; its id is that of the selftest's object, whose destruction unbinds it. */
+  mockDevice(iommufd: number, ioasId: number): number | ErrnoName {
+    const arg = { id: ioasId, outStdevId: 0, outHwptId: 0, outIdevId: 0 };
+    return this.testIoctl(iommufd, 'IOMMU_TEST_MOCK_DOMAIN', arg) ?? arg.outStdevId;
+  }
+  /** IOMMU_FAULT_QUEUE_ALLOC; the descriptor is lost. With `argument`, the answer cannot be handed over. */
+  faultQueue(iommufd: number, argument?: Argument): number | ErrnoName {
+    const arg = { flags: 0, outFaultId: 0, outFaultFd: 0, ...(argument === undefined ? {} : { argument }) };
+    return this.ioctl(iommufd, 'IOMMU_FAULT_QUEUE_ALLOC', arg) ?? arg.outFaultId;
+  }
+  destroy(iommufd: number, id: number): ErrnoName | null {
+    return this.ioctl(iommufd, 'IOMMU_DESTROY', { id });
+  }
+  /** IOMMU_IOAS_IOVA_RANGES, whatever they are: a call that holds the IOAS for its length. */
+  ranges(iommufd: number, ioasId: number): ErrnoName | null {
+    return this.ioctl(iommufd, 'IOMMU_IOAS_IOVA_RANGES', { ioasId, numIovas: 8, ranges: [], outIovaAlignment: 0n });
+  }
+
+  /** Opens `/dev/vfio/devices/vfio<n>` and binds it; the descriptor, or the errno of the bind. */
+  bind(vfio: number, iommufd: number): number | ErrnoName {
+    const fd = this.open(`/dev/vfio/devices/vfio${vfio}`);
+    const errno = this.ioctl(fd, 'VFIO_DEVICE_BIND_IOMMUFD', { argsz: 24, flags: 0, iommufd, outDevid: 0 });
+    if (errno !== null) this.close(fd);
+    return errno ?? fd;
+  }
+
   /** VFIO_DEVICE_ATTACH_IOMMUFD_PT: attaches, or replaces what is attached. */
   attach(vfio: number, ptId: number): ErrnoName | null {
     const errno = this.ioctl(vfio, 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', { argsz: 16, flags: 0, ptId });
     if (errno === null) this.counters.add('replaces', 1);
     return errno;
   }
+  /** As `attach`, with an argument on a page that the kernel can read and not write: it cannot say which HWPT is in force. */
+  attachReadOnly(vfio: number, ptId: number): ErrnoName | null {
+    return this.ioctl(vfio, 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', { argsz: 16, flags: 0, ptId, argument: 'read-only' });
+  }
   detach(vfio: number): ErrnoName | null {
     return this.ioctl(vfio, 'VFIO_DEVICE_DETACH_IOMMUFD_PT', { argsz: 12, flags: 0 });
+  }
+  /** An attach of a PASID's slot, not of the RID's. */
+  attachPasid(vfio: number, pasid: number, ptId: number): ErrnoName | null {
+    return this.ioctl(vfio, 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', { argsz: 16, flags: VfioFlag.PASID, pasid, ptId });
+  }
+
+  /** IOMMU_HWPT_SET_DIRTY_TRACKING. */
+  trackDirty(iommufd: number, hwptId: number, on: boolean): ErrnoName | null {
+    return this.ioctl(iommufd, 'IOMMU_HWPT_SET_DIRTY_TRACKING', { flags: on ? 1 : 0, hwptId });
+  }
+  /** IOMMU_HWPT_GET_DIRTY_BITMAP that clears; a bit a page, the lowest of a byte first. Of the bitmap, `writableBytes` can be written. */
+  takeDirty(iommufd: number, hwptId: number, iova: number, pages: number, writableBytes?: number): { errno: ErrnoName | null; bitmap: Uint8Array } {
+    const bitmap = new Uint8Array(Math.ceil(pages / 8));
+    const arg = { hwptId, flags: 0, iova: BigInt(iova), length: BigInt(pages) * 4096n, pageSize: 4096n, bitmap };
+    const errno = this.ioctl(iommufd, 'IOMMU_HWPT_GET_DIRTY_BITMAP', writableBytes === undefined ? arg : { ...arg, writableBytes });
+    return { errno, bitmap };
+  }
+  /** IOMMU_TEST_DIRTY: a mock device writes to a page. False when its write reached nothing, or is not tracked. */
+  mockWrite(iommufd: number, hwptId: number, iova: number): boolean {
+    const arg = { id: hwptId, flags: 0, iova: BigInt(iova), length: 4096n, pageSize: 4096n, bitmap: Uint8Array.of(1), outNrDirty: 0 };
+    testIoctl(this.kernel, iommufd, 'IOMMU_TEST_DIRTY', arg);
+    this.counters.add('translations', 1);
+    this.counters.add(arg.outNrDirty === 1 ? 'dma' : 'faults', 1);
+    return arg.outNrDirty === 1;
   }
 
   /** IOMMU_IOAS_MAP at a fixed iova, readable and writeable. */
@@ -58,10 +134,30 @@ export class Vm extends Actor {
     if (errno === null) this.counters.add('maps', 1);
     return errno;
   }
+  /** IOMMU_IOAS_MAP where the kernel wants: the iova, or the errno. */
+  mapAnywhere(iommufd: number, ioasId: number, userVa: bigint, lengthBytes: number): number | ErrnoName {
+    const arg = { flags: MapFlag.WRITEABLE | MapFlag.READABLE, ioasId, userVa, length: BigInt(lengthBytes), iova: 0n };
+    const errno = this.ioctl(iommufd, 'IOMMU_IOAS_MAP', arg);
+    if (errno === null) this.counters.add('maps', 1);
+    return errno ?? Number(arg.iova);
+  }
   unmap(iommufd: number, ioasId: number, iova: number, lengthBytes: number): ErrnoName | null {
     const errno = this.ioctl(iommufd, 'IOMMU_IOAS_UNMAP', { ioasId, iova: BigInt(iova), length: BigInt(lengthBytes) });
     if (errno === null) this.counters.add('unmaps', 1);
     return errno;
+  }
+
+  /** An access pins what an IOAS maps in a range: the number to let go of it by, or the errno. */
+  pin(iommufd: number, access: number, iova: number, lengthBytes: number): number | ErrnoName {
+    const arg = { fd: access, flags: 0, iova: BigInt(iova), length: BigInt(lengthBytes), userVa: 0n, outAccessPagesId: 0 };
+    return this.testIoctl(iommufd, 'IOMMU_TEST_ACCESS_PAGES', arg) ?? arg.outAccessPagesId;
+  }
+  /** ENOENT when an unmap, or a move of the access, has taken it away. */
+  unpin(iommufd: number, access: number, pinned: number): ErrnoName | null {
+    return this.testIoctl(iommufd, 'IOMMU_TEST_DESTROY_ACCESS_PAGES', { fd: access, accessPagesId: pinned });
+  }
+  moveAccess(iommufd: number, access: number, ioasId: number): ErrnoName | null {
+    return this.testIoctl(iommufd, 'IOMMU_TEST_ACCESS_REPLACE_IOAS', { fd: access, ioasId });
   }
 
   /** mmap(2) of zeroed, writable memory; returns its address. */
@@ -133,5 +229,16 @@ export class Vm extends Actor {
     CommandRing.tail.store(ram, ring, tail + 1);
     this.waitIdle(CommandRing.head, ram, ring, Until.EQUAL, tail + 1);
     return GuestCommand.status.peek(ram, command) === 1;
+  }
+}
+
+/** The errno that ends a system call, null when it succeeds. */
+function errnoOf(call: () => unknown): ErrnoName | null {
+  try {
+    call();
+    return null;
+  } catch (error) {
+    if (error instanceof Errno) return error.name;
+    throw error;
   }
 }

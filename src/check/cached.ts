@@ -10,9 +10,11 @@ import { IommuUnit } from '../hardware/unit.ts';
 import { IommuGroup, PciDevice } from '../kernel/iommu-group.ts';
 import type { View } from './view.ts';
 
-/** All functions of a host. */
+/** All functions of a host that a unit stands before. */
 export function functionsOf(view: View): Ref<'PciFunction'>[] {
-  return view.groups().flatMap((group) => view.members(group)).map((device) => PciDevice.function.peek(view.host.kernel, device));
+  const kernel = view.host.kernel;
+  const all = view.groups().flatMap((group) => view.members(group)).map((device) => PciDevice.function.peek(kernel, device));
+  return all.filter((one) => PciFunction.unit.peek(kernel, one) !== NULL);
 }
 
 export function unitsOf(view: View): Ref<'IommuUnit'>[] {

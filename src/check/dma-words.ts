@@ -8,8 +8,10 @@ export const ridOf = (event: Cursor): number => dma.get.function(event) & DmaFla
 /** Owner of the frame reached, at that moment. */
 export const ownerOf = (event: Cursor): number => dma.get.iovaLow(event) & DmaFlags.ownerMask;
 
-/** Number of the IOVA's page; exact below 2^53. */
-export const iovaPage = (event: Cursor): number => (dma.get.iovaHigh(event) >>> 0) * 0x10_0000 + (dma.get.iovaLow(event) >>> 12);
+/** Number of the page that an IOVA lies in, from its two words; exact below 2^53. */
+export const pageNumber = (high: number, low: number): number => (high >>> 0) * 0x10_0000 + (low >>> 12);
+
+export const iovaPage = (event: Cursor): number => pageNumber(dma.get.iovaHigh(event), dma.get.iovaLow(event));
 
 /** `function 05.1`, as in a PCI address. */
 export function functionText(event: Cursor): string {

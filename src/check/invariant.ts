@@ -33,12 +33,13 @@ export interface Invariant<S> {
   readonly id: string;
   readonly claim: string;
   readonly events: readonly Kinded[];
-  /** The state before the first event; `view` shows the records of that moment. */
+  /** The state before the first event. The records may be further by then: what they said is `view.beginning`. */
   start(view: View): S;
   /** Folds one event; a breach ends the judging. */
   step(state: S, event: Cursor, view: View): Breach | null;
   readonly inspectAfter?: readonly Kinded[];
-  inspect?(state: S, view: View): Breach | null;
+  /** `atRest`: nobody is inside a call. */
+  inspect?(state: S, view: View, atRest: boolean): Breach | null;
 }
 
 /** An invariant whose state only it knows. */

@@ -62,12 +62,12 @@ export class Judge {
   moment(kind: number): Verdict | null {
     const found = this.catchUp();
     if (found !== null || !this.#moments.some((moments) => moments.has(kind))) return found;
-    return this.#inspect((index) => this.#moments[index]!.has(kind));
+    return this.#inspect((index) => this.#moments[index]!.has(kind), false);
   }
 
   /** Everybody stands still: catches up, then all look. */
   quiescence(): Verdict | null {
-    return this.catchUp() ?? this.#inspect(() => true);
+    return this.catchUp() ?? this.#inspect(() => true, true);
   }
 
   /** The ring whose next event has the smallest stamp, or -1. */
@@ -95,11 +95,11 @@ export class Judge {
     return null;
   }
 
-  #inspect(isAsked: (index: number) => boolean): Verdict | null {
+  #inspect(isAsked: (index: number) => boolean, atRest: boolean): Verdict | null {
     for (let index = 0; index < this.#invariants.length; index++) {
       const one = this.#invariants[index]!;
       if (one.inspect === undefined || !isAsked(index)) continue;
-      const found = one.inspect(this.#states[index], this.#view);
+      const found = one.inspect(this.#states[index], this.#view, atRest);
       if (found !== null) return { invariant: one.id, ...found };
     }
     return null;

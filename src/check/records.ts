@@ -7,20 +7,39 @@ import { DomainKind, IommuDomain } from '../drivers/domain.ts';
 import { PciFunction } from '../hardware/function.ts';
 import { installedRoot, passesThrough } from '../hardware/installed-root.ts';
 import { IommuGroup, PciDevice } from '../kernel/iommu-group.ts';
-import { IommufdDevice, IommufdGroup } from '../kernel/iommufd-device.ts';
+import { IommufdDevice } from '../kernel/iommufd-device.ts';
+import { IommufdGroup } from '../kernel/iommufd-group.ts';
 import { PasidAttachment } from '../kernel/iommufd-pasid.ts';
 import { KernelRoot } from '../kernel/kernel.ts';
-import { Iommufd, IommufdObject, type ObjectRef } from '../kernel/objects.ts';
+import { Hwpt } from '../kernel/hwpt.ts';
+import { Ioas } from '../kernel/ioas.ts';
+import { Area } from '../kernel/iopt-area.ts';
+import { Iommufd, IommufdObject, Kind, kindNames, type ObjectRef } from '../kernel/objects.ts';
 import { Process } from '../kernel/process.ts';
+import { Access, IoptAccess } from '../kernel/access.ts';
+import { EventQueue } from '../kernel/event-queue.ts';
 import { FaultQueue } from '../kernel/fault-queue.ts';
+import { IoptDomain } from '../kernel/iopt-domains.ts';
+import { TestAccess } from '../kernel/selftest/test-access.ts';
 import { VfioFile } from '../kernel/vfio.ts';
 import { VfioGroup } from '../kernel/vfio-group.ts';
+import { pageNumber } from './dma-words.ts';
 import type { View } from './view.ts';
 
 export function processes(view: View): Ref<'Process'>[] {
   const memory = view.host.kernel;
   const found: Ref<'Process'>[] = [];
   for (let at = KernelRoot.processes.peek(memory, view.root); at !== NULL; at = Process.next.peek(memory, at)) found.push(at);
+  return found;
+}
+
+/** What a process has open: descriptors and their files. */
+export function descriptors(view: View, process: Ref<'Process'>): (readonly [number, Ref<'File'>])[] {
+  const memory = view.host.kernel;
+  const found: (readonly [number, Ref<'File'>])[] = [];
+  for (let fd = Process.files.nextLocked(memory, process, 0); fd !== 0; fd = Process.files.nextLocked(memory, process, fd)) {
+    found.push([fd, Process.files.getLocked(memory, process, fd) as Ref<'File'>]);
+  }
   return found;
 }
 
@@ -41,6 +60,9 @@ function contextOf(view: View, file: Ref<'File'>): Ref<'Iommufd'> {
   const kind = File.kind.peek(memory, file);
   if (kind === FileKind.IOMMUFD) return body as Ref<'Iommufd'>;
   if (kind === FileKind.FAULT_QUEUE) return IommufdObject.iommufd.peek(memory, FaultQueue.header.peek(memory, body));
+  if (kind === FileKind.EVENT_QUEUE) return IommufdObject.iommufd.peek(memory, EventQueue.header.peek(memory, body));
+  if (kind === FileKind.TEST_ACCESS) return Access.iommufd.peek(memory, TestAccess.access.peek(memory, body));
+  if (kind === FileKind.MEMFD) return NULL;
   if (kind === FileKind.VFIO_GROUP) return VfioGroup.iommufd.peek(memory, body);
   return VfioFile.accessGranted.peek(memory, body) === 0 ? NULL : VfioFile.iommufd.peek(memory, body);
 }
@@ -73,11 +95,97 @@ export function objects(view: View, iommufd: Ref<'Iommufd'>): ObjectRef[] {
   return published(view.host.kernel, Iommufd.objects, iommufd) as ObjectRef[];
 }
 
-/** The fault queues whose descriptor some process has open. */
-export function openFaultQueues(view: View): Ref<'FaultQueue'>[] {
+/** Numbers of the groups that a user owns and that are attached to nothing. */
+export function blockedGroups(view: View): number[] {
   const memory = view.host.kernel;
-  const files = processes(view).flatMap((process) => published(memory, Process.files, process) as Ref<'File'>[]);
-  return files.filter((file) => File.kind.peek(memory, file) === FileKind.FAULT_QUEUE).map((file) => File.body.peek(memory, file) as Ref<'FaultQueue'>);
+  const isBlocked = (group: Ref<'IommuGroup'>): boolean => IommuGroup.domain.peek(memory, group) === IommuGroup.blockingDomain.peek(memory, group);
+  const found = view.groups().filter((group) => IommuGroup.owner.peek(memory, group) !== 0 && isBlocked(group));
+  return found.map((group) => IommuGroup.number.peek(memory, group));
+}
+
+/** A mapping of an IOAS, which is `<process>.<ioas id>`; pages of 4 KiB by number, `permissions` as `Access` bits. */
+export interface Mapping {
+  readonly ioas: string;
+  readonly first: number;
+  readonly pages: number;
+  readonly permissions: number;
+}
+
+/** What all IOASes map. */
+export function mappings(view: View): Mapping[] {
+  const memory = view.host.kernel;
+  const found: Mapping[] = [];
+  for (const iommufd of contexts(view)) {
+    const process = Process.number.peek(memory, Iommufd.process.peek(memory, iommufd));
+    for (const target of objects(view, iommufd)) {
+      if (IommufdObject.kind.peek(memory, target) !== Kind.IOAS) continue;
+      const ioas = IommufdObject.body.peek(memory, target) as Ref<'Ioas'>;
+      for (let node = Ioas.areas.first(memory, ioas, 0, 0, -1, -1); node !== NULL; node = Ioas.areas.next(memory, ioas, node, 0, 0, -1, -1)) {
+        const area = Ioas.areas.value(memory, node) as Ref<'Area'>;
+        const first = pageNumber(Ioas.areas.startHigh(memory, node), Ioas.areas.startLow(memory, node));
+        const permissions = Area.permissions.peek(memory, area);
+        found.push({ ioas: `${process}.${IommufdObject.id.peek(memory, target)}`, first, pages: Area.pageCount.peek(memory, area), permissions });
+      }
+    }
+  }
+  return found;
+}
+
+/** Root frames of the domains whose writes are tracked. */
+export function trackedRoots(view: View): number[] {
+  const memory = view.host.kernel;
+  const hwpts = contexts(view)
+    .flatMap((iommufd) => objects(view, iommufd))
+    .filter((target) => IommufdObject.kind.peek(memory, target) === Kind.HWPT)
+    .map((target) => IommufdObject.body.peek(memory, target) as Ref<'Hwpt'>);
+  return hwpts.filter((hwpt) => Hwpt.tracking.peek(memory, hwpt) !== 0).map((hwpt) => IommuDomain.root.peek(memory, Hwpt.domain.peek(memory, hwpt)));
+}
+
+/** The bodies of those of one kind. */
+export function bodies<T extends string>(view: View, iommufd: Ref<'Iommufd'>, kind: Kind): Ref<T>[] {
+  const memory = view.host.kernel;
+  return objects(view, iommufd).filter((target) => IommufdObject.kind.peek(memory, target) === kind).map((target) => IommufdObject.body.peek(memory, target) as Ref<T>);
+}
+
+/** Every open file, with how many descriptors name it. */
+export function openFiles(view: View): Map<Ref<'File'>, number> {
+  const found = new Map<Ref<'File'>, number>();
+  for (const process of processes(view)) {
+    for (const file of published(view.host.kernel, Process.files, process) as Ref<'File'>[]) found.set(file, (found.get(file) ?? 0) + 1);
+  }
+  return found;
+}
+
+/** The domains that an IOAS keeps filled. */
+export function domainsOf(view: View, ioas: Ref<'Ioas'>): Ref<'IommuDomain'>[] {
+  const memory = view.host.kernel;
+  const found: Ref<'IommuDomain'>[] = [];
+  for (let at = Ioas.domains.peek(memory, ioas); at !== NULL; at = IoptDomain.next.peek(memory, at)) found.push(IoptDomain.domain.peek(memory, at));
+  return found;
+}
+
+/** The areas of an IOAS, also those in transit, in the order of their iovas. */
+export function areasOf(view: View, ioas: Ref<'Ioas'>): Ref<'Area'>[] {
+  const memory = view.host.kernel;
+  const found: Ref<'Area'>[] = [];
+  for (let node = Ioas.areas.first(memory, ioas, 0, 0, -1, -1); node !== NULL; node = Ioas.areas.next(memory, ioas, node, 0, 0, -1, -1)) {
+    found.push(Ioas.areas.value(memory, node));
+  }
+  return found;
+}
+
+/** Accesses that are attached to an IOAS, also one that is on its way in or out. */
+export function accessesOf(view: View, ioas: Ref<'Ioas'>): Ref<'Access'>[] {
+  const memory = view.host.kernel;
+  const found: Ref<'Access'>[] = [];
+  for (let at = Ioas.accesses.peek(memory, ioas); at !== NULL; at = IoptAccess.next.peek(memory, at)) found.push(IoptAccess.access.peek(memory, at));
+  return found;
+}
+
+/** `IOAS 2`, by its object. */
+export function nameOf(view: View, target: ObjectRef): string {
+  const memory = view.host.kernel;
+  return `${kindNames[IommufdObject.kind.peek(memory, target)]} ${IommufdObject.id.peek(memory, target)}`;
 }
 
 /** The member whose table entry is not the one of the group's domain, as the end of a sentence; null when there is none. */
@@ -90,9 +198,15 @@ export function strayMember(view: View, group: Ref<'IommuGroup'>): string | null
     const pciFunction = PciDevice.function.peek(memory, device);
     const installed = installedRoot(view.host, pciFunction);
     if (installed === expected) continue;
-    return `is on ${rootName(expected)}, but function ${PciFunction.rid.peek(memory, pciFunction).toString(16)} translates through ${rootName(installed)}`;
+    return `is on ${rootName(expected)}, but function ${addressText(PciFunction.rid.peek(memory, pciFunction))} translates through ${rootName(installed)}`;
   }
   return null;
+}
+
+/** `00:05.1`: bus, device, function. */
+export function addressText(rid: number): string {
+  const hex = (value: number): string => value.toString(16).padStart(2, '0');
+  return `${hex(rid >>> 8)}:${hex((rid >>> 3) & 0x1f)}.${rid & 7}`;
 }
 
 function rootName(root: number): string {

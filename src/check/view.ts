@@ -6,26 +6,44 @@ import { NULL, type Ref } from '#hostmem/object';
 import { IommuGroup, PciDevice } from '../kernel/iommu-group.ts';
 import { KernelRoot } from '../kernel/kernel.ts';
 import { PciFunction } from '../hardware/function.ts';
+import { IommuUnit } from '../hardware/unit.ts';
 import { IommuDomain } from '../drivers/domain.ts';
 import { Hwpt } from '../kernel/hwpt.ts';
 import { Ioas } from '../kernel/ioas.ts';
 import { Iommufd, IommufdObject, Kind } from '../kernel/objects.ts';
 import { Process } from '../kernel/process.ts';
-import { contexts, objects } from './records.ts';
+import { blockedGroups, contexts, mappings, objects, trackedRoots, type Mapping } from './records.ts';
+
+/** What the world was like when its threads joined it: what every schedule begins with, whenever a judge begins to fold it. */
+interface Beginning {
+  /** Which IOAS each domain translates for: `<process>.<ioas id>`, by root frame. */
+  readonly ioasOfRoot: ReadonlyMap<number, string>;
+  /** Numbers of the groups that are owned and attached to nothing. */
+  readonly blockedGroups: readonly number[];
+  /** Root frames of the domains whose writes are tracked. */
+  readonly trackedRoots: readonly number[];
+  readonly mappings: readonly Mapping[];
+}
 
 export class View {
   readonly host: Host;
+  readonly beginning: Beginning;
   readonly #groupOfRid = new Map<number, number>();
+  readonly #hitless = new Set<number>();
 
   constructor(buffers: HostBuffers) {
     this.host = new Host(buffers);
     const memory = this.host.kernel;
     for (const group of this.groups()) {
       for (const device of this.members(group)) {
-        const rid = PciFunction.rid.peek(memory, PciDevice.function.peek(memory, device));
+        const pciFunction = PciDevice.function.peek(memory, device);
+        const rid = PciFunction.rid.peek(memory, pciFunction);
         this.#groupOfRid.set(rid, IommuGroup.number.peek(memory, group));
+        const unit = PciFunction.unit.peek(memory, pciFunction);
+        if (unit !== NULL && IommuUnit.hitless.peek(memory, unit) !== 0) this.#hitless.add(rid);
       }
     }
+    this.beginning = { ioasOfRoot: this.ioasOfRoots(), blockedGroups: blockedGroups(this), trackedRoots: trackedRoots(this), mappings: mappings(this) };
   }
 
   get root(): Ref<'KernelRoot'> {
@@ -35,6 +53,11 @@ export class View {
   /** The group number of a requester id, or -1. Membership is fixed once the world is built. */
   groupOf(rid: number): number {
     return this.#groupOfRid.get(rid) ?? -1;
+  }
+
+  /** Whether the unit before a requester id promises that a replace lets no request fault. */
+  isHitless(rid: number): boolean {
+    return this.#hitless.has(rid);
   }
 
   groups(): Ref<'IommuGroup'>[] {

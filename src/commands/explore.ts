@@ -6,7 +6,7 @@ import { writeReport } from '../report/write-report.ts';
 import type { ExploreResult } from '../results.ts';
 import { formatSeconds } from '../duration.ts';
 import type { Terminal } from '../terminal.ts';
-import { checkStrategy } from './named.ts';
+import { bounded, checkStrategy } from './named.ts';
 
 export interface ExploreOptions {
   readonly scenario: string;
@@ -16,6 +16,8 @@ export interface ExploreOptions {
   readonly seed: number;
   readonly vms: number | null;
   readonly strategy: string;
+  /** Preemptions, with `icb`; null: the strategy's own bound. */
+  readonly bound?: number | null;
   /** Null: the strategy's own end. */
   readonly schedules: number | null;
   readonly budgetMs: number | null;
@@ -29,7 +31,8 @@ export type Told<R> = R & { readonly story: readonly string[]; readonly failure?
 /** 0 when nothing was found, 1 when a violation was. */
 export async function explore(options: ExploreOptions, terminal: Terminal): Promise<number> {
   await checkStrategy(options.strategy);
-  const explored = await exploreAloud(options, terminal);
+  const strategy = bounded(options.strategy, options.bound ?? null);
+  const explored = { ...(await exploreAloud({ ...options, strategy }, terminal)), strategy: options.strategy };
   const { story, failure = null, ...result } = explored;
   terminal.say(...summary(result, terminal), ...(story.length > 0 ? ['', ...story] : []));
   if (options.out !== null) terminal.say('', `written: ${writeReport(options.out, result, story, failure).join(', ')}`);
@@ -48,7 +51,7 @@ export async function exploreAloud(options: Omit<ExploreOptions, 'out'>, termina
   });
 }
 
-/** What was explored and found, in two lines or three. */
+/** What was explored and found, in three lines or four. */
 export function summary(result: ExploreResult, terminal: Terminal): string[] {
   const { scenario, variant, strategy, seed, schedules, seconds, schedulesPerSecond, complete, violation } = result;
   const verdict =
@@ -57,7 +60,20 @@ export function summary(result: ExploreResult, terminal: Terminal): string[] {
       : terminal.style('red', `violation ${violation.invariant}`);
   return [
     `${scenario}, ${variant}: ${verdict}`,
-    `${schedules} schedules (${strategy}, seed ${seed}) in ${formatSeconds(seconds)}, ${Math.round(schedulesPerSecond)} a second`,
+    `${schedules} schedules (${strategy}, seed ${seed}) in ${formatSeconds(seconds)}, ${Math.round(schedulesPerSecond)} a second${extent(result)}`,
+    covered(result),
     ...(violation === null ? [] : [`shrunk to ${violation.switches} ${violation.switches === 1 ? 'switch' : 'switches'}`]),
   ];
+}
+
+/** How far an exhaustive strategy came. */
+function extent({ complete, tooLong, bound, coverage }: ExploreResult): string {
+  if (tooLong) return ': given up, a schedule is too long to try all';
+  return complete ? `: all ${coverage.traceClasses} traces${bound === null ? '' : `, bound ${bound}`}` : '';
+}
+
+function covered({ complete, coverage }: ExploreResult): string {
+  const { handOffs, racingPairs, traceClasses, unseen, truncated } = coverage;
+  const rest = complete ? '' : ` (${Math.round(100 * unseen)} % of further schedules would be new)`;
+  return `covered: ${truncated ? 'at least ' : ''}${traceClasses} traces${rest}, ${handOffs} hand-offs, ${racingPairs} racing pairs`;
 }

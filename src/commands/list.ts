@@ -9,6 +9,8 @@ export async function list(_options: object, terminal: Terminal): Promise<number
   const { catalogue } = await import('../catalogue.ts');
   const result: ListResult = await catalogue();
   terminal.say(terminal.style('bold', 'scenarios'), ...result.scenarios.flatMap((scenario) => describe(scenario, terminal)));
+  terminal.heading('models, for trying strategies');
+  terminal.say(...result.models.flatMap(({ name, title }) => [`  ${terminal.style('cyan', name)}`, ...wrap(`    ${title}`, 80, '    ')]));
   terminal.heading('invariants');
   terminal.say(...result.invariants.flatMap(({ id, claim }) => wrap(`  ${id.padEnd(4)} ${claim}`, 80, '       ')));
   terminal.heading('strategies');

@@ -94,7 +94,7 @@ async function playRecordings(terminal: Terminal): Promise<ConformResult> {
 
 function next({ violation }: ExploreResult, files: readonly string[], terminal: Terminal): void {
   terminal.heading('Written');
-  terminal.say(...files.map((file) => `  ${file}`), '  (trace.json opens in https://ui.perfetto.dev)');
+  terminal.say(...files.map((file) => `  ${file}`), '  (report.html opens in any browser, trace.json in https://ui.perfetto.dev)');
   terminal.heading('Try next');
   terminal.say(
     '  dmarena list                                      what there is to run',

@@ -1,5 +1,6 @@
 /** Arguments of ioctls between a recording's field names and the model's: one entry a command. */
 import type { Commands } from '../kernel/syscalls.ts';
+import { bytesOf, hex, told } from './trace-bytes.ts';
 import type { TraceFields, TraceValue } from './trace-file.ts';
 
 export interface Call<N extends keyof Commands> {
@@ -10,25 +11,11 @@ export interface Call<N extends keyof Commands> {
 }
 
 const number = (value: TraceValue | undefined): number => Number(value ?? 0);
-const hex = (bytes: Uint8Array): string => Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0')).join('');
 const big = (value: TraceValue | undefined): bigint => BigInt((value ?? 0) as bigint | number);
 /** Where the recorded program's array cannot be read, the recording has nulls. */
 function rangesOf(value: TraceValue | undefined): { ranges: [bigint, bigint][]; rangesAbsent: boolean } {
   const ranges = (value ?? []) as readonly (readonly [bigint, bigint] | null)[];
   return { ranges: ranges.map((range) => [big(range?.[0]), big(range?.[1])]), rangesAbsent: ranges.includes(null) };
-}
-
-/** A byte string: hex digits, or `{ len, fill }` for equal bytes. */
-function bytesOf(value: TraceValue): Uint8Array {
-  if (typeof value === 'string') return Uint8Array.from(value.match(/../g) ?? [], (pair) => Number.parseInt(pair, 16));
-  const { len, fill } = value as TraceFields;
-  return new Uint8Array(number(len)).fill(Number.parseInt(String(fill), 16));
-}
-
-/** As a recording tells bytes: more than 16 equal ones by their number. */
-function told(bytes: Uint8Array): string | { len: number; fill: string } {
-  const [first = 0] = bytes;
-  return bytes.length > 16 && bytes.every((byte) => byte === first) ? { len: bytes.length, fill: hex(bytes.subarray(0, 1)) } : hex(bytes);
 }
 
 /** The chain of capabilities behind VFIO_IOMMU_GET_INFO; none without room for all. */
@@ -47,20 +34,30 @@ function capabilitiesOf(bytes: Uint8Array, first: number): Readonly<Record<strin
 
 const rangeAt = (view: DataView, at: number): [bigint, bigint] => [view.getBigUint64(at, true), view.getBigUint64(at + 8, true)];
 
-const dataOf = (value: TraceValue | undefined): { data?: Uint8Array } => (value === undefined || value === null ? {} : { data: bytesOf(value) });
-const bitmapOf = (value: TraceValue | undefined): { bitmap?: Uint8Array } => (value === undefined || value === null ? {} : { bitmap: bytesOf(value) });
+function dataOf(value: TraceValue | undefined): { data?: Uint8Array } {
+  const data = bytesOf(value);
+  return data === null ? {} : { data };
+}
+
+function bitmapOf(value: TraceValue | undefined): { bitmap?: Uint8Array } {
+  const bitmap = bytesOf(value);
+  return bitmap === null ? {} : { bitmap };
+}
+
+/** Whether a pointer leads to memory of the program. */
+const leadsNowhere = (at: TraceValue | undefined): boolean => at === null || at === 'unmapped';
 
 /** The entries side by side, as they lie in memory. */
 function entriesOf(input: TraceFields): { data?: Uint8Array | null } {
   if (input['data_uptr_at'] === null) return { data: null };
   const entries = (input['entries'] ?? []) as readonly TraceFields[];
-  return { data: bytesOf(entries.map((entry) => String(entry['raw'])).join('')) };
+  return { data: bytesOf(entries.map((entry) => String(entry['raw'])).join(''))! };
 }
 
 const plain = (input: TraceFields): { arg: number } => ({ arg: number(input['arg']) });
 
 /** The descriptor that a field holds: the model's for the logical name beside it, or the number itself (-1, a closed one). */
-function descriptor(input: TraceFields, field: string, fdOf: (name: string | undefined) => number): number {
+export function descriptor(input: TraceFields, field: string, fdOf: (name: string | undefined) => number): number {
   const name = input[`${field}_name`];
   return typeof name === 'string' ? fdOf(name) : Math.min(number(input[field]), 1 << 20);
 }
@@ -74,7 +71,7 @@ export const arguments_: { readonly [N in keyof Commands]: Call<N> } = {
   IOMMU_GET_HW_INFO: {
     read: (input) => ({
       flags: number(input['flags']), devId: number(input['dev_id']), reserved: number(input['__reserved']), dataLength: number(input['data_len']),
-      dataType: number(input['in_or_out_data_type']), outMaxPasidLog2: 0, outCapabilities: 0n,
+      dataType: number(input['in_or_out_data_type']), dataAbsent: leadsNowhere(input['data_uptr_at']), outMaxPasidLog2: 0, outCapabilities: 0n,
     }),
     write: ({ dataLength, dataType, data, outMaxPasidLog2, outCapabilities }) => ({
       data_len: dataLength, in_or_out_data_type: dataType, out_max_pasid_log2: outMaxPasidLog2, out_capabilities: outCapabilities,
@@ -139,13 +136,20 @@ export const arguments_: { readonly [N in keyof Commands]: Call<N> } = {
   IOMMU_IOAS_IOVA_RANGES: {
     read: (input) => ({
       ioasId: number(input['ioas_id']), reserved: number(input['__reserved']), numIovas: number(input['num_iovas']), ranges: [], outIovaAlignment: 0n,
-      rangesAbsent: input['allowed_iovas_at'] === null || input['allowed_iovas_at'] === 'unmapped',
+      rangesAbsent: leadsNowhere(input['allowed_iovas_at']),
     }),
     write: ({ numIovas, outIovaAlignment, ranges }) => ({ num_iovas: numIovas, out_iova_alignment: outIovaAlignment, ranges }),
   },
   IOMMU_IOAS_MAP: {
     read: (input) => ({
       flags: number(input['flags']), reserved: number(input['__reserved']), ioasId: number(input['ioas_id']), userVa: big(input['user_va']),
+      length: big(input['length']), iova: big(input['iova']),
+    }),
+    write: ({ iova }) => ({ iova }),
+  },
+  IOMMU_IOAS_MAP_FILE: {
+    read: (input, fdOf) => ({
+      flags: number(input['flags']), ioasId: number(input['ioas_id']), fd: descriptor(input, 'fd', fdOf), start: big(input['start']),
       length: big(input['length']), iova: big(input['iova']),
     }),
     write: ({ iova }) => ({ iova }),

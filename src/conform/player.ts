@@ -13,7 +13,7 @@ import { close, ioctl, open, type Commands } from '../kernel/syscalls.ts';
 import type { VfioAttach } from '../kernel/vfio.ts';
 import type { GroupGetDeviceFd, GroupSetContainer } from '../kernel/vfio-group.ts';
 import type { RaceReport } from '../task.ts';
-import type { BuiltProcess } from '../world.ts';
+import type { BuiltProcess } from '../built-process.ts';
 import type { World } from '../world.ts';
 import type { FieldDifference, Outcome, Played, Player, Probe } from './compare.ts';
 import type { MakePlayer } from './conform.ts';

@@ -5,38 +5,41 @@
 import { Host } from '#hostmem/host';
 import type { Ref } from '#hostmem/object';
 import { MockDriver } from '../drivers/mock/driver.ts';
-import { readBytes, writeBytes } from '../kernel/bytes.ts';
-import { Errno } from '../kernel/errno.ts';
 import type { Sized } from '../kernel/argument.ts';
-import { closeAll, shareFiles } from '../kernel/file.ts';
+import { Errno } from '../kernel/errno.ts';
+import { exit, fork } from '../kernel/fork.ts';
+import { mmapIommufd } from '../kernel/iommufd-mmap.ts';
 import { Kernel, KernelRoot } from '../kernel/kernel.ts';
-import { createMemfd, growMemfd, mmapMemfd } from '../kernel/memfd.ts';
+import { createMemfd, mmapMemfd, truncateMemfd } from '../kernel/memfd.ts';
 import { linux72 } from '../kernel/operations.ts';
-import { createProcess, markCompound, mmap, munmap, Process, shareMemory, userAddress } from '../kernel/process.ts';
+import { createProcess, markCompound, mmap, mmapPrivate, munmap, Process } from '../kernel/process.ts';
 import { testIoctl, type TestCommands } from '../kernel/selftest/commands.ts';
 import { close, ioctl, ioctlUnknown, open, poll, read, write, type Commands } from '../kernel/syscalls.ts';
+import { capabilitiesAfter } from './capability-text.ts';
 import type { Outcome, Played, Player } from './compare.ts';
 import { arguments_, type Call } from './ioctl-arguments.ts';
-import { bytesOf, testArguments, type TestCall } from './test-arguments.ts';
+import { ProgramMemory } from './program-memory.ts';
+import { testArguments, type TestCall } from './test-arguments.ts';
+import { bytesOf, told } from './trace-bytes.ts';
 import type { Accounting, TraceFields, TraceLine, TraceValue } from './trace-file.ts';
 
-/** A mapping of the recorded program, the newest last. */
-interface Region {
-  readonly name: string;
-  readonly start: bigint;
-  readonly bytes: number;
+/** The bitmap of a dirty query in the program's memory. */
+interface Bitmap {
+  readonly va: bigint;
+  /** As much of it as can be read. */
+  readonly bytes: Uint8Array;
+  readonly writable: number;
+  readonly isWhole: boolean;
 }
 
 const nothing: Outcome = { ret: 0, errno: null, out: {} };
-const remarks = new Set(['PHASE', 'STEP', 'CAP_SET', 'IOMMU_TEST_SET_TEMP_MEMORY_LIMIT']);
-/** Larger regions are not looked at for changes, as the recorder did not either. */
-const largestTracked = 1 << 20;
+const remarks = new Set(['PHASE', 'STEP']);
 /** Beside the memory of the recorded program: page tables. */
 const spareBytes = 16 << 20;
 const kernelBytes = 48 << 20;
-/** No address of a process is above this one. */
-const topOfMemory = 1n << 47n;
 
+/** The constant flags of memfd_create(2). */
+const MFD_HUGETLB = 4;
 const PollEvent = { IN: 1, OUT: 4 } as const;
 
 const big = (value: TraceValue | undefined): bigint => BigInt((value ?? 0) as bigint | number);
@@ -45,10 +48,12 @@ export class SelftestPlayer implements Player {
   readonly #kernel: Kernel;
   readonly #processes = new Map<number, Ref<'Process'>>();
   readonly #fds = new Map<string, number>();
-  readonly #regions: Region[] = [];
+  readonly #memory: ProgramMemory;
   /** The last line of each process, by `seq`. */
   readonly #lastSeq = new Map<number, number>();
   readonly #children = new Map<number, number[]>();
+  /** Where the last dirty query had its bitmap, if in a region. */
+  #lastBitmap: bigint | null = null;
   /** Processes that were waited for and have calls of before still to come. */
   readonly #ending = new Set<number>();
 
@@ -57,6 +62,7 @@ export class SelftestPlayer implements Player {
     MockDriver.boot(host);
     host.kernelRoot = KernelRoot.create(host.kernel);
     this.#kernel = new Kernel(host, linux72, new MockDriver(host));
+    this.#memory = new ProgramMemory(this.#kernel);
     for (const { proc, seq } of lines) this.#lastSeq.set(proc, seq);
   }
 
@@ -69,11 +75,13 @@ export class SelftestPlayer implements Player {
 
   #answer(line: TraceLine): Played {
     if (remarks.has(line.call)) return { ...nothing, out: line.out ?? {}, acct: this.#accounting() };
-    if (line.call === 'MEM') return this.#remember(line.rest['writes'] as readonly TraceFields[]);
+    if (line.call === 'MEM') return this.#store(line.rest['writes'] as readonly TraceFields[]);
+    if (line.call === 'CHECK') return this.#check(line.rest);
     const call = arguments_[line.call as keyof Commands];
     if (call !== undefined) return this.#ioctl(line, call as Call<keyof Commands>);
     const test = testArguments[line.call as keyof TestCommands];
     if (test !== undefined) return this.#test(line, test as TestCall<keyof TestCommands>);
+    if (line.call.startsWith('IOMMU_TEST_OP')) return this.#test(line, noOperation as TestCall<keyof TestCommands>);
     try {
       if (line.call === 'READ') return this.#read(line);
       if (line.call === 'WRITE') return { ...nothing, ret: write(this.#kernel, this.#fd(line.fd), bytesOf(line.in['data'])!), out: line.out ?? {} };
@@ -92,7 +100,8 @@ export class SelftestPlayer implements Player {
   }
 
   #accounting(): Accounting {
-    return { vm_pin_kb: Process.pinnedPages.peek(this.#kernel.memory, this.#kernel.process) * 4, vm_lck_kb: 0 };
+    const { memory, process } = this.#kernel;
+    return { vm_pin_kb: Process.pinnedPages.peek(memory, process) * 4, vm_lck_kb: Process.lockedPages.peek(memory, process) * 4 };
   }
 
   #fd(name: string | undefined): number {
@@ -102,6 +111,7 @@ export class SelftestPlayer implements Player {
   #ioctl<N extends keyof Commands>(line: TraceLine, call: Call<N>): Outcome {
     const arg = call.read(line.in, (name) => this.#fd(name));
     if (line.call.startsWith('IOMMU_')) describeStruct(line.in, arg);
+    const bitmap = line.call === 'IOMMU_HWPT_GET_DIRTY_BITMAP' ? this.#findBitmap(line, arg as Commands['IOMMU_HWPT_GET_DIRTY_BITMAP']) : null;
     if (line.call === 'VFIO_IOMMU_GET_INFO') (arg as Commands['VFIO_IOMMU_GET_INFO']).bytes = bufferOf(line);
     let errno: string | null = null;
     let ret = 0;
@@ -110,24 +120,54 @@ export class SelftestPlayer implements Player {
     } catch (error) {
       errno = nameOf(error);
     }
-    return { ...this.#answered(line, errno, call.write(arg)), ret: errno === null ? ret : -1 };
+    if (bitmap !== null) this.#memory.write(bitmap.va, bitmap.bytes.subarray(0, bitmap.writable));
+    const out = bitmap === null || bitmap.isWhole ? call.write(arg) : { bitmap: null };
+    return { ...this.#answered(line, errno, out), ret: errno === null ? ret : -1 };
+  }
+
+  /** The bitmap of a dirty query that lies in a region, as it is there: it may be absent or read-only from some byte on. */
+  #findBitmap(line: TraceLine, arg: Commands['IOMMU_HWPT_GET_DIRTY_BITMAP']): Bitmap | null {
+    const at = line.in['data_at'];
+    if (typeof at !== 'object' || at === null) return null;
+    const needed = arg.pageSize === 0n ? 0 : Number((arg.length / arg.pageSize + 7n) / 8n);
+    const va = big(line.in['data']);
+    const readable = this.#memory.reachable(va, needed, false);
+    const bytes = new Uint8Array(readable);
+    this.#memory.read(va, bytes);
+    const writable = this.#memory.reachable(va, needed, true);
+    this.#lastBitmap = va;
+    arg.bitmap = bytes;
+    arg.writableBytes = writable;
+    return { va, bytes, writable, isWhole: readable === needed };
+  }
+
+  /** What a probe found in its memory behind a query whose bitmap it could not read as a whole. */
+  #check(rest: TraceFields): Played {
+    const expected = rest['first_bitmap_byte'];
+    if (this.#lastBitmap === null || typeof expected !== 'string') return { skip: 'nobody checks this yet' };
+    const found = new Uint8Array(1);
+    this.#memory.read(this.#lastBitmap, found);
+    const got = told(found);
+    return got === expected ? nothing : { differs: { field: 'first_bitmap_byte', expected, got: String(got) } };
   }
 
   #test<N extends keyof TestCommands>(line: TraceLine, call: TestCall<N>): Outcome {
     const arg = call.read(line.in, (name) => this.#fd(name));
+    describeStruct(line.in, arg);
     const copies = line.call === 'IOMMU_TEST_ACCESS_RW';
     if (copies) this.#fillBuffer(line, arg as TestCommands['IOMMU_TEST_ACCESS_RW']);
-    const before = copies ? this.#contents() : [];
+    const before = copies ? this.#memory.contents() : [];
     let errno: string | null = null;
+    let ret = 0;
     try {
-      testIoctl(this.#kernel, this.#fd(line.fd), line.call as N, arg);
+      ret = testIoctl(this.#kernel, this.#fd(line.fd), line.call as N, arg);
     } catch (error) {
       errno = nameOf(error);
     }
     const out = { ...(line.in['id'] === undefined ? {} : { id: line.in['id'] }), ...call.write(arg) };
-    if (!copies) return this.#answered(line, errno, out);
+    if (!copies) return { ...this.#answered(line, errno, { ...out, ret }), ret: errno === null ? ret : -1 };
     const { buffer } = arg as TestCommands['IOMMU_TEST_ACCESS_RW'];
-    return this.#answered(line, errno, { ...out, data: told(buffer), mem: this.#changesSince(before) });
+    return this.#answered(line, errno, { ...out, data: buffer === null ? null : told(buffer), mem: this.#memory.changesSince(before) });
   }
 
   /** The buffer of a copy: what the recording shows of private memory, or room for what is read. */
@@ -164,12 +204,11 @@ export class SelftestPlayer implements Player {
         return {};
       }
       case 'MEMFD_CREATE': {
-        const hugePages = (Number(input['flags']) & 4) !== 0;
-        this.#fds.set(String(out['fd']), createMemfd(this.#kernel, hugePages));
+        this.#fds.set(String(out['fd']), createMemfd(this.#kernel, (Number(input['flags']) & MFD_HUGETLB) !== 0));
         return out;
       }
       case 'FTRUNCATE': {
-        growMemfd(this.#kernel, this.#fd(fd), Number(input['length']));
+        truncateMemfd(this.#kernel, this.#fd(fd), Number(input['length']));
         return {};
       }
       case 'UNKNOWN_IOCTL': {
@@ -181,6 +220,11 @@ export class SelftestPlayer implements Player {
       case 'MMAP': return this.#mmap(input, out);
       case 'MUNMAP': {
         this.#unmap(big(input['addr']), big(input['length']));
+        return {};
+      }
+      case 'CAP_SET': {
+        const before = Process.capabilities.peek(this.#kernel.memory, this.#kernel.process);
+        Process.capabilities.poke(this.#kernel.memory, this.#kernel.process, capabilitiesAfter(String(input['caps']), before));
         return {};
       }
       case 'FORK': return this.#fork(proc, out);
@@ -202,20 +246,31 @@ export class SelftestPlayer implements Player {
     return { ret: found === 0 ? 0 : 1, errno: null, out: { revents: BigInt(found) } };
   }
 
-  #mmap(input: TraceFields, out: TraceFields): TraceFields | null {
+  #mmap(input: TraceFields, out: TraceFields): TraceFields {
     const kernel = this.#kernel;
     const bytes = Number(input['length']);
     const flags = String(input['flags']);
-    const writable = String(input['prot']).includes('w');
-    const file = String(input['fd'] ?? '');
-    if (file.startsWith('iommu') || out['addr'] === undefined) return null;
-    const start = big(out['addr']);
-    if (flags.includes('FIXED')) this.#unmap(start, BigInt(bytes));
-    if (file.startsWith('memfd')) mmapMemfd(kernel, this.#fd(file), bytes, writable, start);
-    else mmap(kernel, kernel.process, bytes, writable, start);
+    const at = out['addr'] === undefined ? null : big(out['addr']);
+    if (at !== null && flags.includes('FIXED')) this.#unmap(at, BigInt(bytes));
+    const start = this.#mapAt(input, bytes, flags, at);
     if (flags.includes('HUGETLB')) markCompound(kernel, kernel.process, start);
-    this.#regions.push({ name: String(out['region']), start, bytes });
-    return out;
+    this.#memory.add(String(out['region']), start, bytes);
+    return { ...out, addr: start };
+  }
+
+  #mapAt(input: TraceFields, bytes: number, flags: string, at: bigint | null): bigint {
+    const kernel = this.#kernel;
+    const protection = String(input['prot']);
+    const writable = protection.includes('w');
+    const file = String(input['fd'] ?? '');
+    const offset = big(input['offset']);
+    const shared = flags.includes('SHARED');
+    if (file.startsWith('iommu')) {
+      return mmapIommufd(kernel, this.#fd(file), { offset, lengthBytes: bytes, shared, writable, executable: protection.includes('x'), at });
+    }
+    if (file.startsWith('memfd') && shared) return mmapMemfd(kernel, this.#fd(file), Number(offset / 4096n), bytes, writable, at);
+    // Any other file is read by nobody; a private mapping has pages of its own.
+    return shared ? mmap(kernel, kernel.process, bytes, writable, at) : mmapPrivate(kernel, kernel.process, bytes, writable, at);
   }
 
   /** To Linux it is no error that nothing is mapped there. */
@@ -229,12 +284,8 @@ export class SelftestPlayer implements Player {
 
   #fork(parent: number, out: TraceFields): TraceFields {
     const child = Number(out['child_proc']);
-    const from = this.#kernel.process;
     this.#children.set(parent, [...(this.#children.get(parent) ?? []), child]);
-    this.#enter(child);
-    shareMemory(this.#kernel, from, this.#kernel.process);
-    shareFiles(this.#kernel, from, this.#kernel.process);
-    this.#enter(parent);
+    this.#processes.set(child, fork(this.#kernel, child + 1));
     return out;
   }
 
@@ -248,69 +299,19 @@ export class SelftestPlayer implements Player {
     return out;
   }
 
-  /** exit(2): memory first, then files. */
   #end(number: number): void {
     this.#enter(number);
-    this.#unmap(0n, topOfMemory);
-    closeAll(this.#kernel, this.#kernel.process);
+    exit(this.#kernel);
   }
 
-  /** What the program has stored in its own memory. */
-  #remember(writes: readonly TraceFields[]): Outcome {
-    for (const { region, off, data } of writes) {
-      const start = this.#regions.findLast(({ name }) => name === region)!.start + big(off);
-      this.#eachPage(start, bytesOf(data)!, (at, bytes) => writeBytes(this.#kernel.host.ram, at, bytes));
-    }
+  #store(writes: readonly TraceFields[]): Outcome {
+    this.#memory.store(writes);
     return nothing;
   }
-
-  #eachPage(start: bigint, bytes: Uint8Array, visit: (at: number, part: Uint8Array) => void): void {
-    for (let done = 0; done < bytes.length; ) {
-      const va = start + BigInt(done);
-      const part = bytes.subarray(done, done + 4096 - Number(va & 0xfffn));
-      visit(userAddress(this.#kernel, this.#kernel.process, va), part);
-      done += part.length;
-    }
-  }
-
-  /** What is in each region that the calling process still has. */
-  #contents(): { region: Region; bytes: Uint8Array }[] {
-    const found: { region: Region; bytes: Uint8Array }[] = [];
-    for (const region of this.#regions) {
-      if (region.bytes > largestTracked) continue;
-      const bytes = new Uint8Array(region.bytes);
-      try {
-        this.#eachPage(region.start, bytes, (at, part) => readBytes(this.#kernel.host.ram, at, part));
-        found.push({ region, bytes });
-      } catch (error) {
-        // It was unmapped.
-        nameOf(error);
-      }
-    }
-    return found;
-  }
-
-  /** Of each region, from the first byte that changed to the last one. */
-  #changesSince(before: readonly { region: Region; bytes: Uint8Array }[]): TraceFields[] {
-    const changes: TraceFields[] = [];
-    const now = this.#contents();
-    for (const [index, { region, bytes }] of now.entries()) {
-      const old = before[index]!.bytes;
-      const first = bytes.findIndex((byte, at) => byte !== old[at]);
-      const last = bytes.findLastIndex((byte, at) => byte !== old[at]);
-      if (first >= 0) changes.push({ region: region.name, off: BigInt(first), data: told(bytes.subarray(first, last + 1)) });
-    }
-    return changes;
-  }
 }
 
-/** Bytes as a recording writes them. */
-function told(bytes: Uint8Array | null): TraceValue {
-  if (bytes === null) return null;
-  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, '0'));
-  if (bytes.length <= 16 || bytes.some((byte) => byte !== bytes[0])) return hex.join('');
-  return { len: bytes.length, fill: hex[0]! };
-}
+/** An operation that nobody has: the kernel says so before it looks at its fields. */
+const noOperation: Pick<TestCall<'IOMMU_TEST_DMABUF_GET'>, 'read' | 'write'> = { read: () => ({ length: 0 }), write: () => ({}) };
 
 /** Of an `Errno`, as a recording names it; anything else is thrown on. */
 function nameOf(error: unknown): string {

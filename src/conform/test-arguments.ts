@@ -1,5 +1,7 @@
 /** Arguments of the selftest's own operations between a recording's field names and the model's: one entry an operation. */
 import type { TestCommands } from '../kernel/selftest/commands.ts';
+import { descriptor } from './ioctl-arguments.ts';
+import { bytesOf } from './trace-bytes.ts';
 import type { TraceFields, TraceValue } from './trace-file.ts';
 
 export interface TestCall<N extends keyof TestCommands> {
@@ -17,15 +19,6 @@ const nothing = (): Readonly<Record<string, unknown>> => ({});
 function accessFd(input: TraceFields, fdOf: (name: string | undefined) => number): number {
   const name = input['id_name'];
   return typeof name === 'string' ? fdOf(name) : -1;
-}
-
-/** Bytes as a recording writes them: hexadecimal, or one byte many times; null for none. */
-export function bytesOf(value: TraceValue | undefined): Uint8Array | null {
-  if (typeof value === 'string') return Uint8Array.from(value.match(/../g) ?? [], (byte) => parseInt(byte, 16));
-  // A short string of digits behind `0x` was read as a number; bytes are never written so.
-  if (typeof value !== 'object' || value === null || Array.isArray(value)) return null;
-  const { len, fill } = value as TraceFields;
-  return new Uint8Array(Number(len)).fill(parseInt(String(fill), 16));
 }
 
 const pasidAttach = {
@@ -79,10 +72,16 @@ export const testArguments: { readonly [N in keyof TestCommands]: TestCall<N> } 
   },
   IOMMU_TEST_DIRTY: {
     read: (input) => ({
-      id: number(input['id']), flags: number(input['flags']), iova: big(input['iova']), length: big(input['length']), pageSize: big(input['page_size']),
-      bitmap: bytesOf(input['bitmap']), outNrDirty: 0,
+      id: number(input['id']), iova: big(input['iova']), length: big(input['length']), pageSize: big(input['page_size']),
+      bitmap: input['uptr_at'] === 'unmapped' ? 'absent' : bytesOf(input['bitmap']), outNrDirty: 0,
     }),
     write: ({ outNrDirty }) => ({ out_nr_dirty: outNrDirty }),
+  },
+  // The descriptor is what the call returns.
+  IOMMU_TEST_DMABUF_GET: { read: (input) => ({ length: number(input['length']) }), write: nothing },
+  IOMMU_TEST_DMABUF_REVOKE: {
+    read: (input, fdOf) => ({ fd: descriptor(input, 'dmabuf_fd', fdOf), revoked: number(input['revoked']) !== 0 }),
+    write: nothing,
   },
   IOMMU_TEST_MD_CHECK_IOTLB: {
     read: (input) => ({ id: number(input['id']), iotlbId: number(input['iotlb_id']), iotlb: number(input['iotlb']) }),
@@ -109,6 +108,7 @@ export const testArguments: { readonly [N in keyof TestCommands]: TestCall<N> } 
   },
   IOMMU_TEST_PASID_DETACH: { read: (input) => ({ id: number(input['id']), pasid: number(input['pasid']) }), write: nothing },
   IOMMU_TEST_PASID_REPLACE: pasidAttach,
+  IOMMU_TEST_SET_TEMP_MEMORY_LIMIT: { read: (input) => ({ limit: number(input['limit']) }), write: nothing },
   IOMMU_TEST_TRIGGER_IOPF: {
     read: (input) => ({
       deviceId: number(input['dev_id']), pasid: number(input['pasid']), group: number(input['grpid']), permissions: number(input['perm']),

@@ -73,6 +73,20 @@ export interface Invalidations {
   handled: number;
 }
 
+/** Pages of registers that user space may map; the kernel writes where into the driver's answer, as 64 bits from `offsetAt` on. */
+export interface Registers {
+  readonly firstFrame: Frame;
+  readonly pages: number;
+  readonly offsetAt: number;
+}
+
+/** A driver's record of a vIOMMU, and what it answers. */
+export interface DriverViommu {
+  readonly viommu: number;
+  readonly answer: Uint8Array;
+  readonly registers?: Registers;
+}
+
 /** Written ranges that a driver found: `iovas[i]` and `lengths[i]` in bytes. */
 export interface DirtyRanges {
   readonly iovas: bigint[];
@@ -109,6 +123,8 @@ export interface IommuDriver {
   /** What is mapped at an IOVA, as no point. 0 or a `WalkFault`. */
   translate(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, result: WalkResult): number;
   hwInfo(pciFunction: Ref<'PciFunction'>): HwInfo;
+  /** Whether a domain was made by the driver of the function (`domain_iommu_ops_compatible`); absent where there is only one driver. */
+  owns?(domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>): boolean;
   reservedRegions(pciFunction: Ref<'PciFunction'>): readonly ReservedRegion[];
 
   // What only some drivers have. Names as in `iommu_ops`, `iommu_dirty_ops` and `iommufd_viommu_ops`; without one the kernel says EOPNOTSUPP.
@@ -119,8 +135,10 @@ export interface IommuDriver {
   unmapBytes?(domain: Ref<'IommuDomain'>, iova: bigint, bytes: bigint): void;
   /** The host address that an IOVA reaches, to the byte (`iova_to_phys`), as no point; -1 for none. */
   iovaToPhys?(domain: Ref<'IommuDomain'>, iova: bigint): number;
-  /** A device writes through the domain at an IOVA: the page is dirty from now on. False without a page, or where nobody tracks. */
-  markWritten?(domain: Ref<'IommuDomain'>, iova: bigint): boolean;
+  /** Whether the domain notes which pages are written. */
+  tracksWrites?(domain: Ref<'IommuDomain'>): boolean;
+  /** A device writes through the domain at an IOVA: the page, if there is one, is dirty from now on. */
+  markWritten?(domain: Ref<'IommuDomain'>, iova: bigint): void;
   /** Lets a function with ATS make translation requests, or no longer; nothing where function or unit have none (`iommu_enable_pci_ats`). */
   enableAts?(pciFunction: Ref<'PciFunction'>): void;
   disableAts?(pciFunction: Ref<'PciFunction'>): void;
@@ -145,7 +163,7 @@ export interface IommuDriver {
   /** Whether the IOMMU before the function has vIOMMUs of a type (`get_viommu_size`). */
   hasViommu?(pciFunction: Ref<'PciFunction'>, type: number): boolean;
   /** The driver's record of a new vIOMMU (`viommu_init`); `answer` is written over the user's data, as far as it is long. EINVAL, EOPNOTSUPP, ENOMEM. */
-  viommuInit?(pciFunction: Ref<'PciFunction'>, parent: Ref<'IommuDomain'>, data: DriverData): { readonly viommu: number; readonly answer: Uint8Array };
+  viommuInit?(pciFunction: Ref<'PciFunction'>, parent: Ref<'IommuDomain'>, data: DriverData): DriverViommu;
   viommuDestroy?(viommu: number): void;
   /** Whether a function is behind the IOMMU that the vIOMMU is a part of; without it, every one is. */
   viommuCovers?(viommu: number, pciFunction: Ref<'PciFunction'>): boolean;

@@ -11,7 +11,7 @@
 import { silent } from '#hostmem/atomics';
 import type { Engine } from '#hostmem/engine';
 import type { Host } from '#hostmem/host';
-import { label } from '#hostmem/labels';
+import { markedLabel } from '#hostmem/labels';
 import type { Frame, Memory } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
@@ -32,8 +32,8 @@ export const Atc = object('Atc', {
   pasid: u32,
 });
 
-const labels = { lookup: label('Atc.lookup'), fill: label('Atc.fill') };
-const invalidateLabel = label('Atc.invalidate');
+const labels = { lookup: markedLabel('Atc.lookup'), fill: markedLabel('Atc.fill') };
+const invalidateLabel = markedLabel('Atc.invalidate');
 /** In place of a PASID: the request has none. */
 const withoutPasid = 1 << 20;
 const ownerMask = (1 << 21) - 1;

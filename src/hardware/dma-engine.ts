@@ -13,7 +13,7 @@ import { copy, fill, Op, peek, poke, store } from '#hostmem/atomics';
 import type { Frames } from '#hostmem/frames';
 import type { Host } from '#hostmem/host';
 import { label } from '#hostmem/labels';
-import { frameOf, pageBytes, type Frame, type Memory } from '#hostmem/memory';
+import { pageBytes, type Frame, type Memory } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import { Access } from '#hostmem/page-table';
 import { AtcView } from './atc.ts';
@@ -58,7 +58,7 @@ export class DmaEngine {
     this.#kernel = kernel;
     this.#ram = host.ram;
     this.#unit = unit;
-    this.#frames = frameOf(host.ram.sizeBytes);
+    this.#frames = host.ram.sizeBytes / pageBytes;
     this.#table = host.frames;
     const atc = PciFunction.atc.peek(kernel, pciFunction);
     this.#atc = atc === NULL ? null : new AtcView(kernel, atc);

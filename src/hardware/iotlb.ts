@@ -12,7 +12,7 @@
  * step that invalidates: an invalidation of a domain touches every set, so dependence is per IOTLB.
  */
 import { Op, peek, poke, silent } from '#hostmem/atomics';
-import { label } from '#hostmem/labels';
+import { markedLabel } from '#hostmem/labels';
 import type { Frame, Memory } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
 import { object, u32, words } from '#hostmem/struct';
@@ -35,9 +35,9 @@ const valid = 0x80000000 | 0;
 export const firstStageTag = 1 << 30;
 const pasidMask = 0xfffff;
 
-const lookupLabel = label('Iotlb.lookup');
-const fillLabel = label('Iotlb.fill');
-export const invalidateLabel = label('Iotlb.invalidate');
+const lookupLabel = markedLabel('Iotlb.lookup');
+const fillLabel = markedLabel('Iotlb.fill');
+export const invalidateLabel = markedLabel('Iotlb.invalidate');
 
 export const Iotlb = object('Iotlb', { on: u32, padBefore: words(13), epoch: u32, padBehind: words(31), sets: words(setCount * setWords) });
 

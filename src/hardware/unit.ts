@@ -21,6 +21,11 @@ export const IommuUnit = object('IommuUnit', {
   walkCache: ref('TaggedCache'),
   /** The vendor's register file: `VtdRegisters`. */
   registers: u32,
+  /**
+   * Not 0 where hardware and driver let a device go from one table to another without a moment in which it has none (D5). VT-d is
+   * declared to break before it makes: its driver blocks a device, then lets it translate again.
+   */
+  hitless: u32,
   /** Kept for system software, which hangs a record of its own here; hardware never reads it. */
   driverData: u32,
 });

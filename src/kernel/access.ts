@@ -8,12 +8,14 @@ import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
 import { allocated, fail } from './errno.ts';
 import { Ioas } from './ioas.ts';
-import { Area, areaEnd, areaIova, checkAlignment, wantedAlignment } from './iopt.ts';
+import { checkAlignment, wantedAlignment } from './iopt-alignment.ts';
+import { Area, areaEnd, areaIova } from './iopt-area.ts';
 import type { Kernel } from './kernel.ts';
 import {
   abortObject, addUser, dropUser, dropUserAndDestroy, getObject, Iommufd, IommufdObject, Kind, lockObject, publishObject, putIommufd, putObject, reserveObject,
 } from './objects.ts';
-import { addFill, copyPages, dropFill, Pages, pinnedFrame } from './pages.ts';
+import { isDmabuf } from './page-source.ts';
+import { addFill, copyPages, dropFill, Pages, pinnedFrame, type Copy } from './pages.ts';
 import { unmapTestAccess } from './selftest/test-access.ts';
 import { high, low, PAGE, U64_MAX } from './u64.ts';
 
@@ -32,9 +34,6 @@ export const Access = object('Access', {
 
 /** An access of an IOAS; during a replace one access is in two. */
 export const IoptAccess = object('IoptAccess', { access: ref('Access'), next: ref('IoptAccess') });
-
-/** `pin` and `rw` of pages that are not readable ask for a write alone. */
-export interface Way { readonly write: boolean }
 
 /** A new access, attached to nothing, held by its owner (`iommufd_access_create`). ENOMEM. */
 export function createAccess(kernel: Kernel, iommufd: Ref<'Iommufd'>, pins: boolean, owner: Ref<'TestAccess'>): Ref<'Access'> {
@@ -206,25 +205,25 @@ interface Reach {
 }
 
 /**
- * Pins the pages behind `[iova, iova + length)` until `unpinPages` and returns their frames. EINVAL, EOVERFLOW, ENOENT for a hole or an
+ * Pins the pages behind `[iova, iova + length)` until they are unpinned (`iommufd_access_pin_pages`) and returns their frames. EINVAL, EOVERFLOW, ENOENT for a hole or an
  * access that is not attached, EPERM, EFAULT, ENOMEM; then nothing is pinned.
  */
-export function pinThroughAccess(kernel: Kernel, access: Ref<'Access'>, iova: bigint, length: bigint, way: Way): Frame[] {
+export function pinThroughAccess(kernel: Kernel, access: Ref<'Access'>, iova: bigint, length: bigint, way: Copy): Frame[] {
   checkRange(iova, length);
-  const frames: Frame[] = [];
-  const done: Reach[] = [];
   Access.lock.acquire(kernel.memory, access);
   const ioas = Access.ioas.read(kernel.memory, access);
   try {
     if (ioas === NULL) fail('ENOENT', 'the access is not attached');
-    pinReaches(kernel, ioas, iova, iova + length - 1n, way, done, frames);
+    return pinReaches(kernel, ioas, iova, iova + length - 1n, way);
   } finally {
     Access.lock.release(kernel.memory, access);
   }
-  return frames;
 }
 
-function pinReaches(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, last: bigint, way: Way, done: Reach[], frames: Frame[]): void {
+/** Pins in an IOAS, stretch by stretch, or nothing. */
+export function pinReaches(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, last: bigint, way: Copy): Frame[] {
+  const frames: Frame[] = [];
+  const done: Reach[] = [];
   Ioas.iovaRwsem.acquireRead(kernel.memory, ioas);
   try {
     for (let at = iova; at <= last; ) {
@@ -235,6 +234,7 @@ function pinReaches(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, last: bigin
       done.push(reach);
       at += reach.length;
     }
+    return frames;
   } catch (error) {
     for (const reach of done) unpinReach(kernel, reach);
     throw error;
@@ -246,6 +246,7 @@ function pinReaches(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, last: bigin
 function pinReach(kernel: Kernel, reach: Reach, frames: Frame[]): void {
   const { pages, area } = reach;
   const { first, count } = pagesOf(reach);
+  if (isDmabuf(kernel, pages)) fail('EINVAL', 'a dma-buf is not pinned for software');
   Pages.mutex.acquire(kernel.memory, pages);
   try {
     addFill(kernel, pages, first, count);
@@ -287,7 +288,7 @@ export function unpinThroughAccess(kernel: Kernel, access: Ref<'Access'>, iova: 
 /**
  * Copies between a buffer and the pages behind an IOVA; what was copied before an error stays. Errors as of a pin, but for alignment.
  */
-export function copyThroughAccess(kernel: Kernel, access: Ref<'Access'>, iova: bigint, buffer: Uint8Array, way: Way): void {
+export function copyThroughAccess(kernel: Kernel, access: Ref<'Access'>, iova: bigint, buffer: Uint8Array, way: Copy): void {
   checkRange(iova, BigInt(buffer.length));
   const last = iova + BigInt(buffer.length) - 1n;
   Access.lock.acquire(kernel.memory, access);
@@ -300,7 +301,7 @@ export function copyThroughAccess(kernel: Kernel, access: Ref<'Access'>, iova: b
   }
 }
 
-function copyReaches(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, last: bigint, buffer: Uint8Array, way: Way): void {
+function copyReaches(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, last: bigint, buffer: Uint8Array, way: Copy): void {
   Ioas.iovaRwsem.acquireRead(kernel.memory, ioas);
   try {
     for (let at = iova; at <= last; ) {
@@ -308,7 +309,7 @@ function copyReaches(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, last: bigi
       if (Area.preventAccess.load(kernel.memory, reach.area) !== 0) fail('EINVAL', 'the area is being unmapped');
       checkPermission(kernel, reach, way);
       const from = Number(at - iova);
-      copyPages(kernel, reach.pages, reach.startByte, buffer.subarray(from, from + Number(reach.length)), way.write);
+      copyPages(kernel, reach.pages, reach.startByte, buffer.subarray(from, from + Number(reach.length)), way);
       at += reach.length;
     }
   } finally {
@@ -316,7 +317,7 @@ function copyReaches(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, last: bigi
   }
 }
 
-function checkRange(iova: bigint, length: bigint): void {
+export function checkRange(iova: bigint, length: bigint): void {
   if (length === 0n) fail('EINVAL', 'length is 0');
   if (iova + length - 1n > U64_MAX) fail('EOVERFLOW', 'iova + length wraps');
 }
@@ -342,7 +343,7 @@ function checkPinnable(kernel: Kernel, { area, startByte, length }: Reach, isLas
 const READ = 1;
 const WRITE = 2;
 
-function checkPermission(kernel: Kernel, { area, pages }: Reach, { write }: Way): void {
+function checkPermission(kernel: Kernel, { area, pages }: Reach, { write }: Copy): void {
   const permissions = Area.permissions.peek(kernel.memory, area);
   if ((permissions & (write ? WRITE : READ)) === 0) fail('EPERM', `the area is not ${write ? 'writeable' : 'readable'}`);
   if (write && Pages.writable.peek(kernel.memory, pages) === 0) fail('EPERM', 'the pages are not writeable');

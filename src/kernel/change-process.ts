@@ -3,15 +3,18 @@
  * of a file can change hands, for an address means nothing in another process; without any mapping there is nothing to do.
  */
 import { NULL, type Ref } from '#hostmem/object';
+import { charge, Payer, uncharge } from './accounting.ts';
 import { fail } from './errno.ts';
 import { Ioas } from './ioas.ts';
-import { Area } from './iopt.ts';
+import { Area, firstArea, nextArea } from './iopt-area.ts';
 import type { Kernel } from './kernel.ts';
 import { Iommufd, IommufdObject, Kind, lockObject, type ObjectRef } from './objects.ts';
+import { Source } from './page-source.ts';
+import { Pages } from './pages.ts';
 
 export interface IoasChangeProcess { reserved?: number }
 
-/** EOPNOTSUPP, EINVAL for memory that is no file's, EBUSY for a mapping that is not finished. */
+/** EOPNOTSUPP, EINVAL for memory that is no file's, EBUSY for a mapping that is not finished, ENOMEM over the caller's limit: then nothing changes. */
 export function ioasChangeProcess(kernel: Kernel, iommufd: Ref<'Iommufd'>, { reserved = 0 }: IoasChangeProcess): void {
   if (reserved !== 0) fail('EOPNOTSUPP', 'the reserved field is not 0');
   const taken: Ref<'Ioas'>[] = [];
@@ -20,7 +23,7 @@ export function ioasChangeProcess(kernel: Kernel, iommufd: Ref<'Iommufd'>, { res
       Ioas.iovaRwsem.acquireWrite(kernel.memory, ioas);
       taken.push(ioas);
     }
-    for (const ioas of taken) checkAreas(kernel, ioas);
+    changeOwner(kernel, pagesOf(kernel, taken));
   } finally {
     for (const ioas of taken) Ioas.iovaRwsem.releaseWrite(kernel.memory, ioas);
   }
@@ -41,11 +44,45 @@ function holdEveryIoas(kernel: Kernel, iommufd: Ref<'Iommufd'>): Ref<'Ioas'>[] {
   return found;
 }
 
-/** The first mapping that is in the way decides. Under `iovaRwsem`. */
-function checkAreas(kernel: Kernel, ioas: Ref<'Ioas'>): void {
+/**
+ * What the IOASes map, each once, however many areas do. While `iovaRwsem` is held and no area is unfinished, nobody pins or unpins. The first
+ * mapping that is in the way decides. EBUSY, EINVAL.
+ */
+function pagesOf(kernel: Kernel, ioases: readonly Ref<'Ioas'>[]): Set<Ref<'Pages'>> {
   const memory = kernel.memory;
-  const node = Ioas.areas.first(memory, ioas, 0, 0, -1, -1);
-  if (node === NULL) return;
-  if (Area.pages.read(memory, Ioas.areas.value(memory, node) as Ref<'Area'>) === NULL) fail('EBUSY', 'a mapping is not finished');
-  fail('EINVAL', 'memory of a process is mapped');
+  const found = new Set<Ref<'Pages'>>();
+  for (const ioas of ioases) {
+    for (let node = firstArea(kernel, ioas); node !== NULL; node = nextArea(kernel, ioas, node)) {
+      const pages = Area.pages.read(memory, Ioas.areas.value(memory, node) as Ref<'Area'>);
+      if (pages === NULL) fail('EBUSY', 'a mapping is not finished');
+      if (Pages.source.peek(memory, pages) !== Source.FILE) fail('EINVAL', 'memory of a process, or a dma-buf, is mapped');
+      found.add(pages);
+    }
+  }
+  return found;
+}
+
+/** Charges the caller for all before anybody else is relieved. ENOMEM. */
+function changeOwner(kernel: Kernel, all: Set<Ref<'Pages'>>): void {
+  const memory = kernel.memory;
+  const moving = [...all].filter((pages) => Pages.payer.peek(memory, pages) !== Payer.NOBODY && Pages.process.peek(memory, pages) !== kernel.process);
+  chargeCaller(kernel, moving);
+  for (const pages of moving) uncharge(kernel, Pages.process.peek(memory, pages), Pages.payer.peek(memory, pages), Pages.pinned.peek(memory, pages));
+  for (const pages of all) Pages.process.poke(memory, pages, kernel.process);
+}
+
+/** The sum for each kind of payer at once, or nothing. */
+function chargeCaller(kernel: Kernel, moving: readonly Ref<'Pages'>[]): void {
+  const pinned = (payer: Payer): number =>
+    moving.reduce((sum, pages) => sum + (Pages.payer.peek(kernel.memory, pages) === payer ? Pages.pinned.peek(kernel.memory, pages) : 0), 0);
+  const ofUser = pinned(Payer.USER);
+  const ofProcess = pinned(Payer.PROCESS);
+  if (ofUser > 0) charge(kernel, kernel.process, Payer.USER, ofUser);
+  if (ofProcess === 0) return;
+  try {
+    charge(kernel, kernel.process, Payer.PROCESS, ofProcess);
+  } catch (error) {
+    if (ofUser > 0) uncharge(kernel, kernel.process, Payer.USER, ofUser);
+    throw error;
+  }
 }

@@ -8,12 +8,13 @@ import { NULL, type Ref } from '#hostmem/object';
 import { IommuDomain } from '../drivers/domain.ts';
 import type { DirtyRanges } from '../drivers/driver.ts';
 import { fail } from './errno.ts';
+import { DirtyAnswered, DirtyQueried, DirtyReported, DirtyTracked } from './events.ts';
 import { Hwpt } from './hwpt.ts';
 import { Ioas } from './ioas.ts';
-import { Area, areaEnd, areaIova } from './iopt.ts';
+import { Area, areaEnd, areaIova } from './iopt-area.ts';
 import type { Kernel } from './kernel.ts';
 import { getObject, IommufdObject, Kind } from './objects.ts';
-import { high, low, lowestSetBit, U64_MAX } from './u64.ts';
+import { high, low, lowestSetBit, PAGE, U64_MAX } from './u64.ts';
 
 export interface SetDirtyTracking { flags: number; hwptId: number }
 export interface GetDirtyBitmap {
@@ -54,6 +55,7 @@ export function setDirtyTracking(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: S
     const problem = kernel.driver.setDirtyTracking!(domain, enable);
     if (problem !== 0) fail(problem, 'the driver cannot switch dirty tracking');
     Hwpt.tracking.store(memory, hwpt, enable ? 1 : 0);
+    DirtyTracked.emit(memory, IommuDomain.root.peek(memory, domain), enable ? 1 : 0);
   } finally {
     Ioas.iovaRwsem.releaseRead(memory, ioas);
   }
@@ -81,10 +83,36 @@ export function getDirtyBitmap(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Get
   const domain = Hwpt.domain.peek(memory, hwpt);
   if (IommuDomain.dirtyTracking.peek(memory, domain) === 0) fail('EOPNOTSUPP', 'the HWPT was made without dirty tracking');
   if (!kernel.operations.faults.dirtyBitmapFaultLosesDirt && bytesNeeded(arg) > writableBytes(arg)) fail('EFAULT', 'the bitmap cannot be written');
+  const begin = tellBegin(kernel, domain, arg);
   Ioas.iovaRwsem.acquireRead(memory, ioas);
   const found = readDirty(kernel, ioas, domain, arg);
   Ioas.iovaRwsem.releaseRead(memory, ioas);
   for (const [index, iova] of found.iovas.entries()) setBits(arg, iova, found.lengths[index]!);
+  tellEnd(kernel, domain, arg, found, begin);
+}
+
+const clears = ({ flags }: GetDirtyBitmap): boolean => (flags & NO_CLEAR) === 0;
+const pagesOf = (bytes: bigint): number => Number(BigInt.asIntN(32, (bytes + PAGE - 1n) / PAGE));
+
+function tellBegin({ memory }: Kernel, domain: Ref<'IommuDomain'>, arg: GetDirtyBitmap): number {
+  if (memory.history === null || !clears(arg)) return 0;
+  DirtyQueried.emit(memory, IommuDomain.root.peek(memory, domain), high(arg.iova), low(arg.iova), pagesOf(arg.length));
+  return memory.history.stamp();
+}
+
+/** What was found and has reached the user's bitmap. */
+function tellEnd({ memory }: Kernel, domain: Ref<'IommuDomain'>, arg: GetDirtyBitmap, found: DirtyRanges, begin: number): void {
+  if (memory.history === null || !clears(arg)) return;
+  const root = IommuDomain.root.peek(memory, domain);
+  const stored = arg.iova + BigInt(writableBytes(arg)) * 8n * granuleOf(arg);
+  for (let index = 0; index < found.iovas.length; ) {
+    const iova = found.iovas[index]!;
+    let end = iova;
+    for (; found.iovas[index] === end && end < stored; index++) end += found.lengths[index]!;
+    if (end === iova) break;
+    DirtyReported.emit(memory, root, high(iova), low(iova), pagesOf(end - iova));
+  }
+  DirtyAnswered.emit(memory, root, high(arg.iova), low(arg.iova), pagesOf(arg.length), begin);
 }
 
 function checkRange({ iova, length, pageSize }: GetDirtyBitmap, alignment: bigint): void {
@@ -97,7 +125,8 @@ function checkRange({ iova, length, pageSize }: GetDirtyBitmap, alignment: bigin
 }
 
 /** What the domain says of the areas in the range, back to back from its start. Under `iovaRwsem`. */
-function readDirty(kernel: Kernel, ioas: Ref<'Ioas'>, domain: Ref<'IommuDomain'>, { iova, length, flags }: GetDirtyBitmap): DirtyRanges {
+function readDirty(kernel: Kernel, ioas: Ref<'Ioas'>, domain: Ref<'IommuDomain'>, arg: GetDirtyBitmap): DirtyRanges {
+  const { iova, length } = arg;
   const memory = kernel.memory;
   const found: DirtyRanges = { iovas: [], lengths: [] };
   const last = length === 0n ? U64_MAX : iova + length - 1n;
@@ -110,7 +139,7 @@ function readDirty(kernel: Kernel, ioas: Ref<'Ioas'>, domain: Ref<'IommuDomain'>
     // K1: 7.2 ends the query at the first hole, without an error.
     if (isHole && kernel.operations.faults.dirtyHoleStops) return found;
     const end = areaEnd(kernel, area) < last ? areaEnd(kernel, area) : last;
-    if (Area.pages.read(memory, area) !== NULL) kernel.driver.readAndClearDirty?.(domain, start, end - start + 1n, (flags & NO_CLEAR) === 0, found);
+    if (Area.pages.read(memory, area) !== NULL) kernel.driver.readAndClearDirty?.(domain, start, end - start + 1n, clears(arg), found);
     at = end + 1n;
   }
   return found;

@@ -6,11 +6,11 @@ import { mutex } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
 import { freeRun, runGet, runSet, tryCreateRun } from '#hostmem/run';
 import { object, ref, u32 } from '#hostmem/struct';
-import { refusesAnswer } from './argument.ts';
-import { fail } from './errno.ts';
-import { FileKind, tryInstallFile } from './file.ts';
+import { allocated, fail } from './errno.ts';
+import { FileKind } from './file.ts';
 import type { Kernel } from './kernel.ts';
-import { abortObject, addUser, dropUser, Iommufd, IommufdObject, Kind, publishObject, putIommufd, reserveObject } from './objects.ts';
+import { openObjectFile } from './object-file.ts';
+import { abortObject, addUser, dropUser, IommufdObject, Kind, publishObject, putIommufd, reserveObject } from './objects.ts';
 import { getViommu, Viommu } from './viommu.ts';
 
 export const EventQueue = object('EventQueue', {
@@ -73,23 +73,22 @@ function createQueue(kernel: Kernel, iommufd: Ref<'Iommufd'>, viommu: Ref<'Viomm
   const memory = kernel.memory;
   const header = reserveObject(kernel, iommufd, Kind.EVENT_QUEUE);
   const queue = EventQueue.tryCreate(memory);
-  const refused = refusesAnswer(arg);
-  const fd = queue === NULL || refused ? -1 : tryInstallFile(kernel, FileKind.EVENT_QUEUE, queue);
-  if (fd < 0) {
+  let fd: number;
+  try {
+    EventQueue.header.poke(memory, allocated(queue), header);
+    IommufdObject.body.poke(memory, header, queue);
+    fd = openObjectFile(kernel, header, FileKind.EVENT_QUEUE, arg);
+  } catch (error) {
     if (queue !== NULL) EventQueue.free(memory, queue);
     abortObject(kernel, header);
-    fail(refused ? 'EFAULT' : 'ENOMEM', refused ? 'the argument cannot be written' : 'kernel memory is used up');
+    throw error;
   }
-  EventQueue.header.poke(memory, queue, header);
   EventQueue.viommu.poke(memory, queue, viommu);
   EventQueue.type.poke(memory, queue, arg.type);
   EventQueue.depth.poke(memory, queue, arg.depth);
   EventQueue.next.write(memory, queue, Viommu.eventQueues.read(memory, viommu));
   Viommu.eventQueues.write(memory, viommu, queue);
-  IommufdObject.body.poke(memory, header, queue);
   addUser(kernel, Viommu.header.peek(memory, viommu));
-  addUser(kernel, header);
-  Iommufd.references.add(memory, iommufd, 1);
   publishObject(kernel, header);
   arg.outEventQueueId = IommufdObject.id.peek(memory, header);
   arg.outEventQueueFd = fd;

@@ -1,8 +1,12 @@
 /** What the kernel reports about itself. Times of a call are the stamps of its two events. */
 import { event } from '#hostmem/history';
 
-/** A call on a VFIO device began: `what` is a `VfioCall`; `pt` the object asked for (0 for detach and close). */
-export const VfioCalled = event('vfio call', ['what', 'device', 'group', 'pt', 'process']);
+/** Any ioctl, open or close began: `command` is a `commandNumber`. It ends when nothing of it is left, its references too. */
+export const CallBegan = event('call', ['command', 'process']);
+/** It ended with what `errnoNumber` says; a call that an assertion ended has not. */
+export const CallEnded = event('call end', ['command', 'process', 'errno']);
+/** A call on a VFIO device began: `what` is a `VfioCall`; `pt` the object asked for (0 for detach and close), `pasid` the slot of a PASID call. */
+export const VfioCalled = event('vfio call', ['what', 'device', 'group', 'pt', 'process', 'pasid']);
 /** It returned: `hwpt` is the id in force on success, `errno` the number of `errnoNumber`, 0 on success. */
 export const VfioReturned = event('vfio return', ['what', 'device', 'group', 'hwpt', 'errno', 'process']);
 /** Stands for the root of an identity domain. */
@@ -20,8 +24,16 @@ export const HwptRecorded = event('hwpt recorded', ['group', 'device', 'hwpt']);
 /** A domain, named by its root frame, holds an IOAS's translations from now on, or does no more. */
 export const DomainJoined = event('domain joined', ['ioas', 'process', 'root']);
 export const DomainLeft = event('domain left', ['ioas', 'process', 'root']);
-/** A mapping took its place in an IOAS, whichever call makes it: from now on its range may be filled. */
-export const AreaPlaced = event('area placed', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'process']);
+/** A mapping took its place in an IOAS, whichever call makes it: from now on its range may be filled. `permissions` are `Access` bits. */
+export const AreaPlaced = event('area placed', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'process', 'permissions']);
+/** An unmap took a mapping out: from now on its range is being emptied. Emitted under `iovaRwsem`. */
+export const AreaTaken = event('area taken', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'process']);
+/** An HWPT is on its IOAS's list from now on. Emitted under `Ioas.mutex`. */
+export const HwptLinked = event('hwpt linked', ['ioas', 'hwpt', 'process']);
+/** The destructor of a DEVICE object begins; nobody has it any more. `device` is its id. */
+export const DeviceGoes = event('device goes', ['process', 'device']);
+/** A destruction that must succeed found more users of an object than its owner: it is leaked. `kind` is a `Kind`. */
+export const DestroyRefused = event('destroy refused', ['kind', 'id', 'users']);
 /** IOAS_MAP began or returned; `pages` of 4 KiB. */
 export const MapCalled = event('map call', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'process']);
 export const MapReturned = event('map return', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'errno', 'process']);
@@ -30,9 +42,18 @@ export const UnmapReturned = event('unmap return', ['ioas', 'iovaHigh', 'iovaLow
 
 /** A kernel driver's mapping took its IOVA, in the domain with that root table; its unmap returned (`lazy`: before its flush). */
 export const DmaMapped = event('dma mapped', ['root', 'iovaHigh', 'iovaLow', 'pages']);
+export const DmaUnmapped = event('dma unmapped', ['root', 'iovaHigh', 'iovaLow', 'pages', 'lazy']);
 /** An IOVA of the DMA API may be given out again. */
 export const IovaFreed = event('iova freed', ['root', 'iovaHigh', 'iovaLow', 'pages']);
-export const DmaUnmapped = event('dma unmapped', ['root', 'iovaHigh', 'iovaLow', 'pages', 'lazy']);
 
-export const VfioCall = { BIND: 1, ATTACH: 2, REPLACE: 3, DETACH: 4, CLOSE: 5 } as const;
+/** SET_DIRTY_TRACKING returned 0: `on` is what the domain, named by its root frame, is from now on. */
+export const DirtyTracked = event('dirty tracking', ['root', 'on']);
+/** A GET_DIRTY_BITMAP that clears began, over `pages` of 4 KiB. One that does not clear is told of by no event. */
+export const DirtyQueried = event('dirty query', ['root', 'iovaHigh', 'iovaLow', 'pages']);
+/** It has put into its user's bitmap that these pages were written. */
+export const DirtyReported = event('dirty report', ['root', 'iovaHigh', 'iovaLow', 'pages']);
+/** It succeeded; `begin` is a stamp from its start. */
+export const DirtyAnswered = event('dirty answer', ['root', 'iovaHigh', 'iovaLow', 'pages', 'begin']);
+
+export const VfioCall = { BIND: 1, ATTACH: 2, REPLACE: 3, DETACH: 4, CLOSE: 5, PASID_ATTACH: 6, PASID_DETACH: 7 } as const;
 export type VfioCall = (typeof VfioCall)[keyof typeof VfioCall];

@@ -8,11 +8,11 @@
 import { mutex } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32, u64 } from '#hostmem/struct';
-import { refusesAnswer } from './argument.ts';
-import { fail } from './errno.ts';
-import { FileKind, tryInstallFile } from './file.ts';
+import { allocated, fail } from './errno.ts';
+import { FileKind } from './file.ts';
 import type { Kernel } from './kernel.ts';
-import { abortObject, addUser, dropUser, Iommufd, IommufdObject, Kind, publishObject, putIommufd, reserveObject } from './objects.ts';
+import { openObjectFile } from './object-file.ts';
+import { abortObject, dropUser, IommufdObject, Kind, publishObject, putIommufd, reserveObject } from './objects.ts';
 
 export const FaultQueue = object('FaultQueue', {
   header: ref('IommufdObject'),
@@ -61,17 +61,16 @@ export function faultQueueAlloc(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Fa
   if (arg.flags !== 0) fail('EOPNOTSUPP', `unknown flags 0x${arg.flags.toString(16)}`);
   const header = reserveObject(kernel, iommufd, Kind.FAULT_QUEUE);
   const queue = FaultQueue.tryCreate(memory);
-  const refused = refusesAnswer(arg);
-  const fd = queue === NULL || refused ? -1 : tryInstallFile(kernel, FileKind.FAULT_QUEUE, queue);
-  if (fd < 0) {
+  let fd: number;
+  try {
+    FaultQueue.header.poke(memory, allocated(queue), header);
+    IommufdObject.body.poke(memory, header, queue);
+    fd = openObjectFile(kernel, header, FileKind.FAULT_QUEUE, arg);
+  } catch (error) {
     if (queue !== NULL) FaultQueue.free(memory, queue);
     abortObject(kernel, header);
-    fail(refused ? 'EFAULT' : 'ENOMEM', refused ? 'the argument cannot be written' : 'kernel memory is used up');
+    throw error;
   }
-  FaultQueue.header.poke(memory, queue, header);
-  IommufdObject.body.poke(memory, header, queue);
-  addUser(kernel, header);
-  Iommufd.references.add(memory, iommufd, 1);
   publishObject(kernel, header);
   arg.outFaultId = IommufdObject.id.peek(memory, header);
   arg.outFaultFd = fd;

@@ -6,6 +6,7 @@ import { NULL, type Ref } from '#hostmem/object';
 import { object, u32 } from '#hostmem/struct';
 import { allocated, fail } from './errno.ts';
 import type { Kernel } from './kernel.ts';
+import { releaseDmabuf } from './dmabuf.ts';
 import { Iommufd, putIommufd } from './objects.ts';
 import { Process } from './process.ts';
 import { releaseEventQueueFile } from './event-queue.ts';
@@ -15,12 +16,12 @@ import { releaseTestAccess } from './selftest/test-access.ts';
 import { releaseVfioFile } from './vfio.ts';
 import { putVfioGroup } from './vfio-group.ts';
 
-export const FileKind = { IOMMUFD: 1, VFIO: 2, FAULT_QUEUE: 3, VFIO_GROUP: 4, EVENT_QUEUE: 5, TEST_ACCESS: 6, MEMFD: 7 } as const;
+export const FileKind = { IOMMUFD: 1, VFIO: 2, FAULT_QUEUE: 3, VFIO_GROUP: 4, EVENT_QUEUE: 5, TEST_ACCESS: 6, MEMFD: 7, DMABUF: 8 } as const;
 
 export const File = object('File', {
   kind: u32,
   references: u32,
-  /** `Iommufd`, `VfioFile`, `FaultQueue`, `EventQueue`, `VfioGroup`, `TestAccess` or `Memfd`. */
+  /** `Iommufd`, `VfioFile`, `FaultQueue`, `EventQueue`, `VfioGroup`, `TestAccess`, `Memfd` or `Dmabuf`. */
   body: u32,
 });
 
@@ -40,18 +41,28 @@ export function openIommufd(kernel: Kernel): number {
 
 /** Gives the calling process a descriptor for a new file; -1 without memory, and the body stays the caller's. */
 export function tryInstallFile(kernel: Kernel, kind: number, body: number): number {
+  const file = tryCreateFile(kernel, kind, body);
+  const fd = file === NULL ? -1 : tryGiveDescriptor(kernel, file);
+  if (fd < 0 && file !== NULL) File.free(kernel.memory, file);
+  return fd;
+}
+
+/** A file without a descriptor, whose one reference is the caller's; `NULL` without memory. */
+export function tryCreateFile(kernel: Kernel, kind: number, body: number): Ref<'File'> {
   const memory = kernel.memory;
   const file = File.tryCreate(memory);
-  if (file === NULL) return -1;
-  const id = Process.files.reserve(memory, kernel.process);
-  if (id === 0) {
-    File.free(memory, file);
-    return -1;
-  }
+  if (file === NULL) return file;
   File.kind.poke(memory, file, kind);
   File.references.poke(memory, file, 1);
   File.body.poke(memory, file, body);
-  Process.files.publish(memory, kernel.process, id, file);
+  return file;
+}
+
+/** The caller's reference becomes the descriptor's; -1 without memory. */
+export function tryGiveDescriptor(kernel: Kernel, file: Ref<'File'>): number {
+  const id = Process.files.reserve(kernel.memory, kernel.process);
+  if (id === 0) return -1;
+  Process.files.publish(kernel.memory, kernel.process, id, file);
   return id - 1 + firstFd;
 }
 
@@ -64,6 +75,11 @@ export function getFile(kernel: Kernel, fd: number): Ref<'File'> {
   Process.files.release(memory, kernel.process);
   if (file === NULL) fail('EBADF', `${fd} is no open descriptor`);
   return file;
+}
+
+/** One more reference; the caller knows that the file is open. */
+export function holdFile(kernel: Kernel, file: Ref<'File'>): void {
+  File.references.add(kernel.memory, file, 1);
 }
 
 /** The last reference releases what is behind the file. */
@@ -79,6 +95,7 @@ function release(kernel: Kernel, kind: number, body: number): void {
   if (kind === FileKind.IOMMUFD) putIommufd(kernel, body as Ref<'Iommufd'>);
   else if (kind === FileKind.VFIO) releaseVfioFile(kernel, body as Ref<'VfioFile'>);
   else if (kind === FileKind.TEST_ACCESS) releaseTestAccess(kernel, body as Ref<'TestAccess'>);
+  else if (kind === FileKind.DMABUF) releaseDmabuf(kernel, body as Ref<'Dmabuf'>);
   else if (kind === FileKind.MEMFD) releaseMemfd(kernel, body as Ref<'Memfd'>);
   else if (kind === FileKind.EVENT_QUEUE) releaseEventQueueFile(kernel, body as Ref<'EventQueue'>);
   else if (kind === FileKind.FAULT_QUEUE) releaseFaultQueueFile(kernel, body as Ref<'FaultQueue'>);

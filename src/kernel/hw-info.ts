@@ -21,19 +21,22 @@ export interface GetHwInfo {
   dataType: number;
   /** Out: as many bytes as there was room for, zeros behind the kernel's. */
   data?: Uint8Array;
+  /** The user's buffer cannot be written. */
+  dataAbsent?: boolean;
   outMaxPasidLog2: number;
   outCapabilities: bigint;
 }
 
 export const getHwInfoTail: readonly TailField[] = [{ name: 'outCapabilities', offset: 32, bytes: 8 }];
 
-/** EOPNOTSUPP, ENOENT. */
+/** EOPNOTSUPP, ENOENT, EFAULT. */
 export function getHwInfo(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: GetHwInfo): void {
   if ((arg.flags & ~INPUT_TYPE) !== 0 || (arg.reserved ?? 0) !== 0) fail('EOPNOTSUPP', 'unknown flags or a reserved field');
   const device = getDevice(kernel, iommufd, arg.devId);
   const pci = IommufdDevice.device.peek(kernel.memory, device);
   const info = infoOf(kernel, PciDevice.function.peek(kernel.memory, pci), (arg.flags & INPUT_TYPE) === 0 ? 0 : arg.dataType);
   const bytes = bytesOf(info);
+  if (arg.dataAbsent === true && arg.dataLength > 0) fail('EFAULT', 'the data cannot be written');
   respond(arg);
   arg.data = new Uint8Array(arg.dataLength);
   arg.data.set(bytes.subarray(0, arg.dataLength));

@@ -6,8 +6,9 @@ import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
 import type { UserData } from '../drivers/driver.ts';
 import type { Kernel } from './kernel.ts';
-import { addDomain, removeDomain } from './iopt.ts';
+import { addDomain, removeDomain } from './iopt-domains.ts';
 import { allocated, fail } from './errno.ts';
+import { HwptLinked } from './events.ts';
 import { Ioas } from './ioas.ts';
 import {
   abortObject, addUser, dropUser, dropUserAndTryDestroy, IommufdObject, Kind, reserveObject, type ObjectRef,
@@ -78,13 +79,19 @@ export function joinIoas(kernel: Kernel, hwpt: Ref<'Hwpt'>): void {
   const memory = kernel.memory;
   const ioas = Hwpt.ioas.peek(memory, hwpt);
   addDomain(kernel, ioas, Hwpt.domain.peek(memory, hwpt));
+  linkHwpt(kernel, ioas, hwpt);
+}
+
+/** Puts it at the end of the IOAS's list. The caller holds `Ioas.mutex`. */
+export function linkHwpt(kernel: Kernel, ioas: Ref<'Ioas'>, hwpt: Ref<'Hwpt'>): void {
+  const memory = kernel.memory;
   let last = Ioas.hwpts.read(memory, ioas);
-  if (last === NULL) {
-    Ioas.hwpts.write(memory, ioas, hwpt);
-    return;
+  if (last === NULL) Ioas.hwpts.write(memory, ioas, hwpt);
+  else {
+    for (let next = Hwpt.next.read(memory, last); next !== NULL; next = Hwpt.next.read(memory, last)) last = next;
+    Hwpt.next.write(memory, last, hwpt);
   }
-  for (let next = Hwpt.next.read(memory, last); next !== NULL; next = Hwpt.next.read(memory, last)) last = next;
-  Hwpt.next.write(memory, last, hwpt);
+  HwptLinked.emit(memory, IommufdObject.id.peek(memory, Ioas.header.peek(memory, ioas)), hwptId(kernel, hwpt), kernel.processNumber);
 }
 
 /** Undoes `joinIoas`. The caller holds `Ioas.mutex`. */

@@ -7,9 +7,11 @@ import { respond } from './argument.ts';
 import { Errno, errnoNumber, fail } from './errno.ts';
 import { MapCalled, MapReturned } from './events.ts';
 import { getIoas, Ioas, MapFlag } from './ioas.ts';
-import { abortArea, Area, areaEnd, areaIova, checkFixed, checkLength, chooseIova, insertArea, mapAreas } from './iopt.ts';
+import { mapAreas } from './iopt.ts';
+import { abortArea, Area, areaEnd, areaIova, insertArea } from './iopt-area.ts';
+import { choosePlace } from './iopt-placement.ts';
 import type { Kernel } from './kernel.ts';
-import { holdPages, Pages, putPages } from './pages.ts';
+import { holdPages, putPages } from './pages.ts';
 import { high, low, PAGE, U64_MAX } from './u64.ts';
 
 export interface IoasCopy { flags: number; dstIoasId: number; srcIoasId: number; length: bigint; dstIova: bigint; srcIova: bigint }
@@ -91,7 +93,9 @@ function placeStretches(kernel: Kernel, ioas: Ref<'Ioas'>, arg: IoasCopy, stretc
   const placed: Ref<'Area'>[] = [];
   Ioas.iovaRwsem.acquireWrite(kernel.memory, ioas);
   try {
-    let iova = chooseDestination(kernel, ioas, arg, stretches[0]!);
+    const { pages: firstPages, startByte: firstByte } = stretches[0]!;
+    const at = (arg.flags & MapFlag.FIXED_IOVA) === 0 ? null : arg.dstIova;
+    let iova = choosePlace(kernel, ioas, firstPages, firstByte, arg.length, at);
     for (const { pages, startByte, length } of stretches) {
       placed.push(insertArea(kernel, ioas, iova, length, pages, startByte, arg.flags));
       holdPages(kernel, pages);
@@ -104,13 +108,4 @@ function placeStretches(kernel: Kernel, ioas: Ref<'Ioas'>, arg: IoasCopy, stretc
     throw error;
   }
   return placed;
-}
-
-/** An automatic iova is aligned as the user address of the first stretch allows. */
-function chooseDestination(kernel: Kernel, ioas: Ref<'Ioas'>, { flags, dstIova, length }: IoasCopy, first: Stretch): bigint {
-  const alignment = checkLength(kernel, ioas, length);
-  const userVa = Pages.userVa.peekBig(kernel.memory, first.pages) + first.startByte;
-  if ((flags & MapFlag.FIXED_IOVA) === 0) return chooseIova(kernel, ioas, length, userVa, alignment);
-  checkFixed(kernel, ioas, dstIova, length, alignment);
-  return dstIova;
 }

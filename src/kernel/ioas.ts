@@ -5,13 +5,17 @@ import { intervalTree } from '#hostmem/interval-tree';
 import { mutex, rwsem } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
+import { Capability, capable, Payer } from './accounting.ts';
 import { refusesAnswer, respond } from './argument.ts';
 import { Errno, errnoNumber, fail } from './errno.ts';
 import { MapCalled, MapReturned, UnmapCalled, UnmapReturned } from './events.ts';
-import { iovaHoles, mapPages, placeAutomatically, placeFixed, replaceAllowed, unmapRange, type Removed } from './iopt.ts';
+import { mapPages, unmapRange, type Removed } from './iopt.ts';
+import { placePages } from './iopt-placement.ts';
+import { iovaHoles, replaceAllowed } from './iopt-ranges.ts';
 import type { Kernel } from './kernel.ts';
-import { abortObject, getObject, Iommufd, IommufdObject, Kind, publishObject, reserveObject } from './objects.ts';
-import { high, low, U64_MAX } from './u64.ts';
+import { abortObject, AccountMode, getObject, Iommufd, IommufdObject, Kind, publishObject, reserveObject } from './objects.ts';
+import { createPages, Pages, putPages } from './pages.ts';
+import { high, low, PAGE, U64_MAX } from './u64.ts';
 
 export const Ioas = object('Ioas', {
   header: ref('IommufdObject'),
@@ -95,34 +99,68 @@ export function getIoas(kernel: Kernel, iommufd: Ref<'Iommufd'>, id: number): Re
   return IommufdObject.body.peek(kernel.memory, kernel.hold(getObject(kernel, iommufd, id, Kind.IOAS))) as Ref<'Ioas'>;
 }
 
+export const ioasId = (kernel: Kernel, ioas: Ref<'Ioas'>): number =>
+  IommufdObject.id.peek(kernel.memory, Ioas.header.peek(kernel.memory, ioas));
+
 /** IOMMU_IOAS_MAP, checks 1 to 8 of SEMANTICS a.1. */
 export function ioasMap(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: IoasMap): void {
-  if ((arg.flags & ~7) !== 0 || (arg.reserved ?? 0) !== 0) fail('EOPNOTSUPP', `unknown flags 0x${arg.flags.toString(16)}`);
-  if (arg.iova === U64_MAX || arg.length === U64_MAX) fail('EOVERFLOW', 'iova or length is 2^64-1');
-  if ((arg.flags & (MapFlag.WRITEABLE | MapFlag.READABLE)) === 0) fail('EINVAL', 'neither readable nor writeable');
+  checkMap(arg);
   const iova = mapUserMemory(kernel, getIoas(kernel, iommufd, arg.ioasId), arg);
   respond(arg);
   arg.iova = iova;
 }
 
-/** Maps memory of the calling process (`iopt_map_user_pages`): checks 5 to 8 of SEMANTICS a.1. Returns the iova. */
-export function mapUserMemory(kernel: Kernel, ioas: Ref<'Ioas'>, { userVa, length, iova, flags, ioasId }: IoasMap): bigint {
+/** Checks 1 to 3. EOPNOTSUPP, EOVERFLOW, EINVAL. */
+export function checkMap({ flags, reserved = 0, iova, length }: Pick<IoasMap, 'flags' | 'reserved' | 'iova' | 'length'>): void {
+  if ((flags & ~7) !== 0 || reserved !== 0) fail('EOPNOTSUPP', `unknown flags 0x${flags.toString(16)}`);
+  if (iova === U64_MAX || length === U64_MAX) fail('EOVERFLOW', 'iova or length is 2^64-1');
+  if ((flags & (MapFlag.WRITEABLE | MapFlag.READABLE)) === 0) fail('EINVAL', 'neither readable nor writeable');
+}
+
+/** Maps memory of the calling process (`iopt_map_user_pages`): checks 5 to 8. Returns the iova. */
+export function mapUserMemory(kernel: Kernel, ioas: Ref<'Ioas'>, arg: IoasMap): bigint {
+  const { userVa, length, flags } = arg;
   if (userVa + length > U64_MAX) fail('EOVERFLOW', 'user_va + length wraps');
   if (length === 0n || length > U64_MAX - 4096n) fail('EINVAL', 'length is 0 or too large');
-  const pages = Number((length + 4095n) >> 12n);
-  MapCalled.emit(kernel.memory, ioasId, high(iova), low(iova), pages, kernel.processNumber);
+  const pages = createPages(kernel, kernel.process, userVa, length, (flags & MapFlag.WRITEABLE) !== 0);
+  Pages.payer.poke(kernel.memory, pages, payerOf(kernel, ioas));
+  return mapNewPages(kernel, ioas, pages, userVa % PAGE, arg);
+}
+
+/** Who pays for what the calling process maps into an IOAS from now on. */
+export function payerOf(kernel: Kernel, ioas: Ref<'Ioas'>): Payer {
+  if (capable(kernel, Capability.IPC_LOCK)) return Payer.NOBODY;
+  const iommufd = IommufdObject.iommufd.peek(kernel.memory, Ioas.header.peek(kernel.memory, ioas));
+  return Iommufd.accountMode.load(kernel.memory, iommufd) === AccountMode.USER ? Payer.USER : Payer.PROCESS;
+}
+
+/** Maps pages that nothing else maps yet, from `startByte` on: checks 6 to 8, and tells of it. Takes the caller's reference. Returns the iova. */
+export function mapNewPages(
+  kernel: Kernel, ioas: Ref<'Ioas'>, pages: Ref<'Pages'>, startByte: bigint, arg: Pick<IoasMap, 'flags' | 'ioasId' | 'iova' | 'length'>,
+): bigint {
+  const { flags, ioasId, iova, length } = arg;
+  const count = Number((length + 4095n) >> 12n);
+  MapCalled.emit(kernel.memory, ioasId, high(iova), low(iova), count, kernel.processNumber);
   let at = iova;
   try {
-    const area = (flags & MapFlag.FIXED_IOVA) !== 0
-      ? placeFixed(kernel, ioas, iova, length, userVa, flags)
-      : placeAutomatically(kernel, ioas, length, userVa, flags);
-    at = mapPages(kernel, ioas, area);
+    at = mapPages(kernel, ioas, placeOrPut(kernel, ioas, pages, startByte, length, (flags & MapFlag.FIXED_IOVA) === 0 ? null : iova, flags));
   } catch (error) {
-    if (error instanceof Errno) MapReturned.emit(kernel.memory, ioasId, high(iova), low(iova), pages, errnoNumber(error.name), kernel.processNumber);
+    if (error instanceof Errno) MapReturned.emit(kernel.memory, ioasId, high(iova), low(iova), count, errnoNumber(error.name), kernel.processNumber);
     throw error;
   }
-  MapReturned.emit(kernel.memory, ioasId, high(at), low(at), pages, 0, kernel.processNumber);
+  MapReturned.emit(kernel.memory, ioasId, high(at), low(at), count, 0, kernel.processNumber);
   return at;
+}
+
+function placeOrPut(
+  kernel: Kernel, ioas: Ref<'Ioas'>, pages: Ref<'Pages'>, startByte: bigint, length: bigint, at: bigint | null, flags: number,
+): Ref<'Area'> {
+  try {
+    return placePages(kernel, ioas, pages, startByte, length, at, flags);
+  } catch (error) {
+    putPages(kernel, pages);
+    throw error;
+  }
 }
 
 /** IOMMU_IOAS_UNMAP; `arg.length` becomes the bytes removed, and stays what it was when the call fails. */

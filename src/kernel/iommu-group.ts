@@ -150,7 +150,13 @@ export function releaseOwner(kernel: Kernel, group: Ref<'IommuGroup'>): void {
   IommuGroup.mutex.release(memory, group);
 }
 
-/** From default or blocking to a domain (`iommu_attach_group_handle`); EBUSY otherwise. */
+/** EINVAL for a domain that another driver made than that of the group's devices (`domain_iommu_ops_compatible`). */
+export function checkOwner(kernel: Kernel, group: Ref<'IommuGroup'>, domain: Ref<'IommuDomain'>): void {
+  const first = PciDevice.function.peek(kernel.memory, IommuGroup.members.peek(kernel.memory, group));
+  if (kernel.driver.owns?.(domain, first) === false) fail('EINVAL', 'another driver made the domain');
+}
+
+/** From default or blocking to a domain (`iommu_attach_group_handle`); EBUSY otherwise, EINVAL as `checkOwner`. */
 export function attachGroup(kernel: Kernel, group: Ref<'IommuGroup'>, domain: Ref<'IommuDomain'>): void {
   const memory = kernel.memory;
   IommuGroup.mutex.acquire(memory, group);
@@ -158,6 +164,7 @@ export function attachGroup(kernel: Kernel, group: Ref<'IommuGroup'>, domain: Re
     const current = IommuGroup.domain.read(memory, group);
     const idle = current === IommuGroup.defaultDomain.peek(memory, group) || current === IommuGroup.blockingDomain.peek(memory, group);
     if (!idle) fail('EBUSY', 'the group is attached');
+    checkOwner(kernel, group, domain);
     setGroupDomain(kernel, group, domain, Move.MAY_FAIL);
   } finally {
     IommuGroup.mutex.release(memory, group);
@@ -168,6 +175,8 @@ export function attachGroup(kernel: Kernel, group: Ref<'IommuGroup'>, domain: Re
 export function replaceGroup(kernel: Kernel, group: Ref<'IommuGroup'>, domain: Ref<'IommuDomain'>): void {
   IommuGroup.mutex.acquire(kernel.memory, group);
   try {
+    // K9: 7.2 checks this on a first attach and for PASIDs only.
+    if (!kernel.operations.faults.replaceForeignHwpt) checkOwner(kernel, group, domain);
     setGroupDomain(kernel, group, domain, Move.MAY_FAIL);
   } finally {
     IommuGroup.mutex.release(kernel.memory, group);

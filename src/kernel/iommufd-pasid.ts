@@ -10,8 +10,9 @@ import { object, ref, u32 } from '#hostmem/struct';
 import { allocated, fail } from './errno.ts';
 import { addUser, dropUser } from './objects.ts';
 import { headerOf, Hwpt, HwptFlag } from './hwpt.ts';
-import { IommuGroup, PciDevice } from './iommu-group.ts';
-import { IommufdDevice, IommufdGroup } from './iommufd-device.ts';
+import { checkOwner, IommuGroup, PciDevice } from './iommu-group.ts';
+import { IommufdDevice } from './iommufd-device.ts';
+import { IommufdGroup } from './iommufd-group.ts';
 import type { Kernel } from './kernel.ts';
 
 /** A member's share in a PASID slot; those of one PASID name one HWPT. */
@@ -107,6 +108,7 @@ export function hwptOfPasid(kernel: Kernel, device: Ref<'IommufdDevice'>, pasid:
 function setPasidDomain(kernel: Kernel, group: Ref<'IommufdGroup'>, pasid: number, domain: Ref<'IommuDomain'>, old: Ref<'IommuDomain'>): void {
   const memory = kernel.memory;
   const { driver } = kernel;
+  if (domain !== driver.blockedDomain) checkOwner(kernel, IommufdGroup.group.peek(memory, group), domain);
   if (driver.pasidsOf === undefined || driver.setPasid === undefined) return;
   const first = IommuGroup.members.peek(memory, IommufdGroup.group.peek(memory, group));
   for (let member: Ref<'PciDevice'> = first; member !== NULL; member = PciDevice.nextInGroup.peek(memory, member)) {

@@ -4,8 +4,10 @@
 import { NULL, type Ref } from '#hostmem/object';
 import { allocated, fail } from './errno.ts';
 import { Ioas } from './ioas.ts';
-import { Area, areaEnd, areaIova, IoptDomain } from './iopt.ts';
+import { Area, areaEnd, areaIova } from './iopt-area.ts';
+import { IoptDomain } from './iopt-domains.ts';
 import type { Kernel } from './kernel.ts';
+import { isDmabuf } from './page-source.ts';
 import { holdPages, Pages, splitFills } from './pages.ts';
 import { high, low, PAGE } from './u64.ts';
 
@@ -39,6 +41,8 @@ function splitArea(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>, last: b
     if (Area.locks.read(memory, area) !== 0) fail('EINVAL', 'pages of the mapping are pinned');
     const domains = domainsOf(kernel, ioas);
     if (domains > 0 && Ioas.largePagesDisabled.read(memory, ioas) === 0) fail('EINVAL', 'the mapping may be in large pages');
+    // A dma-buf's list of what to take away at a revocation names this area (7.2 lets it name what is gone).
+    if (domains > 0 && isDmabuf(kernel, pages)) fail('EINVAL', 'a dma-buf is mapped as a whole');
     replaceByHalves(kernel, ioas, area, cut);
     holdPages(kernel, pages);
     splitFills(kernel, pages, domains);

@@ -8,6 +8,7 @@ import type { Memory } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
 import type { IommuDriver } from '../drivers/driver.ts';
+import { putFile } from './file.ts';
 import { putObject, type ObjectRef } from './objects.ts';
 import type { Operations } from './operations.ts';
 import { Process } from './process.ts';
@@ -15,6 +16,8 @@ import { Process } from './process.ts';
 /** What exists once per host. The lists are fixed when the world is built. */
 export const KernelRoot = object('KernelRoot', {
   processes: ref('Process'),
+  /** The user of all processes that were given no other. */
+  rootUser: ref('User'),
   groups: ref('IommuGroup'),
   vfioDevices: ref('VfioDevice'),
   vfioGroups: ref('VfioGroup'),
@@ -33,6 +36,8 @@ export class Kernel {
   processNumber = 0;
   /** Objects got during the running call; the dispatcher puts them on every way out. */
   readonly #held: ObjectRef[] = [];
+  /** Files whose release runs on the way back to user mode (`task_work_add`). */
+  readonly #deferred: Ref<'File'>[] = [];
 
   constructor(host: Host, operations: Operations, driver: IommuDriver) {
     this.host = host;
@@ -61,8 +66,14 @@ export class Kernel {
     return target;
   }
 
-  /** Puts what the call holds, the last got first. */
+  /** Leaves the caller's reference to a file to the end of the system call, as `fput` does; nothing in 7.2's iommufd may. */
+  putLater(file: Ref<'File'>): void {
+    this.#deferred.push(file);
+  }
+
+  /** On the way back to user mode: puts what the call holds, the last got first, and the files that were left for later. */
   putHeld(): void {
     for (let target = this.#held.pop(); target !== undefined; target = this.#held.pop()) putObject(this, target);
+    for (let file = this.#deferred.pop(); file !== undefined; file = this.#deferred.pop()) putFile(this, file);
   }
 }

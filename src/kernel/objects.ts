@@ -10,10 +10,11 @@
 import { idTable } from '#hostmem/id-table';
 import { mutex, waitWord } from '#hostmem/locks';
 import { Until } from '#hostmem/atomics';
-import { NULL, type Ref } from '#hostmem/object';
+import { NULL, UseAfterFree, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
 import { destroyAccess } from './access.ts';
 import { allocated, assert, fail } from './errno.ts';
+import { DestroyRefused } from './events.ts';
 import type { Kernel } from './kernel.ts';
 import { destroyTestDevice } from './selftest/test-device.ts';
 
@@ -42,6 +43,9 @@ export const Iommufd = object('Iommufd', {
   compatIoas: ref('Ioas'),
   /** `AccountMode` of the pages that are mapped from now on; it changes only while there is no object. */
   accountMode: u32,
+  mmapLock: mutex,
+  /** What mmap(2) of the file shows, by offset. */
+  shownRegisters: ref('ShownRegisters').under('mmapLock'),
 });
 
 /** Whom IOMMU_OPTION makes pay for pinned pages: the user, or the process as locked memory. */
@@ -123,10 +127,11 @@ export function putObject(kernel: Kernel, target: ObjectRef): void {
   IommufdObject.waitCount.add(kernel.memory, target, -1);
 }
 
-/** A long-lived edge to the object. The caller knows that it is alive. */
+/** A long-lived edge to the object. The caller knows that it is alive: whoever is wrong sees what `refcount_inc` warns of. */
 export function addUser(kernel: Kernel, target: ObjectRef, count: number = 1): void {
-  const before = IommufdObject.users.add(kernel.memory, target, count);
-  assert(before > 0, `object ${target} was resurrected`);
+  const memory = kernel.memory;
+  if (IommufdObject.users.add(memory, target, count) > 0) return;
+  throw new UseAfterFree(`addition on 0: object ${IommufdObject.id.peek(memory, target)} had no users any more, somebody is destroying it`);
 }
 
 export function dropUser(kernel: Kernel, target: ObjectRef, count: number = 1): void {
@@ -134,7 +139,7 @@ export function dropUser(kernel: Kernel, target: ObjectRef, count: number = 1): 
   assert(before > count, `users of object ${target} fell to ${before - count}`);
 }
 
-/** DESTROY: erases and destroys the object if nobody but the table uses it (`iommufd_object_remove`). ENOENT, EBUSY. */
+/** DESTROY: erases and destroys the object if nobody but the table uses it (`iommufd_object_remove`); raises no count. ENOENT, EBUSY. */
 export function removeObject(kernel: Kernel, iommufd: Ref<'Iommufd'>, id: number): void {
   const memory = kernel.memory;
   Iommufd.objects.acquire(memory, iommufd);
@@ -144,7 +149,7 @@ export function removeObject(kernel: Kernel, iommufd: Ref<'Iommufd'>, id: number
   if (found === NULL) fail('ENOENT', `there is no object with id ${id}`);
   if (!erased) fail('EBUSY', `object ${id} is in use`);
   waitForCalls(kernel, found);
-  destroy(kernel, found);
+  destroyErased(kernel, found);
 }
 
 /**
@@ -155,7 +160,7 @@ export function dropUserAndTryDestroy(kernel: Kernel, target: ObjectRef): void {
   const erased = dropAndErase(kernel, target);
   if (!erased) return;
   waitForCalls(kernel, target);
-  destroy(kernel, target);
+  destroyErased(kernel, target);
 }
 
 /**
@@ -164,8 +169,8 @@ export function dropUserAndTryDestroy(kernel: Kernel, target: ObjectRef): void {
  */
 export function dropUserAndDestroy(kernel: Kernel, target: ObjectRef): void {
   waitForCalls(kernel, target);
-  assert(dropAndErase(kernel, target), `object ${target} is in use although its owner destroys it`);
-  destroy(kernel, target);
+  mustSucceed(kernel, target, dropAndErase(kernel, target));
+  destroyErased(kernel, target);
 }
 
 /**
@@ -180,11 +185,21 @@ export function buryObject(kernel: Kernel, target: ObjectRef): void {
   const unused = IommufdObject.users.compareExchange(memory, target, 1, 0) === 1;
   if (unused) Iommufd.objects.tombstoneLocked(memory, iommufd, IommufdObject.id.peek(memory, target));
   Iommufd.objects.release(memory, iommufd);
-  assert(unused, `object ${target} is in use although the kernel takes it away`);
-  destroy(kernel, target);
+  mustSucceed(kernel, target, unused);
+  destroyErased(kernel, target);
 }
 
-function dropAndErase(kernel: Kernel, target: ObjectRef): boolean {
+/** What Linux warns of before it leaks the object. */
+function mustSucceed(kernel: Kernel, target: ObjectRef, erased: boolean): void {
+  if (erased) return;
+  const memory = kernel.memory;
+  const users = IommufdObject.users.load(memory, target);
+  DestroyRefused.emit(memory, IommufdObject.kind.peek(memory, target), IommufdObject.id.peek(memory, target), users);
+  assert(false, `object ${IommufdObject.id.peek(memory, target)} is in use although its owner destroys it`);
+}
+
+/** Drops the caller's user and takes the object out of the table if only the table is left. */
+export function dropAndErase(kernel: Kernel, target: ObjectRef): boolean {
   const memory = kernel.memory;
   const iommufd = IommufdObject.iommufd.peek(memory, target);
   Iommufd.objects.acquire(memory, iommufd);
@@ -196,7 +211,7 @@ function dropAndErase(kernel: Kernel, target: ObjectRef): boolean {
 }
 
 /** Takes it out of the table if only the table uses it. The caller holds the table's lock. */
-function eraseUnused(kernel: Kernel, target: ObjectRef): boolean {
+export function eraseUnused(kernel: Kernel, target: ObjectRef): boolean {
   const memory = kernel.memory;
   if (IommufdObject.users.compareExchange(memory, target, 1, 0) !== 1) return false;
   Iommufd.objects.eraseLocked(memory, IommufdObject.iommufd.peek(memory, target), IommufdObject.id.peek(memory, target));
@@ -204,12 +219,13 @@ function eraseUnused(kernel: Kernel, target: ObjectRef): boolean {
 }
 
 /** Lets nobody in any more and waits until all who were in are out. */
-function waitForCalls(kernel: Kernel, target: ObjectRef): void {
+export function waitForCalls(kernel: Kernel, target: ObjectRef): void {
   IommufdObject.waitCount.add(kernel.memory, target, -1);
   IommufdObject.waitCount.waitUntil(kernel.memory, target, Until.EQUAL, 0);
 }
 
-function destroy(kernel: Kernel, target: ObjectRef): void {
+/** Runs the destructor of an object that is in no table any more, and frees it. */
+export function destroyErased(kernel: Kernel, target: ObjectRef): void {
   destroyBody(kernel, target);
   IommufdObject.free(kernel.memory, target);
 }

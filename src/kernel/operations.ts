@@ -2,10 +2,13 @@
  * The functions that a variant may replace, as Linux 7.2 has them. A variant differs from this table in one function.
  */
 import type { Ref } from '#hostmem/object';
+import type { Frame } from '#hostmem/memory';
+import { pinThroughAccess } from './access.ts';
 import { fail } from './errno.ts';
 import { queueIova } from './dma-iommu.ts';
 import { destroyEventQueue } from './event-queue.ts';
 import { destroyFaultQueue } from './fault-queue.ts';
+import { tryAutomatic, type Changed, type SlotChange } from './change-pt.ts';
 import { faultsOf72, type FaultsOf72 } from './faults-of-72.ts';
 import { vtdOperations, type VtdOperations } from '../drivers/vtd/operations.ts';
 import type { Kernel } from './kernel.ts';
@@ -13,13 +16,22 @@ import { destroyHwQueue } from './hw-queue.ts';
 import { destroyHwpt } from './hwpt.ts';
 import { destroyNestedHwpt } from './hwpt-nested.ts';
 import { destroyIoas } from './ioas.ts';
-import { emptyArea } from './iopt.ts';
-import { destroyVdevice } from './vdevice.ts';
+import { fillAndPublish, resumeUnmap } from './iopt.ts';
+import { emptyArea } from './iopt-fill.ts';
+import { abortFile } from './object-file.ts';
+import { removeObject } from './objects.ts';
+import { unpinUnfilled, type Copy } from './pages.ts';
+import { destroyVdevice, holdDevice, letDeviceGo, removeVdevice } from './vdevice.ts';
 import { destroyViommu } from './viommu.ts';
-import { attach, destroyDevice, detach, replace } from './iommufd-device.ts';
+import { attach, detach, replace } from './iommufd-attach.ts';
+import { destroyDevice } from './iommufd-device.ts';
 
-/** Destructors, by kind of object. */
+/** The lives of objects: DESTROY, taking back what was never published, and destructors by kind. */
 export interface ObjectOperations {
+  /** ENOENT, EBUSY. */
+  remove(kernel: Kernel, iommufd: Ref<'Iommufd'>, id: number): void;
+  /** Closes the file of an object that is about to be taken back. */
+  abortFile(kernel: Kernel, file: Ref<'File'>): void;
   destroyIoas(kernel: Kernel, ioas: Ref<'Ioas'>): void;
   destroyHwpt(kernel: Kernel, hwpt: Ref<'Hwpt'>): void;
   destroyDevice(kernel: Kernel, device: Ref<'IommufdDevice'>): void;
@@ -37,12 +49,40 @@ export interface AttachOperations {
   /** Returns the HWPT whose last user the caller drops, or null. */
   replace(kernel: Kernel, device: Ref<'IommufdDevice'>, hwpt: Ref<'Hwpt'>): Ref<'Hwpt'>;
   detach(kernel: Kernel, device: Ref<'IommufdDevice'>): Ref<'Hwpt'>;
+  /** Tries an automatic HWPT of the IOAS that is asked for; null: the next one. The caller holds `Ioas.mutex`. */
+  tryAutomatic(kernel: Kernel, device: Ref<'IommufdDevice'>, hwpt: Ref<'Hwpt'>, asked: SlotChange): Changed | null;
 }
 
-/** How an IOAS's translations leave a domain. */
+/** How an IOAS's translations enter a domain and leave it. */
 export interface IoptOperations {
+  /** Fills every domain with placed areas and makes them mappings. EFAULT, ENOMEM. */
+  fillAndPublish(kernel: Kernel, ioas: Ref<'Ioas'>, areas: readonly Ref<'Area'>[]): void;
+  /** Where an unmap from `start` on looks next, having removed an area that ended at `areaLast`. */
+  resumeUnmap(start: bigint, areaLast: bigint): bigint;
   /** Clears one domain's entries of an area and lets its pages go. The caller holds the pages' mutex. */
   emptyArea(kernel: Kernel, domain: Ref<'IommuDomain'>, area: Ref<'Area'>): void;
+}
+
+/** Which pages are let go when a domain or an access has no use for them any more. */
+export interface PagesOperations {
+  /** Unpins those of `[first, end)` that nobody is filled with. The caller holds `Pages.mutex`. */
+  unpinUnfilled(kernel: Kernel, pages: Ref<'Pages'>, frames: Ref<'Run'>, first: number, end: number): void;
+}
+
+/** The kernel's own ways into an IOAS. */
+export interface AccessOperations {
+  /** Returns the frames. EINVAL, EOVERFLOW, ENOENT, EPERM, EFAULT, ENOMEM. */
+  pin(kernel: Kernel, access: Ref<'Access'>, iova: bigint, length: bigint, way: Copy): Frame[];
+}
+
+/** What a vdevice and its device have of each other. */
+export interface VdeviceOperations {
+  /** A new vdevice keeps both counts of the device, which its call has got. */
+  holdDevice(kernel: Kernel, device: Ref<'IommufdObject'>): void;
+  /** The vdevice is gone. */
+  letDeviceGo(kernel: Kernel, device: Ref<'IommufdObject'>): void;
+  /** The device is about to go. */
+  remove(kernel: Kernel, device: Ref<'IommufdDevice'>): void;
 }
 
 /** What the core asks of the IOMMU driver for one member of a group. */
@@ -59,6 +99,9 @@ export interface Operations {
   readonly objects: ObjectOperations;
   readonly attach: AttachOperations;
   readonly iopt: IoptOperations;
+  readonly pages: PagesOperations;
+  readonly access: AccessOperations;
+  readonly vdevice: VdeviceOperations;
   readonly driver: DriverOperations;
   readonly dma: DmaOperations;
   /** The functions of the VT-d driver. */
@@ -68,10 +111,14 @@ export interface Operations {
 
 export const linux72: Operations = Object.freeze({
   objects: Object.freeze({
+    remove: removeObject, abortFile,
     destroyIoas, destroyHwpt, destroyDevice, destroyFaultQueue, destroyNestedHwpt, destroyViommu, destroyVdevice, destroyEventQueue, destroyHwQueue,
   }),
-  attach: Object.freeze({ attach, replace, detach }),
-  iopt: Object.freeze({ emptyArea }),
+  attach: Object.freeze({ attach, replace, detach, tryAutomatic }),
+  iopt: Object.freeze({ emptyArea, fillAndPublish, resumeUnmap }),
+  pages: Object.freeze({ unpinUnfilled }),
+  access: Object.freeze({ pin: pinThroughAccess }),
+  vdevice: Object.freeze({ holdDevice, letDeviceGo, remove: removeVdevice }),
   driver: Object.freeze({
     attach(kernel: Kernel, domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>): void {
       const problem = kernel.driver.attach(domain, pciFunction);

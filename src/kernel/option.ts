@@ -1,5 +1,6 @@
 /** IOMMU_OPTION (`iommufd_option`): who pays for pinned pages, and whether an IOAS may use large pages. */
 import type { Ref } from '#hostmem/object';
+import { Capability, capable } from './accounting.ts';
 import { respond } from './argument.ts';
 import { fail } from './errno.ts';
 import { getIoas, Ioas } from './ioas.ts';
@@ -12,7 +13,7 @@ export interface Option { optionId: number; op: number; reserved?: number; objec
 const Id = { RLIMIT_MODE: 0, HUGE_PAGES: 1 } as const;
 const Op = { SET: 0, GET: 1 } as const;
 
-/** EOPNOTSUPP, EBUSY, EINVAL, ENOENT, EADDRINUSE. */
+/** EOPNOTSUPP, EPERM, EBUSY, EINVAL, ENOENT, EADDRINUSE. */
 export function option(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Option): void {
   if ((arg.reserved ?? 0) !== 0) fail('EOPNOTSUPP', 'the reserved field is not 0');
   if (arg.optionId === Id.RLIMIT_MODE) rlimitMode(kernel, iommufd, arg);
@@ -26,6 +27,7 @@ function rlimitMode(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Option): void 
   if (arg.objectId !== 0) fail('EOPNOTSUPP', 'the mode is the context\'s, not an object\'s');
   if (arg.op === Op.GET) answer(arg, Iommufd.accountMode.load(memory, iommufd));
   else if (arg.op === Op.SET) {
+    if (!capable(kernel, Capability.SYS_RESOURCE)) fail('EPERM', 'CAP_SYS_RESOURCE is needed');
     Iommufd.objects.acquire(memory, iommufd);
     const isEmpty = Iommufd.objects.nextLocked(memory, iommufd, 0) === 0;
     if (isEmpty && arg.val64 <= 1n) Iommufd.accountMode.poke(memory, iommufd, Number(arg.val64));

@@ -2,7 +2,8 @@
 import { NULL, type Ref } from '#hostmem/object';
 import { queueRequest } from './fault-queue.ts';
 import { Hwpt } from './hwpt.ts';
-import { deviceId, IommufdDevice, IommufdGroup } from './iommufd-device.ts';
+import { deviceId, IommufdDevice } from './iommufd-device.ts';
+import { IommufdGroup } from './iommufd-group.ts';
 import { PasidAttachment } from './iommufd-pasid.ts';
 import type { Kernel } from './kernel.ts';
 import { IommufdObject, Kind } from './objects.ts';

@@ -10,11 +10,13 @@ import { rwsem } from '#hostmem/locks';
 import { hpaOf, pageBytes, type Frame, type Hpa } from '#hostmem/memory';
 import { Owner } from '#hostmem/frames';
 import { NULL, type Ref } from '#hostmem/object';
-import { freeRun, runGet, runSet, tryCreateRun } from '#hostmem/run';
+import { runGet, runSet } from '#hostmem/run';
 import { object, ref, u32, u64 } from '#hostmem/struct';
-import type { Kernel } from './kernel.ts';
+import { User } from './accounting.ts';
 import { allocated, fail } from './errno.ts';
-import { big, high, low } from './u64.ts';
+import { KernelRoot, type Kernel } from './kernel.ts';
+import { bytesOf, createRegion, freeRegion, Region, shareRegion } from './region.ts';
+import { big, high, low, U64_MAX } from './u64.ts';
 
 export const Process = object('Process', {
   number: u32,
@@ -25,26 +27,41 @@ export const Process = object('Process', {
   files: leafIdTable,
   /** Pages pinned for this process; VmPin is four times that in KiB. */
   pinnedPages: u32,
+  /** Of those, what counts as locked by the process (VmLck). */
+  lockedPages: u32.under('mmapLock'),
+  /** RLIMIT_MEMLOCK. */
+  lockLimitPages: u32,
+  user: ref('User'),
+  /** The effective set, a bit each. */
+  capabilities: u32,
+  /** It has ended: its memory and files are no more. */
+  gone: u32.under('mmapLock'),
   next: ref('Process'),
 });
 
-const Region = object('Region', {
-  pages: u32,
-  writable: u32,
-  /** Its pages are parts of larger ones (hugetlb). */
-  compound: u32,
-  frames: ref('Run'),
-});
-
 const firstMmapTop = 0x7fff_f7ff_6000n;
+/** 8 MiB, what Linux gives every process. */
+const defaultLockLimitPages = 2048;
 
-/** A new process without memory or files. */
-export function createProcess(kernel: Kernel, number: number): Ref<'Process'> {
+/** A new process of a user, without memory or files and with all capabilities. */
+export function createProcess(kernel: Kernel, number: number, user: Ref<'User'> = rootUser(kernel)): Ref<'Process'> {
   const memory = kernel.memory;
   const process = Process.create(memory);
   Process.number.poke(memory, process, number);
   Process.mmapTop.pokeBig(memory, process, firstMmapTop);
+  Process.lockLimitPages.poke(memory, process, defaultLockLimitPages);
+  Process.user.poke(memory, process, user);
+  Process.capabilities.poke(memory, process, -1);
   return process;
+}
+
+/** Made with the host's first process. */
+function rootUser(kernel: Kernel): Ref<'User'> {
+  const found = KernelRoot.rootUser.peek(kernel.memory, kernel.root);
+  if (found !== NULL) return found;
+  const root = User.create(kernel.memory);
+  KernelRoot.rootUser.poke(kernel.memory, kernel.root, root);
+  return root;
 }
 
 /** Who owns the frames of a process (`Frames.ownerOf`). */
@@ -52,18 +69,18 @@ export const ownerOf = (processNumber: number): number => Owner.firstProcess + p
 
 /** Maps `lengthBytes` (a multiple of 4096) of zeroed memory at `at`, or below the last mapping. ENOMEM, EEXIST. */
 export function mmap(kernel: Kernel, process: Ref<'Process'>, lengthBytes: number, writable: boolean, at: bigint | null): bigint {
-  const pages = Math.ceil(lengthBytes / pageBytes);
-  return place(kernel, process, createRegion(kernel, process, pages, writable), pages, at);
+  return place(kernel, process, newMemory(kernel, process, lengthBytes, writable), at);
 }
 
-/** Maps the first pages of a file's, which stay the file's too. Otherwise as `mmap`. */
-export function mmapShared(
-  kernel: Kernel, process: Ref<'Process'>, frames: Ref<'Run'>, pages: number, writable: boolean, at: bigint | null,
-): bigint {
-  const region = emptyRegion(kernel, pages, writable);
-  shareInto(kernel, frames, 0, region);
-  return place(kernel, process, region, pages, at);
+/** The same with MAP_PRIVATE: a child gets copies. */
+export function mmapPrivate(kernel: Kernel, process: Ref<'Process'>, lengthBytes: number, writable: boolean, at: bigint | null): bigint {
+  const region = newMemory(kernel, process, lengthBytes, writable);
+  Region.isPrivate.poke(kernel.memory, region, 1);
+  return place(kernel, process, region, at);
 }
+
+const newMemory = (kernel: Kernel, process: Ref<'Process'>, lengthBytes: number, writable: boolean): Ref<'Region'> =>
+  createRegion(kernel, ownerOf(Process.number.peek(kernel.memory, process)), Math.ceil(lengthBytes / pageBytes), writable);
 
 /** The pages from `va` on are parts of larger ones. */
 export function markCompound(kernel: Kernel, process: Ref<'Process'>, va: bigint): void {
@@ -72,13 +89,13 @@ export function markCompound(kernel: Kernel, process: Ref<'Process'>, va: bigint
   Region.compound.poke(memory, Process.regions.value(memory, node) as Ref<'Region'>, 1);
 }
 
-/** Puts a region where the caller wants it, or below the last one; it is freed when that fails. */
-function place(kernel: Kernel, process: Ref<'Process'>, region: Ref<'Region'>, pages: number, at: bigint | null): bigint {
+/** Puts a region where the caller wants it, or below the last one, and returns where that is. EEXIST, ENOMEM; it is freed then. */
+export function place(kernel: Kernel, process: Ref<'Process'>, region: Ref<'Region'>, at: bigint | null): bigint {
   const memory = kernel.memory;
   Process.mmapLock.acquireWrite(memory, process);
   try {
-    const start = at ?? Process.mmapTop.peekBig(memory, process) - BigInt(pages * pageBytes);
-    const last = start + BigInt(pages * pageBytes) - 1n;
+    const start = at ?? Process.mmapTop.peekBig(memory, process) - bytesOf(kernel, region);
+    const last = start + bytesOf(kernel, region) - 1n;
     if (Process.regions.first(memory, process, high(start), low(start), high(last), low(last)) !== NULL) {
       freeRegion(kernel, region);
       fail('EEXIST', 'something is mapped there');
@@ -91,64 +108,46 @@ function place(kernel: Kernel, process: Ref<'Process'>, region: Ref<'Region'>, p
   }
 }
 
-function createRegion(kernel: Kernel, process: Ref<'Process'>, pages: number, writable: boolean): Ref<'Region'> {
-  const memory = kernel.memory;
-  const region = emptyRegion(kernel, pages, writable);
-  const frames = Region.frames.peek(memory, region);
-  const owner = ownerOf(Process.number.peek(memory, process));
-  for (let i = 0; i < pages; i++) {
-    const frame = kernel.host.frames.allocate(owner);
-    if (frame === 0) {
-      Region.pages.poke(memory, region, i);
-      freeRegion(kernel, region);
-      fail('ENOMEM', 'host RAM is used up');
-    }
-    runSet(memory, frames, i, frame);
-  }
-  return region;
-}
-
-/** A region in no tree whose frames are still to come. ENOMEM. */
-function emptyRegion(kernel: Kernel, pages: number, writable: boolean): Ref<'Region'> {
-  const memory = kernel.memory;
-  const region = allocated(Region.tryCreate(memory));
-  const frames = tryCreateRun(memory, pages);
-  if (frames === NULL) Region.free(memory, region);
-  Region.frames.poke(memory, region, allocated(frames));
-  Region.pages.poke(memory, region, pages);
-  Region.writable.poke(memory, region, writable ? 1 : 0);
-  return region;
-}
-
-function freeRegion(kernel: Kernel, region: Ref<'Region'>): void {
-  const memory = kernel.memory;
-  const frames = Region.frames.peek(memory, region);
-  const pages = Region.pages.peek(memory, region);
-  for (let i = 0; i < pages; i++) kernel.host.frames.drop(runGet(memory, frames, i) as Frame);
-  freeRun(memory, frames);
-  Region.free(memory, region);
-}
-
 /** Unmaps the pages of the range; a region that sticks out keeps the rest. EINVAL when nothing is mapped there, ENOMEM. */
 export function munmap(kernel: Kernel, process: Ref<'Process'>, start: bigint, lengthBytes: bigint): void {
   const memory = kernel.memory;
   const last = start + lengthBytes - 1n;
+  const gone: Ref<'Region'>[] = [];
   Process.mmapLock.acquireWrite(memory, process);
   try {
-    let removed = 0;
-    for (;;) {
-      const node = Process.regions.first(memory, process, high(start), low(start), high(last), low(last));
-      if (node === NULL) break;
-      cutRegion(kernel, process, node, start, last);
-      removed++;
-    }
-    if (removed === 0) fail('EINVAL', 'nothing is mapped there');
+    cutRegions(kernel, process, start, last, gone);
   } finally {
     Process.mmapLock.releaseWrite(memory, process);
+    for (const region of gone) freeRegion(kernel, region);
+  }
+  if (gone.length === 0) fail('EINVAL', 'nothing is mapped there');
+}
+
+/** Unmaps everything of a process that ends: from here on nothing of it can be pinned, and it pays for nothing more. */
+export function munmapAll(kernel: Kernel, process: Ref<'Process'>): void {
+  const gone: Ref<'Region'>[] = [];
+  Process.mmapLock.acquireWrite(kernel.memory, process);
+  cutRegions(kernel, process, 0n, U64_MAX, gone);
+  Process.gone.write(kernel.memory, process, 1);
+  Process.mmapLock.releaseWrite(kernel.memory, process);
+  for (const region of gone) freeRegion(kernel, region);
+}
+
+/**
+ * Takes out what lies in the range; the regions that were met are for the caller to free without the lock, for a file's last close may need
+ * it. Under `mmapLock`. ENOMEM.
+ */
+function cutRegions(kernel: Kernel, process: Ref<'Process'>, start: bigint, last: bigint, gone: Ref<'Region'>[]): void {
+  for (;;) {
+    const node = Process.regions.first(kernel.memory, process, high(start), low(start), high(last), low(last));
+    if (node === NULL) return;
+    const region = Process.regions.value(kernel.memory, node) as Ref<'Region'>;
+    cutRegion(kernel, process, node, start, last);
+    gone.push(region);
   }
 }
 
-/** Replaces a region by what of it lies outside `[start, last]`. ENOMEM, then it is whole. */
+/** Replaces a region, which the caller frees, by what of it lies outside `[start, last]`. ENOMEM, then it is whole. */
 function cutRegion(kernel: Kernel, process: Ref<'Process'>, node: IntervalNode, start: bigint, last: bigint): void {
   const memory = kernel.memory;
   const region = Process.regions.value(memory, node) as Ref<'Region'>;
@@ -158,62 +157,21 @@ function cutRegion(kernel: Kernel, process: Ref<'Process'>, node: IntervalNode, 
   const cutEnd = Number(((last - regionStart) >> 12n) + 1n);
   const kept: Ref<'Region'>[] = [];
   try {
-    if (before > 0) kept.push(shareFrames(kernel, region, 0, before));
-    if (cutEnd < pages) kept.push(shareFrames(kernel, region, cutEnd, pages));
+    if (before > 0) kept.push(shareRegion(kernel, region, 0, before));
+    if (cutEnd < pages) kept.push(shareRegion(kernel, region, cutEnd, pages));
   } catch (error) {
     for (const part of kept) freeRegion(kernel, part);
     throw error;
   }
   Process.regions.remove(memory, process, node);
-  freeRegion(kernel, region);
   if (before > 0) insertRegion(kernel, process, regionStart, kept[0]!);
   if (cutEnd < pages) insertRegion(kernel, process, regionStart + BigInt(cutEnd * pageBytes), kept.at(-1)!);
 }
 
-/** A region of the pages `[first, end)` of another, each with a reference of its own. ENOMEM. */
-function shareFrames(kernel: Kernel, region: Ref<'Region'>, first: number, end: number): Ref<'Region'> {
+/** ENOMEM; the region is freed then. Under `mmapLock`. */
+export function insertRegion(kernel: Kernel, process: Ref<'Process'>, start: bigint, region: Ref<'Region'>): void {
   const memory = kernel.memory;
-  const part = emptyRegion(kernel, end - first, Region.writable.peek(memory, region) !== 0);
-  Region.compound.poke(memory, part, Region.compound.peek(memory, region));
-  shareInto(kernel, Region.frames.peek(memory, region), first, part);
-  return part;
-}
-
-/** Fills a new region with frames of another run, from `first` on. */
-function shareInto(kernel: Kernel, from: Ref<'Run'>, first: number, part: Ref<'Region'>): void {
-  const memory = kernel.memory;
-  const to = Region.frames.peek(memory, part);
-  const pages = Region.pages.peek(memory, part);
-  for (let i = 0; i < pages; i++) {
-    const frame = runGet(memory, from, first + i) as Frame;
-    kernel.host.frames.hold(frame);
-    runSet(memory, to, i, frame);
-  }
-}
-
-/** Gives a new process all regions of another, shared (fork(2) of shared mappings). ENOMEM. */
-export function shareMemory(kernel: Kernel, from: Ref<'Process'>, to: Ref<'Process'>): void {
-  const memory = kernel.memory;
-  Process.mmapLock.acquireRead(memory, from);
-  Process.mmapLock.acquireWrite(memory, to);
-  try {
-    let node = Process.regions.first(memory, from, 0, 0, -1, -1);
-    for (; node !== NULL; node = Process.regions.next(memory, from, node, 0, 0, -1, -1)) {
-      const region = Process.regions.value(memory, node) as Ref<'Region'>;
-      const start = big(Process.regions.startHigh(memory, node), Process.regions.startLow(memory, node));
-      insertRegion(kernel, to, start, shareFrames(kernel, region, 0, Region.pages.peek(memory, region)));
-    }
-    Process.mmapTop.pokeBig(memory, to, Process.mmapTop.peekBig(memory, from));
-  } finally {
-    Process.mmapLock.releaseWrite(memory, to);
-    Process.mmapLock.releaseRead(memory, from);
-  }
-}
-
-/** ENOMEM; the region is freed then. */
-function insertRegion(kernel: Kernel, process: Ref<'Process'>, start: bigint, region: Ref<'Region'>): void {
-  const memory = kernel.memory;
-  const last = start + BigInt(Region.pages.peek(memory, region) * pageBytes) - 1n;
+  const last = start + bytesOf(kernel, region) - 1n;
   const node = Process.regions.insert(memory, process, high(start), low(start), high(last), low(last), region);
   if (node === NULL) freeRegion(kernel, region);
   allocated(node);
@@ -239,13 +197,11 @@ export function pinPages(kernel: Kernel, process: Ref<'Process'>, va: bigint, co
   } finally {
     Process.mmapLock.releaseRead(memory, process);
   }
-  Process.pinnedPages.add(memory, process, count);
 }
 
-/** Undoes `pinPages`. */
-export function unpinPages(kernel: Kernel, process: Ref<'Process'>, frames: Ref<'Run'>, at: number, count: number): void {
+/** Undoes `pinPages`, and any other pin of frames in a run. */
+export function unpinPages(kernel: Kernel, frames: Ref<'Run'>, at: number, count: number): void {
   for (let i = 0; i < count; i++) kernel.host.frames.unpin(runGet(kernel.memory, frames, at + i) as Frame);
-  Process.pinnedPages.add(kernel.memory, process, -count);
 }
 
 /** The frame behind an address, or 0. The caller holds `mmapLock`. */
@@ -275,6 +231,14 @@ export function userWriteAddress(kernel: Kernel, process: Ref<'Process'>, va: bi
   Process.mmapLock.releaseRead(kernel.memory, process);
   if (frame === 0) fail('EFAULT', `0x${va.toString(16)} cannot be written`);
   return (hpaOf(frame) + Number(va & 0xfffn)) as Hpa;
+}
+
+/** Whether it has ended. */
+export function isGone(kernel: Kernel, process: Ref<'Process'>): boolean {
+  Process.mmapLock.acquireRead(kernel.memory, process);
+  const gone = Process.gone.read(kernel.memory, process) !== 0;
+  Process.mmapLock.releaseRead(kernel.memory, process);
+  return gone;
 }
 
 /** Whether the page behind an address is part of a larger one. */

@@ -4,6 +4,7 @@
  */
 import type { Ref } from '#hostmem/object';
 import { checkSize, cutTail, restoreTail, type Sized, type TailField } from './argument.ts';
+import { callBegan, callEnded, errnoOf } from './call-events.ts';
 import { ioasChangeProcess, type IoasChangeProcess } from './change-process.ts';
 import { vfioIoas, type VfioIoas } from './compat-ioas.ts';
 import { getDirtyBitmap, setDirtyTracking, type GetDirtyBitmap, type SetDirtyTracking } from './dirty.ts';
@@ -20,8 +21,8 @@ import {
   type IoasAlloc, type IoasAllowIovas, type IoasIovaRanges, type IoasMap, type IoasUnmap,
 } from './ioas.ts';
 import { ioasCopy, type IoasCopy } from './ioas-copy.ts';
+import { ioasMapFile, type IoasMapFile } from './ioas-map-file.ts';
 import type { Kernel } from './kernel.ts';
-import { removeObject } from './objects.ts';
 import { option, type Option } from './option.ts';
 import { granted, openVfio, vfioAttach, vfioBind, vfioDetach, type VfioAttach, type VfioBind, type VfioDetach } from './vfio.ts';
 import {
@@ -51,6 +52,7 @@ export interface IommufdCommands {
   IOMMU_IOAS_COPY: IoasCopy & Sized;
   IOMMU_IOAS_IOVA_RANGES: IoasIovaRanges & Sized;
   IOMMU_IOAS_MAP: IoasMap & Sized;
+  IOMMU_IOAS_MAP_FILE: IoasMapFile & Sized;
   IOMMU_IOAS_UNMAP: IoasUnmap & Sized;
   IOMMU_OPTION: Option & Sized;
   IOMMU_VDEVICE_ALLOC: VdeviceAlloc & Sized;
@@ -102,7 +104,7 @@ interface IommufdCommand<A> {
 }
 
 const iommufdCommands: { readonly [N in keyof IommufdCommands]: IommufdCommand<IommufdCommands[N]> } = {
-  IOMMU_DESTROY: { number: 0x80, smallest: 8, known: 8, handle: (kernel, iommufd, { id }) => removeObject(kernel, iommufd, id) },
+  IOMMU_DESTROY: { number: 0x80, smallest: 8, known: 8, handle: (kernel, iommufd, { id }) => kernel.operations.objects.remove(kernel, iommufd, id) },
   IOMMU_IOAS_ALLOC: { number: 0x81, smallest: 12, known: 12, handle: ioasAlloc },
   IOMMU_IOAS_ALLOW_IOVAS: { number: 0x82, smallest: 24, known: 24, handle: ioasAllowIovas },
   IOMMU_IOAS_COPY: { number: 0x83, smallest: 40, known: 40, handle: ioasCopy },
@@ -117,6 +119,7 @@ const iommufdCommands: { readonly [N in keyof IommufdCommands]: IommufdCommand<I
   IOMMU_HWPT_GET_DIRTY_BITMAP: { number: 0x8c, smallest: 48, known: 48, handle: getDirtyBitmap },
   IOMMU_HWPT_INVALIDATE: { number: 0x8d, smallest: 32, known: 32, handle: hwptInvalidate },
   IOMMU_FAULT_QUEUE_ALLOC: { number: 0x8e, smallest: 16, known: 16, handle: faultQueueAlloc },
+  IOMMU_IOAS_MAP_FILE: { number: 0x8f, smallest: 40, known: 40, handle: ioasMapFile },
   IOMMU_VIOMMU_ALLOC: { number: 0x90, smallest: 24, known: 40, tail: viommuAllocTail, handle: viommuAlloc },
   IOMMU_VDEVICE_ALLOC: { number: 0x91, smallest: 24, known: 24, handle: vdeviceAlloc },
   IOMMU_IOAS_CHANGE_PROCESS: { number: 0x92, smallest: 8, known: 8, handle: ioasChangeProcess },
@@ -149,6 +152,19 @@ const groupHandlers: { readonly [N in keyof VfioGroupCommands]: Handler<Ref<'Vfi
 
 /** open(2) of `/dev/iommu`, `/dev/vfio/devices/vfioN` or `/dev/vfio/N`; returns the descriptor. ENOENT, EBUSY, ENOMEM. */
 export function open(kernel: Kernel, path: string): number {
+  const call = callBegan(kernel, 'open');
+  let errno = 0;
+  try {
+    return openPath(kernel, path);
+  } catch (error) {
+    errno = errnoOf(error);
+    throw error;
+  } finally {
+    callEnded(kernel, call, errno);
+  }
+}
+
+function openPath(kernel: Kernel, path: string): number {
   if (path === '/dev/iommu') return openIommufd(kernel);
   const [, devices, number] = /^\/dev\/vfio\/(devices\/vfio)?(\d+)$/.exec(path) ?? fail('ENOENT', `there is no ${path}`);
   return devices === undefined ? openVfioGroup(kernel, Number(number)) : openVfio(kernel, Number(number));
@@ -156,13 +172,35 @@ export function open(kernel: Kernel, path: string): number {
 
 /** close(2). EBADF. */
 export function close(kernel: Kernel, fd: number): void {
-  closeFd(kernel, fd);
+  const call = callBegan(kernel, 'close');
+  let errno = 0;
+  try {
+    closeFd(kernel, fd);
+  } catch (error) {
+    errno = errnoOf(error);
+    throw error;
+  } finally {
+    callEnded(kernel, call, errno);
+  }
 }
 
 /**
  * ioctl(2): throws `Errno`; what the kernel writes is in `arg` afterwards, also when it failed. Returns what the call returns. EBADF, ENOTTY.
  */
 export function ioctl<N extends keyof Commands>(kernel: Kernel, fd: number, command: N, arg: Commands[N]): number {
+  const call = callBegan(kernel, command);
+  let errno = 0;
+  try {
+    return ioctlOnFile(kernel, fd, command, arg);
+  } catch (error) {
+    errno = errnoOf(error);
+    throw error;
+  } finally {
+    callEnded(kernel, call, errno);
+  }
+}
+
+function ioctlOnFile<N extends keyof Commands>(kernel: Kernel, fd: number, command: N, arg: Commands[N]): number {
   const file = getFile(kernel, fd);
   try {
     return dispatch(kernel, File.kind.peek(kernel.memory, file), File.body.peek(kernel.memory, file), command, arg) ?? 0;

@@ -21,12 +21,18 @@ export function variant(definition: Variant): Variant {
 /** Linux 7.2 as the specification has it. */
 export const correct: Variant = variant({ mistake: null, source: 'Linux 7.2.13', caughtBy: null });
 
+/** The same, where a scenario meets what is wrong with it. */
+export const as72 = (caughtBy: string): Variant => variant({ ...correct, mistake: 'has the faults of Linux 7.2 (docs/faults-of-7.2.md)', caughtBy });
+
 /** The tables in force under a variant. */
 export function operationsOf(changes: Variant): Operations {
   return Object.freeze({
     objects: Object.freeze({ ...linux72.objects, ...changes.objects }),
     attach: Object.freeze({ ...linux72.attach, ...changes.attach }),
     iopt: Object.freeze({ ...linux72.iopt, ...changes.iopt }),
+    pages: Object.freeze({ ...linux72.pages, ...changes.pages }),
+    access: Object.freeze({ ...linux72.access, ...changes.access }),
+    vdevice: Object.freeze({ ...linux72.vdevice, ...changes.vdevice }),
     driver: Object.freeze({ ...linux72.driver, ...changes.driver }),
     dma: Object.freeze({ ...linux72.dma, ...changes.dma }),
     vtd: Object.freeze({ ...linux72.vtd, ...changes.vtd }),

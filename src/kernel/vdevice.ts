@@ -7,10 +7,11 @@ import { object, ref, u32, u64 } from '#hostmem/struct';
 import { refusesAnswer } from './argument.ts';
 import { allocated, fail } from './errno.ts';
 import { PciDevice } from './iommu-group.ts';
-import { IommufdDevice, IommufdGroup } from './iommufd-device.ts';
+import { IommufdDevice } from './iommufd-device.ts';
+import { IommufdGroup } from './iommufd-group.ts';
 import type { Kernel } from './kernel.ts';
 import {
-  abortObject, addUser, buryObject, dropUser, getObject, IommufdObject, Kind, lockObject, publishObject, putObject, reserveObject,
+  abortObject, addUser, buryObject, dropUser, getObject, IommufdObject, Kind, lockObject, publishObject, putObject, reserveObject, type ObjectRef,
 } from './objects.ts';
 import { covers, getViommu, Viommu } from './viommu.ts';
 
@@ -30,7 +31,6 @@ export interface VdeviceAlloc { viommuId: number; devId: number; virtId: bigint;
 export function vdeviceAlloc(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: VdeviceAlloc): void {
   const memory = kernel.memory;
   const viommu = getViommu(kernel, iommufd, arg.viommuId);
-  // Both counts stay with the vdevice, so that the dispatcher does not put them.
   const deviceHeader = getObject(kernel, iommufd, arg.devId, Kind.DEVICE);
   const device = IommufdObject.body.peek(memory, deviceHeader) as Ref<'IommufdDevice'>;
   const group = IommufdDevice.group.peek(memory, device);
@@ -70,6 +70,7 @@ function joinViommu(kernel: Kernel, iommufd: Ref<'Iommufd'>, viommu: Ref<'Viommu
     throw error;
   }
   addUser(kernel, Viommu.header.peek(memory, viommu));
+  kernel.operations.vdevice.holdDevice(kernel, IommufdDevice.header.peek(memory, device));
   IommufdDevice.vdevice.write(memory, device, vdevice);
   publishObject(kernel, header);
   return IommufdObject.id.peek(memory, header);
@@ -149,7 +150,14 @@ export function destroyVdevice(kernel: Kernel, vdevice: Ref<'Vdevice'>): void {
   IommufdGroup.lock.release(memory, group);
   dropUser(kernel, Viommu.header.peek(memory, Vdevice.viommu.peek(memory, vdevice)));
   Vdevice.free(memory, vdevice);
-  putObject(kernel, IommufdDevice.header.peek(memory, device));
+  kernel.operations.vdevice.letDeviceGo(kernel, IommufdDevice.header.peek(memory, device));
+}
+
+/** A vdevice holds both counts of its device: those that its call has got stay, for the dispatcher does not put them. */
+export function holdDevice(_kernel: Kernel, _device: ObjectRef): void {}
+
+export function letDeviceGo(kernel: Kernel, device: ObjectRef): void {
+  putObject(kernel, device);
 }
 
 /**

@@ -8,7 +8,7 @@ import type { Argument } from './argument.ts';
 import { getCompatIoas } from './compat-ioas.ts';
 import { fail } from './errno.ts';
 import { Ioas, mapUserMemory, MapFlag, unmapMappings } from './ioas.ts';
-import { iovaHoles } from './iopt.ts';
+import { iovaHoles } from './iopt-ranges.ts';
 import { disableLargePages, pageSizes } from './iopt-alignment.ts';
 import { cutAreas } from './iopt-split.ts';
 import type { Kernel } from './kernel.ts';

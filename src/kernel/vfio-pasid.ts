@@ -5,12 +5,11 @@
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
 import { allocated, fail } from './errno.ts';
-import { Change, changePt, detachSlot, IommufdDevice, RID_SLOT } from './iommufd-device.ts';
+import { Change, changePt, detachSlot, RID_SLOT } from './change-pt.ts';
 import type { Kernel } from './kernel.ts';
-import { addUser, dropUser } from './objects.ts';
 import { VfioDevice } from './vfio.ts';
 
-export const VfioPasid = object('VfioPasid', { device: ref('VfioDevice'), pasid: u32, next: ref('VfioPasid').under('device.devSet.lock') });
+export const VfioPasid = object('VfioPasid', { devSet: ref('DevSet'), pasid: u32, next: ref('VfioPasid').under('devSet.lock') });
 
 /** The table of ids ends here (`INT_MAX`). */
 const lastPasid = 0x7fffffff;
@@ -26,7 +25,6 @@ export function changePasidUnderLock(kernel: Kernel, device: Ref<'VfioDevice'>, 
   const added = allocated(VfioPasid.tryCreate(memory));
   try {
     const id = changePt(kernel, bound, ptId, Change.ATTACH, pasid);
-    addUser(kernel, IommufdDevice.header.peek(memory, bound));
     link(kernel, device, added, pasid);
     return id;
   } catch (error) {
@@ -40,9 +38,7 @@ export function detachPasidUnderLock(kernel: Kernel, device: Ref<'VfioDevice'>, 
   const memory = kernel.memory;
   const own = find(kernel, device, pasid);
   if (own === NULL) return;
-  const bound = VfioDevice.iommufdDevice.read(memory, device);
-  detachSlot(kernel, bound, pasid);
-  dropUser(kernel, IommufdDevice.header.peek(memory, bound));
+  detachSlot(kernel, VfioDevice.iommufdDevice.read(memory, device), pasid);
   unlink(kernel, device, own);
 }
 
@@ -57,7 +53,7 @@ function find(kernel: Kernel, device: Ref<'VfioDevice'>, pasid: number): Ref<'Vf
 
 function link(kernel: Kernel, device: Ref<'VfioDevice'>, added: Ref<'VfioPasid'>, pasid: number): void {
   const memory = kernel.memory;
-  VfioPasid.device.poke(memory, added, device);
+  VfioPasid.devSet.poke(memory, added, VfioDevice.devSet.peek(memory, device));
   VfioPasid.pasid.poke(memory, added, pasid);
   VfioPasid.next.write(memory, added, firstPasid(kernel, device));
   VfioDevice.pasids.write(memory, device, added);

@@ -7,15 +7,17 @@
 import { mutex } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
-import type { Argument } from './argument.ts';
-import { allocated, Errno, errnoNumber, fail } from './errno.ts';
+import { refusesAnswer, respond, type Argument } from './argument.ts';
+import { errnoOf } from './call-events.ts';
+import { allocated, fail } from './errno.ts';
 import { VfioCall, VfioCalled, VfioReturned } from './events.ts';
 import { File, FileKind, getFile, putFile, tryInstallFile } from './file.ts';
 import { compatIoasId } from './compat-ioas.ts';
 import { IommuGroup, PciDevice } from './iommu-group.ts';
-import { bindDevice, Change, changePt, detachSlot, IommufdDevice, RID_SLOT, unbindDevice } from './iommufd-device.ts';
+import { Change, changePt, detachSlot, RID_SLOT } from './change-pt.ts';
+import { bindDevice, IommufdDevice, unbindDevice } from './iommufd-device.ts';
 import type { Kernel } from './kernel.ts';
-import { addUser, dropUser, Iommufd, IommufdObject, putIommufd } from './objects.ts';
+import { Iommufd, IommufdObject, putIommufd } from './objects.ts';
 import { blockGroup, putVfioGroup, unblockGroup } from './vfio-group.ts';
 import { changePasidUnderLock, detachPasidUnderLock, firstPasid, VfioPasid } from './vfio-pasid.ts';
 
@@ -201,12 +203,12 @@ export function vfioAttach(kernel: Kernel, file: Ref<'VfioFile'>, arg: VfioAttac
   const device = grantedCdev(kernel, file);
   if (arg.argument === 'absent') fail('EFAULT', 'the argument cannot be read');
   const hasPasid = checkSlot(arg, 12);
+  // K3 mended: what cannot take the answer is found out before there is anything to undo.
+  if (!kernel.operations.faults.pasidUndoHitsRid) respond(arg);
   const set = VfioDevice.devSet.peek(memory, device);
   DevSet.lock.acquire(memory, set);
   try {
-    const ptId = hasPasid ? changePasidUnderLock(kernel, device, arg.pasid ?? 0, arg.ptId) : reportedAttach(kernel, device, arg.ptId);
-    if (arg.argument === 'read-only') undoAttach(kernel, device, arg);
-    arg.ptId = ptId;
+    arg.ptId = reportedAttach(kernel, device, hasPasid, arg);
   } finally {
     DevSet.lock.release(memory, set);
   }
@@ -228,14 +230,17 @@ function checkSlot({ argsz, flags }: { argsz: number; flags: number }, least: nu
   return hasPasid;
 }
 
-/** An attach or replace of the RID, told as such. */
-function reportedAttach(kernel: Kernel, device: Ref<'VfioDevice'>, ptId: number): number {
-  const call = VfioDevice.attached.read(kernel.memory, device) !== 0 ? VfioCall.REPLACE : VfioCall.ATTACH;
+/** An attach or replace, told as such; undone when its answer cannot be written. Returns the id of the HWPT in force. */
+function reportedAttach(kernel: Kernel, device: Ref<'VfioDevice'>, hasPasid: boolean, arg: VfioAttach): number {
+  const { ptId, pasid = 0 } = arg;
+  const ofRid = VfioDevice.attached.read(kernel.memory, device) !== 0 ? VfioCall.REPLACE : VfioCall.ATTACH;
+  const call = hasPasid ? VfioCall.PASID_ATTACH : ofRid;
   let errno = 0;
   let hwpt = ptId;
-  begin(kernel, call, device, ptId);
+  begin(kernel, call, device, ptId, pasid);
   try {
-    hwpt = changeRidUnderLock(kernel, device, ptId);
+    hwpt = hasPasid ? changePasidUnderLock(kernel, device, pasid, ptId) : changeRidUnderLock(kernel, device, ptId);
+    if (kernel.operations.faults.pasidUndoHitsRid && refusesAnswer(arg)) undoAttach(kernel, device);
     return hwpt;
   } catch (error) {
     errno = errnoOf(error);
@@ -251,17 +256,13 @@ function changeRidUnderLock(kernel: Kernel, device: Ref<'VfioDevice'>, ptId: num
   const bound = VfioDevice.iommufdDevice.read(memory, device);
   if (VfioDevice.attached.read(memory, device) !== 0) return changePt(kernel, bound, ptId, Change.REPLACE);
   const id = changePt(kernel, bound, ptId, Change.ATTACH);
-  // The attachment holds the DEVICE object itself: destroying it while attached would be the driver's bug (A9).
-  addUser(kernel, IommufdDevice.header.peek(memory, bound));
   VfioDevice.attached.write(memory, device, 1);
   return id;
 }
 
-/** The `pt_id` cannot be written back. EFAULT. */
-function undoAttach(kernel: Kernel, device: Ref<'VfioDevice'>, { flags, pasid = 0 }: VfioAttach): never {
-  // K3: 7.2 detaches the RID whatever was attached, also where the call was a replace.
-  if (kernel.operations.faults.pasidUndoHitsRid || (flags & VfioFlag.PASID) === 0) detachRidUnderLock(kernel, device);
-  else detachPasidUnderLock(kernel, device, pasid);
+/** The `pt_id` cannot be written back (K3): 7.2 detaches the RID whatever was attached, also where the call was a replace. EFAULT. */
+function undoAttach(kernel: Kernel, device: Ref<'VfioDevice'>): never {
+  detachRidUnderLock(kernel, device);
   return fail('EFAULT', 'pt_id cannot be written');
 }
 
@@ -272,21 +273,18 @@ export function vfioDetach(kernel: Kernel, file: Ref<'VfioFile'>, arg: VfioDetac
   const hasPasid = checkSlot(arg, 8);
   const set = VfioDevice.devSet.peek(memory, device);
   DevSet.lock.acquire(memory, set);
+  const call = hasPasid ? VfioCall.PASID_DETACH : VfioCall.DETACH;
+  begin(kernel, call, device, 0, arg.pasid);
   if (hasPasid) detachPasidUnderLock(kernel, device, arg.pasid ?? 0);
-  else {
-    begin(kernel, VfioCall.DETACH, device, 0);
-    detachRidUnderLock(kernel, device);
-    end(kernel, VfioCall.DETACH, device, 0, 0);
-  }
+  else detachRidUnderLock(kernel, device);
+  end(kernel, call, device, 0, 0);
   DevSet.lock.release(memory, set);
 }
 
 function detachRidUnderLock(kernel: Kernel, device: Ref<'VfioDevice'>): void {
   const memory = kernel.memory;
   if (VfioDevice.attached.read(memory, device) === 0) return;
-  const bound = VfioDevice.iommufdDevice.read(memory, device);
-  detachSlot(kernel, bound, RID_SLOT);
-  dropUser(kernel, IommufdDevice.header.peek(memory, bound));
+  detachSlot(kernel, VfioDevice.iommufdDevice.read(memory, device), RID_SLOT);
   VfioDevice.attached.write(memory, device, 0);
 }
 
@@ -310,8 +308,8 @@ export function releaseVfioFile(kernel: Kernel, file: Ref<'VfioFile'>): void {
 }
 
 /** Both events of a call are written under `DevSet.lock`: the calls on one device follow each other in the history too. */
-function begin(kernel: Kernel, what: VfioCall, device: Ref<'VfioDevice'>, pt: number): void {
-  VfioCalled.emit(kernel.memory, what, VfioDevice.number.peek(kernel.memory, device), groupOf(kernel, device), pt, kernel.processNumber);
+function begin(kernel: Kernel, what: VfioCall, device: Ref<'VfioDevice'>, pt: number, pasid: number = 0): void {
+  VfioCalled.emit(kernel.memory, what, VfioDevice.number.peek(kernel.memory, device), groupOf(kernel, device), pt, kernel.processNumber, pasid);
 }
 
 /** A call that an assertion ended has not returned. */
@@ -324,6 +322,4 @@ function end(kernel: Kernel, what: VfioCall, device: Ref<'VfioDevice'>, hwpt: nu
 function groupOf(kernel: Kernel, device: Ref<'VfioDevice'>): number {
   return IommuGroup.number.peek(kernel.memory, PciDevice.group.peek(kernel.memory, VfioDevice.device.peek(kernel.memory, device)));
 }
-
-const errnoOf = (error: unknown): number => (error instanceof Errno ? errnoNumber(error.name) : -1);
 

@@ -5,11 +5,13 @@
 import { mutex, rwsem } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
+import type { Registers } from '../drivers/driver.ts';
 import { refusesAnswer, type TailField } from './argument.ts';
 import { allocated, fail } from './errno.ts';
 import { headerOf, Hwpt, HwptFlag } from './hwpt.ts';
 import { PciDevice } from './iommu-group.ts';
 import { getDevice, IommufdDevice } from './iommufd-device.ts';
+import { hideRegisters, showRegisters } from './iommufd-mmap.ts';
 import type { Kernel } from './kernel.ts';
 import { abortObject, addUser, dropUser, getObject, IommufdObject, Kind, publishObject, reserveObject } from './objects.ts';
 
@@ -86,11 +88,23 @@ function initialiseOrFree(kernel: Kernel, viommu: Ref<'Viommu'>, pciFunction: Re
     const made = kernel.driver.viommuInit?.(pciFunction, parent, { type, bytes: data ?? new Uint8Array(0) });
     if (made === undefined) fail('EOPNOTSUPP', 'the driver makes no vIOMMUs');
     Viommu.driverData.poke(memory, viommu, made.viommu);
+    if (made.registers !== undefined) showOrDestroy(kernel, viommu, made.answer, made.registers);
     return made.answer;
   } catch (error) {
     const header = Viommu.header.peek(memory, viommu);
     Viommu.free(memory, viommu);
     abortObject(kernel, header);
+    throw error;
+  }
+}
+
+/** Lets user space map the vIOMMU's registers, and tells it where. ENOMEM; the driver's part is gone then. */
+function showOrDestroy(kernel: Kernel, viommu: Ref<'Viommu'>, answer: Uint8Array, { firstFrame, pages, offsetAt }: Registers): void {
+  try {
+    const offset = showRegisters(kernel, Viommu.header.peek(kernel.memory, viommu), firstFrame, pages);
+    new DataView(answer.buffer).setBigUint64(offsetAt, offset, true);
+  } catch (error) {
+    kernel.driver.viommuDestroy?.(Viommu.driverData.peek(kernel.memory, viommu));
     throw error;
   }
 }
@@ -107,6 +121,7 @@ export const covers = (kernel: Kernel, viommu: Ref<'Viommu'>, pciFunction: Ref<'
 /** The destructor (`iommufd_viommu_destroy`): nothing is in it any more. */
 export function destroyViommu(kernel: Kernel, viommu: Ref<'Viommu'>): void {
   const memory = kernel.memory;
+  hideRegisters(kernel, Viommu.header.peek(memory, viommu));
   kernel.driver.viommuDestroy?.(Viommu.driverData.peek(memory, viommu));
   dropUser(kernel, headerOf(kernel, Viommu.hwpt.peek(memory, viommu)));
   Viommu.free(memory, viommu);

@@ -5,14 +5,20 @@ import { checkMembers, plainFunction, wholeNumber, type Member } from './shape.t
 
 const bitOrNone: Member = { needs: 'the bit of an entry\'s low word, or 0', fits: (value) => Number.isInteger(value) };
 
+const yesOrNo: Member = { needs: 'true or false', fits: (value) => typeof value === 'boolean' };
+
 const members: Readonly<Record<keyof PageTableFormat, Member>> = {
   name: { needs: 'a name of letters, digits and -', fits: (value) => typeof value === 'string' && /^[A-Za-z][\w-]*$/.test(value) },
   levels: wholeNumber(3, 6),
-  inputBits: wholeNumber(33, 63),
-  signExtended: { needs: 'true or false', fits: (value) => typeof value === 'boolean' },
-  largestLeaf: wholeNumber(1, 3),
+  inputBits: wholeNumber(33, 64),
+  outputBits: wholeNumber(33, 56),
+  signExtended: yesOrNo,
+  largestLeaf: wholeNumber(1, 5),
   accessedBit: bitOrNone,
+  marksTables: yesOrNo,
   dirtyBit: bitOrNone,
+  cleanBit: bitOrNone,
+  needsMarks: yesOrNo,
   labels: { needs: 'a list of labels by level (index 0 is unused), made by label()', fits: (value) => Array.isArray(value) && value.every(Number.isInteger) },
   inspect: plainFunction,
   frameOf: plainFunction,

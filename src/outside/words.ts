@@ -25,8 +25,14 @@ import * as file from '../kernel/file.ts';
 import * as hwpt from '../kernel/hwpt.ts';
 import * as ioas from '../kernel/ioas.ts';
 import * as iommuGroup from '../kernel/iommu-group.ts';
+import * as iommufdAttach from '../kernel/iommufd-attach.ts';
 import * as iommufdDevice from '../kernel/iommufd-device.ts';
+import * as iommufdGroup from '../kernel/iommufd-group.ts';
+import * as iommufdReserved from '../kernel/iommufd-reserved.ts';
 import * as iopt from '../kernel/iopt.ts';
+import * as ioptArea from '../kernel/iopt-area.ts';
+import * as ioptDomains from '../kernel/iopt-domains.ts';
+import * as ioptRanges from '../kernel/iopt-ranges.ts';
 import * as objects from '../kernel/objects.ts';
 import { linux72 } from '../kernel/operations.ts';
 import * as pages from '../kernel/pages.ts';
@@ -59,8 +65,10 @@ function outsideScenario<S extends Stage>(story: OutsideStory<S>): Scenario<S> {
   return scenario<S>({ seed: null, variants: [], ...story, actors: cast });
 }
 
-/** What most formats have: leaves of 4 KiB, an IOVA without a sign, no bits that hardware sets. */
-const plainFormat = { signExtended: false, largestLeaf: 1, accessedBit: 0, dirtyBit: 0 } as const;
+/** What most formats have: leaves of 4 KiB, an IOVA without a sign, addresses of 52 bits, no bits that hardware sets. */
+const plainFormat = {
+  signExtended: false, largestLeaf: 1, outputBits: 52, accessedBit: 0, marksTables: true, dirtyBit: 0, cleanBit: 0, needsMarks: false,
+} as const;
 
 /** A format whose frames are plain numbers. */
 type PlainFormat = Omit<PageTableFormat, 'frameOf' | keyof typeof plainFormat> &
@@ -87,8 +95,11 @@ export const words = Object.freeze({
   /** Walks over records: contexts, their groups, their objects. */
   records,
 
-  /** The records and functions of the model, by the file that they are in: `model.iommufdDevice.IommufdGroup`. */
-  model: Object.freeze({ domain, errno, file, hwpt, installedRoot, ioas, iommuGroup, iommufdDevice, iopt, objects, pages, pciFunction, processes, vfio }),
+  /** The records and functions of the model, by the file that they are in: `model.iommufdGroup.IommufdGroup`. */
+  model: Object.freeze({
+    domain, errno, file, hwpt, installedRoot, ioas, iommuGroup, iommufdAttach, iommufdDevice, iommufdGroup, iommufdReserved,
+    iopt, ioptArea, ioptDomains, ioptRanges, objects, pages, pciFunction, processes, vfio,
+  }),
 
   // A page-table format.
   format: (definition: PlainFormat): PageTableFormat => Object.freeze({ ...plainFormat, ...definition } as PageTableFormat),

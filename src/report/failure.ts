@@ -32,6 +32,8 @@ export interface StoryEvent {
   readonly step: number;
   readonly actor: string;
   readonly text: string;
+  /** Of a DMA: whose memory it reached, or that it faulted. */
+  readonly reached?: string;
 }
 
 /** `actor` is held after its own `op`-th operation and `next` goes on. At the start of the schedule `actor` is null. */

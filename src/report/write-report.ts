@@ -6,12 +6,13 @@ import { dirname, join } from 'node:path';
 import { InputError } from '../input-error.ts';
 import { chromeTrace } from './chrome-trace.ts';
 import type { Failure } from './failure.ts';
+import { reportPage } from './page/page.ts';
 
 /** `result` is what `--json` prints. Returns the paths written. Throws `InputError` when the folder cannot be written. */
 export function writeReport(folder: string, result: object, story: readonly string[], failure: Failure | null): string[] {
   const files: [string, string][] = [['result.json', `${JSON.stringify(result, null, 2)}\n`]];
   if (story.length > 0) files.push(['story.txt', `${story.join('\n')}\n`]);
-  if (failure !== null) files.push(['trace.json', `${JSON.stringify(chromeTrace(failure))}\n`]);
+  if (failure !== null) files.push(['trace.json', `${JSON.stringify(chromeTrace(failure))}\n`], ['report.html', reportPage(failure)]);
   return writeWhole(folder, files);
 }
 

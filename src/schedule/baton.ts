@@ -8,16 +8,18 @@
  */
 import { Op, Until, type Control } from '#hostmem/atomics';
 import type { Engine } from '#hostmem/engine';
-import { hashText } from '#hostmem/labels';
+import { hashText, label as labelOf } from '#hostmem/labels';
 import { Space, type Memory } from '#hostmem/memory';
 import { BlockWord, Head, Kind, lockCapacity, startOfSchedule, State, Status, type Board } from './board.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import { Chooser, nobody } from './chooser.ts';
 import { advance, asksAlways, clearSchedule, recordFailure, startCommand } from './command.ts';
+import { eventLabel, eventWord } from './dependence.ts';
+import { Coverer } from './coverage.ts';
 import { describeDeadlock, describeUnguarded } from './explanation.ts';
 import { forcedSwitches } from './forced.ts';
 import { nonPreemptive } from './strategies/non-preemptive.ts';
-import type { Strategies, Strategy } from './strategy.ts';
+import { isExhaustive, type Strategies, type Strategy } from './strategy.ts';
 import { Tracer } from './trace.ts';
 import { Abandon, Violation, violationOf } from './violation.ts';
 
@@ -49,6 +51,8 @@ export interface Seat {
 const Mode = { PLAYING: 0, STEPPING: 1, OUTSIDE: 2, UNWINDING: 3 } as const;
 type Mode = (typeof Mode)[keyof typeof Mode];
 
+const freeLabel = labelOf('free');
+
 /** Points that one unwinding may still pass; a loop that waits for somebody else passes more, and is told again. */
 const silentPoints = 100_000;
 
@@ -65,11 +69,14 @@ export class Baton implements Control {
   readonly #hooks: Hooks;
   readonly #chooser: Chooser;
   readonly #tracer: Tracer;
+  readonly #coverer: Coverer;
   #mode: Mode = Mode.OUTSIDE;
   /** Of the command, and of the schedule that runs. */
   #ordered: Strategy = nonPreemptive;
   #strategy: Strategy = nonPreemptive;
   #serial = 0;
+  /** Whether operations go to the ring, and with them guarded writes: those are for stories alone. */
+  #isRecording = false;
   #isTracing = false;
   /** Whose locks are counted: this actor's, or those of the engine whose step it runs. */
   #lockBlock: number;
@@ -90,6 +97,7 @@ export class Baton implements Control {
     this.#hooks = hooks;
     this.#chooser = new Chooser(board, this.#memories, engines);
     this.#tracer = new Tracer(board);
+    this.#coverer = new Coverer(board);
     host.ram.control = this;
     host.kernel.control = this;
   }
@@ -153,10 +161,9 @@ export class Baton implements Control {
 
   saw(value: number): void {
     if (this.#mode > Mode.STEPPING) return;
-    const words = this.#words;
-    words[Head.hashLow] = Math.imul(words[Head.hashLow]! ^ value, 0x2c1b3c6d);
-    words[Head.hashHigh] = Math.imul(words[Head.hashHigh]! + value, 0x297a2d39) ^ (words[Head.hashLow]! >>> 15);
-    if (this.#isTracing) this.#tracer.value(value);
+    // The next operation mixes it in.
+    this.#words[Head.hashLow] = this.#words[Head.hashLow]! + value;
+    if (this.#isRecording) this.#tracer.value(value);
   }
 
   dirty(memory: Memory, at: number): void {
@@ -165,6 +172,18 @@ export class Baton implements Control {
 
   wroteGuarded(memory: Memory, at: number, label: number, value: number): void {
     if (this.#isTracing && this.#mode <= Mode.STEPPING) this.#tracer.guarded(this.#words[Head.current]!, memory.space, at, label, value);
+  }
+
+  freed(memory: Memory, at: number, sizeBytes: number): void {
+    if (this.#mode > Mode.STEPPING) return;
+    if (this.#isTracing) this.#tracer.freed(this.#words[Head.current]!, memory.space, at, sizeBytes);
+    else if (this.#isRecording) for (let word = at; word < at + sizeBytes; word += 4) this.#tracer.inside(this.#words[Head.current]!, Op.WRITE, memory.space, word, freeLabel);
+  }
+
+  /** An event was written: what judges events sees their order, so that two steps that write some depend on each other. */
+  wroteEvent(): void {
+    if (!this.#isRecording || this.#isTracing || this.#mode > Mode.STEPPING) return;
+    this.#tracer.inside(this.#words[Head.current]!, Op.WRITE, Space.KERNEL, eventWord, eventLabel);
   }
 
   acquired(memory: Memory, lockAt: number, _label: number): void {
@@ -275,13 +294,13 @@ export class Baton implements Control {
     words[Head.hashLow] = low ^ (low >>> 15);
     const high = Math.imul(words[Head.hashHigh]! + at, 0x735a2d97) + (low ^ label);
     words[Head.hashHigh] = high ^ (high >>> 15);
-    if (this.#isTracing) this.#tracer.point(actor, op, space, at, label);
+    if (this.#isRecording) this.#tracer.point(actor, op, space, at, label);
     if (step > words[Head.budget]!) this.violate(new Violation('BUDGET', `the schedule takes more than ${words[Head.budget]!} steps`));
   }
 
   /** A point that is none: within an engine's step, outside a schedule, or on the way out of a failed one. */
   #pointInside(op: Op, memory: Memory, at: number, label: number): void {
-    if (this.#mode === Mode.STEPPING && this.#isTracing) this.#tracer.inside(this.#words[Head.current]!, op, memory.space, at, label);
+    if (this.#mode === Mode.STEPPING && this.#isRecording) this.#tracer.inside(this.#words[Head.current]!, op, memory.space, at, label);
     // A loop that waits for somebody else would go round for ever.
     if (this.#mode === Mode.UNWINDING && this.#silentLeft-- <= 0) throw new Abandon();
   }
@@ -331,13 +350,14 @@ export class Baton implements Control {
     this.#serial = this.#words[Head.serial]!;
     this.#isTracing = this.#words[Head.tracing] !== 0;
     const isReplay = this.#words[Head.kind] === Kind.REPLAY;
+    this.#isRecording = this.#isTracing || !isReplay;
     this.#ordered = isReplay ? forcedSwitches : this.#strategies.find(this.#board.text(Head.strategyName));
   }
 
-  /** Schedule 0 is the non-preemptive one, whatever was ordered. */
+  /** Schedule 0 is the non-preemptive one, whatever was ordered, unless that needs to have seen them all. */
   #strategyOfSchedule(): Strategy {
     const isFirst = this.#words[Head.index] === 0 && this.#words[Head.kind] === Kind.EXPLORE;
-    return isFirst ? nonPreemptive : this.#ordered;
+    return isFirst && !isExhaustive(this.#ordered) ? nonPreemptive : this.#ordered;
   }
 
   /** Sets up the next schedule and decides who starts; returns whether it is this actor. */
@@ -405,7 +425,7 @@ export class Baton implements Control {
     this.#hooks.ended?.(words[Head.failed] !== 0);
     this.#checkpoint.restore();
     this.#hooks.reset();
-    if (advance(this.#board)) return this.#begin();
+    if (advance(this.#board, this.#ordered, this.#coverer, this.#names)) return this.#begin();
     words[Head.state] = State.IDLE;
     this.#board.report();
     return false;

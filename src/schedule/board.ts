@@ -2,7 +2,8 @@
  * The control block of one cell: everything that the scheduler knows, in one SharedArrayBuffer, so that the thread
  * that holds the baton decides alone.
  *
- *   header | strategy words | results | texts | one block an actor | forced switches | recorded switches | trace ring
+ *   header | strategy words | results | texts | one block an actor | forced switches | recorded switches | trace ring |
+ *   the ring of a schedule's first run | the stack of an exhaustive strategy | what was covered
  *
  * Only the holder of the baton writes, with plain stores; the futex words (`BlockWord.turn`, `Head.answer`) order them.
  * This file knows the layout and what each word means, not how anybody decides.
@@ -17,6 +18,8 @@ export const Head = {
   engines: 1,
   switchCapacity: 2,
   traceCapacity: 3,
+  stackCapacity: 4,
+  coverCapacity: 5,
   // The command, written by the commander while everybody waits.
   state: 8,
   serial: 9,
@@ -30,6 +33,7 @@ export const Head = {
   reportsUnguarded: 17,
   times: 18,
   forcedCount: 19,
+  goesOn: 20,
   // The schedule that runs, or ran last.
   index: 32,
   attempt: 33,
@@ -50,6 +54,8 @@ export const Head = {
   unguardedLabel: 48,
   firstHashLow: 49,
   firstHashHigh: 50,
+  firstLength: 51,
+  redundant: 52,
   // What the command has found.
   answer: 64,
   schedules: 65,
@@ -59,6 +65,12 @@ export const Head = {
   choicesOfFirst: 69,
   disagreeing: 70,
   distinctHashes: 71,
+  exhausted: 72,
+  overflowed: 73,
+  /** Times that one thread woke another. */
+  passes: 74,
+  /** `Covered` words. */
+  covered: 76,
   // Lists.
   strategyWords: 96,
   disagreeingWords: 112,
@@ -123,6 +135,19 @@ export interface Switch {
 export const startOfSchedule = 255;
 const switchWords = 3;
 
+/**
+ * Words of a node of the stack: masks of actors (enabled, to be tried, tried, asleep, alive), who was chosen and who ran before,
+ * where the chosen one's operations begin in the trace, and what the way here has cost.
+ */
+export const NodeWord = { enabled: 0, backtrack: 1, done: 2, sleep: 3, chosen: 4, current: 5, alive: 6, entry: 7, cost: 8 } as const;
+const nodeWords = 9;
+/** Actors and engines that a mask has room for. */
+export const maskCapacity = 31;
+
+/** Words of an entry of what was covered: a hash of 64 bits, what kind of thing it stands for, and how often it was met. */
+export const CoverWord = { low: 0, high: 1, kind: 2, times: 3 } as const;
+const coverWords = 4;
+
 /** Words of an entry of the trace ring. */
 export const TraceWord = { step: 0, actor: 1, flags: 2, at: 3, label: 4, value: 5 } as const;
 export const traceWords = 6;
@@ -132,8 +157,12 @@ export interface BoardSize {
   readonly engines: number;
   /** Switches that are kept of one schedule (12 bytes each, twice). */
   readonly switchCapacity?: number;
-  /** Entries of the trace ring (24 bytes each). */
+  /** Entries of the trace ring (24 bytes each, twice): a power of two. */
   readonly traceCapacity?: number;
+  /** Choices of one schedule that an exhaustive strategy can keep (36 bytes each). */
+  readonly stackCapacity?: number;
+  /** What can be remembered as covered (16 bytes each): a power of two. */
+  readonly coverCapacity?: number;
 }
 
 export class Board {
@@ -144,6 +173,10 @@ export class Board {
   readonly #forced: number;
   readonly #recorded: number;
   readonly #trace: number;
+  readonly #traceMask: number;
+  readonly #first: number;
+  readonly #stack: number;
+  readonly #cover: number;
 
   /** Joins a board that `Board.create` made. */
   constructor(buffer: SharedArrayBuffer) {
@@ -155,12 +188,20 @@ export class Board {
     this.#forced = headerWords + (this.actors + this.engines) * blockWords;
     this.#recorded = this.#forced + switches;
     this.#trace = this.#recorded + switches;
+    this.#traceMask = this.words[Head.traceCapacity]! - 1;
+    this.#first = this.#trace + this.words[Head.traceCapacity]! * traceWords;
+    this.#stack = this.#first + this.words[Head.traceCapacity]! * traceWords;
+    this.#cover = this.#stack + this.words[Head.stackCapacity]! * nodeWords;
   }
 
-  static create({ actors, engines, switchCapacity = 8192, traceCapacity = 8192 }: BoardSize): Board {
+  static create({ actors, engines, switchCapacity = 8192, traceCapacity = 8192, stackCapacity = 8192, coverCapacity = 1 << 16 }: BoardSize): Board {
     if (actors < 1 || actors + engines >= startOfSchedule) throw new Error(`${actors} actors and ${engines} engines: 1 to 254 are possible`);
-    const words = headerWords + (actors + engines) * blockWords + 2 * switchCapacity * switchWords + traceCapacity * traceWords;
+    for (const capacity of [traceCapacity, coverCapacity]) if ((capacity & (capacity - 1)) !== 0) throw new Error(`${capacity} is no power of two`);
+    const lists = 2 * switchCapacity * switchWords + 2 * traceCapacity * traceWords + stackCapacity * nodeWords + coverCapacity * coverWords;
+    const words = headerWords + (actors + engines) * blockWords + lists;
     const header = new Int32Array(new SharedArrayBuffer(words * 4));
+    header[Head.stackCapacity] = stackCapacity;
+    header[Head.coverCapacity] = coverCapacity;
     header[Head.actors] = actors;
     header[Head.engines] = engines;
     header[Head.switchCapacity] = switchCapacity;
@@ -185,12 +226,34 @@ export class Board {
   }
   /** Index of an entry of the trace ring. */
   traceAt(entry: number): number {
-    return this.#trace + (entry % this.words[Head.traceCapacity]!) * traceWords;
+    return this.#trace + (entry & this.#traceMask) * traceWords;
+  }
+  /** Keeps the trace ring as that of the schedule's first run; `firstAt` is as `traceAt`. */
+  keepFirst(): void {
+    const length = Math.min(this.words[Head.traceLength]!, this.words[Head.traceCapacity]!);
+    this.words.copyWithin(this.#first, this.#trace, this.#trace + length * traceWords);
+    this.words[Head.firstLength] = this.words[Head.traceLength]!;
+  }
+  firstAt(entry: number): number {
+    return this.#first + (entry & this.#traceMask) * traceWords;
+  }
+  /** Index of a node of the stack. */
+  nodeAt(depth: number): number {
+    return this.#stack + depth * nodeWords;
+  }
+  /** Index of an entry of what was covered. */
+  coverAt(entry: number): number {
+    return this.#cover + entry * coverWords;
+  }
+  /** Forgets what was covered. */
+  clearCover(): void {
+    this.words.fill(0, this.#cover, this.#cover + this.words[Head.coverCapacity]! * coverWords);
   }
 
   /** Gives the turn to an actor and wakes it, and only it. Pairs with `awaitTurn`. */
   pass(actor: number): void {
     const turn = this.block(actor) + BlockWord.turn;
+    this.words[Head.passes]! += 1;
     door.store(this.words, turn, 1);
     door.notify(this.words, turn, 1);
   }

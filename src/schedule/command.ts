@@ -8,6 +8,9 @@
  */
 import { mix32 } from '#hostmem/labels';
 import { BlockWord, Head, hashCapacity, Kind, startOfSchedule, Status, type Board } from './board.ts';
+import { clearCoverage, type Coverer } from './coverage.ts';
+import { describeDifference } from './explanation.ts';
+import { isExhaustive, type Exhaustive, type Strategy } from './strategy.ts';
 import { Violation } from './violation.ts';
 
 /** One of so many executions is run twice, and the hashes compared. */
@@ -15,15 +18,16 @@ export const repeatEvery = 64;
 
 /** Goes to the command's first schedule. */
 export function startCommand(board: Board): void {
-  const counts = [Head.schedules, Head.executions, Head.failures, Head.choicesOfFirst, Head.disagreeing, Head.distinctHashes];
+  const counts = [Head.schedules, Head.executions, Head.failures, Head.choicesOfFirst, Head.disagreeing, Head.distinctHashes, Head.exhausted, Head.overflowed];
   for (const word of [...counts, Head.attempt, Head.index]) board.set(word, 0);
   board.setText(Head.invariant, '');
   board.setText(Head.message, '');
+  if (board.get(Head.kind) === Kind.EXPLORE) clearCoverage(board);
 }
 
 /** Clears what belongs to one schedule. */
 export function clearSchedule(board: Board): void {
-  const words = [Head.step, Head.choices, Head.failed, Head.recordedCount, Head.traceLength, Head.lastActor];
+  const words = [Head.step, Head.choices, Head.failed, Head.recordedCount, Head.traceLength, Head.lastActor, Head.redundant];
   for (const word of words) board.set(word, 0);
   board.set(Head.current, startOfSchedule);
   board.set(Head.unguardedActor, -1);
@@ -59,10 +63,10 @@ export function recordFailure(board: Board, actor: number, violation: Violation)
   board.setDisagreeing(violation.words);
 }
 
-/** Takes stock of the schedule that has ended; returns whether another one follows. */
-export function advance(board: Board): boolean {
+/** Takes stock of the schedule that has ended; returns whether another one follows. `names` are of actors and engines. */
+export function advance(board: Board, strategy: Strategy, coverer: Coverer, names: readonly string[]): boolean {
   board.set(Head.executions, board.get(Head.executions) + 1);
-  return board.get(Head.kind) === Kind.REPLAY ? advanceReplay(board) : advanceExploration(board);
+  return board.get(Head.kind) === Kind.REPLAY ? advanceReplay(board) : advanceExploration(board, strategy, coverer, names);
 }
 
 function advanceReplay(board: Board): boolean {
@@ -86,38 +90,56 @@ function noteHash(board: Board): void {
   board.set(Head.distinctHashes, known + 1);
 }
 
-function advanceExploration(board: Board): boolean {
+function advanceExploration(board: Board, strategy: Strategy, coverer: Coverer, names: readonly string[]): boolean {
   const index = board.get(Head.index);
+  const isFirstRun = board.get(Head.attempt) === 0;
   if (index === 0) board.set(Head.choicesOfFirst, board.get(Head.choices));
-  if (board.get(Head.attempt) !== 0 && !isSameAsFirst(board)) recordNondeterminism(board);
+  if (!isFirstRun && !isSameAsFirst(board)) recordNondeterminism(board, names);
   const isOwn = index > 0 || board.get(Head.first) === 0;
-  if (isOwn && board.get(Head.attempt) === 0) board.set(Head.schedules, board.get(Head.schedules) + 1);
+  if (isOwn && isFirstRun) count(board, coverer);
   if (board.get(Head.failed) !== 0) {
-    board.set(Head.failures, 1);
-    return false;
+    board.set(Head.failures, board.get(Head.failures) + 1);
+    if (board.get(Head.goesOn) === 0) return false;
   }
-  if (isOwn && index % repeatEvery === 0 && board.get(Head.attempt) === 0) repeat(board);
-  else {
-    board.set(Head.attempt, 0);
-    board.set(Head.index, isOwn ? index + board.get(Head.stride) : board.get(Head.first));
+  if (isOwn && isFirstRun && index % repeatEvery === 0) {
+    repeat(board);
+    return true;
   }
-  return board.get(Head.index) < board.get(Head.end);
+  board.set(Head.attempt, 0);
+  board.set(Head.index, isOwn ? index + board.get(Head.stride) : board.get(Head.first));
+  if (!isExhaustive(strategy)) return board.get(Head.index) < board.get(Head.end);
+  return proceed(board, strategy) && board.get(Head.schedules) < board.get(Head.end);
+}
+
+/** A schedule that an exhaustive strategy ran without being the first of its kind is no new one. */
+function count(board: Board, coverer: Coverer): void {
+  if (board.get(Head.redundant) !== 0) return;
+  board.set(Head.schedules, board.get(Head.schedules) + 1);
+  coverer.fold();
+}
+
+function proceed(board: Board, strategy: Exhaustive): boolean {
+  if (strategy.proceed(board)) return true;
+  if (board.get(Head.overflowed) === 0) board.set(Head.exhausted, 1);
+  return false;
 }
 
 function repeat(board: Board): void {
   board.set(Head.attempt, 1);
   board.set(Head.firstHashLow, board.get(Head.hashLow));
   board.set(Head.firstHashHigh, board.get(Head.hashHigh));
+  board.keepFirst();
 }
 
 function isSameAsFirst(board: Board): boolean {
   return board.get(Head.firstHashLow) === board.get(Head.hashLow) && board.get(Head.firstHashHigh) === board.get(Head.hashHigh);
 }
 
-function recordNondeterminism(board: Board): void {
+function recordNondeterminism(board: Board, names: readonly string[]): void {
   const first = hashText64(board.get(Head.firstHashHigh), board.get(Head.firstHashLow));
   const second = hashText64(board.get(Head.hashHigh), board.get(Head.hashLow));
-  const message = `schedule ${board.get(Head.index)} was run twice and differed: trace hashes ${first} and ${second}`;
+  const where = describeDifference(board, names);
+  const message = `schedule ${board.get(Head.index)} was run twice and differed${where}; trace hashes ${first} and ${second}`;
   recordFailure(board, startOfSchedule, new Violation('NONDETERMINISM', message));
 }
 

@@ -5,9 +5,10 @@
  * asynchronously, races the actors' own promise, and gives up when neither schedules nor steps advance.
  */
 import { door } from '#hostmem/atomics';
-import { BlockWord, Head, hashCapacity, Kind, startOfSchedule, State, type Board, type Switch } from './board.ts';
+import { BlockWord, Head, hashCapacity, Kind, maskCapacity, startOfSchedule, State, type Board, type Switch } from './board.ts';
 import { hashText64 } from './command.ts';
-import type { Strategies } from './strategy.ts';
+import { Covered, readCover } from './coverage.ts';
+import { isExhaustive, type Strategies } from './strategy.ts';
 import { readTrace, type TraceEntry } from './trace.ts';
 import { Violation } from './violation.ts';
 
@@ -24,6 +25,8 @@ export interface Exploration {
   /** Whether a guarded word touched without its lock is a violation (L2). */
   readonly reportsUnguarded?: boolean;
   readonly trace?: boolean;
+  /** Counts failures and goes on, instead of ending with the first one. */
+  readonly goesOn?: boolean;
 }
 
 export interface Replay {
@@ -56,6 +59,14 @@ export interface ExplorationOutcome extends Outcome {
   readonly executions: number;
   /** Which schedule failed; where none did, the one that would be next. */
   readonly index: number;
+  readonly failures: number;
+  /** An exhaustive strategy has come to its end. */
+  readonly isComplete: boolean;
+  /** It gave up: a schedule was too long for the board. */
+  readonly isTooLong: boolean;
+  /** What was covered, as `sumUp` takes it, and whether there was more than the board could hold. */
+  readonly cover: Int32Array;
+  readonly isCoverTruncated: boolean;
 }
 
 export interface ReplayOutcome extends Outcome {
@@ -90,10 +101,15 @@ export class Commander {
 
   /** Explores until a schedule fails or `count` have held. */
   async explore(order: Exploration): Promise<ExplorationOutcome> {
-    const { first = 0, count, stride = 1, seed, strategy, budget = defaultBudget, reportsUnguarded = false, trace = false } = order;
+    const { first = 0, count, stride = 1, seed, strategy, budget = defaultBudget, reportsUnguarded = false, trace = false, goesOn = false } = order;
     if (!(count >= 1 && first >= 0 && stride >= 1)) throw new Error(`first ${first}, count ${count}, stride ${stride}: nothing to explore`);
-    this.#strategies.find(strategy);
     const board = this.#board;
+    if (isExhaustive(this.#strategies.find(strategy))) {
+      if (first !== 0 || stride !== 1) throw new Error(`${strategy} runs its schedules in one cell, one after the other`);
+      const everyone = board.actors + board.engines;
+      if (everyone > maskCapacity) throw new Error(`${strategy} is for ${maskCapacity} actors and engines at most; there are ${everyone}`);
+    }
+    board.set(Head.goesOn, goesOn ? 1 : 0);
     board.setText(Head.strategyName, strategy);
     board.setForced([]);
     board.set(Head.first, first);
@@ -105,6 +121,11 @@ export class Commander {
       schedules: board.get(Head.schedules),
       executions: board.get(Head.executions),
       index: board.get(Head.index),
+      failures: board.get(Head.failures),
+      isComplete: board.get(Head.exhausted) !== 0,
+      isTooLong: board.get(Head.overflowed) !== 0,
+      cover: readCover(board),
+      isCoverTruncated: board.get(Head.covered + Covered.FULL) !== 0,
     };
   }
 

@@ -5,6 +5,7 @@ import { Op, Until } from '#hostmem/atomics';
 import { labelText } from '#hostmem/labels';
 import { Space } from '#hostmem/memory';
 import { BlockWord, Head, Status, type Board } from './board.ts';
+import { entryAt, type TraceEntry } from './trace.ts';
 
 /** Names every actor that waits, what for, and the holder of the lock where there is one. */
 export function describeDeadlock(board: Board, names: readonly string[]): string {
@@ -19,6 +20,30 @@ export function describeDeadlock(board: Board, names: readonly string[]): string
 export function describeUnguarded(board: Board, names: readonly string[]): string {
   const place = describePlace(board.get(Head.unguardedLabel), board.get(Head.unguardedSpace), board.get(Head.unguardedAt));
   return `${nameOf(names, board.get(Head.unguardedActor))} touches ${place} without its lock`;
+}
+
+/** Where the two runs of a schedule parted: the first step that differs, as each of them had it. */
+export function describeDifference(board: Board, names: readonly string[]): string {
+  const [before, now] = [board.get(Head.firstLength), board.get(Head.traceLength)];
+  const longest = Math.max(before, now);
+  for (let entry = Math.max(0, longest - board.get(Head.traceCapacity)); entry < longest; entry++) {
+    const first = entry < before ? entryAt(board, board.firstAt(entry)) : null;
+    const second = entry < now ? entryAt(board, board.traceAt(entry)) : null;
+    if (isSame(first, second)) continue;
+    return ` first at step ${(first ?? second)!.step}: ${describeStep(first, names)}, then ${describeStep(second, names)}`;
+  }
+  return '';
+}
+
+const isSame = (one: TraceEntry | null, other: TraceEntry | null): boolean =>
+  one?.actor === other?.actor && one?.op === other?.op && one?.space === other?.space && one?.at === other?.at &&
+  one?.labelNumber === other?.labelNumber && one?.value === other?.value;
+
+function describeStep(entry: TraceEntry | null, names: readonly string[]): string {
+  if (entry === null) return 'nothing';
+  const { actor, op, labelNumber, space, at, value } = entry;
+  const place = labelNumber === 0 ? '' : ` ${describePlace(labelNumber, space, at)}`;
+  return `${nameOf(names, actor)} ${op}${place}${value === null ? '' : `, value ${value}`}`;
 }
 
 function describeWait(board: Board, names: readonly string[], actor: number): string {

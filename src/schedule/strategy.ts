@@ -26,6 +26,16 @@ export interface Strategy {
   pick(board: Board, choice: Choice): number;
 }
 
+/** A strategy that comes to an end by itself: it plays schedule 0 too, and its schedules follow one another in one cell. */
+export interface Exhaustive extends Strategy {
+  /** Chooses the next schedule by the trace of the one that has ended; false: there is none, or one was too long (`Head.overflowed`). */
+  proceed(board: Board): boolean;
+  /** Preemptions that a schedule may have, where they are bounded. */
+  readonly bound: number | null;
+}
+
+export const isExhaustive = (strategy: Strategy): strategy is Exhaustive => 'proceed' in strategy;
+
 export interface StrategyFile {
   /** As the command line writes it, without its number. */
   readonly name: string;

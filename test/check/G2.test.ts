@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest';
 import { NULL } from '#hostmem/object';
 import { VfioCall, VfioCalled, VfioReturned } from '#src/kernel/events';
-import { IommufdDevice, IommufdGroup } from '#src/kernel/iommufd-device';
+import { IommufdDevice } from '#src/kernel/iommufd-device';
+import { IommufdGroup } from '#src/kernel/iommufd-group';
 import { Iommufd } from '#src/kernel/objects';
 import { attachedGroup } from './state.ts';
 

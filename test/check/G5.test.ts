@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { Ioas } from '#src/kernel/ioas';
-import { msiWindow } from '#src/kernel/iommufd-device';
-import { reserve, unreserve } from '#src/kernel/iopt';
+import { msiWindow } from '#src/kernel/iommufd-reserved';
+import { reserve, unreserve } from '#src/kernel/iopt-ranges';
 import { high, low } from '#src/kernel/u64';
 import { attachedGroup } from './state.ts';
 

@@ -118,6 +118,6 @@ test('a view knows the groups of the functions, and another host\'s are not its 
   const view = new View(world.host.buffers);
   expect([0x28, 0x29, 0x30, 0x31].map((rid) => view.groupOf(rid))).toEqual([1, 1, 2, -1]);
   expect(view.host.kernel.control).toBeNull();
-  expect(view.host).not.toBe(world.host);
+  expect(view.host === world.host).toBe(false);
   expect(view.host).toBeInstanceOf(Host);
 });

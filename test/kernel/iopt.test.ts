@@ -3,9 +3,12 @@ import type { Ref } from '#hostmem/object';
 import { WalkResult } from '#hostmem/page-table';
 import { Hwpt } from '#src/kernel/hwpt';
 import { Ioas } from '#src/kernel/ioas';
-import { mapPages, placeFixed, reserve, unreserve } from '#src/kernel/iopt';
+import { mapPages } from '#src/kernel/iopt';
+import { placePages } from '#src/kernel/iopt-placement';
+import { reserve, unreserve } from '#src/kernel/iopt-ranges';
 import { File } from '#src/kernel/file';
 import { Iommufd, IommufdObject, type ObjectRef } from '#src/kernel/objects';
+import { createPages } from '#src/kernel/pages';
 import { Process, userAddress } from '#src/kernel/process';
 import { expect, test } from 'vitest';
 import { runWith } from './at-point.ts';
@@ -19,6 +22,12 @@ function ioasOf(vmm: Vmm, fd: number, id: number): Ref<'Ioas'> {
   return IommufdObject.body.peek(memory, header) as Ref<'Ioas'>;
 }
 
+/** A mapping of one page that is not finished. */
+function placeAt(vmm: Vmm, ioas: Ref<'Ioas'>, iova: bigint, va: bigint): Ref<'Area'> {
+  const { kernel } = vmm.world;
+  return placePages(kernel, ioas, createPages(kernel, vmm.process.ref, va, 4096n, true), 0n, 4096n, iova, 7);
+}
+
 test('a mapping that is not finished is in the way: MAP FIXED is EEXIST, UNMAP is EBUSY, automatic placement goes round', () => {
   const vmm = new Vmm();
   const fd = vmm.iommufd();
@@ -26,7 +35,7 @@ test('a mapping that is not finished is in the way: MAP FIXED is EEXIST, UNMAP i
   const va = vmm.process.memory(page);
   const { kernel } = vmm.world;
   const ioas = ioasOf(vmm, fd, id);
-  const area = placeFixed(kernel, ioas, 0x1000n, 0x1000n, va, 7);
+  const area = placeAt(vmm, ioas, 0x1000n, va);
   expect(vmm.map(fd, id, 0x1000, va)).toBe('EEXIST');
   expect(vmm.unmap(fd, id, 0x1000, page)).toBe('EBUSY');
   expect(vmm.unmap(fd, id, 0n, U64)).toBe('EBUSY');
@@ -62,7 +71,7 @@ test('a mapping that was placed before a domain came is filled into it', () => {
   const { kernel } = vmm.world;
   const device = vmm.openVfio(group.vfio[0]!);
   vmm.bindTo(device, fd);
-  const area = placeFixed(kernel, ioasOf(vmm, fd, id), 0x1000n, 0x1000n, va, 7);
+  const area = placeAt(vmm, ioasOf(vmm, fd, id), 0x1000n, va);
   expect(vmm.attach(device, id)).toBe(3);
   expect([vmm.sees('A', 0x1000), vmm.ledger().pinned]).toEqual(['fault 6', 0]);
   mapPages(kernel, ioasOf(vmm, fd, id), area);

@@ -6,7 +6,8 @@ import { Errno, type ErrnoName } from '#src/kernel/errno';
 import type { IoasMap } from '#src/kernel/ioas';
 import { Process } from '#src/kernel/process';
 import { close, ioctl, open, type Commands } from '#src/kernel/syscalls';
-import { World, type BuiltProcess } from '#src/world';
+import type { BuiltProcess } from '#src/built-process';
+import { World } from '#src/world';
 
 export const page = 4096;
 export const fixed = 7;

@@ -13,8 +13,8 @@ test('a report is the result, the story and the trace, and replaces the one befo
   const place = join(folder, 'deep', 'report');
   writeReport(place, { old: true }, ['old'], null);
   const paths = writeReport(place, { violation: 'G2' }, ['one', 'two'], interleaved);
-  expect(paths).toEqual(['result.json', 'story.txt', 'trace.json'].map((name) => join(place, name)));
-  expect(readdirSync(place).sort()).toEqual(['result.json', 'story.txt', 'trace.json']);
+  expect(paths).toEqual(['result.json', 'story.txt', 'trace.json', 'report.html'].map((name) => join(place, name)));
+  expect(readdirSync(place).sort()).toEqual(['report.html', 'result.json', 'story.txt', 'trace.json']);
   expect(JSON.parse(readFileSync(join(place, 'result.json'), 'utf8'))).toEqual({ violation: 'G2' });
   expect(readFileSync(join(place, 'story.txt'), 'utf8')).toBe('one\ntwo\n');
   expect(JSON.parse(readFileSync(join(place, 'trace.json'), 'utf8'))).toHaveProperty('traceEvents');

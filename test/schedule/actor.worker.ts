@@ -7,6 +7,7 @@ import { Baton } from '#src/schedule/baton';
 import { Board } from '#src/schedule/board';
 import { Checkpoint, type CheckpointBuffers } from '#src/schedule/checkpoint';
 import { Strategies } from '#src/schedule/strategy';
+import { withoutClocks } from '#workers/poison';
 import { models, type Room } from './models.ts';
 
 export interface Task {
@@ -44,5 +45,5 @@ export default async function play(task: Task): Promise<void> {
     },
   });
   const body = model.actors[task.actor]!;
-  baton.run(() => body(room));
+  withoutClocks(() => baton.run(() => body(room)));
 }

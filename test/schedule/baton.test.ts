@@ -58,8 +58,16 @@ describe('what the scheduler finds by itself', () => {
     const { violation } = await commander.explore({ strategy: 'random', count: 65, seed: 1 });
     expect(violation?.invariant).toBe('NONDETERMINISM');
     expect(violation?.message).toMatch(/trace hashes [0-9a-f]{16} and [0-9a-f]{16}$/);
+    const place = String.raw`actor0 STORE ScheduleCells\.m1 \(kernel 0x\w+\), value`;
+    expect(violation?.message).toMatch(new RegExp(`differed first at step 2: ${place} 0, then ${place} 1;`));
     const { hashes } = await commander.replay({ switches: [], times: 5 });
     expect(hashes).toHaveLength(5);
+  });
+
+  test.for([['reads-the-clock', 'Date'], ['draws', 'Math.random'], ['sets-a-timer', 'setTimeout']])('%s: %s is not there, and whoever asks for it is told', async ([model, name]) => {
+    const { commander } = await open(model!);
+    const { violation } = await commander.explore({ strategy: 'random', count: 5, seed: 1 });
+    expect(violation).toMatchObject({ invariant: 'THROWN', message: `Error: ${name} is not there in a controlled run: a schedule is the same every time` });
   });
 
   test('the judge sees what no actor sees, and its words reach the commander', async () => {

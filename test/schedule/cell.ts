@@ -25,14 +25,21 @@ export interface Cell {
   readonly destroy: () => Promise<void>;
 }
 
-export async function openCell(name: string, { compares = false, stallMs = 30_000 } = {}): Promise<Cell> {
+interface CellOptions {
+  readonly compares?: boolean;
+  readonly stallMs?: number;
+  readonly stackCapacity?: number;
+  readonly coverCapacity?: number;
+}
+
+export async function openCell(name: string, { compares = false, stallMs = 30_000, ...size }: CellOptions = {}): Promise<Cell> {
   const model = models[name]!;
   const host = Host.create(65_536, 131_072);
   const cells = Cells.create(host.kernel);
   model.set?.({ host, cells });
   const engines = model.engines?.({ host, cells }).length ?? 0;
   const actors = model.actors.length;
-  const board = Board.create({ actors, engines });
+  const board = Board.create({ actors, engines, ...size });
   const checkpoint = Checkpoint.take(host);
   const differences = new SharedArrayBuffer(8);
   const filename = new URL('../test/schedule/actor.worker.js', compiledHostmem).href;

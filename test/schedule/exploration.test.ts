@@ -13,7 +13,7 @@ describe.for(Object.entries(broken))('the bug of %s', ([model, invariant]) => {
   });
   afterAll(() => cell.close());
 
-  test.for(['random', 'pct2', 'pct', 'pct4', 'portfolio'])('is found by %s within 300 schedules, whatever the seed', async (strategy) => {
+  test.for(['random', 'pct2', 'pct', 'pct4', 'pos', 'portfolio'])('is found by %s within 300 schedules, whatever the seed', async (strategy) => {
     for (const seed of [1, 2, 3, 4, 5, 0xffffffff]) {
       const { violation } = await cell.commander.explore({ strategy, count: 300, seed });
       expect(violation?.invariant, `seed ${seed}`).toBe(invariant);
@@ -49,7 +49,7 @@ describe.for(Object.entries(broken))('the bug of %s', ([model, invariant]) => {
 describe.for(['three-locks', 'fill-vs-unmap', 'adds-3x4', 'engines-agree'])('the correct %s', (model) => {
   test('holds over thousands of schedules of every strategy', async () => {
     const cell = await openCell(model);
-    for (const strategy of ['random', 'pct', 'portfolio']) {
+    for (const strategy of ['random', 'pct', 'pos', 'portfolio']) {
       const { violation, schedules, executions } = await cell.commander.explore({ strategy, count: 2_000, seed: 11 });
       expect(violation).toBeNull();
       expect(schedules).toBe(2_000);
@@ -78,7 +78,7 @@ describe.for(['three-locks', 'use-after-replace', 'dangling', 'throws', 'engines
 
 test('a schedule is a pure function of seed and index, whatever ran before it in its cell', async () => {
   const cell = await openCell('three-locks');
-  for (const strategy of ['random', 'pct', 'portfolio']) {
+  for (const strategy of ['random', 'pct', 'pos', 'portfolio']) {
     for (const index of [1, 37, 63]) {
       const inOrder = await cell.commander.explore({ strategy, seed: 5, count: index + 1 });
       const alone = await cell.commander.explore({ strategy, seed: 5, first: index, count: 1 });
@@ -108,10 +108,10 @@ test('forced switches that do not apply are skipped', async () => {
 
 test('strategies are found by the names of their files, and an unknown one is refused in one line', async () => {
   const strategies = await Strategies.load();
-  expect(strategies.names).toEqual(['non-preemptive', 'pct', 'portfolio', 'random']);
+  expect(strategies.names).toEqual(['dpor', 'icb', 'non-preemptive', 'pct', 'portfolio', 'pos', 'random']);
   expect(() => strategies.find('pct0')).toThrow(/depth is 1 to 16/);
   expect(() => strategies.find('random3')).toThrow(/takes no number/);
-  expect(() => strategies.find('../baton')).toThrow(/^no strategy is called '\.\.\/baton'; there are non-preemptive, pct, portfolio, random$/);
+  expect(() => strategies.find('../baton')).toThrow(/^no strategy is called '\.\.\/baton'; there are dpor, icb, non-preemptive, pct, portfolio, pos, random$/);
 });
 
 test('the non-preemptive schedule interrupts nobody: its list of switches is empty', async () => {

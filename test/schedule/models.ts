@@ -4,7 +4,7 @@
 import { Until } from '#hostmem/atomics';
 import type { Engine } from '#hostmem/engine';
 import type { Host } from '#hostmem/host';
-import { mutex, waitWord } from '#hostmem/locks';
+import { mutex, rwsem, waitWord } from '#hostmem/locks';
 import type { Ref } from '#hostmem/object';
 import { object, u32 } from '#hostmem/struct';
 import { Violation } from '#src/schedule/violation';
@@ -12,6 +12,7 @@ import { Violation } from '#src/schedule/violation';
 export const Cells = object('ScheduleCells', {
   lock: mutex,
   other: mutex,
+  many: rwsem,
   m1: u32,
   m2: u32,
   m3: u32,
@@ -101,6 +102,18 @@ function addFour({ host: { kernel }, cells }: Room): void {
   for (let i = 0; i < 4; i++) Cells.m1.add(kernel, cells, 1);
 }
 
+function readMany({ host: { kernel }, cells }: Room): void {
+  Cells.many.acquireRead(kernel, cells);
+  Cells.m1.load(kernel, cells);
+  Cells.many.releaseRead(kernel, cells);
+}
+
+function writeMany({ host: { kernel }, cells }: Room): void {
+  Cells.many.acquireWrite(kernel, cells);
+  Cells.m1.store(kernel, cells, 1);
+  Cells.many.releaseWrite(kernel, cells);
+}
+
 /** 12 points a round: a lock, ten accesses, an unlock. */
 function busy({ host: { kernel }, cells }: Room): void {
   for (let round = 0; round < 3; round++) {
@@ -172,6 +185,8 @@ export const models: Record<string, Model> = {
     ],
   },
 
+  'adds-2x4': { actors: [addFour, addFour] },
+
   'adds-3x4': {
     actors: [addFour, addFour, addFour],
     judge: ({ host: { kernel }, cells }) => {
@@ -221,6 +236,33 @@ export const models: Record<string, Model> = {
       },
     ],
   },
+
+  /** Two readers and a writer of one semaphore. */
+  'two-readers': {
+    actors: [readMany, readMany, writeMany],
+  },
+
+  /** One waits for what the other does in between, twice. */
+  'waits': {
+    actors: [
+      ({ host: { kernel }, cells }) => {
+        Cells.asked.waitUntil(kernel, cells, Until.EQUAL, 1);
+        Cells.m1.add(kernel, cells, 1);
+        Cells.answered.store(kernel, cells, 1);
+      },
+      ({ host: { kernel }, cells }) => {
+        Cells.asked.store(kernel, cells, 1);
+        Cells.m1.add(kernel, cells, 1);
+        Cells.answered.waitUntil(kernel, cells, Until.DIFFERENT, 0);
+        Cells.asked.store(kernel, cells, 0);
+      },
+    ],
+  },
+
+  /** Ask what no schedule may know. */
+  'reads-the-clock': { actors: [({ host: { kernel }, cells }) => Cells.m1.store(kernel, cells, Date.now() | 0), addFour] },
+  'draws': { actors: [({ host: { kernel }, cells }) => Cells.m1.store(kernel, cells, Math.random() * 9), addFour] },
+  'sets-a-timer': { actors: [addFour, () => void setTimeout(() => undefined, 1)] },
 
   'unguarded': {
     actors: [

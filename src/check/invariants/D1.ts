@@ -1,7 +1,7 @@
 /** D1, strict unmap: what was unmapped is not reached any more, but through a mapping that began later. */
 import { dma } from '../../hardware/events.ts';
 import { AreaPlaced, DomainJoined, DomainLeft, UnmapReturned } from '../../kernel/events.ts';
-import { frameText, functionText, iovaPage, iovaText } from '../dma-words.ts';
+import { frameText, functionText, iovaPage, iovaText, pageNumber } from '../dma-words.ts';
 import { breach, invariant } from '../invariant.ts';
 
 interface Unmapped {
@@ -18,7 +18,7 @@ export default invariant<Unmapped>({
   id: 'D1',
   claim: 'after an unmap has returned, no DMA completes through that IOVA range of that IOAS, but by a later mapping',
   events: [DomainJoined, DomainLeft, AreaPlaced, UnmapReturned, dma],
-  start: (view) => ({ ioasOfRoot: view.ioasOfRoots(), gone: new Map() }),
+  start: (view) => ({ ioasOfRoot: new Map(view.beginning.ioasOfRoot), gone: new Map() }),
   step(state, event) {
     if (event.kind === dma.kind) {
       if (dma.get.frame(event) === 0) return null;
@@ -31,17 +31,16 @@ export default invariant<Unmapped>({
     } else if (event.kind === DomainLeft.kind) state.ioasOfRoot.delete(DomainLeft.get.root(event));
     else if (event.kind === AreaPlaced.kind) {
       const ioas = ioasName(AreaPlaced.get.process(event), AreaPlaced.get.ioas(event));
-      forget(state, ioas, firstPage(AreaPlaced.get.iovaHigh(event), AreaPlaced.get.iovaLow(event)), AreaPlaced.get.pages(event));
+      forget(state, ioas, pageNumber(AreaPlaced.get.iovaHigh(event), AreaPlaced.get.iovaLow(event)), AreaPlaced.get.pages(event));
     } else if (UnmapReturned.get.errno(event) === 0) {
       const ioas = ioasName(UnmapReturned.get.process(event), UnmapReturned.get.ioas(event));
-      remember(state, ioas, firstPage(UnmapReturned.get.iovaHigh(event), UnmapReturned.get.iovaLow(event)), UnmapReturned.get.pages(event));
+      remember(state, ioas, pageNumber(UnmapReturned.get.iovaHigh(event), UnmapReturned.get.iovaLow(event)), UnmapReturned.get.pages(event));
     }
     return null;
   },
 });
 
 const ioasName = (process: number, id: number): string => `${process}.${id}`;
-const firstPage = (high: number, low: number): number => (high >>> 0) * 0x10_0000 + (low >>> 12);
 
 function forget({ gone }: Unmapped, ioas: string, first: number, pages: number): void {
   const set = gone.get(ioas);
@@ -59,4 +58,3 @@ function remember({ gone }: Unmapped, ioas: string, first: number, pages: number
     set.delete(oldest);
   }
 }
-

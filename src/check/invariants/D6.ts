@@ -17,7 +17,7 @@ export default invariant<Blocking>({
   id: 'D6',
   claim: 'from the claim of a group, or the detach of its last member, until the next attach starts, no DMA of a member completes',
   events: [GroupBlocked, GroupReleased, VfioCalled, VfioReturned, dma],
-  start: () => ({ blocked: new Set(), attaching: new Map() }),
+  start: (view) => ({ blocked: new Set(view.beginning.blockedGroups), attaching: new Map() }),
   step({ blocked, attaching }, event, view) {
     if (event.kind === GroupBlocked.kind) blocked.add(GroupBlocked.get.group(event));
     else if (event.kind === GroupReleased.kind) blocked.delete(GroupReleased.get.group(event));

@@ -1,69 +1,229 @@
-/** O1, reference counts are exact at quiescence: one for the table, one for every real referrer. */
-import type { Ref } from '#hostmem/object';
+/** O1, reference counts are exact at quiescence: of objects, contexts, files and groups. */
+import { NULL, type Ref } from '#hostmem/object';
+import { IoptAccess } from '../../kernel/access.ts';
+import { EventQueue } from '../../kernel/event-queue.ts';
 import { FaultQueue } from '../../kernel/fault-queue.ts';
+import { File, FileKind } from '../../kernel/file.ts';
+import { HwQueue } from '../../kernel/hw-queue.ts';
 import { Hwpt } from '../../kernel/hwpt.ts';
 import { Ioas } from '../../kernel/ioas.ts';
+import { IommuGroup } from '../../kernel/iommu-group.ts';
 import { IommufdDevice } from '../../kernel/iommufd-device.ts';
+import { IommufdGroup } from '../../kernel/iommufd-group.ts';
 import { PasidAttachment } from '../../kernel/iommufd-pasid.ts';
-import { IommufdObject, Kind, kindNames, type ObjectRef } from '../../kernel/objects.ts';
-import { breach, invariant } from '../invariant.ts';
-import { contexts, iommufdGroups, membersAttached, objects, openFaultQueues, pasidsAttached } from '../records.ts';
-import { IommufdGroup } from '../../kernel/iommufd-device.ts';
+import { Iommufd, IommufdObject, Kind, type ObjectRef } from '../../kernel/objects.ts';
+import { TestDevice } from '../../kernel/selftest/test-device.ts';
+import { Vdevice } from '../../kernel/vdevice.ts';
+import { VfioFile } from '../../kernel/vfio.ts';
+import { VfioGroup } from '../../kernel/vfio-group.ts';
+import { Viommu } from '../../kernel/viommu.ts';
+import { breach, invariant, type Breach } from '../invariant.ts';
+import { bodies, contexts, iommufdGroups, membersAttached, nameOf, objects, openFiles, pasidsAttached } from '../records.ts';
 import type { View } from '../view.ts';
 
 export default invariant<null>({
   id: 'O1',
-  claim: 'at rest, users is one for the table and one for each referrer, and nobody is inside a call with the object',
+  claim: 'at rest, users is one for the table and one for each referrer, nobody is inside a call with the object, and contexts, files and groups count who has them',
   events: [],
   start: () => null,
   step: () => null,
   inspect(_state, view) {
-    const memory = view.host.kernel;
+    const files = openFiles(view);
     for (const iommufd of contexts(view)) {
-      const expected = expectedUsers(view, iommufd);
-      for (const target of objects(view, iommufd)) {
-        const name = `${kindNames[IommufdObject.kind.peek(memory, target)]} ${IommufdObject.id.peek(memory, target)}`;
-        const users = IommufdObject.users.peek(memory, target);
-        const waiting = IommufdObject.waitCount.peek(memory, target);
-        const word = [{ space: 1, at: IommufdObject.users.address(memory, target) }] as const;
-        if (users !== expected.get(target)) return breach(`${name} has users ${users}, ${expected.get(target)} refer to it`, word);
-        if (waiting !== 1) return breach(`${name} has wait count ${waiting} while nobody is inside a call`, word);
-      }
+      const found = compareObjects(view, iommufd, [...files.keys()]) ?? compareGroups(view, iommufd);
+      if (found !== null) return found;
     }
-    return null;
+    return compareFiles(view, files) ?? compareContexts(view, [...files.keys()]) ?? compareOwners(view);
   },
 });
 
-/** The edges of A9, counted from the records. */
-function expectedUsers(view: View, iommufd: Ref<'Iommufd'>): Map<ObjectRef, number> {
+function compareObjects(view: View, iommufd: Ref<'Iommufd'>, files: readonly Ref<'File'>[]): Breach | null {
   const memory = view.host.kernel;
-  const users = new Map<ObjectRef, number>();
-  const refer = (target: ObjectRef, count: number): unknown => users.set(target, (users.get(target) ?? 0) + count);
+  const counts = new Counts(view);
+  for (const target of objects(view, iommufd)) counts.addObject(target);
+  for (const group of iommufdGroups(view, iommufd)) counts.addAttachments(group);
+  for (const file of files) counts.addFile(file);
   for (const target of objects(view, iommufd)) {
-    refer(target, 1);
-    const body = IommufdObject.body.peek(memory, target);
+    const name = nameOf(view, target);
+    const users = IommufdObject.users.peek(memory, target);
+    const waiting = IommufdObject.waitCount.peek(memory, target) - counts.waiting(target);
+    const word = [{ space: 1, at: IommufdObject.users.address(memory, target) }] as const;
+    if (users !== counts.users(target)) return breach(`${name} has users ${users}, ${counts.users(target)} refer to it`, word);
+    if (waiting !== 1) return breach(`${name} has wait count ${waiting} while nobody is inside a call`, word);
+  }
+  return null;
+}
+
+/** The edges of A9, counted from the records. */
+class Counts {
+  readonly #view: View;
+  readonly #users = new Map<ObjectRef, number>();
+  readonly #waiting = new Map<ObjectRef, number>();
+
+  constructor(view: View) {
+    this.#view = view;
+  }
+
+  users(target: ObjectRef): number {
+    return this.#users.get(target) ?? 0;
+  }
+  /** Who stays inside for longer than a call. */
+  waiting(target: ObjectRef): number {
+    return this.#waiting.get(target) ?? 0;
+  }
+
+  /** What the object holds: always itself, by its table. */
+  addObject(target: ObjectRef): void {
+    const memory = this.#view.host.kernel;
     const kind = IommufdObject.kind.peek(memory, target);
-    if (kind === Kind.HWPT) {
-      refer(Ioas.header.peek(memory, Hwpt.ioas.peek(memory, body)), 1);
-      const queue = Hwpt.faultQueue.peek(memory, body);
-      if (queue !== 0) refer(FaultQueue.header.peek(memory, queue), 1);
-    }
-    // The driver that bound the device, and its own attachment, each hold it.
-    if (kind === Kind.DEVICE) refer(target, 1 + IommufdDevice.attached.peek(memory, body));
+    const body = IommufdObject.body.peek(memory, target);
+    this.#refer(target);
+    if (kind === Kind.HWPT) this.#refer(Ioas.header.peek(memory, Hwpt.ioas.peek(memory, body)));
+    if (kind === Kind.HWPT || kind === Kind.NESTED_HWPT) this.#addFaultQueue(body as Ref<'Hwpt'>);
+    if (kind === Kind.NESTED_HWPT) this.#addParent(body as Ref<'Hwpt'>);
+    if (kind === Kind.VIOMMU) this.#refer(Hwpt.header.peek(memory, Viommu.hwpt.peek(memory, body)));
+    if (kind === Kind.VDEVICE) this.#addVdevice(body as Ref<'Vdevice'>);
+    if (kind === Kind.EVENT_QUEUE) this.#refer(Viommu.header.peek(memory, EventQueue.viommu.peek(memory, body)));
+    if (kind === Kind.HW_QUEUE) this.#addHwQueue(body as Ref<'HwQueue'>);
+    if (kind === Kind.IOAS) this.#addAccesses(target, body as Ref<'Ioas'>);
+    // The driver that made it: VFIO, or who does DMA by software.
+    if (kind === Kind.DEVICE || kind === Kind.ACCESS) this.#refer(target);
   }
-  for (const queue of openFaultQueues(view)) {
-    const header = FaultQueue.header.peek(memory, queue);
-    if (IommufdObject.iommufd.peek(memory, header) === iommufd) refer(header, 1);
-  }
-  for (const group of iommufdGroups(view, iommufd)) {
-    for (const share of pasidsAttached(view, group)) {
-      refer(Hwpt.header.peek(memory, PasidAttachment.hwpt.peek(memory, share)), 1);
-      refer(IommufdDevice.header.peek(memory, PasidAttachment.device.peek(memory, share)), 1);
-    }
-    for (const device of membersAttached(view, group)) {
+
+  /** Each member's share of its group's attachments holds the HWPT, and the device itself. */
+  addAttachments(group: Ref<'IommufdGroup'>): void {
+    const memory = this.#view.host.kernel;
+    for (const device of membersAttached(this.#view, group)) {
       const own = IommufdDevice.hwpt.peek(memory, device);
-      refer(Hwpt.header.peek(memory, own !== 0 ? own : IommufdGroup.hwpt.peek(memory, group)), 1);
+      this.#refer(Hwpt.header.peek(memory, own !== NULL ? own : IommufdGroup.hwpt.peek(memory, group)));
+      this.#refer(IommufdDevice.header.peek(memory, device));
+    }
+    for (const share of pasidsAttached(this.#view, group)) {
+      this.#refer(Hwpt.header.peek(memory, PasidAttachment.hwpt.peek(memory, share)));
+      this.#refer(IommufdDevice.header.peek(memory, PasidAttachment.device.peek(memory, share)));
     }
   }
-  return users;
+
+  /** A queue's descriptor, until its last close. */
+  addFile(file: Ref<'File'>): void {
+    const memory = this.#view.host.kernel;
+    const kind = File.kind.peek(memory, file);
+    const body = File.body.peek(memory, file);
+    if (kind === FileKind.FAULT_QUEUE) this.#refer(FaultQueue.header.peek(memory, body));
+    if (kind === FileKind.EVENT_QUEUE) this.#refer(EventQueue.header.peek(memory, body));
+  }
+
+  #addFaultQueue(hwpt: Ref<'Hwpt'>): void {
+    const queue = Hwpt.faultQueue.peek(this.#view.host.kernel, hwpt);
+    if (queue !== NULL) this.#refer(FaultQueue.header.peek(this.#view.host.kernel, queue));
+  }
+
+  #addParent(hwpt: Ref<'Hwpt'>): void {
+    const memory = this.#view.host.kernel;
+    const viommu = Hwpt.viommu.peek(memory, hwpt);
+    this.#refer(viommu === NULL ? Hwpt.header.peek(memory, Hwpt.parent.peek(memory, hwpt)) : Viommu.header.peek(memory, viommu));
+  }
+
+  #addVdevice(vdevice: Ref<'Vdevice'>): void {
+    const memory = this.#view.host.kernel;
+    const device = IommufdDevice.header.peek(memory, Vdevice.device.peek(memory, vdevice));
+    this.#refer(Viommu.header.peek(memory, Vdevice.viommu.peek(memory, vdevice)));
+    this.#refer(device);
+    this.#waiting.set(device, this.waiting(device) + 1);
+  }
+
+  #addHwQueue(queue: Ref<'HwQueue'>): void {
+    const memory = this.#view.host.kernel;
+    this.#refer(Viommu.header.peek(memory, HwQueue.viommu.peek(memory, queue)));
+    this.#refer(HwQueue.access.peek(memory, queue));
+    const before = HwQueue.before.peek(memory, queue);
+    if (before !== NULL) this.#refer(HwQueue.header.peek(memory, before));
+  }
+
+  #addAccesses(target: ObjectRef, ioas: Ref<'Ioas'>): void {
+    const memory = this.#view.host.kernel;
+    for (let at = Ioas.accesses.peek(memory, ioas); at !== NULL; at = IoptAccess.next.peek(memory, at)) this.#refer(target);
+  }
+
+  #refer(target: ObjectRef): void {
+    this.#users.set(target, this.users(target) + 1);
+  }
+}
+
+/** Devices of a context that share a group. */
+function compareGroups(view: View, iommufd: Ref<'Iommufd'>): Breach | null {
+  const memory = view.host.kernel;
+  const devices = bodies<'IommufdDevice'>(view, iommufd, Kind.DEVICE);
+  for (const group of iommufdGroups(view, iommufd)) {
+    const bound = devices.filter((device) => IommufdDevice.group.peek(memory, device) === group).length;
+    const references = IommufdGroup.references.peek(memory, group);
+    const number = IommuGroup.number.peek(memory, IommufdGroup.group.peek(memory, group));
+    if (references !== bound) return breach(`group ${number} has ${references} references in its context, ${bound} of its devices are bound`);
+  }
+  return null;
+}
+
+function compareFiles(view: View, files: ReadonlyMap<Ref<'File'>, number>): Breach | null {
+  for (const [file, descriptors] of files) {
+    const references = File.references.peek(view.host.kernel, file);
+    if (references !== descriptors) return breach(`a file has ${references} references, ${descriptors} descriptors name it`);
+  }
+  return null;
+}
+
+/** Files of a context, of its queues and of what is bound to it, and its devices and accesses themselves. */
+function compareContexts(view: View, files: readonly Ref<'File'>[]): Breach | null {
+  const memory = view.host.kernel;
+  const held = new Map<Ref<'Iommufd'>, number>();
+  const hold = (iommufd: Ref<'Iommufd'>, times: number = 1): unknown => held.set(iommufd, (held.get(iommufd) ?? 0) + times);
+  for (const file of files) {
+    const iommufd = heldByFile(view, file);
+    if (iommufd !== NULL) hold(iommufd);
+  }
+  for (const iommufd of contexts(view)) {
+    const selftest = bodies<'TestDevice'>(view, iommufd, Kind.SELFTEST).map((made) => TestDevice.device.peek(memory, made));
+    const devices = bodies<'IommufdDevice'>(view, iommufd, Kind.DEVICE).filter((device) => !selftest.includes(device));
+    hold(iommufd, devices.length + bodies<'Access'>(view, iommufd, Kind.ACCESS).length);
+    const references = Iommufd.references.peek(memory, iommufd);
+    if (references !== held.get(iommufd)) return breach(`a context has ${references} references, ${held.get(iommufd)} keep it`);
+  }
+  return null;
+}
+
+/** The context that a file keeps, beside what stands behind it as an object. */
+function heldByFile(view: View, file: Ref<'File'>): Ref<'Iommufd'> {
+  const memory = view.host.kernel;
+  const body = File.body.peek(memory, file);
+  switch (File.kind.peek(memory, file)) {
+    case FileKind.IOMMUFD:
+      return body as Ref<'Iommufd'>;
+    case FileKind.FAULT_QUEUE:
+      return IommufdObject.iommufd.peek(memory, FaultQueue.header.peek(memory, body));
+    case FileKind.EVENT_QUEUE:
+      return IommufdObject.iommufd.peek(memory, EventQueue.header.peek(memory, body));
+    case FileKind.VFIO:
+      return VfioFile.accessGranted.peek(memory, body) === 0 ? NULL : VfioFile.iommufd.peek(memory, body);
+    case FileKind.VFIO_GROUP:
+      return VfioGroup.iommufd.peek(memory, body);
+    default:
+      return NULL;
+  }
+}
+
+/** Claims of a group's ownership: one a bound device. */
+function compareOwners(view: View): Breach | null {
+  const memory = view.host.kernel;
+  const claims = new Map<Ref<'IommuGroup'>, number>();
+  for (const iommufd of contexts(view)) {
+    for (const device of bodies<'IommufdDevice'>(view, iommufd, Kind.DEVICE)) {
+      const group = IommufdGroup.group.peek(memory, IommufdDevice.group.peek(memory, device));
+      claims.set(group, (claims.get(group) ?? 0) + 1);
+    }
+  }
+  for (const group of view.groups()) {
+    const count = IommuGroup.ownerCount.peek(memory, group);
+    const wanted = claims.get(group) ?? 0;
+    if (count !== wanted) return breach(`group ${IommuGroup.number.peek(memory, group)} is claimed ${count} times, ${wanted} of its devices are bound`);
+  }
+  return null;
 }

@@ -15,15 +15,22 @@ const addressHigh = (frame: number): number => Math.floor(frame / 0x100000) & 0x
 /** Bytes of the mock unit's page, as a power of two. */
 export const minorPageBits = 11;
 export const DIRTY = 0x40;
+/** Given with the permissions of both halves of a leaf of 4 KiB, whose size the real entries encode in the address; here bit 7 says it. */
+export const HALF = 4;
+export const HALF_BIT = 0x80;
 
 export const mockFormat: PageTableFormat = {
   name: 'mock-amd-v1',
   levels: 5,
   inputBits: 57,
+  outputBits: 52,
   signExtended: false,
   largestLeaf: 1,
   accessedBit: 0x20,
+  marksTables: true,
   dirtyBit: DIRTY,
+  cleanBit: 0,
+  needsMarks: false,
   labels: [0, ...['1', '2', '3', '4', '5'].map((level) => label(`MockAmdV1.level${level}`))],
   inspect(_level, high, low) {
     if ((low & 1) === 0) return 0;
@@ -31,8 +38,8 @@ export const mockFormat: PageTableFormat = {
     return ((low >>> 9) & 7) === 0 ? permissions | Entry.LEAF : permissions;
   },
   frameOf: (high, low) => ((high & 0xfffff) * 0x100000 + (low >>> 12)) as Frame,
-  leafHigh: (frame, permissions) => addressHigh(frame) | (permissions << 29),
-  leafLow: (frame) => (frame << 12) | 1,
+  leafHigh: (frame, permissions) => addressHigh(frame) | ((permissions & 3) << 29),
+  leafLow: (frame, permissions) => (frame << 12) | ((permissions & HALF) === 0 ? 1 : HALF_BIT | 1),
   tableHigh: (table) => addressHigh(table) | (3 << 29),
   tableLow: (table, level) => (table << 12) | ((level - 1) << 9) | 1,
 };

@@ -1,9 +1,12 @@
 /** vIOMMUs of the mock IOMMU: the devices with their numbers inside a guest, and two hardware queues. */
-import type { Memory } from '#hostmem/memory';
+import { poke } from '#hostmem/atomics';
+import { Owner } from '#hostmem/frames';
+import type { Host } from '#hostmem/host';
+import { hpaOf, pageBytes, type Frame, type Memory } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32, u64 } from '#hostmem/struct';
 import { allocated, type ErrnoName } from '../../kernel/errno.ts';
-import type { Invalidations } from '../driver.ts';
+import type { DriverViommu, Invalidations } from '../driver.ts';
 import { cacheWords, MockDevice, mockDeviceOf } from './device.ts';
 import { wordAt } from './nested.ts';
 
@@ -13,31 +16,47 @@ const hwQueues = 2;
 /** `{ flags, vdev_id, cache_id }`. */
 const entryBytes = 12;
 const ALL = 1;
-/** Where a vIOMMU's registers would be mapped, and how long they are. */
-const mapOffset = 0x1000n;
-const mapBytes = 0x2000n;
+/** Pages of pretended registers, of a vIOMMU that was made with data. */
+const registerPages = 2;
 
 export const MockViommu = object('MockViommu', {
   parent: ref('IommuDomain'),
   /** Bit i: hardware queue i is there. */
   queues: u32,
   vdevices: ref('MockVdevice'),
+  /** The first frame of its registers, or 0. */
+  registers: u32,
 });
 
 const MockVdevice = object('MockVdevice', { function: ref('PciFunction'), virtId: u64, next: ref('MockVdevice') });
 
-/** Answers `{ in_data, out_data, mmap_offset, mmap_length }` where the user gave data: what came in, and the registers. ENOMEM. */
-export function createViommu(memory: Memory, parent: Ref<'IommuDomain'>, bytes: Uint8Array): { readonly viommu: number; readonly answer: Uint8Array } {
+/** Where user data were given, answers `{ in_data, out_data, mmap_offset, mmap_length }`: what came in, and two pages that begin with it. ENOMEM. */
+export function createViommu(host: Host, parent: Ref<'IommuDomain'>, bytes: Uint8Array): DriverViommu {
+  const memory = host.kernel;
   const viommu = allocated(MockViommu.tryCreate(memory));
   MockViommu.parent.poke(memory, viommu, parent);
   if (bytes.length === 0) return { viommu, answer: bytes };
+  const firstFrame = host.frames.allocateRun(Owner.KERNEL, registerPages, 1);
+  if (firstFrame === 0) MockViommu.free(memory, viommu);
+  MockViommu.registers.poke(memory, viommu, allocated(firstFrame));
+  const data = wordAt(bytes, 0);
+  poke(host.ram, hpaOf(firstFrame), data | 0);
+  return { viommu, answer: answerOf(data), registers: { firstFrame, pages: registerPages, offsetAt: 8 } };
+}
+
+function answerOf(data: number): Uint8Array {
   const answer = new Uint8Array(24);
   const view = new DataView(answer.buffer);
-  view.setUint32(0, wordAt(bytes, 0), true);
-  view.setUint32(4, wordAt(bytes, 0), true);
-  view.setBigUint64(8, mapOffset, true);
-  view.setBigUint64(16, mapBytes, true);
-  return { viommu, answer };
+  view.setUint32(0, data, true);
+  view.setUint32(4, data, true);
+  view.setBigUint64(16, BigInt(registerPages * pageBytes), true);
+  return answer;
+}
+
+export function destroyViommu(host: Host, viommu: Ref<'MockViommu'>): void {
+  const first = MockViommu.registers.peek(host.kernel, viommu);
+  if (first !== 0) for (let page = 0; page < registerPages; page++) host.frames.drop((first + page) as Frame);
+  MockViommu.free(host.kernel, viommu);
 }
 
 /** False without memory. */

@@ -4,7 +4,7 @@
  *
  * Each look-up and each fill is one step of a controlled run, announced at the cache's epoch as the queue's invalidation is.
  */
-import { label } from '#hostmem/labels';
+import { markedLabel } from '#hostmem/labels';
 import type { Memory } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
 import { TaggedCacheView } from '../tagged-cache.ts';
@@ -14,10 +14,10 @@ const domainMask = 0xffff;
 /** By FM: bits of the function number that a context-cache invalidation passes over. */
 const functionMasks = [0, 4, 6, 7] as const;
 
-const contextLabels = { lookup: label('ContextCache.lookup'), fill: label('ContextCache.fill') };
-const pasidLabels = { lookup: label('PasidCache.lookup'), fill: label('PasidCache.fill') };
-export const contextInvalidateLabel = label('ContextCache.invalidate');
-export const pasidInvalidateLabel = label('PasidCache.invalidate');
+const contextLabels = { lookup: markedLabel('ContextCache.lookup'), fill: markedLabel('ContextCache.fill') };
+const pasidLabels = { lookup: markedLabel('PasidCache.lookup'), fill: markedLabel('PasidCache.fill') };
+export const contextInvalidateLabel = markedLabel('ContextCache.invalidate');
+export const pasidInvalidateLabel = markedLabel('PasidCache.invalidate');
 
 /** The low words of an entry's first three quadwords: all that this hardware uses. */
 export interface EntryWords {

@@ -9,7 +9,7 @@ import { Hwpt } from '../hwpt.ts';
 import { getIoas, Ioas } from '../ioas.ts';
 import { PciDevice } from '../iommu-group.ts';
 import { getDevice, IommufdDevice } from '../iommufd-device.ts';
-import { reserve } from '../iopt.ts';
+import { reserve } from '../iopt-ranges.ts';
 import type { Kernel } from '../kernel.ts';
 import { getObject, IommufdObject, Kind } from '../objects.ts';
 import { isCompound, userAddress } from '../process.ts';
@@ -20,7 +20,9 @@ export interface MdCheckMap { id: number; iova: bigint; length: bigint; userVa: 
 export interface MdCheckRefs { length: bigint; userVa: bigint; refs: number }
 export interface MdCheckIotlb { id: number; iotlbId: number; iotlb: number }
 export interface DevCheckCache { id: number; cacheId: number; cache: number }
-export interface MarkDirty { id: number; flags: number; iova: bigint; length: bigint; pageSize: bigint; bitmap: Uint8Array | null; outNrDirty: number }
+export interface SetTempMemoryLimit { limit: number }
+/** `bitmap` is null where the pointer is, and absent where nothing is mapped. */
+export interface MarkDirty { id: number; iova: bigint; length: bigint; pageSize: bigint; bitmap: Uint8Array | 'absent' | null; outNrDirty: number }
 
 /** Whom ranges of ADD_RESERVED belong to. */
 const selftestOwner = -1;
@@ -83,17 +85,27 @@ export function devCheckCache(kernel: Kernel, iommufd: Ref<'Iommufd'>, { id, cac
   if (cacheId >= cacheWords || MockDevice.cache.get(memory, mock, cacheId) >>> 0 !== cache) fail('EINVAL', `cache word ${cacheId} is another`);
 }
 
-/** DIRTY: a device's writes to the pages whose bits are set. EINVAL, ENOENT, EFAULT. */
+/** SET_TEMP_MEMORY_LIMIT: how much the kernel reads ahead in one step, which nobody sees here. EINVAL below one entry. */
+export function setTempMemoryLimit(_kernel: Kernel, _iommufd: Ref<'Iommufd'>, { limit }: SetTempMemoryLimit): void {
+  if (limit < 12) fail('EINVAL', 'an entry has 12 bytes');
+}
+
+/**
+ * DIRTY: a device's writes to the pages whose bits are set; `outNrDirty` counts the bits, of pages that are not mapped too. EINVAL, ENOENT,
+ * EINVAL while nobody tracks, EFAULT.
+ */
 export function markDirty(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: MarkDirty): void {
-  const { iova, length, pageSize, flags, bitmap } = arg;
-  if (pageSize === 0n || length === 0n || iova % pageSize !== 0n || length % pageSize !== 0n || bitmap === null) fail('EINVAL', 'not aligned');
+  const { iova, length, pageSize, bitmap } = arg;
+  const misaligned = pageSize === 0n || length === 0n || iova % pageSize !== 0n || length % pageSize !== 0n;
+  if (misaligned || bitmap === null) fail('EINVAL', 'not aligned, or no bitmap');
   const domain = getDomain(kernel, iommufd, arg.id);
-  if (flags !== 0) fail('EINVAL', `unknown flags 0x${flags.toString(16)}`);
+  if (kernel.driver.tracksWrites?.(domain) !== true) fail('EINVAL', 'the domain does not track what is written');
+  if (bitmap === 'absent') fail('EFAULT', 'the bitmap cannot be read');
   let dirty = 0;
   for (let bit = 0; BigInt(bit) < length / pageSize; bit++) {
     if (((bitmap[bit >>> 3] ?? 0) & (1 << (bit & 7))) === 0) continue;
-    const wrote = kernel.driver.markWritten?.(domain, iova + BigInt(bit) * pageSize) ?? false;
-    if (wrote) dirty++;
+    kernel.driver.markWritten?.(domain, iova + BigInt(bit) * pageSize);
+    dirty++;
   }
   arg.outNrDirty = dirty;
 }

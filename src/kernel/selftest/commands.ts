@@ -3,17 +3,20 @@
  * IOMMU has these.
  */
 import type { Ref } from '#hostmem/object';
+import { checkSize, type Sized } from '../argument.ts';
+import { callBegan, callEnded, errnoOf } from '../call-events.ts';
 import { fail } from '../errno.ts';
 import { File, FileKind, getFile, putFile } from '../file.ts';
 import type { Kernel } from '../kernel.ts';
 import {
-  addReserved, devCheckCache, markDirty, mdCheckIotlb, mdCheckMap, mdCheckRefs,
-  type AddReserved, type DevCheckCache, type MarkDirty, type MdCheckIotlb, type MdCheckMap, type MdCheckRefs,
+  addReserved, devCheckCache, markDirty, mdCheckIotlb, mdCheckMap, mdCheckRefs, setTempMemoryLimit,
+  type AddReserved, type DevCheckCache, type MarkDirty, type MdCheckIotlb, type MdCheckMap, type MdCheckRefs, type SetTempMemoryLimit,
 } from './checks.ts';
 import {
   accessPages, accessReplaceIoas, accessRw, createTestAccess, destroyAccessPages,
   type AccessPages, type AccessReplaceIoas, type AccessRw, type CreateAccess, type DestroyAccessPages,
 } from './test-access.ts';
+import { dmabufGet, dmabufRevoke, type DmabufGet, type DmabufRevoke } from './test-dmabuf.ts';
 import {
   mockDomain, mockDomainReplace, pasidAttach, pasidCheckHwpt, pasidDetach, pasidReplace,
   type MockDomain, type MockDomainReplace, type PasidAttach, type PasidCheckHwpt, type PasidDetach,
@@ -29,6 +32,8 @@ export interface TestCommands {
   IOMMU_TEST_DESTROY_ACCESS_PAGES: DestroyAccessPages;
   IOMMU_TEST_DEV_CHECK_CACHE: DevCheckCache;
   IOMMU_TEST_DIRTY: MarkDirty;
+  IOMMU_TEST_DMABUF_GET: DmabufGet;
+  IOMMU_TEST_DMABUF_REVOKE: DmabufRevoke;
   IOMMU_TEST_MD_CHECK_IOTLB: MdCheckIotlb;
   IOMMU_TEST_MD_CHECK_MAP: MdCheckMap;
   IOMMU_TEST_MD_CHECK_REFS: MdCheckRefs;
@@ -39,11 +44,12 @@ export interface TestCommands {
   IOMMU_TEST_PASID_CHECK_HWPT: PasidCheckHwpt;
   IOMMU_TEST_PASID_DETACH: PasidDetach;
   IOMMU_TEST_PASID_REPLACE: PasidAttach;
+  IOMMU_TEST_SET_TEMP_MEMORY_LIMIT: SetTempMemoryLimit;
   IOMMU_TEST_TRIGGER_IOPF: TriggerIopf;
   IOMMU_TEST_TRIGGER_VEVENT: TriggerVevent;
 }
 
-const handlers: { readonly [N in keyof TestCommands]: (kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: TestCommands[N]) => void } = {
+const handlers: { readonly [N in keyof TestCommands]: (kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: TestCommands[N]) => number | void } = {
   IOMMU_TEST_ACCESS_PAGES: accessPages,
   IOMMU_TEST_ACCESS_REPLACE_IOAS: accessReplaceIoas,
   IOMMU_TEST_ACCESS_RW: accessRw,
@@ -52,6 +58,8 @@ const handlers: { readonly [N in keyof TestCommands]: (kernel: Kernel, iommufd: 
   IOMMU_TEST_DESTROY_ACCESS_PAGES: destroyAccessPages,
   IOMMU_TEST_DEV_CHECK_CACHE: devCheckCache,
   IOMMU_TEST_DIRTY: markDirty,
+  IOMMU_TEST_DMABUF_GET: dmabufGet,
+  IOMMU_TEST_DMABUF_REVOKE: dmabufRevoke,
   IOMMU_TEST_MD_CHECK_IOTLB: mdCheckIotlb,
   IOMMU_TEST_MD_CHECK_MAP: mdCheckMap,
   IOMMU_TEST_MD_CHECK_REFS: mdCheckRefs,
@@ -62,16 +70,37 @@ const handlers: { readonly [N in keyof TestCommands]: (kernel: Kernel, iommufd: 
   IOMMU_TEST_PASID_CHECK_HWPT: pasidCheckHwpt,
   IOMMU_TEST_PASID_DETACH: pasidDetach,
   IOMMU_TEST_PASID_REPLACE: pasidReplace,
+  IOMMU_TEST_SET_TEMP_MEMORY_LIMIT: setTempMemoryLimit,
   IOMMU_TEST_TRIGGER_IOPF: triggerIopf,
   IOMMU_TEST_TRIGGER_VEVENT: triggerVevent,
 };
 
-/** One test operation on an open /dev/iommu; as `ioctl`. EBADF, ENOTTY. */
-export function testIoctl<N extends keyof TestCommands>(kernel: Kernel, fd: number, command: N, arg: TestCommands[N]): void {
+/** Where `struct iommu_test_cmd` has its last field, and how long it is, in bytes. */
+const smallestBytes = 68;
+const knownBytes = 72;
+
+/** One test operation on an open /dev/iommu; as `ioctl`. EBADF, ENOTTY, what a struct of any command can end in, EOPNOTSUPP for an unknown operation. */
+export function testIoctl<N extends keyof TestCommands>(kernel: Kernel, fd: number, command: N, arg: TestCommands[N] & Sized): number {
+  const call = callBegan(kernel, command);
+  let errno = 0;
+  try {
+    return testOnFile(kernel, fd, command, arg);
+  } catch (error) {
+    errno = errnoOf(error);
+    throw error;
+  } finally {
+    callEnded(kernel, call, errno);
+  }
+}
+
+function testOnFile<N extends keyof TestCommands>(kernel: Kernel, fd: number, command: N, arg: TestCommands[N] & Sized): number {
   const file = getFile(kernel, fd);
   try {
     if (File.kind.peek(kernel.memory, file) !== FileKind.IOMMUFD) fail('ENOTTY', `descriptor ${fd} is no iommufd`);
-    handlers[command](kernel, File.body.peek(kernel.memory, file) as Ref<'Iommufd'>, arg);
+    checkSize(arg, smallestBytes, knownBytes);
+    const handler: (typeof handlers)[N] | undefined = handlers[command];
+    if (handler === undefined) fail('EOPNOTSUPP', `there is no ${command}`);
+    return handler(kernel, File.body.peek(kernel.memory, file) as Ref<'Iommufd'>, arg) ?? 0;
   } finally {
     kernel.putHeld();
     putFile(kernel, file);

@@ -5,7 +5,7 @@ import { mutex } from '#hostmem/locks';
 import { frameOf, type Frame } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32, u64 } from '#hostmem/struct';
-import { Access, attachAccess, copyThroughAccess, createAccess, pinThroughAccess, removeAccess, replaceAccess, unpinThroughAccess } from '../access.ts';
+import { Access, attachAccess, copyThroughAccess, createAccess, removeAccess, replaceAccess, unpinThroughAccess } from '../access.ts';
 import { allocated, fail } from '../errno.ts';
 import { File, FileKind, getFile, putFile, tryInstallFile } from '../file.ts';
 import type { Kernel } from '../kernel.ts';
@@ -20,7 +20,7 @@ export const TestAccess = object('TestAccess', {
 });
 
 /** One ACCESS_PAGES that is still pinned. */
-const TestPin = object('TestPin', { id: u32, iova: u64, length: u64, next: ref('TestPin') });
+export const TestPin = object('TestPin', { id: u32, iova: u64, length: u64, next: ref('TestPin') });
 
 export interface CreateAccess { id: number; flags: number; outAccessFd: number }
 export interface AccessPages { fd: number; flags: number; iova: bigint; length: bigint; userVa: bigint; outAccessPagesId: number }
@@ -29,7 +29,8 @@ export interface DestroyAccessPages { fd: number; accessPagesId: number }
 export interface AccessRw { fd: number; flags: number; iova: bigint; length: bigint; buffer: Uint8Array | null }
 export interface AccessReplaceIoas { fd: number; ioasId: number }
 
-const NEEDS_PIN_PAGES = 1;
+/** Flags of CREATE_ACCESS. */
+export const CreateFlag = { NEEDS_PIN_PAGES: 1 } as const;
 const AccessFlag = { WRITE: 1, SLOW_PATH: 4 } as const;
 /** The most bytes of one call. */
 const mostBytes = 16n << 20n;
@@ -37,11 +38,11 @@ const mostBytes = 16n << 20n;
 /** CREATE_ACCESS: an access attached to an IOAS, and its descriptor. EOPNOTSUPP, ENOENT, EADDRINUSE, ENOMEM. */
 export function createTestAccess(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: CreateAccess): void {
   const memory = kernel.memory;
-  if ((arg.flags & ~NEEDS_PIN_PAGES) !== 0) fail('EOPNOTSUPP', `unknown flags 0x${arg.flags.toString(16)}`);
+  if ((arg.flags & ~CreateFlag.NEEDS_PIN_PAGES) !== 0) fail('EOPNOTSUPP', `unknown flags 0x${arg.flags.toString(16)}`);
   const owner = allocated(TestAccess.tryCreate(memory));
   let access: Ref<'Access'> = NULL;
   try {
-    access = createAccess(kernel, iommufd, (arg.flags & NEEDS_PIN_PAGES) !== 0, owner);
+    access = createAccess(kernel, iommufd, (arg.flags & CreateFlag.NEEDS_PIN_PAGES) !== 0, owner);
     TestAccess.access.poke(memory, owner, access);
     attachAccess(kernel, access, arg.id);
     arg.outAccessFd = tryInstallFile(kernel, FileKind.TEST_ACCESS, owner);
@@ -114,7 +115,7 @@ function pinItem(kernel: Kernel, owner: Ref<'TestAccess'>, access: Ref<'Access'>
   const item = allocated(TestPin.tryCreate(memory));
   let pinned = false;
   try {
-    const frames = pinThroughAccess(kernel, access, iova, length, { write: (flags & AccessFlag.WRITE) !== 0 });
+    const frames = kernel.operations.access.pin(kernel, access, iova, length, { write: (flags & AccessFlag.WRITE) !== 0 });
     pinned = true;
     if (userVa !== 0n) comparePages(kernel, userVa - (iova % PAGE), frames);
   } catch (error) {
@@ -169,8 +170,9 @@ export function accessRw(kernel: Kernel, _iommufd: Ref<'Iommufd'>, { fd, flags, 
   try {
     const owner = File.body.peek(kernel.memory, file) as Ref<'TestAccess'>;
     const write = (flags & AccessFlag.WRITE) !== 0;
+    const slow = (flags & AccessFlag.SLOW_PATH) !== 0;
     if (write && buffer === null) fail('EFAULT', 'the buffer cannot be read');
-    copyThroughAccess(kernel, TestAccess.access.peek(kernel.memory, owner), iova, buffer ?? new Uint8Array(Number(length)), { write });
+    copyThroughAccess(kernel, TestAccess.access.peek(kernel.memory, owner), iova, buffer ?? new Uint8Array(Number(length)), { write, slow });
     if (buffer === null) fail('EFAULT', 'the buffer cannot be written');
   } finally {
     putFile(kernel, file);

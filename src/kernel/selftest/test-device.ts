@@ -4,10 +4,11 @@
  */
 import type { Ref } from '#hostmem/object';
 import { object, ref } from '#hostmem/struct';
-import { createMockFunction, freeMockFunction, knownDeviceFlags } from '../../drivers/mock/device.ts';
+import { createMockFunction, freeMockFunction, knownDeviceFlags, MockDevice, mockDeviceOf } from '../../drivers/mock/device.ts';
 import { fail } from '../errno.ts';
 import { IommuGroup, PciDevice } from '../iommu-group.ts';
-import { bindDevice, Change, changePt, detachSlot, IommufdDevice, RID_SLOT, unbindDevice } from '../iommufd-device.ts';
+import { Change, changePt, detachSlot, RID_SLOT } from '../change-pt.ts';
+import { bindDevice, IommufdDevice, unbindDevice } from '../iommufd-device.ts';
 import { hasPasid, hwptOfPasid } from '../iommufd-pasid.ts';
 import type { Kernel } from '../kernel.ts';
 import { abortObject, getObject, IommufdObject, Kind, publishObject, reserveObject } from '../objects.ts';
@@ -61,9 +62,9 @@ function bindAndAttach(kernel: Kernel, iommufd: Ref<'Iommufd'>, { id, deviceFlag
 /** A device of the mock bus in a group of its own, and its driver's record. */
 function createMockDevice(kernel: Kernel, flags: number): Ref<'PciDevice'> {
   const memory = kernel.memory;
-  const blocked = kernel.driver.blockedDomain;
   const pciFunction = createMockFunction(memory, flags);
   kernel.driver.probe(pciFunction);
+  const blocked = MockDevice.domain.peek(memory, mockDeviceOf(memory, pciFunction));
   const group = IommuGroup.create(memory);
   const device = PciDevice.create(memory);
   PciDevice.function.poke(memory, device, pciFunction);

@@ -1,5 +1,5 @@
 /** The unmap that lets the pages go first: between unpin and invalidation a device still reaches them through the IOTLB. */
-import { Area, areaIova } from '../iopt.ts';
+import { Area, areaIova } from '../iopt-area.ts';
 import { dropFill } from '../pages.ts';
 import { high, low } from '../u64.ts';
 import { variant } from '../variant.ts';

@@ -5,9 +5,10 @@ import { NULL, type Ref } from '#hostmem/object';
 import type { Kernel } from '../kernel.ts';
 import { Hwpt } from '../hwpt.ts';
 import { replaceGroup } from '../iommu-group.ts';
-import {
-  attachedHwpt, IommufdDevice, IommufdGroup, moveUsers, record, reserveForMembers, unreserveForMembers,
-} from '../iommufd-device.ts';
+import { attachedHwpt, moveUsers, record } from '../iommufd-attach.ts';
+import { IommufdDevice } from '../iommufd-device.ts';
+import { IommufdGroup } from '../iommufd-group.ts';
+import { reserveForMembers, unreserveForMembers } from '../iommufd-reserved.ts';
 import { variant } from '../variant.ts';
 
 export default variant({

@@ -6,7 +6,10 @@ import { NULL } from '#hostmem/object';
 import { HwptRecorded } from '../events.ts';
 import { headerOf, Hwpt, hwptId } from '../hwpt.ts';
 import { replaceGroup } from '../iommu-group.ts';
-import { attachedHwpt, detach as linuxDetach, deviceId, groupNumber, IommufdDevice, IommufdGroup, reserveForDevice, unreserveForDevice } from '../iommufd-device.ts';
+import { attachedHwpt, detach as linuxDetach } from '../iommufd-attach.ts';
+import { deviceId, IommufdDevice } from '../iommufd-device.ts';
+import { groupNumber, IommufdGroup } from '../iommufd-group.ts';
+import { reserveForDevice, unreserveForDevice } from '../iommufd-reserved.ts';
 import { addUser } from '../objects.ts';
 import { variant } from '../variant.ts';
 

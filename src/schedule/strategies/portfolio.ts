@@ -4,9 +4,10 @@
 import { Head, type Board } from '../board.ts';
 import { withoutParameter, type Choice, type Strategy } from '../strategy.ts';
 import { Pct } from './pct.ts';
+import { pos } from './pos.ts';
 import { random } from './random.ts';
 
-const cycle: readonly Strategy[] = [random, new Pct(2), new Pct(3), random, new Pct(4)];
+const cycle: readonly Strategy[] = [random, new Pct(2), new Pct(3), pos, new Pct(4)];
 
 /** Schedule 0 never comes here. */
 const memberFor = (index: number): Strategy => cycle[(index - 1) % cycle.length]!;

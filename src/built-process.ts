@@ -1,0 +1,131 @@
+/** A process while the world is built: its first system calls. None is told as an event; what fails ends the building. */
+import { fill } from '#hostmem/atomics';
+import type { Ref } from '#hostmem/object';
+import { viommuType } from './drivers/mock/viommu.ts';
+import { HwptFlag } from './kernel/hwpt.ts';
+import { MapFlag } from './kernel/ioas.ts';
+import type { Kernel } from './kernel/kernel.ts';
+import { mmap, userAddress } from './kernel/process.ts';
+import { testIoctl } from './kernel/selftest/commands.ts';
+import { CreateFlag } from './kernel/selftest/test-access.ts';
+import { ioctl, open } from './kernel/syscalls.ts';
+
+/** A device of the selftest: its own object, and the DEVICE object of its binding. */
+interface BuiltMockDevice {
+  readonly mockId: number;
+  readonly deviceId: number;
+}
+
+export class BuiltProcess {
+  readonly ref: Ref<'Process'>;
+  readonly #kernel: Kernel;
+
+  constructor(kernel: Kernel, process: Ref<'Process'>) {
+    this.#kernel = kernel;
+    this.ref = process;
+  }
+
+  /** A descriptor of `/dev/iommu`. */
+  iommufd(): number {
+    this.#kernel.enter(this.ref);
+    return open(this.#kernel, '/dev/iommu');
+  }
+
+  /** The id of a new IOAS. */
+  ioas(iommufd: number): number {
+    const arg = { flags: 0, outIoasId: 0 };
+    this.#ioctl(iommufd, 'IOMMU_IOAS_ALLOC', arg);
+    return arg.outIoasId;
+  }
+
+  /** Zeroed memory of the process, or memory whose every word is `tag`; returns its address. */
+  memory(lengthBytes: number, tag: number = 0): bigint {
+    const va = mmap(this.#kernel, this.ref, lengthBytes, true, null);
+    for (let offset = 0; offset < lengthBytes; offset += 4096) {
+      fill(this.#kernel.host.ram, userAddress(this.#kernel, this.ref, va + BigInt(offset)), 4096, tag);
+    }
+    return va;
+  }
+
+  /** IOMMU_IOAS_MAP at a fixed iova, readable and writeable. */
+  map(iommufd: number, ioasId: number, iova: number, userVa: bigint, lengthBytes: number): void {
+    const flags = MapFlag.FIXED_IOVA | MapFlag.READABLE | MapFlag.WRITEABLE;
+    this.#ioctl(iommufd, 'IOMMU_IOAS_MAP', { flags, ioasId, userVa, length: BigInt(lengthBytes), iova: BigInt(iova) });
+  }
+
+  /** Lets automatic placement choose from `[first, last]` alone. */
+  allow(iommufd: number, ioasId: number, first: number, last: number): void {
+    this.#ioctl(iommufd, 'IOMMU_IOAS_ALLOW_IOVAS', { ioasId, ranges: [[BigInt(first), BigInt(last)]] });
+  }
+
+  /** Opens `/dev/vfio/devices/vfio<n>` and binds it to the iommufd; returns its descriptor. */
+  bind(vfio: number, iommufd: number): number {
+    return this.bound(vfio, iommufd).fd;
+  }
+
+  /** As `bind`; with the id of the DEVICE object. */
+  bound(vfio: number, iommufd: number): { readonly fd: number; readonly deviceId: number } {
+    this.#kernel.enter(this.ref);
+    const fd = open(this.#kernel, `/dev/vfio/devices/vfio${vfio}`);
+    const arg = { argsz: 24, flags: 0, iommufd, outDevid: 0 };
+    this.#ioctl(fd, 'VFIO_DEVICE_BIND_IOMMUFD', arg);
+    return { fd, deviceId: arg.outDevid };
+  }
+
+  /** IOMMU_HWPT_ALLOC for a bound device on an IOAS; `flags` are `HwptFlag`. Returns the id. */
+  hwpt(iommufd: number, deviceId: number, ioasId: number, flags: number = 0, faultId: number = 0): number {
+    const arg = { flags, devId: deviceId, ptId: ioasId, faultId, outHwptId: 0 };
+    this.#ioctl(iommufd, 'IOMMU_HWPT_ALLOC', arg);
+    return arg.outHwptId;
+  }
+
+  /** An HWPT that delivers page requests to a queue of its own. Returns the id. */
+  faultHwpt(iommufd: number, deviceId: number, ioasId: number): number {
+    const arg = { flags: 0, outFaultId: 0, outFaultFd: 0 };
+    this.#ioctl(iommufd, 'IOMMU_FAULT_QUEUE_ALLOC', arg);
+    return this.hwpt(iommufd, deviceId, ioasId, HwptFlag.FAULT_ID_VALID, arg.outFaultId);
+  }
+
+  /** Switches dirty tracking of an HWPT on. */
+  trackDirty(iommufd: number, hwptId: number): void {
+    this.#ioctl(iommufd, 'IOMMU_HWPT_SET_DIRTY_TRACKING', { flags: 1, hwptId });
+  }
+
+  /** A mock device of the selftest, attached to an IOAS or HWPT. */
+  mockDevice(iommufd: number, ptId: number): BuiltMockDevice {
+    const arg = { id: ptId, outStdevId: 0, outHwptId: 0, outIdevId: 0 };
+    this.#kernel.enter(this.ref);
+    testIoctl(this.#kernel, iommufd, 'IOMMU_TEST_MOCK_DOMAIN', arg);
+    return { mockId: arg.outStdevId, deviceId: arg.outIdevId };
+  }
+
+  /** A vIOMMU of the mock IOMMU on a nest parent. Returns the id. */
+  viommu(iommufd: number, deviceId: number, parentId: number): number {
+    const arg = { flags: 0, type: viommuType, devId: deviceId, hwptId: parentId, outViommuId: 0 };
+    this.#ioctl(iommufd, 'IOMMU_VIOMMU_ALLOC', arg);
+    return arg.outViommuId;
+  }
+
+  /** Moves a mock device to another IOAS or HWPT. */
+  mockReplace(iommufd: number, { mockId }: BuiltMockDevice, ptId: number): void {
+    this.#kernel.enter(this.ref);
+    testIoctl(this.#kernel, iommufd, 'IOMMU_TEST_MOCK_DOMAIN_REPLACE', { id: mockId, ptId });
+  }
+
+  /** The descriptor of a new access of an IOAS, which pins pages (the selftest's). */
+  access(iommufd: number, ioasId: number): number {
+    const arg = { id: ioasId, flags: CreateFlag.NEEDS_PIN_PAGES, outAccessFd: 0 };
+    this.#kernel.enter(this.ref);
+    testIoctl(this.#kernel, iommufd, 'IOMMU_TEST_CREATE_ACCESS', arg);
+    return arg.outAccessFd;
+  }
+
+  attach(vfioFd: number, ptId: number): void {
+    this.#ioctl(vfioFd, 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', { argsz: 16, flags: 0, ptId });
+  }
+
+  #ioctl(...[fd, command, arg]: Parameters<typeof ioctl> extends [Kernel, ...infer Rest] ? Rest : never): void {
+    this.#kernel.enter(this.ref);
+    ioctl(this.#kernel, fd, command, arg);
+  }
+}

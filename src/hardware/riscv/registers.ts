@@ -1,0 +1,58 @@
+/**
+ * The register file of a RISC-V IOMMU (RISC-V IOMMU specification, "Memory-mapped register interface"), in kernel memory as MMIO
+ * registers are to the kernel, and what its capabilities offer.
+ */
+import { object, u32, u64 } from '#hostmem/struct';
+
+export const RiscvRegisters = object('RiscvRegisters', {
+  capabilities: u64,
+  /** MODE [3:0] · BUSY 4 · PPN [53:10] of the root of the device directory. */
+  ddtp: u64,
+  /** A property of the unit, no register: how many bits of a context it fetches at once. */
+  fetchBits: u32,
+});
+
+/** Bits of the capabilities' low word. */
+export const Capability = {
+  SV39: 1 << 9,
+  SV48: 1 << 10,
+  SV57: 1 << 11,
+  SVRSW60T59B: 1 << 14,
+  SVPBMT: 1 << 15,
+  SV39X4: 1 << 17,
+  SV48X4: 1 << 18,
+  SV57X4: 1 << 19,
+  /** Contexts have the extended format, with MSI address translation. */
+  MSI_FLAT: 1 << 22,
+  /** Hardware may set accessed and dirty bits. */
+  AMO_HWAD: 1 << 24,
+  ATS: 1 << 25,
+  T2GPA: 1 << 26,
+} as const;
+
+/** Bits of their high word. */
+export const CapabilityHigh = { PD8: 1 << 6, PD17: 1 << 7, PD20: 1 << 8 } as const;
+
+/** MODE of ddtp. */
+export const DdtpMode = { OFF: 0, BARE: 1, LEVELS1: 2, LEVELS2: 3, LEVELS3: 4 } as const;
+
+/** MODE of fsc, iohgatp and of a process context: no tables, or 3 to 5 levels of them. */
+export const Mode = { BARE: 0, LEVELS3: 8, LEVELS4: 9, LEVELS5: 10 } as const;
+export const levelsOf = (mode: number): number => mode - 5;
+
+/** Whether the unit has tables of the first stage in that mode. */
+export function offersFirstStage(capabilities: number, mode: number): boolean {
+  if (mode === Mode.BARE) return true;
+  return mode >= Mode.LEVELS3 && mode <= Mode.LEVELS5 && (capabilities & (Capability.SV39 << (mode - Mode.LEVELS3))) !== 0;
+}
+
+/** Whether it has tables of the second stage in that mode. */
+export function offersSecondStage(capabilities: number, mode: number): boolean {
+  if (mode === Mode.BARE) return true;
+  return mode >= Mode.LEVELS3 && mode <= Mode.LEVELS5 && (capabilities & (Capability.SV39X4 << (mode - Mode.LEVELS3))) !== 0;
+}
+
+/** MODE of pdtp: no process directory, or one of as many levels. Whether the unit has that. */
+export function offersProcessDirectory(capabilitiesHigh: number, mode: number): boolean {
+  return mode === Mode.BARE || (mode <= 3 && (capabilitiesHigh & (CapabilityHigh.PD8 << (mode - 1))) !== 0);
+}

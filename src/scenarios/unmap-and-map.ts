@@ -1,0 +1,52 @@
+/**
+ * An unmap of a range in which there are several mappings, while another thread maps wherever the kernel finds room: the room is what the
+ * unmap has just freed.
+ */
+import { scenario } from '../scenario.ts';
+
+const base = 0x1000_0000;
+const page = 4096;
+const pages = 3;
+
+export default scenario({
+  title: 'a thread unmaps a range piece by piece while another one is given what is free already',
+  seed: null,
+  variants: ['unmap-rescan-eats-new-map'],
+  holds: ['D1', 'D7', 'O1', 'O2', 'P1', 'P2', 'P3', 'P5'],
+
+  world(w) {
+    const vmm = w.process('vmm');
+    const iommufd = vmm.iommufd();
+    const ioas = vmm.ioas(iommufd);
+    vmm.allow(iommufd, ioas, base, base + pages * page - 1);
+    vmm.attach(vmm.bind(w.group('A').vfio[0]!, iommufd), ioas);
+    const buffers = Array.from({ length: pages }, (_, index) => vmm.memory(page, index + 1));
+    buffers.forEach((va, index) => vmm.map(iommufd, ioas, base + index * page, va, page));
+    return { iommufd, ioas, buffers, other: vmm.memory(page, 0x9999) };
+  },
+
+  actors: ({ vm, device }) => ({
+    /** The range was full; what the other thread has mapped by then is not this thread's to complain about. */
+    unmapper: vm('vmm', (thread, { iommufd, ioas, buffers }) => {
+      const errno = thread.unmap(iommufd, ioas, base, pages * page);
+      thread.check(errno === null || errno === 'EBUSY' || errno === 'ENOENT', `the unmap ended with ${errno}`);
+      buffers.forEach((va, index) => {
+        const refused = thread.map(iommufd, ioas, base + index * page, va, page);
+        thread.check(refused === null || refused === 'EEXIST', `a map ended with ${refused}`);
+      });
+    }),
+
+    mapper: vm('vmm', (thread, { iommufd, ioas, other }) => {
+      const iova = thread.mapAnywhere(iommufd, ioas, other, page);
+      thread.check(typeof iova === 'number' || iova === 'ENOSPC', `the map ended with ${iova}`);
+      if (typeof iova !== 'number') return;
+      const errno = thread.unmap(iommufd, ioas, iova, page);
+      // The range is the other thread's too.
+      thread.check(errno === null || errno === 'ENOENT' || errno === 'EBUSY', `the unmap ended with ${errno}`);
+    }),
+
+    A: device('A', (dev) => {
+      for (let i = 0; i < pages; i++) dev.read(base + i * page, 64);
+    }),
+  }),
+});
