@@ -13,6 +13,7 @@ import { driverInForce } from './drivers/in-force.ts';
 import { MockDriver } from './drivers/mock/driver.ts';
 import { VtdDriver } from './drivers/vtd/driver.ts';
 import { EduRegisters } from './hardware/edu.ts';
+import { PciFunction } from './hardware/function.ts';
 import { Machine } from './hardware/machine.ts';
 import type { defaultCapabilities } from './hardware/vtd/registers.ts';
 import { IommuGroup, Move, PciDevice, setGroupDomain } from './kernel/iommu-group.ts';
@@ -198,8 +199,22 @@ export class World {
     PciDevice.nextInGroup.poke(memory, last, device);
   }
 
+  /** Memory of a function on the bus, at an address below 4 GiB: siblings of its group reach it without the unit, there being no ACS between them. */
+  bar(name: string, address: number): void {
+    PciFunction.bar.poke(this.host.kernel, this.directory[name] as Ref<'PciFunction'>, address / 4096);
+  }
+
+  /** Nothing keeps the members of a group apart. */
+  #linkPeers(group: Ref<'IommuGroup'>): void {
+    const memory = this.host.kernel;
+    const members: Ref<'PciFunction'>[] = [];
+    for (let at = IommuGroup.members.peek(memory, group); at !== NULL; at = PciDevice.nextInGroup.peek(memory, at)) members.push(PciDevice.function.peek(memory, at));
+    if (members.length > 1) members.forEach((one, index) => PciFunction.nextPeer.poke(memory, one, members[(index + 1) % members.length]!));
+  }
+
   /** Nobody owns the group yet: an empty domain for kernel DMA, so that nothing is reached. */
   #settleOnDefault(group: Ref<'IommuGroup'>): void {
+    this.#linkPeers(group);
     const memory = this.host.kernel;
     const first = PciDevice.function.peek(memory, IommuGroup.members.peek(memory, group));
     const domain = this.kernel.driver.allocPagingDomain(first, 0);

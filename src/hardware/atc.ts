@@ -37,7 +37,6 @@ const invalidateLabel = markedLabel('Atc.invalidate');
 /** In place of a PASID: the request has none. */
 const withoutPasid = 1 << 20;
 const ownerMask = (1 << 21) - 1;
-export const wholeOrder = 52;
 
 const ownerOf = (pasid: number): number => (pasid < 0 ? withoutPasid : pasid);
 

@@ -17,7 +17,7 @@ import { pageBytes, type Frame, type Memory } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import { Access } from '#hostmem/page-table';
 import { AtcView } from './atc.ts';
-import { dma, DmaFlags } from './events.ts';
+import { dma, DmaFlags, peerReached } from './events.ts';
 import { bufferBytes, InFlight, PciFunction } from './function.ts';
 import type { TranslationUnit } from './translation-unit.ts';
 import { noPasid } from './vtd/scalable-requester.ts';
@@ -29,6 +29,7 @@ export const noMemory = 0x100;
 const interruptWindow = 0xfee;
 
 const dataLabel = label('ram.data');
+const peerLabel = label('PciFunction.bar');
 
 export class DmaEngine {
   readonly function: Ref<'PciFunction'>;
@@ -38,6 +39,8 @@ export class DmaEngine {
   readonly #frames: number;
   readonly #table: Frames;
   readonly #atc: AtcView | null;
+  /** Siblings that no ACS keeps it from. */
+  readonly #peers: readonly Ref<'PciFunction'>[];
   readonly #rid: number;
   readonly #sourceId: number;
   /** Of the transaction: the frame that it is for, the root table that it was translated through, whether it hit a cache of translations. */
@@ -62,6 +65,7 @@ export class DmaEngine {
     this.#table = host.frames;
     const atc = PciFunction.atc.peek(kernel, pciFunction);
     this.#atc = atc === NULL ? null : new AtcView(kernel, atc);
+    this.#peers = peersOf(kernel, pciFunction);
     this.#rid = PciFunction.rid.peek(kernel, pciFunction);
     this.#sourceId = PciFunction.sourceId.peek(kernel, pciFunction);
     this.#slotAt = PciFunction.inFlight.address(kernel, pciFunction);
@@ -121,6 +125,8 @@ export class DmaEngine {
       if (access === Access.READ) fill(this.#kernel, this.#bufferAt + bufferOffset, bytes, 0);
       return 0;
     }
+    const peer = this.#peers.length === 0 || iovaHigh !== 0 ? NULL : this.#peerAt(iovaLow >>> 12);
+    if (peer !== NULL) return this.#toPeer(peer, access === Access.WRITE, iovaLow, bufferOffset, bytes);
     const kernel = this.#kernel;
     const write = access === Access.WRITE;
     const begin = kernel.history === null ? 0 : kernel.history.stamp();
@@ -136,6 +142,24 @@ export class DmaEngine {
     }
     this.#end(idle);
     return reason;
+  }
+
+  /** The sibling whose memory is at that page of the bus. */
+  #peerAt(page: number): Ref<'PciFunction'> {
+    for (const peer of this.#peers) if (PciFunction.bar.peek(this.#kernel, peer) === page) return peer;
+    return NULL;
+  }
+
+  /** Routed below the unit: no translation, no permission, no fault; what the unit was told of the requester does not matter. */
+  #toPeer(peer: Ref<'PciFunction'>, write: boolean, iovaLow: number, bufferOffset: number, bytes: number): number {
+    const kernel = this.#kernel;
+    const own = this.#bufferAt + bufferOffset;
+    const at = PciFunction.buffer.elementAddress(kernel, peer, 0) + (iovaLow & (pageBytes - 1));
+    if (kernel.control !== null) kernel.control.point(write ? Op.WRITE : Op.READ, kernel, at, peerLabel);
+    if (write) copy(kernel, at, kernel, own, bytes);
+    else copy(kernel, own, kernel, at, bytes);
+    peerReached.emit(kernel, this.#rid | (write ? DmaFlags.WRITE : 0), 0, iovaLow & ~(pageBytes - 1), PciFunction.rid.peek(kernel, peer));
+    return 0;
   }
 
   #untranslated(access: number, iovaHigh: number, iovaLow: number): number {
@@ -194,4 +218,11 @@ export class DmaEngine {
     if (reason === 0) poke(kernel, this.#bytesAt, peek(kernel, this.#bytesAt) + bytes);
     else poke(kernel, this.#faultsAt, peek(kernel, this.#faultsAt) + 1);
   }
+}
+
+function peersOf(kernel: Memory, pciFunction: Ref<'PciFunction'>): Ref<'PciFunction'>[] {
+  const found: Ref<'PciFunction'>[] = [];
+  const first = PciFunction.nextPeer.peek(kernel, pciFunction);
+  for (let at = first; at !== NULL && at !== pciFunction; at = PciFunction.nextPeer.peek(kernel, at)) found.push(at);
+  return found;
 }

@@ -15,6 +15,9 @@ export const DmaFlags = { ridMask: 0xffff, WRITE: 1 << 16, reasonShift: 17, owne
  */
 export const dma = event('dma', ['function', 'iovaHigh', 'iovaLow', 'frame', 'root', 'begin']);
 
+/** A request went to a sibling's memory below the unit: requester id and whether it wrote, as in `dma`; the address's page; the sibling's requester id. */
+export const peerReached = event('peer reached', ['function', 'iovaHigh', 'iovaLow', 'peer']);
+
 /** Tables of a unit whose entries have more than one word. */
 export const TableKind = { CONTEXT: 1, SCALABLE_CONTEXT: 2, PASID: 3 } as const;
 
