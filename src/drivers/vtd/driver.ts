@@ -24,7 +24,7 @@ import { supportsAts } from './ats.ts';
 import { ensureContextTable } from './context.ts';
 import { vtdOperations, type VtdOperations } from './operations.ts';
 import { descriptorBytes, wideDescriptorBytes } from '../../hardware/vtd/descriptors.ts';
-import { endOfUnmap, highOfPage, lowOfPage, pageOf } from './gather.ts';
+import { endOfUnmap, pageOf } from './gather.ts';
 import { reserveDomainIds, VtdUnitState } from './unit-state.ts';
 import { Vtd, type VtdUnit } from './vtd.ts';
 
@@ -181,13 +181,8 @@ export class VtdDriver implements IommuDriver {
 
   sync(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, pages: number, leafOnly: boolean): void {
     const vtd = this.#vtd;
-    const { gather } = vtd;
-    const asked = pageOf(iovaHigh, iovaLow);
-    const isGathered = gather.domain === domain && gather.first !== gather.end;
-    const first = isGathered ? Math.min(asked, gather.first) : asked;
-    const end = isGathered ? Math.max(asked + pages, gather.end) : asked + pages;
-    vtd.operations.flushRange(vtd, domain, highOfPage(first), lowOfPage(first), end - first, leafOnly);
-    gather.clear();
+    const first = pageOf(iovaHigh, iovaLow);
+    vtd.operations.flushRange(vtd, domain, iovaHigh, iovaLow, vtd.gather.endOf(domain, first, first + pages) - first, leafOnly);
   }
 
   translate(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, result: WalkResult): number {

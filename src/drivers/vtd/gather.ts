@@ -1,5 +1,6 @@
 /**
- * What an unmap cleared and a flush has yet to cover (the kernel's `struct iommu_iotlb_gather`). A thread's own: who unmaps flushes.
+ * What the last unmap cleared and its flush has to cover (the kernel's `struct iommu_iotlb_gather`). A thread's own: who unmaps flushes the same
+ * range; nothing of it is left to another call.
  */
 import { NULL, type Ref } from '#hostmem/object';
 import { WalkResult } from '#hostmem/page-table';
@@ -14,21 +15,22 @@ export const highOfPage = (page: number): number => Math.floor(page / pagesPerHi
 export const lowOfPage = (page: number): number => (page % pagesPerHigh) << 12;
 
 export class Gather {
-  domain: Ref<'IommuDomain'> = NULL;
-  /** Pages `[first, end)`; empty when they are equal. */
-  first = 0;
-  end = 0;
+  #domain: Ref<'IommuDomain'> = NULL;
+  #first = 0;
+  #asked = 0;
+  #end = 0;
 
-  add(domain: Ref<'IommuDomain'>, first: number, end: number): void {
-    const goesOn = this.domain === domain && this.first !== this.end;
-    this.domain = domain;
-    this.first = goesOn ? Math.min(this.first, first) : first;
-    this.end = goesOn ? Math.max(this.end, end) : end;
+  /** The unmap of `[first, asked)`, which is the one that counts from now on, cleared `[first, end)`. */
+  set(domain: Ref<'IommuDomain'>, first: number, asked: number, end: number): void {
+    this.#domain = domain;
+    this.#first = first;
+    this.#asked = asked;
+    this.#end = end;
   }
 
-  /** Nothing is outstanding any more. */
-  clear(): void {
-    this.first = this.end = 0;
+  /** The page behind what a flush of `[first, end)` has to cover. */
+  endOf(domain: Ref<'IommuDomain'>, first: number, end: number): number {
+    return domain === this.#domain && first === this.#first && end === this.#asked ? this.#end : end;
   }
 }
 
@@ -46,6 +48,6 @@ export function endOfUnmap(vtd: Vtd, domain: Ref<'IommuDomain'>, first: number, 
 }
 
 /** An unmap of `[first, asked)` clears `[first, end)` (`iommu_iotlb_gather_add_range`). */
-export function gather(vtd: Vtd, domain: Ref<'IommuDomain'>, first: number, _asked: number, end: number): void {
-  vtd.gather.add(domain, first, end);
+export function gather(vtd: Vtd, domain: Ref<'IommuDomain'>, first: number, asked: number, end: number): void {
+  vtd.gather.set(domain, first, asked, end);
 }

@@ -6,6 +6,6 @@ export default variant({
   source: 'ee6e69d03255 (CVE-2026-31735), as VT-d would have it',
   caughtBy: 'C2',
   vtd: {
-    gather: (vtd, domain, first, asked) => vtd.gather.add(domain, first, asked),
+    gather: (vtd, domain, first, asked) => vtd.gather.set(domain, first, asked, asked),
   },
 });
