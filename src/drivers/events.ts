@@ -6,6 +6,8 @@ import { event } from '#hostmem/history';
  * `source` the requester id; the words are the low words of its quadwords.
  */
 export const EntryWritten = event('entry written', ['table', 'source', 'pasid', 'word0', 'word1', 'word2']);
+/** What a present entry said when software began to change it; words as of `EntryWritten`. */
+export const EntryFound = event('entry found', ['table', 'source', 'pasid', 'word0', 'word1', 'word2']);
 /** An entry that was not present is emptied, and what it pointed to may be freed. */
 export const EntryZeroed = event('entry zeroed', ['table', 'source', 'pasid']);
 /** Leaves of the domain with that root table were cleared: the range holds all of them, and may be larger than what was asked for. */

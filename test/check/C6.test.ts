@@ -1,29 +1,29 @@
-import { EntryWritten } from '#src/drivers/events';
+import { EntryFound, EntryWritten } from '#src/drivers/events';
 import { entryFetched, TableKind } from '#src/hardware/events';
-import { installedEntries } from '#src/hardware/installed-root';
 import { expect, test } from 'vitest';
 import { court } from './histories.ts';
 
 async function setUp() {
   const here = await court('C6');
-  const { host, directory } = here.vmm.world;
-  const [installed] = installedEntries(host, directory['A'] as Parameters<typeof installedEntries>[1]);
+  const { host } = here.vmm.world;
   const rid = here.rid('A');
   return {
-    installed: installed!,
+    find: (word0: number, word1: number, word2: number) => EntryFound.emit(host.kernel, TableKind.PASID, rid, 0, word0, word1, word2),
     write: (word0: number, word1: number, word2: number) => EntryWritten.emit(host.kernel, TableKind.PASID, rid, 0, word0, word1, word2),
-    fetch: (word0: number, word1: number, word2: number, table: number = TableKind.PASID) => entryFetched.emit(host.kernel, table, rid, 0, word0, word1, word2),
+    fetch: (word0: number, word1: number, word2: number) => entryFetched.emit(host.kernel, TableKind.PASID, rid, 0, word0, word1, word2),
     verdict: () => here.verdict()?.message ?? null,
   };
 }
 
 test('holds: what was there from the start, what was written, and what was before that', async () => {
-  const { installed, write, fetch, verdict } = await setUp();
-  fetch(installed.word0, installed.word1, 0, TableKind.CONTEXT);
+  const { find, write, fetch, verdict } = await setUp();
+  fetch(0x41, 9, 0);
+  find(0x41, 9, 0);
   write(0x49, 2, 0x5000);
   fetch(0x49, 2, 0x5000);
   write(0x4d, 3, 0x6000);
   fetch(0x49, 2, 0x5000);
+  fetch(0x41, 9, 0);
   fetch(0x4d, 3, 0x6000);
   expect(verdict()).toBeNull();
 });

@@ -14,7 +14,7 @@ import * as entry from '../../hardware/vtd/context-entry.ts';
 import { contextAddress } from '../../hardware/vtd/requester.ts';
 import { rootHalfAt } from '../../hardware/vtd/scalable-entry.ts';
 import { IommuDevice } from '../driver.ts';
-import { EntryWritten, EntryZeroed } from '../events.ts';
+import { EntryFound, EntryWritten, EntryZeroed } from '../events.ts';
 import { VtdUnitState } from './unit-state.ts';
 import type { Vtd, VtdUnit } from './vtd.ts';
 
@@ -66,6 +66,7 @@ function clearEntry(vtd: Vtd, unit: VtdUnit, device: Ref<'IommuDevice'>, sourceI
   const low = at === 0 ? 0 : peek(ram, at);
   const domainId = at === 0 ? 0 : entry.domainIdOf(peek(ram, at + 8));
   if ((low & entry.present) !== 0) {
+    EntryFound.emit(kernel, TableKind.CONTEXT, sourceId, 0, low, peek(ram, at + 8));
     EntryWritten.emit(kernel, TableKind.CONTEXT, sourceId, 0, low & ~entry.present);
     write64(ram, at, 0, low & ~entry.present, entry.lowLabel);
   }

@@ -14,7 +14,7 @@ import { PciFunction } from '../../hardware/function.ts';
 import { IommuDomain } from '../domain.ts';
 import { IommuDevice } from '../driver.ts';
 import type { EntryValue } from '../entry-stages.ts';
-import { EntryWritten, EntryZeroed } from '../events.ts';
+import { EntryFound, EntryWritten, EntryZeroed } from '../events.ts';
 import { ensurePasidEntry, pasidEntryAddress } from './pasid-table.ts';
 import { VtdUnitState } from './unit-state.ts';
 import type { Vtd, VtdUnit } from './vtd.ts';
@@ -68,10 +68,12 @@ export function tearDownPasid(vtd: Vtd, unit: VtdUnit, device: Ref<'IommuDevice'
   EntryZeroed.emit(vtd.kernel, TableKind.PASID, requesterOf(vtd, device), pasid);
 }
 
-/** Byte address of a PASID's entry if it is present, else 0. Silent. */
+/** Byte address of a PASID's entry if it is present, else 0: for who is about to change it. Silent. */
 export function presentPasid(vtd: Vtd, device: Ref<'IommuDevice'>, pasid: number): number {
   const at = pasidEntryAddress(vtd, device, pasid);
-  return at === 0 || (peek(vtd.ram, at) & entry.present) === 0 ? 0 : at;
+  if (at === 0 || (peek(vtd.ram, at) & entry.present) === 0) return 0;
+  EntryFound.emit(vtd.kernel, TableKind.PASID, requesterOf(vtd, device), pasid, ...readPasid(vtd, at));
+  return at;
 }
 
 /** Silent: who changes entries holds `contextLock`. */

@@ -13,7 +13,7 @@ import { TableKind } from '../../hardware/events.ts';
 import { PciFunction } from '../../hardware/function.ts';
 import * as entry from '../../hardware/vtd/scalable-entry.ts';
 import { IommuDevice } from '../driver.ts';
-import { EntryWritten, EntryZeroed } from '../events.ts';
+import { EntryFound, EntryWritten, EntryZeroed } from '../events.ts';
 import { supportsAts } from './ats.ts';
 import { VtdUnitState } from './unit-state.ts';
 import type { Vtd, VtdUnit } from './vtd.ts';
@@ -40,8 +40,9 @@ export function tearDownPasidTable(vtd: Vtd, unit: VtdUnit, device: Ref<'IommuDe
 
 /** Empties a context entry, whatever it says; hardware may be reading it. */
 export function zeroContext(vtd: Vtd, unit: VtdUnit, sourceId: number): void {
-  EntryWritten.emit(vtd.kernel, TableKind.SCALABLE_CONTEXT, sourceId, 0);
   const at = contextAddress(vtd, unit, sourceId);
+  EntryFound.emit(vtd.kernel, TableKind.SCALABLE_CONTEXT, sourceId, 0, peek(vtd.ram, at));
+  EntryWritten.emit(vtd.kernel, TableKind.SCALABLE_CONTEXT, sourceId, 0);
   write64(vtd.ram, at + 8, 0, 0, entry.contextLabels[1]);
   write64(vtd.ram, at, 0, 0, entry.contextLabels[0]);
 }
@@ -106,6 +107,7 @@ function clearContext(vtd: Vtd, unit: VtdUnit, device: Ref<'IommuDevice'>, sourc
   const word = peek(ram, at);
   const ours = (word & entry.present) !== 0 && frameOf(word) === directory;
   if (ours) {
+    EntryFound.emit(kernel, TableKind.SCALABLE_CONTEXT, sourceId, 0, word);
     EntryWritten.emit(kernel, TableKind.SCALABLE_CONTEXT, sourceId, 0, word & ~entry.present);
     write64(ram, at, 0, word & ~entry.present, entry.contextLabels[0]);
   }
