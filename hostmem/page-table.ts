@@ -116,6 +116,8 @@ const entryIndex = indexAt;
 /** Set in what is no table of the level below. */
 const noTable = Entry.LEAF | -Entry.SKIP;
 const none = WalkFault.NONE;
+/** Bits of an index into a table that is not the root. */
+const tableMask = 511;
 const notPresent = WalkFault.NOT_PRESENT;
 
 /** The page number behind the last one of 64 bits. */
@@ -213,7 +215,7 @@ export class PageTable {
       }
       level -= 1 + (seen >>> skipShift);
       index = table * 1024 + entryIndex(level, iovaHigh, iovaLow, mask) * 2;
-      mask = 511;
+      mask = tableMask;
       if (announced) read64(ram, index * 4, format.labels[level]!);
       low = words[index]!;
       high = words[index + 1]!;
@@ -357,7 +359,7 @@ export class PageTable {
     let mask = this.#rootMask;
     for (let level = format.levels; level > until; level--) {
       const index = table * 1024 + entryIndex(level, iovaHigh, iovaLow, mask) * 2;
-      mask = 511;
+      mask = tableMask;
       const low = words[index]!;
       const high = words[index + 1]!;
       if (low === 0) return 0 as Frame;

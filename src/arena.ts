@@ -9,7 +9,7 @@ import { Piscina } from 'piscina';
 import { Counters } from './actors/counters.ts';
 import type { Found } from './catalogue.ts';
 import { operationsOf, type Variant } from './kernel/variant.ts';
-import { actorsOf, type Parameters, type Role, type Scenario, type Stage } from './scenario.ts';
+import { actorsOf, worldOptions, type Parameters, type Role, type Scenario, type Stage } from './scenario.ts';
 import { stepCapacity } from './schedule/board.ts';
 import type { ActorReport, Controlled, HistoryBuffer, Task } from './task.ts';
 import { World } from './world.ts';
@@ -51,7 +51,7 @@ export class Arena {
     this.#options = options;
     const actors = actorsOf(scenario.value, options.parameters);
     const { aliasPasidTableSkipped } = operationsOf(options.variant.value).faults;
-    this.world = new World({ ...scenario.value.host, vms: options.parameters.vms, aliasPasidTableSkipped });
+    this.world = new World({ ...worldOptions(scenario.value, options.parameters), aliasPasidTableSkipped });
     this.#stage = scenario.value.world(this.world);
     this.names = Object.keys(actors);
     this.roles = Object.values(actors).map(({ role }) => role);

@@ -1,13 +1,15 @@
 /** Events of the kernel as lines of a story: `ATTACH A -> IOAS 3`. Knows the world's names, and who moves what where. */
 import { Owner } from '#hostmem/frames';
 import type { Cursor } from '#hostmem/history';
-import { dma, DmaFlags } from './hardware/events.ts';
+import { EntryWritten, EntryZeroed, FlushCalled, FlushReturned, LeavesCleared } from './drivers/events.ts';
+import { deadTableRead, dma, DmaFlags, entryFetched, TableKind } from './hardware/events.ts';
 import { commandName } from './kernel/call-events.ts';
 import { stormCallName } from './kernel/storm-calls.ts';
 import { errnoName } from './kernel/errno.ts';
 import {
-  AreaTaken, CallBegan, CallEnded, DestroyRefused, DeviceGoes, DirtyAnswered, DirtyQueried, DirtyReported, DirtyTracked, GroupBlocked, GroupMoved,
-  GroupMoves, HwptLinked, HwptRecorded, MapCalled, MapReturned, StormCalled, StormReturned, UnmapCalled, UnmapReturned, VfioCall, VfioCalled, VfioReturned,
+  AreaTaken, CallBegan, CallEnded, DestroyRefused, DeviceGoes, DirtyAnswered, DirtyQueried, DirtyReported, DirtyTracked, DmaMapped, DmaUnmapped, GroupBlocked,
+  GroupMoved, GroupMoves, HwptLinked, HwptRecorded, MapCalled, MapReturned, StormCalled, StormReturned, UnmapCalled, UnmapReturned, VfioCall, VfioCalled,
+  VfioReturned,
 } from './kernel/events.ts';
 import { kindNames } from './kernel/objects.ts';
 
@@ -74,6 +76,15 @@ export class EventDescriber {
       case HwptLinked.kind: return `HWPT ${HwptLinked.get.hwpt(event)} joins the list of IOAS ${HwptLinked.get.ioas(event)}`;
       case DeviceGoes.kind: return `device ${DeviceGoes.get.device(event)} goes`;
       case DestroyRefused.kind: return `the owner of ${kindNames[DestroyRefused.get.kind(event)]} ${DestroyRefused.get.id(event)} finds ${DestroyRefused.get.users(event)} users`;
+      case DmaMapped.kind: return `DMA map ${range(DmaMapped.get.iovaHigh(event), DmaMapped.get.iovaLow(event))}`;
+      case DmaUnmapped.kind: return `DMA unmap ${range(DmaUnmapped.get.iovaHigh(event), DmaUnmapped.get.iovaLow(event))} returned${DmaUnmapped.get.lazy(event) === 0 ? '' : ', its flush is queued'}`;
+      case LeavesCleared.kind: return `clears ${range(LeavesCleared.get.iovaHigh(event), LeavesCleared.get.iovaLow(event))}, ${LeavesCleared.get.pages(event)} pages`;
+      case FlushCalled.kind: return `starts to flush ${flushed(FlushCalled.get.iovaHigh(event), FlushCalled.get.iovaLow(event), FlushCalled.get.pages(event))}`;
+      case FlushReturned.kind: return `has flushed ${flushed(FlushReturned.get.iovaHigh(event), FlushReturned.get.iovaLow(event), FlushReturned.get.pages(event))}`;
+      case EntryWritten.kind: return `writes the ${entryNames[EntryWritten.get.table(event)]} of ${this.#requester(EntryWritten.get.source(event))}: ${(EntryWritten.get.word0(event) & 1) === 0 ? 'not present' : 'present'}`;
+      case EntryZeroed.kind: return `the ${entryNames[EntryZeroed.get.table(event)]} of ${this.#requester(EntryZeroed.get.source(event))} is empty`;
+      case entryFetched.kind: return `reads the ${entryNames[entryFetched.get.table(event)]} of ${this.#requester(entryFetched.get.source(event))}`;
+      case deadTableRead.kind: return `reads a table in frame 0x${deadTableRead.get.frame(event).toString(16)}, which is none any more`;
       case DirtyTracked.kind: return `dirty tracking is switched ${DirtyTracked.get.on(event) === 0 ? 'off' : 'on'}`;
       case DirtyQueried.kind: return `GET_DIRTY_BITMAP of ${dirtyRange(DirtyQueried.get, event)}`;
       case DirtyReported.kind: return `${dirtyRange(DirtyReported.get, event)}: reported`;
@@ -103,6 +114,10 @@ export class EventDescriber {
     const errno = errnoName(VfioReturned.get.errno(event));
     const hwpt = VfioReturned.get.hwpt(event);
     return `${what} ${this.#names.devices[VfioReturned.get.device(event)]} returned ${errno ?? (hwpt === 0 ? '0' : `0, HWPT ${hwpt}`)}`;
+  }
+
+  #requester(sourceId: number): string {
+    return this.#names.functions.get(sourceId) ?? `requester 0x${sourceId.toString(16)}`;
   }
 
   /** Whose memory a DMA reached; null for an event that is none. */
@@ -136,6 +151,10 @@ function stormCall(event: Cursor): string {
   const where = pages(event) === 0 ? [] : [`0x${(iovaPage(event) * 4096).toString(16)}`, `${pages(event)} pages`];
   return `${stormCallName(call(event))} ${[...named, ...where].join(', ')}`;
 }
+const entryNames: Readonly<Record<number, string>> = { [TableKind.CONTEXT]: 'context entry', [TableKind.SCALABLE_CONTEXT]: 'context entry', [TableKind.PASID]: 'PASID entry' };
+
+const flushed = (high: number, low: number, pages: number): string => (pages === 0 ? 'the whole domain' : `${range(high, low)}, ${pages} pages`);
+
 /** `0x1000000, 16 pages`. */
 const dirtyRange = (get: Record<'iovaHigh' | 'iovaLow' | 'pages', (event: Cursor) => number>, event: Cursor): string =>
   `${range(get.iovaHigh(event), get.iovaLow(event))}, ${get.pages(event)} ${get.pages(event) === 1 ? 'page' : 'pages'}`;

@@ -61,6 +61,8 @@ export interface ReplayResult {
 }
 
 export interface Counts {
+  /** How often actors' bodies were run. */
+  readonly rounds: number;
   readonly translations: number;
   readonly dma: number;
   readonly maps: number;
@@ -83,7 +85,7 @@ export interface RunResult {
   readonly threads: readonly { readonly actor: string; readonly role: string; readonly threadId: number }[];
   readonly counts: Counts;
   /** What each VM got done, where the scenario numbers its VMs. */
-  readonly vms: readonly ({ readonly vm: string; readonly rounds: number } & Counts)[];
+  readonly vms: readonly ({ readonly vm: string } & Counts)[];
   /** When all threads were at work, and at the end. */
   readonly memory: { readonly begin: MemoryUse; readonly end: MemoryUse };
   readonly violation: Violation | null;

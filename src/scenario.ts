@@ -83,5 +83,8 @@ export function actorsOf<S extends Stage>(definition: Scenario<S>, parameters: P
   return definition.actors(cast as unknown as Cast<S>, parameters);
 }
 
+/** What the world of a scenario is made with. */
+export const worldOptions = (definition: Scenario, { vms }: Parameters): Partial<WorldOptions> => ({ ...definition.host, vms });
+
 /** Its own size, unless another one is asked for. */
 export const parametersOf = (definition: Scenario, vms: number | null): Parameters => ({ vms: vms ?? definition.vms ?? 1 });

@@ -86,7 +86,8 @@ async function joinHost(task: Task): Promise<Joined> {
   const variant: Variant = task.variantUrl === null ? correct : ((await import(task.variantUrl)) as { default: Variant }).default;
   const host = new Host(task.host);
   const machine = new Machine(host);
-  const kernel = new Kernel(host, operationsOf(variant), driverInForce(host, machine));
+  const operations = operationsOf(variant);
+  const kernel = new Kernel(host, operations, driverInForce(host, machine, operations.vtd));
   const { buffer, rings, capacity } = task.history;
   const history = new History(buffer, rings, capacity);
   const invariants = await loadInvariants(task.holds);

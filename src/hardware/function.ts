@@ -22,6 +22,15 @@ export const PciFunction = object('PciFunction', {
   /** The id that the unit sees on its requests: a bridge may have put its own in place of `rid`. */
   sourceId: u32,
   unit: ref('IommuUnit'),
+  /** Its address translation cache; `NULL` for a function without ATS. */
+  atc: ref('Atc'),
+  /**
+   * Ring of functions that nothing keeps from talking to each other below the unit (no ACS); `NULL` for one that is alone. A request without
+   * translation to the memory of another one reaches that and never the unit.
+   */
+  nextPeer: ref('PciFunction'),
+  /** Page number on the bus of its memory (a BAR of one page: the internal buffer); 0 for none. */
+  bar: u32,
   nextOfMachine: ref('PciFunction'),
   nextOfUnit: ref('PciFunction'),
   /** Kept for system software, which hangs a record of its own here; hardware never reads it. */

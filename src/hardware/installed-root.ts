@@ -1,4 +1,4 @@
-/** What a unit would translate a function's requests through, read off its tables as no point: for oracles. */
+/** What a unit's tables say of a function's requests without PASID, read as no point: for oracles. */
 import type { Host } from '#hostmem/host';
 import type { Ref } from '#hostmem/object';
 import { PciFunction } from './function.ts';

@@ -14,3 +14,13 @@ export interface Translator {
    */
   translate(sourceId: number, iovaHigh: number, iovaLow: number, access: number, epoch: number): number;
 }
+
+/** What it asks for a function with a cache of its own (ATS). */
+export interface AtsTranslator extends Translator {
+  /** `Access` bits that the last translation grants. */
+  readonly permissions: number;
+  /** Answers a translation request: as `translate`, but a page that cannot be reached is an answer without permissions and no fault. */
+  request(sourceId: number, iovaHigh: number, iovaLow: number, access: number, epoch: number, pasid: number): number;
+  /** Whether a request with an address that the function was told may pass. 0, or the reason of the fault. */
+  passTranslated(sourceId: number, hpaHigh: number, hpaLow: number, access: number, pasid: number): number;
+}

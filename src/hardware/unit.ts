@@ -15,8 +15,10 @@ export const IommuUnit = object('IommuUnit', {
   next: ref('IommuUnit'),
   firstFunction: ref('PciFunction'),
   iotlb: ref('Iotlb'),
-  /** `NULL` for a unit without PASIDs. */
-  pasidCache: ref('PasidCache'),
+  /** Beside the IOTLB: of entries of requesters, of PASIDs (`NULL` for a unit without), of upper levels of page tables. */
+  contextCache: ref('TaggedCache'),
+  pasidCache: ref('TaggedCache'),
+  walkCache: ref('TaggedCache'),
   /** The vendor's register file: `VtdRegisters` or `RiscvRegisters`. */
   registers: u32,
   /**

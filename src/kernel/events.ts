@@ -54,6 +54,12 @@ export const MapReturned = event('map return', ['ioas', 'iovaHigh', 'iovaLow', '
 export const UnmapCalled = event('unmap call', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'process']);
 export const UnmapReturned = event('unmap return', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'errno', 'process']);
 
+/** A kernel driver's mapping took its IOVA, in the domain with that root table; its unmap returned (`lazy`: before its flush). */
+export const DmaMapped = event('dma mapped', ['root', 'iovaHigh', 'iovaLow', 'pages']);
+export const DmaUnmapped = event('dma unmapped', ['root', 'iovaHigh', 'iovaLow', 'pages', 'lazy']);
+/** An IOVA of the DMA API may be given out again. */
+export const IovaFreed = event('iova freed', ['root', 'iovaHigh', 'iovaLow', 'pages']);
+
 /** SET_DIRTY_TRACKING returned 0: `on` is what the domain, named by its root frame, is from now on. */
 export const DirtyTracked = event('dirty tracking', ['root', 'on']);
 /** A GET_DIRTY_BITMAP that clears began, over `pages` of 4 KiB. One that does not clear is told of by no event. */

@@ -5,10 +5,12 @@ import type { Ref } from '#hostmem/object';
 import type { Frame } from '#hostmem/memory';
 import { pinThroughAccess } from './access.ts';
 import { fail } from './errno.ts';
+import { queueIova } from './dma-iommu.ts';
 import { destroyEventQueue } from './event-queue.ts';
 import { destroyFaultQueue } from './fault-queue.ts';
 import { tryAutomatic, type Changed, type SlotChange } from './change-pt.ts';
 import { faultsOf72, type FaultsOf72 } from './faults-of-72.ts';
+import { vtdOperations, type VtdOperations } from '../drivers/vtd/operations.ts';
 import type { Kernel } from './kernel.ts';
 import { destroyHwQueue } from './hw-queue.ts';
 import { destroyHwpt } from './hwpt.ts';
@@ -88,6 +90,11 @@ export interface DriverOperations {
   attach(kernel: Kernel, domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>): void;
 }
 
+/** How the DMA API puts off flushes. */
+export interface DmaOperations {
+  queueIova(kernel: Kernel, dma: Ref<'DmaDomain'>, page: number, pages: number): void;
+}
+
 export interface Operations {
   readonly objects: ObjectOperations;
   readonly attach: AttachOperations;
@@ -96,6 +103,9 @@ export interface Operations {
   readonly access: AccessOperations;
   readonly vdevice: VdeviceOperations;
   readonly driver: DriverOperations;
+  readonly dma: DmaOperations;
+  /** The functions of the VT-d driver. */
+  readonly vtd: VtdOperations;
   readonly faults: FaultsOf72;
 }
 
@@ -115,5 +125,7 @@ export const linux72: Operations = Object.freeze({
       if (problem !== 0) fail(problem, 'the driver refuses the domain for the device');
     },
   }),
+  dma: Object.freeze({ queueIova }),
+  vtd: Object.freeze({ ...vtdOperations }),
   faults: faultsOf72,
 });

@@ -34,6 +34,8 @@ export function operationsOf(changes: Variant): Operations {
     access: Object.freeze({ ...linux72.access, ...changes.access }),
     vdevice: Object.freeze({ ...linux72.vdevice, ...changes.vdevice }),
     driver: Object.freeze({ ...linux72.driver, ...changes.driver }),
+    dma: Object.freeze({ ...linux72.dma, ...changes.dma }),
+    vtd: Object.freeze({ ...linux72.vtd, ...changes.vtd }),
     faults: Object.freeze({ ...linux72.faults, ...changes.faults }),
   });
 }
