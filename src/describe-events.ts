@@ -27,6 +27,9 @@ const toldByThemselves: ReadonlySet<string> = new Set([
   'VFIO_IOMMU_UNMAP_DMA', 'VFIO_DEVICE_BIND_IOMMUFD', 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', 'VFIO_DEVICE_DETACH_IOMMUFD_PT',
 ]);
 
+/** Steps of drivers and hardware. */
+const details: ReadonlySet<number> = new Set([EntryWritten, EntryZeroed, FlushCalled, FlushReturned, LeavesCleared, entryFetched].map(({ kind }) => kind));
+
 /** Names of the world, by the numbers that events carry. */
 export interface WorldNames {
   /** Functions behind the character devices, by number. */
@@ -118,6 +121,11 @@ export class EventDescriber {
 
   #requester(sourceId: number): string {
     return this.#names.functions.get(sourceId) ?? `requester 0x${sourceId.toString(16)}`;
+  }
+
+  /** Whether an event is of what drivers and hardware do for a call of the kernel's. */
+  isDetail({ kind }: Cursor): boolean {
+    return details.has(kind);
   }
 
   /** Whose memory a DMA reached; null for an event that is none. */
