@@ -3,9 +3,10 @@
  */
 import type { Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
+import { releaseOwner } from './dma-owner.ts';
 import { allocated, fail } from './errno.ts';
 import { DeviceGoes } from './events.ts';
-import { claimOwner, PciDevice, releaseOwner } from './iommu-group.ts';
+import { PciDevice } from './iommu-group.ts';
 import { getGroup, IommufdGroup, putGroup } from './iommufd-group.ts';
 import { KernelRoot, type Kernel } from './kernel.ts';
 import {
@@ -31,14 +32,14 @@ export const IommufdDevice = object('IommufdDevice', {
 
 /**
  * Claims the device's group for the context and makes the DEVICE object (`iommufd_device_bind`). A device of the selftest is
- * an object of the context itself and does not hold it. EPERM, EBUSY, ENOMEM.
+ * an object of the context itself and does not hold it. EPERM, EBUSY, EINVAL, ENOMEM.
  */
 export function bindDevice(kernel: Kernel, iommufd: Ref<'Iommufd'>, pci: Ref<'PciDevice'>, holdsContext: boolean = true): Ref<'IommufdDevice'> {
   const group = PciDevice.group.peek(kernel.memory, pci);
   const shared = getGroup(kernel, iommufd, group);
   try {
     if (KernelRoot.unsafeInterrupts.peek(kernel.memory, kernel.root) !== 0) fail('EPERM', 'interrupts are not isolated');
-    claimOwner(kernel, group, iommufd);
+    kernel.operations.group.claimOwner(kernel, group, iommufd);
   } catch (error) {
     putGroup(kernel, shared);
     throw error;

@@ -1,0 +1,47 @@
+/**
+ * Kernel drivers of PCI functions, as far as DMA goes (`really_probe`, `pci_dma_configure` and their undoing): one that does DMA through the
+ * default domain asks the group first. What it does there is the DMA API's (`dma-iommu.ts`).
+ */
+import type { Ref } from '#hostmem/object';
+import { PciFunction } from '../hardware/function.ts';
+import { assert } from './errno.ts';
+import { DriverBound, DriverProbes, DriverUnbound } from './events.ts';
+import { IommuGroup, KernelDriver, PciDevice } from './iommu-group.ts';
+import { deviceOf } from './iommu-probe.ts';
+import type { Kernel } from './kernel.ts';
+
+/** A driver binds to a function that has none. EBUSY when a user owns its group, EPROBE_DEFER. */
+export function bindDriver(kernel: Kernel, pciFunction: Ref<'PciFunction'>, driver: KernelDriver = KernelDriver.DEFAULT_DOMAIN): void {
+  const memory = kernel.memory;
+  const device = deviceOf(kernel, pciFunction);
+  const group = PciDevice.group.peek(memory, device);
+  assert(PciDevice.kernelDriver.load(memory, device) === KernelDriver.NONE, 'a function has one driver');
+  DriverProbes.emit(memory, IommuGroup.number.peek(memory, group), PciFunction.rid.peek(memory, pciFunction), driver);
+  try {
+    if (driver === KernelDriver.DEFAULT_DOMAIN) kernel.operations.group.useDefaultDomain(kernel, group);
+  } catch (error) {
+    tellUnbound(kernel, device, driver);
+    throw error;
+  }
+  PciDevice.kernelDriver.store(memory, device, driver);
+  DriverBound.emit(memory, IommuGroup.number.peek(memory, group), PciFunction.rid.peek(memory, pciFunction), driver);
+}
+
+/** The driver leaves the function; it has stopped its DMA. Told under the mutex: who claims the group does so later. */
+export function unbindDriver(kernel: Kernel, pciFunction: Ref<'PciFunction'>): void {
+  const memory = kernel.memory;
+  const device = deviceOf(kernel, pciFunction);
+  const group = PciDevice.group.peek(memory, device);
+  IommuGroup.mutex.acquire(memory, group);
+  const driver = PciDevice.kernelDriver.load(memory, device) as KernelDriver;
+  PciDevice.kernelDriver.store(memory, device, KernelDriver.NONE);
+  if (driver === KernelDriver.DEFAULT_DOMAIN) kernel.operations.group.unuseDefaultDomain(kernel, group);
+  tellUnbound(kernel, device, driver);
+  IommuGroup.mutex.release(memory, group);
+}
+
+function tellUnbound(kernel: Kernel, device: Ref<'PciDevice'>, driver: KernelDriver): void {
+  const memory = kernel.memory;
+  const group = IommuGroup.number.peek(memory, PciDevice.group.peek(memory, device));
+  DriverUnbound.emit(memory, group, PciFunction.rid.peek(memory, PciDevice.function.peek(memory, device)), driver);
+}
