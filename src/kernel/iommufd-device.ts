@@ -24,6 +24,8 @@ export const IommufdDevice = object('IommufdDevice', {
   nextAttached: ref('IommufdDevice').under('group.lock'),
   /** The device's own record of its HWPT: what iommufd had before `iommufd_group`; 7.2 has none and leaves it null. */
   hwpt: ref('Hwpt').under('group.lock'),
+  /** The IOAS that a sibling's replace took it from, until it asks itself: what seed 002 proposed to track; 7.2 leaves it null. */
+  pendingIoas: ref('Ioas').under('group.lock'),
   /** Its number in a VM, if it has one. */
   vdevice: ref('Vdevice').under('group.lock'),
   /** It is being unbound: no vdevice is made any more. */

@@ -105,7 +105,7 @@ function move(state: State, event: Cursor): void {
 function mapped(event: Cursor): Breach | null {
   const errno = errnoName(MapReturned.get.errno(event));
   if (errno === null || errno === 'ENOMEM' || allowedErrnos.IOMMU_IOAS_MAP.includes(errno)) return null;
-  return breach(`IOMMU_IOAS_MAP says ${errno} of IOAS ${MapReturned.get.ioas(event)}, which it never may: nothing there is in its way`);
+  return breach(`IOMMU_IOAS_MAP on IOAS ${MapReturned.get.ioas(event)} says ${errno}, which it never may: nothing in an IOAS depends on what groups do`);
 }
 
 function begin(state: State, event: Cursor): void {
