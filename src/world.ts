@@ -187,6 +187,7 @@ export class World {
     PciDevice.address.poke(memory, device, rid);
     PciDevice.function.poke(memory, device, added);
     PciDevice.group.poke(memory, device, core);
+    PciDevice.ats.poke(memory, device, this.#ats ? 1 : 0);
     this.#append(core, device);
     if (name === null) return device;
     const registers = EduRegisters.create(memory);

@@ -5,8 +5,7 @@
  *   normal -> parked in blocking    by prepareReset (the first)    the group keeps its domain, and may not move but in teardown
  *   parked -> normal                by finishReset (the last)      on what the group has *then*
  */
-import { NULL, type Ref } from '#hostmem/object';
-import { PciFunction } from '../hardware/function.ts';
+import type { Ref } from '#hostmem/object';
 import { assert } from './errno.ts';
 import { ResetEnded, ResetEnds, ResetPrepared } from './events.ts';
 import { IommuGroup, PciDevice, setMemberDomain } from './iommu-group.ts';
@@ -16,8 +15,8 @@ import type { Kernel } from './kernel.ts';
 /** Before the reset. EINVAL when the function cannot be blocked. Pairs with `finishReset`. */
 export function prepareReset(kernel: Kernel, pciFunction: Ref<'PciFunction'>): void {
   const memory = kernel.memory;
-  if (PciFunction.atc.peek(memory, pciFunction) === NULL) return;
   const device = deviceOf(kernel, pciFunction);
+  if (PciDevice.ats.peek(memory, device) === 0) return;
   const group = PciDevice.group.peek(memory, device);
   IommuGroup.mutex.acquire(memory, group);
   try {
@@ -34,14 +33,14 @@ function park(kernel: Kernel, group: Ref<'IommuGroup'>, device: Ref<'PciDevice'>
   setMemberDomain(kernel, group, IommuGroup.blockingDomain.peek(memory, group), device);
   PciDevice.blocked.write(memory, device, 1);
   IommuGroup.recoveryCount.write(memory, group, IommuGroup.recoveryCount.read(memory, group) + 1);
-  ResetPrepared.emit(memory, IommuGroup.number.peek(memory, group), PciFunction.rid.peek(memory, PciDevice.function.peek(memory, device)));
+  ResetPrepared.emit(memory, IommuGroup.number.peek(memory, group), PciDevice.address.peek(memory, device));
 }
 
 /** After the reset. */
 export function finishReset(kernel: Kernel, pciFunction: Ref<'PciFunction'>): void {
   const memory = kernel.memory;
-  if (PciFunction.atc.peek(memory, pciFunction) === NULL) return;
   const device = deviceOf(kernel, pciFunction);
+  if (PciDevice.ats.peek(memory, device) === 0) return;
   const group = PciDevice.group.peek(memory, device);
   IommuGroup.mutex.acquire(memory, group);
   const depth = PciDevice.resetDepth.read(memory, device) - 1;
@@ -53,7 +52,7 @@ export function finishReset(kernel: Kernel, pciFunction: Ref<'PciFunction'>): vo
 
 function restore(kernel: Kernel, group: Ref<'IommuGroup'>, device: Ref<'PciDevice'>): void {
   const memory = kernel.memory;
-  const rid = PciFunction.rid.peek(memory, PciDevice.function.peek(memory, device));
+  const rid = PciDevice.address.peek(memory, device);
   ResetEnds.emit(memory, IommuGroup.number.peek(memory, group), rid);
   setMemberDomain(kernel, group, IommuGroup.domain.read(memory, group), device);
   PciDevice.blocked.write(memory, device, 0);

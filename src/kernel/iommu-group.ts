@@ -41,6 +41,8 @@ export const PciDevice = object('PciDevice', {
   nextInGroup: ref('PciDevice'),
   /** The kernel driver that is bound, a `KernelDriver`. One thread binds and unbinds a device at a time. */
   kernelDriver: u32,
+  /** It can cache translations (ATS), whether it does so or not. */
+  ats: u32,
   /** Firmware has it use memory 1:1 (`require_direct`): it cannot be blocked. */
   requiresDirect: u32,
   /** Resets that have been prepared and not done; the first parks the device in blocking. */

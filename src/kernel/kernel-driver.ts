@@ -3,7 +3,6 @@
  * default domain asks the group first. What it does there is the DMA API's (`dma-iommu.ts`).
  */
 import type { Ref } from '#hostmem/object';
-import { PciFunction } from '../hardware/function.ts';
 import { assert } from './errno.ts';
 import { DriverBound, DriverProbes, DriverUnbound } from './events.ts';
 import { IommuGroup, KernelDriver, PciDevice } from './iommu-group.ts';
@@ -16,7 +15,7 @@ export function bindDriver(kernel: Kernel, pciFunction: Ref<'PciFunction'>, driv
   const device = deviceOf(kernel, pciFunction);
   const group = PciDevice.group.peek(memory, device);
   assert(PciDevice.kernelDriver.load(memory, device) === KernelDriver.NONE, 'a function has one driver');
-  DriverProbes.emit(memory, IommuGroup.number.peek(memory, group), PciFunction.rid.peek(memory, pciFunction), driver);
+  DriverProbes.emit(memory, IommuGroup.number.peek(memory, group), PciDevice.address.peek(memory, device), driver);
   try {
     if (driver === KernelDriver.DEFAULT_DOMAIN) kernel.operations.group.useDefaultDomain(kernel, group);
   } catch (error) {
@@ -24,7 +23,7 @@ export function bindDriver(kernel: Kernel, pciFunction: Ref<'PciFunction'>, driv
     throw error;
   }
   PciDevice.kernelDriver.store(memory, device, driver);
-  DriverBound.emit(memory, IommuGroup.number.peek(memory, group), PciFunction.rid.peek(memory, pciFunction), driver);
+  DriverBound.emit(memory, IommuGroup.number.peek(memory, group), PciDevice.address.peek(memory, device), driver);
 }
 
 /** The driver leaves the function; it has stopped its DMA. Told under the mutex: who claims the group does so later. */
@@ -43,5 +42,5 @@ export function unbindDriver(kernel: Kernel, pciFunction: Ref<'PciFunction'>): v
 function tellUnbound(kernel: Kernel, device: Ref<'PciDevice'>, driver: KernelDriver): void {
   const memory = kernel.memory;
   const group = IommuGroup.number.peek(memory, PciDevice.group.peek(memory, device));
-  DriverUnbound.emit(memory, group, PciFunction.rid.peek(memory, PciDevice.function.peek(memory, device)), driver);
+  DriverUnbound.emit(memory, group, PciDevice.address.peek(memory, device), driver);
 }
