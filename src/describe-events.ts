@@ -7,8 +7,9 @@ import { commandName } from './kernel/call-events.ts';
 import { stormCallName } from './kernel/storm-calls.ts';
 import { errnoName } from './kernel/errno.ts';
 import {
-  AreaTaken, CallBegan, CallEnded, DestroyRefused, DeviceGoes, DirtyAnswered, DirtyQueried, DirtyReported, DirtyTracked, DmaMapped, DmaUnmapped, DriverBound,
-  DriverProbes, DriverUnbound, GroupBlocked, GroupClaimed, GroupMoved, GroupMoves, GroupReleased, HwptLinked, HwptRecorded, MapCalled, MapReturned, ResetEnds, ResetPrepared, StormCalled, StormReturned, UnmapCalled, UnmapReturned, VfioCall, VfioCalled,
+  AreaTaken, CallBegan, CallEnded, DestroyRefused, DeviceGoes, DirtyAnswered, DirtyQueried, DirtyReported, DirtyTracked, DmaMapped, DmaUnmapped,
+  DriverBound, DriverProbes, DriverRefused, DriverUnbound, GroupBlocked, GroupClaimed, GroupMoved, GroupMoves, GroupReleased, HwptLinked,
+  HwptRecorded, MapCalled, MapReturned, ResetEnds, ResetPrepared, StormCalled, StormReturned, UnmapCalled, UnmapReturned, VfioCall, VfioCalled,
   VfioReturned,
 } from './kernel/events.ts';
 import { kindNames } from './kernel/objects.ts';
@@ -67,6 +68,7 @@ export class EventDescriber {
       case GroupReleased.kind: return `group ${GroupReleased.get.group(event)} is released`;
       case DriverProbes.kind: return `a kernel driver probes ${this.#requester(DriverProbes.get.function(event))}`;
       case DriverBound.kind: return `a kernel driver is bound to ${this.#requester(DriverBound.get.function(event))}`;
+      case DriverRefused.kind: return `a kernel driver is refused ${this.#requester(DriverRefused.get.function(event))}`;
       case DriverUnbound.kind: return `${this.#requester(DriverUnbound.get.function(event))} has no kernel driver`;
       case ResetPrepared.kind: return `${this.#requester(ResetPrepared.get.function(event))} is parked for its reset`;
       case ResetEnds.kind: return `the reset of ${this.#requester(ResetEnds.get.function(event))} is over`;

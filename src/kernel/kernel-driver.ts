@@ -4,7 +4,7 @@
  */
 import type { Ref } from '#hostmem/object';
 import { assert } from './errno.ts';
-import { DriverBound, DriverProbes, DriverUnbound } from './events.ts';
+import { DriverBound, DriverProbes, DriverRefused, DriverUnbound } from './events.ts';
 import { IommuGroup, KernelDriver, PciDevice } from './iommu-group.ts';
 import { deviceOf } from './iommu-probe.ts';
 import type { Kernel } from './kernel.ts';
@@ -13,17 +13,16 @@ import type { Kernel } from './kernel.ts';
 export function bindDriver(kernel: Kernel, pciFunction: Ref<'PciFunction'>, driver: KernelDriver = KernelDriver.DEFAULT_DOMAIN): void {
   const memory = kernel.memory;
   const device = deviceOf(kernel, pciFunction);
-  const group = PciDevice.group.peek(memory, device);
   assert(PciDevice.kernelDriver.load(memory, device) === KernelDriver.NONE, 'a function has one driver');
-  DriverProbes.emit(memory, IommuGroup.number.peek(memory, group), PciDevice.address.peek(memory, device), driver);
+  tell(kernel, DriverProbes, device, driver);
   try {
-    if (driver === KernelDriver.DEFAULT_DOMAIN) kernel.operations.group.useDefaultDomain(kernel, group);
+    if (driver === KernelDriver.DEFAULT_DOMAIN) kernel.operations.group.useDefaultDomain(kernel, PciDevice.group.peek(memory, device));
   } catch (error) {
-    tellUnbound(kernel, device, driver);
+    tell(kernel, DriverRefused, device, driver);
     throw error;
   }
   PciDevice.kernelDriver.store(memory, device, driver);
-  DriverBound.emit(memory, IommuGroup.number.peek(memory, group), PciDevice.address.peek(memory, device), driver);
+  tell(kernel, DriverBound, device, driver);
 }
 
 /** The driver leaves the function; it has stopped its DMA. Told under the mutex: who claims the group does so later. */
@@ -35,12 +34,11 @@ export function unbindDriver(kernel: Kernel, pciFunction: Ref<'PciFunction'>): v
   const driver = PciDevice.kernelDriver.load(memory, device) as KernelDriver;
   PciDevice.kernelDriver.store(memory, device, KernelDriver.NONE);
   if (driver === KernelDriver.DEFAULT_DOMAIN) kernel.operations.group.unuseDefaultDomain(kernel, group);
-  tellUnbound(kernel, device, driver);
+  tell(kernel, DriverUnbound, device, driver);
   IommuGroup.mutex.release(memory, group);
 }
 
-function tellUnbound(kernel: Kernel, device: Ref<'PciDevice'>, driver: KernelDriver): void {
+function tell(kernel: Kernel, what: typeof DriverBound, device: Ref<'PciDevice'>, driver: KernelDriver): void {
   const memory = kernel.memory;
-  const group = IommuGroup.number.peek(memory, PciDevice.group.peek(memory, device));
-  DriverUnbound.emit(memory, group, PciDevice.address.peek(memory, device), driver);
+  what.emit(memory, IommuGroup.number.peek(memory, PciDevice.group.peek(memory, device)), PciDevice.address.peek(memory, device), driver);
 }

@@ -6,8 +6,9 @@
  * Two replaces that race are another story: `group-replace`.
  */
 import type { Vm } from '../actors/vm.ts';
+import { callBegan, callEnded } from '../kernel/call-events.ts';
 import { Change, changePt } from '../kernel/change-pt.ts';
-import { Errno, type ErrnoName } from '../kernel/errno.ts';
+import { Errno, errnoNumber, type ErrnoName } from '../kernel/errno.ts';
 import { getDevice } from '../kernel/iommufd-device.ts';
 import { putIommufd } from '../kernel/objects.ts';
 import { getIommufd } from '../kernel/vfio.ts';
@@ -84,15 +85,17 @@ interface Bound {
 
 /** `iommufd_device_replace` by a driver of the kernel that does not keep books of what it attached, as VFIO does. */
 function replaceWithoutAttach({ kernel }: Vm, fd: number, deviceId: number, ioasId: number): ErrnoName | null {
+  const number = callBegan(kernel, 'iommufd_device_replace');
   const iommufd = getIommufd(kernel, fd);
+  let errno: ErrnoName | null = null;
   try {
     changePt(kernel, getDevice(kernel, iommufd, deviceId), ioasId, Change.REPLACE);
-    return null;
   } catch (error) {
-    if (error instanceof Errno) return error.name;
-    throw error;
-  } finally {
-    kernel.putHeld();
-    putIommufd(kernel, iommufd);
+    if (!(error instanceof Errno)) throw error;
+    errno = error.name;
   }
+  kernel.putHeld();
+  putIommufd(kernel, iommufd);
+  callEnded(kernel, number, errnoNumber(errno));
+  return errno;
 }

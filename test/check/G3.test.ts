@@ -74,3 +74,13 @@ test('breaks: a group is released that has a member attached', async () => {
   GroupReleased.emit(memory, here.group.number);
   expect(verdict()).toBe('group 1 was released, but a member is attached');
 });
+
+test('holds: a driver that was refused has not been there', async () => {
+  const { vmm, here } = await attachedGroup('G3');
+  const { bindDriver } = await import('#src/kernel/kernel-driver');
+  const b = vmm.world.directory['B'] as Ref<'PciFunction'>;
+  for (let i = 0; i < 2; i++) expect(() => bindDriver(vmm.world.kernel, b)).toThrow();
+  GroupReleased.emit(vmm.world.host.kernel, here.other.number);
+  DriverBound.emit(vmm.world.host.kernel, here.other.number, here.rid('L'), KernelDriver.DEFAULT_DOMAIN);
+  expect(here.verdict()).toBeNull();
+});

@@ -3,7 +3,7 @@
  * all of memory under iommu=pt. Designs that promise it are judged by it (`judgedBy`).
  */
 import { dma } from '../../hardware/events.ts';
-import { DriverProbes, DriverUnbound, GroupClaimed, GroupReleased } from '../../kernel/events.ts';
+import { DriverProbes, DriverRefused, DriverUnbound, GroupClaimed, GroupReleased } from '../../kernel/events.ts';
 import { KernelDriver } from '../../kernel/iommu-group.ts';
 import { frameText, functionText, iovaText, ridOf } from '../dma-words.ts';
 import { breach, invariant } from '../invariant.ts';
@@ -18,7 +18,7 @@ interface Use {
 export default invariant<Use>({
   id: 'G10',
   claim: 'a device of a group with neither a kernel driver nor an owner completes no DMA',
-  events: [DriverProbes, DriverUnbound, GroupClaimed, GroupReleased, dma],
+  events: [DriverProbes, DriverRefused, DriverUnbound, GroupClaimed, GroupReleased, dma],
   start(view) {
     const drivers = new Map<number, number>();
     for (const group of view.beginning.drivenGroups) add(drivers, group, 1);
@@ -31,6 +31,7 @@ export default invariant<Use>({
       case DriverProbes.kind:
         if (DriverProbes.get.driver(event) === KernelDriver.DEFAULT_DOMAIN) add(drivers, DriverProbes.get.group(event), 1);
         return null;
+      case DriverRefused.kind:
       case DriverUnbound.kind:
         if (DriverUnbound.get.driver(event) === KernelDriver.DEFAULT_DOMAIN) add(drivers, DriverUnbound.get.group(event), -1);
         return null;
