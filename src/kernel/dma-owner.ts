@@ -2,11 +2,10 @@
  * Who may do DMA through a group: drivers of the kernel, all through its default domain, or one user, whose token is a context (SEMANTICS B4 to
  * B6, SEEDS 000). Both are counted in `ownerCount` under the group's mutex: never both at once.
  */
-import type { Ref } from '#hostmem/object';
-import { NULL } from '#hostmem/object';
+import { NULL, type Ref } from '#hostmem/object';
 import { assert, fail } from './errno.ts';
-import { GroupBlocked, GroupClaimed, GroupReleased } from './events.ts';
-import { IommuGroup, Move, setGroupDomain } from './iommu-group.ts';
+import { DriverBound, DriverUnbound, GroupBlocked, GroupClaimed, GroupReleased } from './events.ts';
+import { IommuGroup, KernelDriver, Move, PciDevice, setGroupDomain } from './iommu-group.ts';
 import type { Kernel } from './kernel.ts';
 
 /**
@@ -52,9 +51,10 @@ export function releaseOwner(kernel: Kernel, group: Ref<'IommuGroup'>): void {
   IommuGroup.mutex.release(memory, group);
 }
 
-/** A driver is about to do DMA through the default domain (`iommu_device_use_default_domain`). EPROBE_DEFER before there is one, EBUSY. */
-export function useDefaultDomain(kernel: Kernel, group: Ref<'IommuGroup'>): void {
+/** A driver is to do DMA through the default domain (`iommu_device_use_default_domain`). EPROBE_DEFER before there is one, EBUSY. */
+export function useDefaultDomain(kernel: Kernel, device: Ref<'PciDevice'>): void {
   const memory = kernel.memory;
+  const group = PciDevice.group.peek(memory, device);
   IommuGroup.mutex.acquire(memory, group);
   try {
     const standard = IommuGroup.defaultDomain.peek(memory, group);
@@ -64,17 +64,28 @@ export function useDefaultDomain(kernel: Kernel, group: Ref<'IommuGroup'>): void
     if (count > 0 && isTaken) fail('EBUSY', 'a user owns the group');
     IommuGroup.ownerCount.write(memory, group, count + 1);
     if (count === 0) settle(kernel, group);
+    tellDriver(kernel, DriverBound, device, KernelDriver.DEFAULT_DOMAIN);
   } finally {
     IommuGroup.mutex.release(memory, group);
   }
 }
 
-/** It does no DMA any more (`iommu_device_unuse_default_domain`). The caller holds the mutex. */
-export function unuseDefaultDomain(kernel: Kernel, group: Ref<'IommuGroup'>): void {
+/** It does no DMA any more (`iommu_device_unuse_default_domain`). */
+export function unuseDefaultDomain(kernel: Kernel, device: Ref<'PciDevice'>): void {
   const memory = kernel.memory;
+  const group = PciDevice.group.peek(memory, device);
+  IommuGroup.mutex.acquire(memory, group);
   const count = IommuGroup.ownerCount.read(memory, group) - 1;
   IommuGroup.ownerCount.write(memory, group, count);
   if (count === 0) settle(kernel, group);
+  tellDriver(kernel, DriverUnbound, device, KernelDriver.DEFAULT_DOMAIN);
+  IommuGroup.mutex.release(memory, group);
+}
+
+/** Tells what a driver of a device does. Who claims the group later is told of later: with `DEFAULT_DOMAIN` the caller holds the mutex, but for a probe. */
+export function tellDriver(kernel: Kernel, what: typeof DriverBound, device: Ref<'PciDevice'>, driver: KernelDriver): void {
+  const memory = kernel.memory;
+  what.emit(memory, IommuGroup.number.peek(memory, PciDevice.group.peek(memory, device)), PciDevice.address.peek(memory, device), driver);
 }
 
 /** Without an owner: to what the group idles in. When a driver comes or goes that is where 7.2 has it already, but a variant may not. */

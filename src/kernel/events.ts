@@ -23,7 +23,7 @@ export const GroupClaimed = event('group claimed', ['group', 'process']);
 export const GroupReleased = event('group released', ['group']);
 /** A driver starts to bind to a function (its requester id); `driver` is a `KernelDriver`. One that does DMA may do so from now on. */
 export const DriverProbes = event('driver probes', ['group', 'function', 'driver']);
-/** It was refused; it is bound; it is not any more (emitted under the group's mutex). */
+/** It was refused; it is bound; it is not any more. Of one that uses the default domain the latter two are emitted under the group's mutex. */
 export const DriverRefused = event('driver refused', ['group', 'function', 'driver']);
 export const DriverBound = event('driver bound', ['group', 'function', 'driver']);
 export const DriverUnbound = event('driver unbound', ['group', 'function', 'driver']);

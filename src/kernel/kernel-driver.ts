@@ -3,9 +3,10 @@
  * default domain asks the group first. What it does there is the DMA API's (`dma-iommu.ts`).
  */
 import type { Ref } from '#hostmem/object';
+import { tellDriver } from './dma-owner.ts';
 import { assert } from './errno.ts';
 import { DriverBound, DriverProbes, DriverRefused, DriverUnbound } from './events.ts';
-import { IommuGroup, KernelDriver, PciDevice } from './iommu-group.ts';
+import { KernelDriver, PciDevice } from './iommu-group.ts';
 import { deviceOf } from './iommu-probe.ts';
 import type { Kernel } from './kernel.ts';
 
@@ -14,31 +15,27 @@ export function bindDriver(kernel: Kernel, pciFunction: Ref<'PciFunction'>, driv
   const memory = kernel.memory;
   const device = deviceOf(kernel, pciFunction);
   assert(PciDevice.kernelDriver.load(memory, device) === KernelDriver.NONE, 'a function has one driver');
-  tell(kernel, DriverProbes, device, driver);
-  try {
-    if (driver === KernelDriver.DEFAULT_DOMAIN) kernel.operations.group.useDefaultDomain(kernel, PciDevice.group.peek(memory, device));
-  } catch (error) {
-    tell(kernel, DriverRefused, device, driver);
-    throw error;
-  }
+  tellDriver(kernel, DriverProbes, device, driver);
+  if (driver === KernelDriver.DEFAULT_DOMAIN) useOrRefuse(kernel, device);
+  else tellDriver(kernel, DriverBound, device, driver);
   PciDevice.kernelDriver.store(memory, device, driver);
-  tell(kernel, DriverBound, device, driver);
 }
 
-/** The driver leaves the function; it has stopped its DMA. Told under the mutex: who claims the group does so later. */
+function useOrRefuse(kernel: Kernel, device: Ref<'PciDevice'>): void {
+  try {
+    kernel.operations.group.useDefaultDomain(kernel, device);
+  } catch (error) {
+    tellDriver(kernel, DriverRefused, device, KernelDriver.DEFAULT_DOMAIN);
+    throw error;
+  }
+}
+
+/** The driver leaves the function; it has stopped its DMA. */
 export function unbindDriver(kernel: Kernel, pciFunction: Ref<'PciFunction'>): void {
   const memory = kernel.memory;
   const device = deviceOf(kernel, pciFunction);
-  const group = PciDevice.group.peek(memory, device);
-  IommuGroup.mutex.acquire(memory, group);
   const driver = PciDevice.kernelDriver.load(memory, device) as KernelDriver;
   PciDevice.kernelDriver.store(memory, device, KernelDriver.NONE);
-  if (driver === KernelDriver.DEFAULT_DOMAIN) kernel.operations.group.unuseDefaultDomain(kernel, group);
-  tell(kernel, DriverUnbound, device, driver);
-  IommuGroup.mutex.release(memory, group);
-}
-
-function tell(kernel: Kernel, what: typeof DriverBound, device: Ref<'PciDevice'>, driver: KernelDriver): void {
-  const memory = kernel.memory;
-  what.emit(memory, IommuGroup.number.peek(memory, PciDevice.group.peek(memory, device)), PciDevice.address.peek(memory, device), driver);
+  if (driver === KernelDriver.DEFAULT_DOMAIN) kernel.operations.group.unuseDefaultDomain(kernel, device);
+  else tellDriver(kernel, DriverUnbound, device, driver);
 }

@@ -45,13 +45,13 @@ export interface ObjectOperations {
   destroyHwQueue(kernel: Kernel, queue: Ref<'HwQueue'>): void;
 }
 
-/** Who may use a group, and what it translates through. The caller of all but the first two holds its mutex. */
+/** Who may use a group, and what it translates through. The caller of the last three holds its mutex. */
 export interface GroupOperations {
   /** EPERM, EBUSY, EINVAL. */
   claimOwner(kernel: Kernel, group: Ref<'IommuGroup'>, owner: number): void;
   /** EBUSY, EPROBE_DEFER. */
-  useDefaultDomain(kernel: Kernel, group: Ref<'IommuGroup'>): void;
-  unuseDefaultDomain(kernel: Kernel, group: Ref<'IommuGroup'>): void;
+  useDefaultDomain(kernel: Kernel, device: Ref<'PciDevice'>): void;
+  unuseDefaultDomain(kernel: Kernel, device: Ref<'PciDevice'>): void;
   /** What the group has when nothing is attached and that owner, or nobody (0), owns it. */
   idleDomain(kernel: Kernel, group: Ref<'IommuGroup'>, owner: number): Ref<'IommuDomain'>;
   /** Whether the group moves, which a reset may forbid. EBUSY. */

@@ -16,7 +16,7 @@ export default scenario({
   title: 'a group is given to a user while a kernel driver binds to another member of it',
   seed: '000',
   variants: ['claim-races-driver', 'owner-vs-kernel-driver'],
-  holds: ['D4', 'D6', 'G1', 'G2', 'G3', 'O1'],
+  holds: ['D4', 'D6', 'G1', 'G2', 'G3', 'G4', 'O1'],
 
   world(w) {
     const group = w.group('A', 'B');

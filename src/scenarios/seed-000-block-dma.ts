@@ -21,7 +21,7 @@ export default scenario({
   seed: '000',
   host: { defaultDomain: 'identity', ats: true },
   variants: ['default-domain-when-unbound', 'block-on-unbind', 'ownership-claim', 'claim-races-driver'],
-  holds: ['D4', 'D6', 'G1', 'G2', 'G3', 'G8', 'G11', 'O1'],
+  holds: ['D4', 'D6', 'G1', 'G2', 'G3', 'G4', 'G8', 'G11', 'O1'],
 
   world(w) {
     const group = w.group('A', 'B');
