@@ -21,6 +21,16 @@ export const GroupBlocked = event('group blocked', ['group']);
 export const GroupClaimed = event('group claimed', ['group', 'process']);
 /** The last owner let go: back to the default domain. */
 export const GroupReleased = event('group released', ['group']);
+/** A driver starts to bind to a function (its requester id); `driver` is a `KernelDriver`. One that does DMA may do so from now on. */
+export const DriverProbes = event('driver probes', ['group', 'function', 'driver']);
+/** It was refused; it is bound; it is not any more. Of one that uses the default domain the latter two are emitted under the group's mutex. */
+export const DriverRefused = event('driver refused', ['group', 'function', 'driver']);
+export const DriverBound = event('driver bound', ['group', 'function', 'driver']);
+export const DriverUnbound = event('driver unbound', ['group', 'function', 'driver']);
+/** A function is parked in blocking, for its reset; it is about to go back to its group's domain; it is there. All under the group's mutex. */
+export const ResetPrepared = event('reset prepared', ['group', 'function']);
+export const ResetEnds = event('reset ends', ['group', 'function']);
+export const ResetEnded = event('reset ended', ['group', 'function']);
 /** The attachment record of a group names another HWPT. */
 export const HwptRecorded = event('hwpt recorded', ['group', 'device', 'hwpt']);
 /** A domain, named by its root frame, holds an IOAS's translations from now on, or does no more. */

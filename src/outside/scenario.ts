@@ -31,6 +31,7 @@ const hostMembers: Readonly<Record<keyof Omit<WorldOptions, 'vms'>, Member>> = {
   fetchBits: optional(oneOf(64, 128, 512)),
   caches: optional(oneOf('on', 'off')),
   ats: optional(oneOf(true, false)),
+  defaultDomain: optional(oneOf('dma', 'identity')),
   aliasPasidTableSkipped: optional(oneOf(true, false)),
 };
 const actorMembers = { role: sentence, subject: sentence, body: plainFunction };
