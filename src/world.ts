@@ -19,6 +19,9 @@ import { Kernel, KernelRoot } from './kernel/kernel.ts';
 import { linux72 } from './kernel/operations.ts';
 import { enumerate, type PciBus } from './kernel/pci.ts';
 import { createProcess, Process, userAddress } from './kernel/process.ts';
+import { createGuestDma } from './kernel/guest-dma.ts';
+import { bindInterface, connect, TsmCore } from './kernel/tsm.ts';
+import { createTvm, Tvm } from './kernel/tvm.ts';
 import { DevSet, VfioDevice } from './kernel/vfio.ts';
 import { VfioGroup } from './kernel/vfio-group.ts';
 
@@ -40,6 +43,11 @@ export interface WorldOptions extends HostSize {
   readonly iommu: 'vtd-legacy' | 'vtd-scalable' | 'mock' | 'vtd-legacy and mock';
   /** Switch K8: false lets devices behind a bridge translate in scalable mode. */
   readonly aliasPasidTableSkipped: boolean;
+  /**
+   * Whether the host has confidential guests and a security manager for devices; if so, whether ownership is looked up for every access, or
+   * only before a translation is cached (SEMANTICS f.3 X2).
+   */
+  readonly confidential: 'no' | 'checks hits' | 'checks fills';
 }
 
 /** First device number that the world gives out on each root bus, as in the recorded machine. */
@@ -73,16 +81,18 @@ export class World {
   /** How many VMs the command line asks for; the host grows with it. */
   readonly vms: number;
 
-  constructor({ vms = 1, iommu = 'vtd-legacy', aliasPasidTableSkipped = true, ...size }: Partial<WorldOptions> = {}) {
+  constructor({ vms = 1, iommu = 'vtd-legacy', aliasPasidTableSkipped = true, confidential = 'no', ...size }: Partial<WorldOptions> = {}) {
     this.vms = vms;
     const ramBytes = size.ramBytes ?? baseSize.ramBytes + vms * sizePerVm.ramBytes;
     this.host = Host.create(ramBytes, size.kernelBytes ?? baseSize.kernelBytes + vms * sizePerVm.kernelBytes);
     Machine.create(this.host);
     if (iommu.endsWith('mock')) MockDriver.boot(this.host);
     if (iommu !== 'mock') this.#unit = Machine.addUnit(this.host, { scalable: iommu === 'vtd-scalable', faultReasons: 'recorded' });
+    if (confidential !== 'no') Machine.addTrustedSide(this.host, { checksHits: confidential === 'checks hits' });
     const machine = new Machine(this.host);
     if (iommu !== 'mock') VtdDriver.boot(this.host, machine, { aliasPasidTableSkipped });
     this.host.kernelRoot = KernelRoot.create(this.host.kernel);
+    if (confidential !== 'no') KernelRoot.tsm.poke(this.host.kernel, this.host.kernelRoot, TsmCore.create(this.host.kernel));
     this.kernel = new Kernel(this.host, linux72, driverInForce(this.host, machine));
   }
 
@@ -168,6 +178,7 @@ export class World {
     EduRegisters.function.poke(memory, registers, added);
     this.directory[name] = added;
     this.directory[`${name}.registers`] = registers;
+    this.directory[`${name}.pci`] = device;
     return device;
   }
 
@@ -226,5 +237,38 @@ export class World {
     this.directory[`${name}.frames`] = frames;
     return process;
   }
+
+  /**
+   * A confidential guest: a guest whose pages are its own but for the first two, where its ring and table are, and those that `shared` names.
+   * Its kernel's allocator begins with the pages that `free` names, of the first 31.
+   */
+  confidentialGuest(name: string, pages: number, { shared = [], free = [] }: ConfidentialPages): BuiltProcess {
+    const guest = this.guest(name, pages);
+    this.directory[`${name}.tvm`] = createTvm(this.kernel, guest.ref, this.directory[`${name}.frames`] as Ref<'Run'>, pages, [0, 1, ...shared], free);
+    return guest;
+  }
+
+  /** How many conversions to shared the host answers before it refuses one. */
+  refuseConversions(guest: string, after: number): void {
+    Tvm.patience.poke(this.host.kernel, this.directory[`${guest}.tvm`] as Ref<'Tvm'>, after);
+  }
+
+  /** Lets a confidential guest's driver use the DMA API for a device, with `bounce` as its bounce pages, which follow each other. */
+  guestDriver(name: string, guest: string, bounce: readonly number[]): void {
+    const tvm = this.directory[`${guest}.tvm`] as Ref<'Tvm'>;
+    this.directory[`${name}.driver`] = createGuestDma(this.kernel, this.directory[`${name}.pci`] as Ref<'PciDevice'>, tvm, bounce);
+  }
+
+  /** Connects a function to the security manager, and binds its interface to a confidential guest if one is named. */
+  secure(name: string, guest: string | null = null): void {
+    const device = this.directory[`${name}.pci`] as Ref<'PciDevice'>;
+    connect(this.kernel, device);
+    if (guest !== null) bindInterface(this.kernel, device, this.directory[`${guest}.tvm`] as Ref<'Tvm'>, 0);
+  }
 }
 
+/** Pages of a confidential guest by their numbers. */
+interface ConfidentialPages {
+  readonly shared?: readonly number[];
+  readonly free?: readonly number[];
+}

@@ -19,8 +19,10 @@ import { Access } from '#hostmem/page-table';
 import { dma, DmaFlags } from './events.ts';
 import { bufferBytes, InFlight, PciFunction } from './function.ts';
 import type { TranslationUnit } from './translation-unit.ts';
+import { TrustedPath } from './trusted-path.ts';
+import { IommuUnit } from './unit.ts';
 
-/** In place of a fault reason: the translation led to an address without memory, and the request was aborted. */
+/** In place of a fault reason (as are `TrustReason`s): the translation led to an address without memory, and the request was aborted. */
 export const noMemory = 0x100;
 
 /** Writes to `0xfee00000..0xfeefffff` are interrupt messages. */
@@ -33,6 +35,8 @@ export class DmaEngine {
   readonly #kernel: Memory;
   readonly #ram: Memory;
   readonly #unit: TranslationUnit;
+  /** Null on a host without a TSM. */
+  readonly trusted: TrustedPath | null;
   readonly #frames: number;
   readonly #table: Frames;
   readonly #rid: number;
@@ -51,6 +55,7 @@ export class DmaEngine {
     this.#kernel = kernel;
     this.#ram = host.ram;
     this.#unit = unit;
+    this.trusted = TrustedPath.of(host, IommuUnit.trustedRoot.peek(kernel, PciFunction.unit.peek(kernel, pciFunction)), unit, pciFunction);
     this.#frames = host.ram.sizeBytes / pageBytes;
     this.#table = host.frames;
     this.#rid = PciFunction.rid.peek(kernel, pciFunction);
@@ -118,10 +123,11 @@ export class DmaEngine {
     const begin = kernel.history === null ? 0 : kernel.history.stamp();
     const idle = (peek(kernel, this.#slotAt) & ~3) + InFlight.countUnit;
     store(kernel, this.#slotAt, idle | InFlight.BUSY | (write ? InFlight.WRITE : 0), PciFunction.inFlight.label);
-    let reason = unit.translate(this.#sourceId, iovaHigh, iovaLow, access, unit.iotlb.epoch());
+    let reason = (this.trusted ?? unit).translate(this.#sourceId, iovaHigh, iovaLow, access, unit.iotlb.epoch());
     if (reason === 0) reason = this.#move(write, iovaLow, bufferOffset, bytes);
     this.#count(reason, bytes);
     if (kernel.history !== null) {
+      this.trusted?.report(write, iovaHigh, iovaLow, reason);
       const flags = (reason << DmaFlags.reasonShift) | (write ? DmaFlags.WRITE : 0);
       const owner = reason === 0 ? this.#table.ownerOf(unit.frame) & DmaFlags.ownerMask : 0;
       dma.emit(kernel, this.#rid | flags, iovaHigh, (iovaLow & ~(pageBytes - 1)) | owner, reason === 0 ? unit.frame : 0, unit.root, begin);

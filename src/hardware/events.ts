@@ -14,3 +14,15 @@ export const DmaFlags = { ridMask: 0xffff, WRITE: 1 << 16, reasonShift: 17, owne
  *   begin      a stamp taken before the transaction was published as in flight
  */
 export const dma = event('dma', ['function', 'iovaHigh', 'iovaLow', 'frame', 'root', 'begin']);
+
+/** A device interface went from one `TdiState` to another, by a `Mover`. */
+export const tdiMoved = event('tdi moved', ['function', 'from', 'to', 'by']);
+
+/** A `Register` of a function that TDISP locks was written. Told before the interface answers to it. */
+export const configurationWritten = event('configuration written', ['function', 'register']);
+
+/**
+ * Beside a `dma` of a host with confidential guests, at the same moment: whether the request had T = 1, and what of the frame the owner's
+ * table says. `function` and `iovaLow` as in `dma`, without the owner.
+ */
+export const ownedAccess = event('owned access', ['function', 'trusted', 'iovaHigh', 'iovaLow', 'frame', 'visibility']);

@@ -22,6 +22,8 @@ export const PciFunction = object('PciFunction', {
   /** The id that the unit sees on its requests: a bridge may have put its own in place of `rid`. */
   sourceId: u32,
   unit: ref('IommuUnit'),
+  /** Its device interface, where it has TDISP. */
+  tdi: ref('Tdi'),
   nextOfMachine: ref('PciFunction'),
   nextOfUnit: ref('PciFunction'),
   /** Kept for system software, which hangs a record of its own here; hardware never reads it. */

@@ -12,6 +12,7 @@ import { DmaEngine } from './dma-engine.ts';
 import { PciFunction } from './function.ts';
 import { Iotlb } from './iotlb.ts';
 import { TranslationUnit } from './translation-unit.ts';
+import { createInterface, createTrustedRoot } from './trusted-unit.ts';
 import { IommuUnit, UnitKind } from './unit.ts';
 import { InvalidationQueue } from './vtd/invalidation-queue.ts';
 import { PasidCache } from './vtd/pasid-cache.ts';
@@ -62,9 +63,7 @@ export class Machine {
   /** Joins the machine of a host that `create` made. Units added later are not seen. */
   constructor(host: Host) {
     this.#host = host;
-    const units: Unit[] = [];
-    for (let at = MachineRecord.firstUnit.peek(host.kernel, host.machine); at !== NULL; at = IommuUnit.next.peek(host.kernel, at)) units.push(new Unit(host, at));
-    this.units = units;
+    this.units = unitsOf(host).map((unit) => new Unit(host, unit));
   }
 
   /** An empty machine, kept as the host's. */
@@ -85,8 +84,8 @@ export class Machine {
     IommuUnit.iotlb.poke(kernel, unit, iotlb);
     IommuUnit.pasidCache.poke(kernel, unit, createPasidCache(host, unit, options));
     MachineRecord.units.poke(kernel, machine, number + 1);
-    const last = lastUnit(host);
-    if (last === NULL) MachineRecord.firstUnit.poke(kernel, machine, unit);
+    const last = unitsOf(host).at(-1);
+    if (last === undefined) MachineRecord.firstUnit.poke(kernel, machine, unit);
     else IommuUnit.next.poke(kernel, last, unit);
     return unit;
   }
@@ -102,7 +101,13 @@ export class Machine {
     PciFunction.nextOfUnit.poke(kernel, added, IommuUnit.firstFunction.peek(kernel, unit));
     MachineRecord.firstFunction.poke(kernel, machine, added);
     IommuUnit.firstFunction.poke(kernel, unit, added);
+    createInterface(kernel, added);
     return added;
+  }
+
+  /** Gives the machine's units a trusted side; functions that are added from now on have device interfaces. */
+  static addTrustedSide(host: Host, { checksHits }: { readonly checksHits: boolean }): void {
+    createTrustedRoot(host.kernel, unitsOf(host), checksHits);
   }
 
   /** All functions, in the order of their requester ids. */
@@ -157,8 +162,14 @@ function createPasidCache({ kernel }: Host, unit: Ref<'IommuUnit'>, options: Vtd
   return cache;
 }
 
-function lastUnit(host: Host): Ref<'IommuUnit'> {
-  let last: Ref<'IommuUnit'> = MachineRecord.firstUnit.peek(host.kernel, host.machine);
-  for (let at = last; at !== NULL; at = IommuUnit.next.peek(host.kernel, at)) last = at;
-  return last;
+/** What the trusted side of a machine's units shares; `NULL` on a machine without, and without a machine. */
+export function trustedRootOf(host: Host): Ref<'TrustedRoot'> {
+  const first = host.machine === NULL ? NULL : MachineRecord.firstUnit.peek(host.kernel, host.machine);
+  return first === NULL ? NULL : IommuUnit.trustedRoot.peek(host.kernel, first);
+}
+
+function unitsOf({ kernel, machine }: Host): Ref<'IommuUnit'>[] {
+  const found: Ref<'IommuUnit'>[] = [];
+  for (let at = MachineRecord.firstUnit.peek(kernel, machine); at !== NULL; at = IommuUnit.next.peek(kernel, at)) found.push(at);
+  return found;
 }

@@ -7,11 +7,13 @@
  */
 import { vtdFirstStage } from '#hostmem/formats/vtd-first-stage';
 import { vtdSecondStage } from '#hostmem/formats/vtd-second-stage';
+import type { Frames } from '#hostmem/frames';
 import type { Host } from '#hostmem/host';
 import type { Frame } from '#hostmem/memory';
-import type { Ref } from '#hostmem/object';
+import { NULL, type Ref } from '#hostmem/object';
 import { Access, PageTable, WalkResult } from '#hostmem/page-table';
 import { firstStageTag, IotlbView } from './iotlb.ts';
+import { mayCacheUntrusted } from './ownership.ts';
 import { IommuUnit } from './unit.ts';
 import { PasidCacheView } from './vtd/pasid-cache.ts';
 import { VtdRegisters } from './vtd/registers.ts';
@@ -70,11 +72,14 @@ export class TranslationUnit {
   readonly #first: readonly (PageTable | null)[];
   readonly #walk = new WalkResult();
   readonly #widthShift: number;
+  /** On a host with a TSM: pages that are private are not cached for requests with T = 0. */
+  readonly #owned: Frames | null;
 
   constructor(host: Host, unit: Ref<'IommuUnit'>) {
     const { kernel, ram, frames } = host;
     const registers = IommuUnit.registers.peek(kernel, unit) as Ref<'VtdRegisters'>;
     VtdRegisters.check(kernel, registers);
+    this.#owned = IommuUnit.trustedRoot.peek(kernel, unit) === NULL ? null : frames;
     this.iotlb = new IotlbView(kernel, IommuUnit.iotlb.peek(kernel, unit));
     this.#requesters = new VtdRequesters(host, registers, new PasidCacheView(kernel, IommuUnit.pasidCache.peek(kernel, unit)));
     this.#widthShift = this.#requesters.addressBits - 32;
@@ -129,7 +134,7 @@ export class TranslationUnit {
     // A write through a leaf that is not dirty yet has to come back to the leaf: it is cached without that permission.
     const clean = requester.marksUse && (walk.entryLow & tables.format.dirtyBit) === 0;
     const permissions = clean ? walk.permissions & ~Access.WRITE : walk.permissions;
-    this.iotlb.fill(requester.domainId, iovaHigh, iovaLow, walk.frame, permissions, requester.root, epoch, tag);
+    if (this.#owned === null || mayCacheUntrusted(this.#owned, walk.frame)) this.iotlb.fill(requester.domainId, iovaHigh, iovaLow, walk.frame, permissions, requester.root, epoch, tag);
     return 0;
   }
 }

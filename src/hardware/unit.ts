@@ -15,6 +15,8 @@ export const IommuUnit = object('IommuUnit', {
   next: ref('IommuUnit'),
   firstFunction: ref('PciFunction'),
   iotlb: ref('Iotlb'),
+  /** On a host with a TSM: what the trusted side of all its units shares. */
+  trustedRoot: ref('TrustedRoot'),
   /** `NULL` for a unit without PASIDs. */
   pasidCache: ref('PasidCache'),
   /** The vendor's register file: `VtdRegisters`. */

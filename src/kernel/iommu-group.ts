@@ -37,6 +37,8 @@ export const PciDevice = object('PciDevice', {
   nextInGroup: ref('PciDevice'),
   /** A kernel driver that does DMA through the default domain is bound. */
   kernelDriver: u32,
+  /** `NULL` while it is not connected to a security manager. */
+  tsm: ref('PciTsm'),
 });
 
 /** Whether one failing member undoes the move, or is left in blocking while the others go on (teardown). */
