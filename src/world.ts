@@ -20,7 +20,7 @@ import { linux72 } from './kernel/operations.ts';
 import { enumerate, type PciBus } from './kernel/pci.ts';
 import { createProcess, Process, userAddress } from './kernel/process.ts';
 import { createGuestDma } from './kernel/guest-dma.ts';
-import { bindInterface, connect, TsmCore } from './kernel/tsm.ts';
+import { connect, TsmCore } from './kernel/tsm.ts';
 import { createTvm, Tvm } from './kernel/tvm.ts';
 import { DevSet, VfioDevice } from './kernel/vfio.ts';
 import { VfioGroup } from './kernel/vfio-group.ts';
@@ -259,11 +259,9 @@ export class World {
     this.directory[`${name}.driver`] = createGuestDma(this.kernel, this.directory[`${name}.pci`] as Ref<'PciDevice'>, tvm, bounce);
   }
 
-  /** Connects a function to the security manager, and binds its interface to a confidential guest if one is named. */
-  secure(name: string, guest: string | null = null): void {
-    const device = this.directory[`${name}.pci`] as Ref<'PciDevice'>;
-    connect(this.kernel, device);
-    if (guest !== null) bindInterface(this.kernel, device, this.directory[`${guest}.tvm`] as Ref<'Tvm'>, 0);
+  /** Connects a function to the security manager. Whom its interface is bound to is for a VMM to say. */
+  secure(name: string): void {
+    connect(this.kernel, this.directory[`${name}.pci`] as Ref<'PciDevice'>);
   }
 }
 

@@ -2,10 +2,11 @@
  * The driver of a device in a confidential guest: it maps pages for the device, gives it work, unmaps them, and has the device go to T = 1
  * and back. Errors are what the guest's kernel says.
  */
+import { Until } from '#hostmem/atomics';
 import type { Ref } from '#hostmem/object';
 import { Request, RequestScope } from '../drivers/tsm/link-tsm.ts';
 import type { ErrnoName } from '../kernel/errno.ts';
-import { bindDriver, leaveTrusted, mapForDevice, unmapForDevice } from '../kernel/guest-dma.ts';
+import { bindDriver, GuestDma, leaveTrusted, mapForDevice, QueueState, unmapForDevice } from '../kernel/guest-dma.ts';
 import { tsmOf } from '../kernel/tsm.ts';
 import { errnoOf, type Vm } from './vm.ts';
 
@@ -15,11 +16,13 @@ const lineBytes = 64;
 export class GuestDriver {
   readonly #thread: Vm;
   readonly #device: string;
+  readonly #function: Ref<'PciFunction'>;
   readonly #dma: Ref<'GuestDma'>;
 
   constructor(thread: Vm, device: string) {
     this.#thread = thread;
     this.#device = device;
+    this.#function = thread.named(device) as Ref<'PciFunction'>;
     this.#dma = thread.named(`${device}.driver`) as Ref<'GuestDma'>;
   }
 
@@ -41,6 +44,32 @@ export class GuestDriver {
   /** Has the device read or write a line at an address: 0, or the reason why it could not. */
   dma(op: 'read' | 'write', address: number): number {
     return this.#thread.dma(this.#device, op, address, lineBytes);
+  }
+
+  /** The driver has looked at its device, and lets another thread use its second queue. */
+  openQueue(): void {
+    this.#queueTo(QueueState.OPEN);
+  }
+  /** Returns when the other thread has let go of the queue. */
+  closeQueue(): void {
+    this.#queueTo(QueueState.CLOSING);
+    this.#awaitQueue(Until.EQUAL, QueueState.CLOSED);
+  }
+
+  /** The other thread's part: has a page mapped from some moment on after the queue was opened, until it is closed. */
+  useQueue(page: number): void {
+    this.#awaitQueue(Until.DIFFERENT, QueueState.CLOSED);
+    const address = this.map(page);
+    this.#awaitQueue(Until.EQUAL, QueueState.CLOSING);
+    if (typeof address === 'number') this.unmap(address);
+    this.#queueTo(QueueState.CLOSED);
+  }
+
+  #queueTo(state: number): void {
+    GuestDma.queue.store(this.#thread.kernel.memory, this.#dma, state);
+  }
+  #awaitQueue(until: Until, state: number): void {
+    this.#thread.waitIdle(GuestDma.queue, this.#thread.kernel.memory, this.#dma, until, state);
   }
 
   isTrusted(): boolean {
@@ -72,9 +101,5 @@ export class GuestDriver {
   }
   unbind(): ErrnoName | null {
     return errnoOf(() => bindDriver(this.#thread.kernel, this.#dma, false));
-  }
-
-  get #function(): Ref<'PciFunction'> {
-    return this.#thread.named(this.#device) as Ref<'PciFunction'>;
   }
 }

@@ -5,7 +5,7 @@
  * page was mapped. So a device whose interface goes into RUN between the two breaks every handle that means something else from then on.
  */
 import { copy } from '#hostmem/atomics';
-import { mutex } from '#hostmem/locks';
+import { mutex, waitWord } from '#hostmem/locks';
 import { hpaOf, pageBytes, type Frame } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
 import { Access } from '#hostmem/page-table';
@@ -32,6 +32,9 @@ export const Backend = {
 } as const;
 export type Backend = (typeof Backend)[keyof typeof Backend];
 
+/** CLOSED -> OPEN -> CLOSING by who probes and removes the driver, CLOSING -> CLOSED by who uses the queue. */
+export const QueueState = { CLOSED: 0, OPEN: 1, CLOSING: 2 } as const;
+
 const mostSlots = 8;
 /** The guest's IOVAs, lowest first. */
 const firstIova = 0x1000_0000;
@@ -53,6 +56,8 @@ export const GuestDma = object('GuestDma', {
   slotCount: u32,
   /** The page that each bounce page stands for. */
   bounced: words(mostSlots),
+  /** Whether another thread uses the driver's second queue, a `QueueState`. */
+  queue: waitWord,
 });
 
 /** The DMA API for a device of a guest, with a driver bound and nothing mapped. While a world is built. */
@@ -117,11 +122,12 @@ export function enterTrusted(kernel: Kernel, dma: Ref<'GuestDma'>): void {
   }
 }
 
-/** What `enterTrusted` does once it knows that it may. */
+/** What `enterTrusted` does once it knows that it may: the report that counts is that of the locked interface. */
 export function startTrusted(kernel: Kernel, dma: Ref<'GuestDma'>): void {
   if (tsmOf(kernel).isBusMaster(functionOf(kernel, dma))) fail('EBUSY', 'the device is bus master');
   const device = GuestDma.device.peek(kernel.memory, dma);
   kernel.operations.tsm.guestRequest(kernel, device, RequestScope.STATE_CHANGE, Request.LOCK);
+  kernel.operations.tsm.guestRequest(kernel, device, RequestScope.INFO, Request.REPORT);
   kernel.operations.tsm.guestRequest(kernel, device, RequestScope.STATE_CHANGE, Request.START);
 }
 

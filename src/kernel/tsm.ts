@@ -9,12 +9,13 @@
  */
 import { mutex, rwsem } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
+import { Access } from '#hostmem/page-table';
 import { object, ref, u32 } from '#hostmem/struct';
-import { RequestScope, type LinkTsm, type Request } from '../drivers/tsm/link-tsm.ts';
+import { RequestScope, splitAt, TBitPolicy, type LinkTsm, type Request } from '../drivers/tsm/link-tsm.ts';
 import { allocated, assert, fail } from './errno.ts';
 import { PciDevice } from './iommu-group.ts';
 import { KernelRoot, type Kernel } from './kernel.ts';
-import { Tvm } from './tvm.ts';
+import { gpaOf, guestFrame, Tvm } from './tvm.ts';
 
 /** The core's state, once per host that has a TSM. */
 export const TsmCore = object('TsmCore', { rwsem: rwsem });
@@ -81,8 +82,20 @@ export function bindLocked(kernel: Kernel, device: Ref<'PciDevice'>, tsm: Ref<'P
   PciTdi.device.poke(memory, tdi, device);
   PciTdi.tvm.poke(memory, tdi, tvm);
   PciTdi.tdiId.poke(memory, tdi, tdiId);
-  tsmOf(kernel).bind(PciDevice.function.peek(memory, device), Tvm.guest.peek(memory, tvm), kernel.operations.confidential.policy());
+  const policy = kernel.operations.confidential.policy();
+  const pciFunction = PciDevice.function.peek(memory, device);
+  tsmOf(kernel).bind(pciFunction, Tvm.guest.peek(memory, tvm), policy);
+  if (policy === TBitPolicy.SPLIT) mapHalves(kernel, pciFunction, tvm);
   PciTsm.tdi.write(memory, tsm, tdi);
+}
+
+/** Without a vIOMMU the trusted table is the guest's second stage: all its memory below X, and the same above. Ownership says which of them holds. */
+function mapHalves(kernel: Kernel, pciFunction: Ref<'PciFunction'>, tvm: Ref<'Tvm'>): void {
+  for (let page = 0; page < Tvm.pages.peek(kernel.memory, tvm); page++) {
+    const frame = guestFrame(kernel, tvm, page);
+    tsmOf(kernel).map(pciFunction, gpaOf(page), frame, Access.READ | Access.WRITE);
+    tsmOf(kernel).map(pciFunction, splitAt + gpaOf(page), frame, Access.READ | Access.WRITE);
+  }
 }
 
 /** `pci_tsm_unbind`: nothing to do for what is not bound. */
@@ -120,6 +133,14 @@ export function guestRequest(kernel: Kernel, device: Ref<'PciDevice'>, scope: Re
   } finally {
     leave(kernel, tsm);
   }
+}
+
+/** Whether the interface is bound at this moment, which is over when it returns. */
+export function isBound(kernel: Kernel, device: Ref<'PciDevice'>): boolean {
+  const tsm = enter(kernel, device, 'ENXIO');
+  const bound = PciTsm.tdi.read(kernel.memory, tsm) !== NULL;
+  leave(kernel, tsm);
+  return bound;
 }
 
 /** Takes `rwsem` for reading and the lock of the device's DSM; fails as told when the device is not connected. Pairs with `leave`. */

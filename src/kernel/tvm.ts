@@ -27,7 +27,7 @@ export const Tvm = object('Tvm', {
   patience: u32.under('conversion'),
   /** The guest's own page allocator: a bit for each of its first 32 pages that is free. */
   freeLock: mutex,
-  free: u32.under('freeLock'),
+  freePages: u32.under('freeLock'),
   next: ref('Tvm'),
 });
 
@@ -40,7 +40,7 @@ export function createTvm(kernel: Kernel, process: Ref<'Process'>, frames: Ref<'
   Tvm.frames.poke(memory, tvm, frames);
   Tvm.pages.poke(memory, tvm, pages);
   Tvm.patience.poke(memory, tvm, -1);
-  Tvm.free.poke(memory, tvm, free.reduce((bits, page) => bits | (1 << page), 0));
+  Tvm.freePages.poke(memory, tvm, free.reduce((bits, page) => bits | (1 << page), 0));
   for (let page = 0; page < pages; page++) {
     const visibility = shared.includes(page) ? Visibility.SHARED : Visibility.PRIVATE;
     kernel.host.frames.pokeVisibility(guestFrame(kernel, tvm, page), seenBy(visibility, guest));
@@ -99,12 +99,12 @@ function convert(kernel: Kernel, tvm: Ref<'Tvm'>, page: number, from: Visibility
 export function allocateGuestPages(kernel: Kernel, tvm: Ref<'Tvm'>, count: number): number {
   const memory = kernel.memory;
   Tvm.freeLock.acquire(memory, tvm);
-  const free = Tvm.free.read(memory, tvm);
+  const free = Tvm.freePages.read(memory, tvm);
   const wanted = (1 << count) - 1;
   let page = 0;
   while (page + count <= 31 && ((free >>> page) & wanted) !== wanted) page++;
   const found = page + count <= 31;
-  if (found) Tvm.free.write(memory, tvm, free & ~(wanted << page));
+  if (found) Tvm.freePages.write(memory, tvm, free & ~(wanted << page));
   Tvm.freeLock.release(memory, tvm);
   if (!found) fail('ENOMEM', 'the guest has no free pages');
   return page;
@@ -114,7 +114,7 @@ export function allocateGuestPages(kernel: Kernel, tvm: Ref<'Tvm'>, count: numbe
 export function freeGuestPage(kernel: Kernel, tvm: Ref<'Tvm'>, page: number): void {
   const memory = kernel.memory;
   Tvm.freeLock.acquire(memory, tvm);
-  Tvm.free.write(memory, tvm, Tvm.free.read(memory, tvm) | (1 << page));
+  Tvm.freePages.write(memory, tvm, Tvm.freePages.read(memory, tvm) | (1 << page));
   GuestPageFreed.emit(memory, guestFrame(kernel, tvm, page), Tvm.guest.peek(memory, tvm));
   Tvm.freeLock.release(memory, tvm);
 }

@@ -1,0 +1,22 @@
+/** Forward-looking (RACES 98): a guest's request for an interface that is the guest's no more. */
+import { PciDevice } from '../iommu-group.ts';
+import { fail } from '../errno.ts';
+import { enter, isBound, leave, tsmOf } from '../tsm.ts';
+import { variant } from '../variant.ts';
+
+export default variant({
+  mistake: 'asks whether a device interface is bound, waits for the lock, and carries the request out on what has been unbound meanwhile',
+  source: 'RACES tsm-unbind-vs-guest-req: what the second look in 7.2\'s pci_tsm_guest_req is for (model-derived; it has no caller in 7.2)',
+  caughtBy: 'T3',
+  tsm: {
+    guestRequest(kernel, device, scope, what) {
+      if (!isBound(kernel, device)) fail('ENXIO', 'the interface is bound to nobody');
+      const tsm = enter(kernel, device, 'ENXIO');
+      try {
+        tsmOf(kernel).request(PciDevice.function.peek(kernel.memory, device), scope, what);
+      } finally {
+        leave(kernel, tsm);
+      }
+    },
+  },
+});
