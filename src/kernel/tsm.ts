@@ -135,9 +135,9 @@ export function guestRequest(kernel: Kernel, device: Ref<'PciDevice'>, scope: Re
   }
 }
 
-/** Whether the interface is bound at this moment, which is over when it returns. */
-export function isBound(kernel: Kernel, device: Ref<'PciDevice'>): boolean {
-  const tsm = enter(kernel, device, 'ENXIO');
+/** Whether the interface is bound at this moment, which is over when it returns. Fails as `enter`. */
+export function isBound(kernel: Kernel, device: Ref<'PciDevice'>, otherwise: 'EINVAL' | 'ENXIO'): boolean {
+  const tsm = enter(kernel, device, otherwise);
   const bound = PciTsm.tdi.read(kernel.memory, tsm) !== NULL;
   leave(kernel, tsm);
   return bound;

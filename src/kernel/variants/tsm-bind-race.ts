@@ -9,7 +9,7 @@ export default variant({
   caughtBy: 'T3',
   tsm: {
     bind(kernel, device, tvm, tdiId) {
-      if (isBound(kernel, device)) fail('EBUSY', 'the interface is bound');
+      if (isBound(kernel, device, 'EINVAL')) fail('EBUSY', 'the interface is bound');
       const tsm = enter(kernel, device, 'EINVAL');
       try {
         bindLocked(kernel, device, tsm, tvm, tdiId);

@@ -1,6 +1,7 @@
 /** Forward-looking (RACES 98): a guest's request for an interface that is the guest's no more. */
-import { PciDevice } from '../iommu-group.ts';
+import { RequestScope } from '../../drivers/tsm/link-tsm.ts';
 import { fail } from '../errno.ts';
+import { PciDevice } from '../iommu-group.ts';
 import { enter, isBound, leave, tsmOf } from '../tsm.ts';
 import { variant } from '../variant.ts';
 
@@ -10,7 +11,8 @@ export default variant({
   caughtBy: 'T3',
   tsm: {
     guestRequest(kernel, device, scope, what) {
-      if (!isBound(kernel, device)) fail('ENXIO', 'the interface is bound to nobody');
+      if (scope > RequestScope.STATE_CHANGE) fail('EINVAL', 'a request that is not about TDISP');
+      if (!isBound(kernel, device, 'ENXIO')) fail('ENXIO', 'the interface is bound to nobody');
       const tsm = enter(kernel, device, 'ENXIO');
       try {
         tsmOf(kernel).request(PciDevice.function.peek(kernel.memory, device), scope, what);
