@@ -3,10 +3,10 @@
  * run in workers too.
  */
 import { Worker } from 'node:worker_threads';
-import type { Answer } from './question.ts';
+import type { Answer, Setting } from './question.ts';
 
 /** What the thread is told. */
-export interface Order {
+export interface Order extends Setting {
   readonly name: string;
   readonly tiny: boolean;
 }

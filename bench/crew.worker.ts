@@ -5,10 +5,13 @@
 import { door } from '#hostmem/atomics';
 import { Host } from '#hostmem/host';
 import type { Ref } from '#hostmem/object';
+import { cellCpus } from '#src/cell-process';
 import { Baton } from '#src/schedule/baton';
 import { Board } from '#src/schedule/board';
 import { Checkpoint } from '#src/schedule/checkpoint';
 import { Strategies } from '#src/schedule/strategy';
+import { spawnSync } from 'node:child_process';
+import { readlinkSync } from 'node:fs';
 import { parentPort, workerData } from 'node:worker_threads';
 import { Cells, Ring, type Duty } from './crew.ts';
 
@@ -52,6 +55,13 @@ function circle(member: number, members: number, ring: SharedArrayBuffer): void 
   }
 }
 
+/** To the CPU that an exploring cell would be pinned to: a wake-up across two CPUs costs several times as much. */
+function pin(): void {
+  const cpu = cellCpus()[0]!;
+  if (cpu !== null) spawnSync('taskset', ['-cp', String(cpu), readlinkSync('/proc/thread-self').split('/').pop()!]);
+}
+
 const duty = workerData as Duty;
+pin();
 if (duty.actor !== null) await act({ ...duty, actor: duty.actor });
 else circle(duty.member, duty.names.length, duty.ring!);

@@ -4,12 +4,18 @@
  * A row's call does the same work every time it is called and returns a checksum of it; whoever measures compares, so that
  * a row whose work the compiler has thrown away, or that fails quietly, is no figure but an error.
  */
+
+/** `ratio`: how many times the throughput of the row `against`. */
+export type Unit = 'ns/op' | 'op/s' | 'ratio';
+
 export interface Row {
   readonly name: string;
-  /** Operations of one call: figures are per operation. Enough for some microseconds; few when tiny. */
+  /** Operations of one call, of all threads together: figures are per operation. Enough for some microseconds; few when tiny. */
   readonly operations: number;
   /** Name of the row of the same run that the ratio is taken against. */
   readonly against?: string;
+  /** What the figure is in; nanoseconds per operation unless it is given. */
+  readonly unit?: Unit;
   call(): number;
 }
 
@@ -19,25 +25,37 @@ export interface Prepared {
   within?(measure: () => void): void;
 }
 
+/** What the command line decides. */
+export interface Setting {
+  /** How many threads rows that are about threads have. */
+  readonly threads: number;
+  /** Where every order that is to look random comes from. */
+  readonly seed: number;
+}
+
 export interface Question {
   readonly asks: string;
   /** Builds what the rows work on. `tiny` for tests: the same code, with as little work as reaches all of it. */
-  prepare(tiny: boolean): Prepared;
+  prepare(tiny: boolean, setting: Setting): Prepared;
 }
 
+/** The figure of a row: of its samples the median, and what a tenth of them is below, and above. */
 export interface Figure {
   readonly name: string;
-  /** Median of the rounds' medians. */
-  readonly nsPerOperation: number;
+  readonly unit: Unit;
+  readonly median: number;
+  readonly p10: number;
+  readonly p90: number;
+  readonly samples: number;
+  /** Of what the calls returned: the same on every machine, for one seed. */
+  readonly checksum: number;
+  /** Median of the rounds' ratios, in time, to the row `against`; null without one. */
   readonly against: string | null;
-  /** Median of the rounds' ratios to the row `against`; null without one. */
   readonly ratio: number | null;
 }
 
 export interface Answer {
   readonly name: string;
   readonly asks: string;
-  /** Of what the calls returned: the same on every machine. */
-  readonly checksum: number;
   readonly figures: readonly Figure[];
 }

@@ -1,17 +1,34 @@
-/** An answer as a person reads it. */
-import type { Answer, Figure } from './question.ts';
+/** The answer to a question as a person reads it: a row a line, with median, spread, throughput and a bar. */
+import type { Measured } from './result.ts';
 
-export function table({ name, asks, checksum, figures }: Answer): string {
-  const width = Math.max(...figures.map((figure) => figure.name.length));
-  const lines = figures.map((figure) => `  ${figure.name.padEnd(width)}  ${digits(figure.nsPerOperation).padStart(9)} ns${ratio(figure)}`);
-  return [`${name}: ${asks}`, ...lines, `  checksum ${checksum.toString(16).padStart(8, '0')}`].join('\n');
+const barWidth = 12;
+
+export function table(asks: string, rows: readonly Measured[]): string {
+  const width = Math.max(...rows.map((row) => row.case.length));
+  const longest = Math.max(...rows.map(({ unit, median }) => (unit === 'ns/op' ? median : 0)));
+  return [`${rows[0]?.name ?? ''}: ${asks}`, ...rows.map((row) => `  ${row.case.padEnd(width)}  ${figures(row, longest)}`)].join('\n');
 }
 
-function ratio(figure: Figure): string {
-  return figure.ratio === null ? '' : `  ${digits(figure.ratio).padStart(7)} x ${figure.against}`;
+function figures(row: Measured, longest: number): string {
+  const { unit, median, p10, p90 } = row;
+  const value = `${digits(median).padStart(9)} ${unit === 'ns/op' ? 'ns' : unit === 'op/s' ? '/s' : ' x'}`;
+  const spread = `${digits(p10)} to ${digits(p90)}`.padEnd(20);
+  const rate = unit === 'ns/op' ? `${short(1e9 / median).padStart(7)}/s  ${bar(median / longest)}` : ''.padStart(11 + barWidth);
+  return `${value}  ${spread}${rate}  ${comparisons(row)}`.trimEnd();
 }
+
+function comparisons({ unit, against, ratio, overBefore }: Measured): string {
+  const beside = against === undefined || ratio === undefined ? [] : [unit === 'ratio' ? `of ${against}` : `${digits(ratio)} x ${against}`];
+  return [...beside, ...(overBefore === undefined ? [] : [`${digits(overBefore)} x before`])].join(', ');
+}
+
+/** Of the longest time of the table; whatever is measured shows. */
+const bar = (share: number): string => '█'.repeat(Math.max(1, Math.round(share * barWidth))).padEnd(barWidth);
 
 /** Three digits that count: below 10 % is noise. */
-function digits(value: number): string {
-  return value >= 100 ? value.toFixed(0) : value.toPrecision(3);
+const digits = (value: number): string => (value >= 100 ? value.toFixed(0) : value.toPrecision(3));
+
+function short(value: number): string {
+  const [unit, divisor] = value >= 1e9 ? ['G', 1e9] : value >= 1e6 ? ['M', 1e6] : value >= 1e3 ? ['k', 1e3] : ['', 1];
+  return `${digits(value / (divisor as number))} ${unit}`;
 }

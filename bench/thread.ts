@@ -4,5 +4,5 @@ import type { Order } from './ask.ts';
 import { loadQuestion } from './catalogue.ts';
 import { measure } from './measure.ts';
 
-const { name, tiny } = workerData as Order;
-parentPort!.postMessage(measure(name, await loadQuestion(name), tiny));
+const { name, tiny, threads, seed } = workerData as Order;
+parentPort!.postMessage(measure(name, await loadQuestion(name), tiny, { threads, seed }));

@@ -8,7 +8,7 @@
  */
 import type { Memory } from './memory.ts';
 
-/** What an announced operation does to its word. `START` and `STEP` have no word; `FREE`, of a block, is never announced, only traced. */
+/** What an announced operation does to its word. `START` and `STEP` have no word. */
 export const Op = {
   START: 0,
   LOAD: 1,
@@ -22,7 +22,6 @@ export const Op = {
   READ: 9,
   WRITE: 10,
   STEP: 11,
-  FREE: 12,
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 
@@ -86,7 +85,7 @@ export function add(memory: Memory, at: number, delta: number, label: number): n
   return before;
 }
 
-/** Adds unless the word is 0, as `refcount_inc_not_zero`; returns the value before. One point. */
+/** Adds unless the word is 0, as `refcount_inc_not_zero`; returns the value before. One point. A plain read guesses what the exchange decides. */
 export function addUnlessZero(memory: Memory, at: number, delta: number, label: number): number {
   const control = memory.control;
   if (control !== null) {
@@ -96,7 +95,7 @@ export function addUnlessZero(memory: Memory, at: number, delta: number, label: 
     else control.saw(before);
     return before;
   }
-  for (let seen = Atomics.load(memory.words, at >>> 2); ; ) {
+  for (let seen = memory.words[at >>> 2]!; ; ) {
     if (seen === 0) return 0;
     const found = Atomics.compareExchange(memory.words, at >>> 2, seen, (seen + delta) | 0);
     if (found === seen) return seen;
@@ -229,7 +228,9 @@ export function poke(memory: Memory, at: number, value: number): void {
 export function fill(memory: Memory, at: number, sizeBytes: number, value: number): void {
   const control = memory.control;
   if (control !== null) for (let page = at & ~4095; page < at + sizeBytes; page += 4096) control.dirty(memory, page);
-  memory.words.fill(value, at >>> 2, (at + sizeBytes) >>> 2);
+  const end = (at + sizeBytes) >>> 2;
+  if (sizeBytes > 128) memory.words.fill(value, at >>> 2, end);
+  else for (let index = at >>> 2; index < end; index++) memory.words[index] = value;
 }
 
 /** Copies words between owned ranges of one memory or of two. */

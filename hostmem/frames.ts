@@ -6,7 +6,7 @@
  */
 import { fill, lockLeaf, peek, silent, unlockLeaf } from './atomics.ts';
 import { hpaOf, pageBytes, type Frame, type Memory } from './memory.ts';
-import { struct, u32, words, type Word } from './struct.ts';
+import { struct, u32, words } from './struct.ts';
 
 /** Who a frame belongs to: `FREE`, the kernel, page tables, or a process (its number, from `firstProcess`). */
 export const Owner = { FREE: 0, KERNEL: 1, TABLE: 2, firstProcess: 16 } as const;
@@ -32,10 +32,12 @@ export const framePoison = 0x5afe5afe | 0;
 
 const FrameTable = struct('FrameTable', { lock: u32, free: u32, untouched: u32, frames: u32, inUse: u32, tableAt: u32, pad: words(2) });
 /**
- * `pins` counts long-term pins, `references` those who keep the frame from being freed (mappings and pins). The references of
- * a freed frame are negative, `~next free frame`: a drop or hold too many is seen.
+ * `references` counts those who keep the frame from being freed: mappings, and in steps of `pin` long-term pins, so that a pin is one
+ * operation (the kernel's GUP_PIN_COUNTING_BIAS). Of a freed frame it is negative, `~next free frame`: a drop or hold too many is seen.
  */
-const FrameRecord = struct('FrameRecord', { owner: u32, generation: u32, pins: u32, references: u32, visibility: u32, pad: u32 });
+const FrameRecord = struct('FrameRecord', { owner: u32, generation: u32, references: u32, visibility: u32 });
+const pin = 1 << 12;
+const mappings = pin - 1;
 
 export class Frames {
   readonly #kernel: Memory;
@@ -64,6 +66,7 @@ export class Frames {
   /** A zeroed frame with one reference, or 0 when RAM is used up. */
   allocate(owner: number): Frame {
     const kernel = this.#kernel;
+    if (kernel.faults !== null && kernel.faults.refuses('a frame')) return 0 as Frame;
     const at = this.#at;
     lockLeaf(kernel, at);
     let frame = FrameTable.free.peek(kernel, at);
@@ -79,7 +82,6 @@ export class Frames {
     FrameTable.inUse.poke(kernel, at, FrameTable.inUse.peek(kernel, at) + 1);
     const record = this.#record(frame);
     FrameRecord.owner.poke(kernel, record, owner);
-    FrameRecord.pins.poke(kernel, record, 0);
     FrameRecord.references.poke(kernel, record, 1);
     unlockLeaf(kernel, at);
     fill(this.#ram, hpaOf(frame as Frame), 4096, 0);
@@ -135,7 +137,6 @@ export class Frames {
     FrameTable.inUse.poke(kernel, at, FrameTable.inUse.peek(kernel, at) + count);
     for (let frame = first; frame < first + count; frame++) {
       FrameRecord.owner.poke(kernel, this.#record(frame), owner);
-      FrameRecord.pins.poke(kernel, this.#record(frame), 0);
       FrameRecord.references.poke(kernel, this.#record(frame), 1);
     }
   }
@@ -143,22 +144,25 @@ export class Frames {
 
   /** One more reference: another mapping or pin. */
   hold(frame: Frame): void {
-    const before = silent.add(this.#kernel, FrameRecord.references.address(this.#kernel, this.#record(frame)), 1);
-    if (before >= 1) return;
-    this.#undo(FrameRecord.references, frame, -1);
-    throw new Error(`frame 0x${frame.toString(16)} was held after it was freed`);
+    const before = this.#count(frame, 1);
+    if (before >= 1 && (before & mappings) !== mappings) return;
+    this.#count(frame, -1);
+    throw new Error(`frame 0x${frame.toString(16)} was held ${before < 1 ? 'after it was freed' : `more than ${mappings} times`}`);
   }
 
   /** Drops a reference; the last one poisons and frees the frame. */
   drop(frame: Frame): void {
-    const kernel = this.#kernel;
-    const record = this.#record(frame);
-    const before = silent.add(kernel, FrameRecord.references.address(kernel, record), -1);
-    if (before > 1) return;
-    if (before < 1) {
-      this.#undo(FrameRecord.references, frame, 1);
+    const before = this.#count(frame, -1);
+    if (before < 1 || (before & mappings) === 0) {
+      this.#count(frame, 1);
       throw new Error(`frame 0x${frame.toString(16)} was dropped more often than held`);
     }
+    if (before === 1) this.#free(frame);
+  }
+
+  #free(frame: Frame): void {
+    const kernel = this.#kernel;
+    const record = this.#record(frame);
     fill(this.#ram, hpaOf(frame), 4096, framePoison);
     lockLeaf(kernel, this.#at);
     FrameRecord.owner.poke(kernel, record, Owner.FREE);
@@ -172,17 +176,18 @@ export class Frames {
 
   /** A long-term pin: the frame stays what it is until unpinned. */
   pin(frame: Frame): void {
-    this.hold(frame);
-    silent.add(this.#kernel, FrameRecord.pins.address(this.#kernel, this.#record(frame)), 1);
+    if (this.#count(frame, pin) >= 1) return;
+    this.#count(frame, -pin);
+    throw new Error(`frame 0x${frame.toString(16)} was pinned after it was freed`);
   }
 
   unpin(frame: Frame): void {
-    const before = silent.add(this.#kernel, FrameRecord.pins.address(this.#kernel, this.#record(frame)), -1);
-    if (before < 1) {
-      this.#undo(FrameRecord.pins, frame, 1);
+    const before = this.#count(frame, -pin);
+    if (before < pin) {
+      this.#count(frame, pin);
       throw new Error(`frame 0x${frame.toString(16)} was unpinned more often than pinned`);
     }
-    this.drop(frame);
+    if (before === pin) this.#free(frame);
   }
 
   ownerOf(frame: Frame): number {
@@ -192,7 +197,7 @@ export class Frames {
     return FrameRecord.generation.peek(this.#kernel, this.#record(frame));
   }
   pinsOf(frame: Frame): number {
-    return FrameRecord.pins.peek(this.#kernel, this.#record(frame));
+    return Math.max(0, FrameRecord.references.peek(this.#kernel, this.#record(frame)) >> 12);
   }
 
   /** Who may see it: `Visibility`, and the guest. Read by hardware for every access that it checks, changed for the guest: each is a point. */
@@ -218,8 +223,9 @@ export class Frames {
     return FrameTable.frames.peek(this.#kernel, this.#at);
   }
 
-  #undo(count: Word, frame: number, delta: number): void {
-    silent.add(this.#kernel, count.address(this.#kernel, this.#record(frame)), delta);
+  /** Adds to the references and returns what they were. */
+  #count(frame: number, delta: number): number {
+    return silent.add(this.#kernel, this.#record(frame) + FrameRecord.references.offsetBytes, delta);
   }
 
   #record(frame: number): number {

@@ -15,7 +15,7 @@ import { lockLeaf, peek, poke, unlockLeaf } from './atomics.ts';
 import { Mutex } from './locks.ts';
 import type { Memory } from './memory.ts';
 import { NULL, type Ref } from './object.ts';
-import { Field, object, u32, words, type FieldKind, type Place } from './struct.ts';
+import { Field, fieldAddress, object, u32, words, type FieldKind, type Place } from './struct.ts';
 
 const slotBits = 6;
 const slotCount = 1 << slotBits;
@@ -41,6 +41,10 @@ export class IdTable extends Field {
     super(place);
     this.#lock = new Mutex(place);
     this.#isLeaf = isLeaf;
+  }
+
+  override address(memory: Memory, at: number): number {
+    return fieldAddress(memory, at, this.type, this.offsetBytes);
   }
 
   acquire(memory: Memory, at: number): void {
@@ -162,8 +166,10 @@ export class IdTable extends Field {
   #leafOf(memory: Memory, at: number, id: number): IdNode {
     let node = peek(memory, this.#rootAt(memory, at)) as IdNode;
     const index = id - 1;
-    if (node === NULL || index < 0 || index >= slotCount ** (IdNode.level.peek(memory, node) + 1)) return NULL;
-    while (node !== NULL && IdNode.level.peek(memory, node) > 0) node = childOf(memory, node, slotOf(memory, node, index));
+    if (node === NULL || index < 0) return NULL;
+    let shift = slotBits * IdNode.level.peek(memory, node);
+    if (shift + slotBits < 32 && index >>> (shift + slotBits) !== 0) return NULL;
+    for (; node !== NULL && shift > 0; shift -= slotBits) node = childOf(memory, node, (index >>> shift) & (slotCount - 1));
     return node;
   }
 

@@ -11,6 +11,7 @@ import { mix32 } from './labels.ts';
 import type { Memory } from './memory.ts';
 import { NULL, type Ref } from './object.ts';
 import { Field, GuardedWord, object, ref, u32, Word, type FieldKind, type Place } from './struct.ts';
+import { big, isBelow } from './u64.ts';
 
 const Node = object('IntervalNode', {
   startHigh: u32,
@@ -46,11 +47,12 @@ export class IntervalTree extends Field {
     Node.startLow.poke(memory, node, startLow);
     Node.lastHigh.poke(memory, node, lastHigh);
     Node.lastLow.poke(memory, node, lastLow);
+    Node.greatestHigh.poke(memory, node, lastHigh);
+    Node.greatestLow.poke(memory, node, lastLow);
     Node.priority.poke(memory, node, mix32(mix32(mix32(startLow) ^ startHigh) ^ lastLow));
     Node.value.poke(memory, node, value);
     if (root !== NULL) linkBelow(memory, root, node);
-    widenAncestors(memory, node);
-    this.#root.write(memory, at, raise(memory, root, node));
+    this.#root.write(memory, at, root === NULL ? node : raise(memory, root, node));
     return node;
   }
 
@@ -142,11 +144,6 @@ export const intervalTree: FieldKind<IntervalTree> & { under(guard: string): Fie
   under: (guard) => ({ words: 1, bind: (place) => new IntervalTree(place, guard) }),
 };
 
-/** Whether a < b, unsigned. */
-function isBelow(aHigh: number, aLow: number, bHigh: number, bLow: number): boolean {
-  return (aHigh | 0) === (bHigh | 0) ? aLow >>> 0 < bLow >>> 0 : aHigh >>> 0 < bHigh >>> 0;
-}
-
 function startsAfter(memory: Memory, node: IntervalNode, high: number, low: number): boolean {
   return isBelow(high, low, Node.startHigh.peek(memory, node), Node.startLow.peek(memory, node));
 }
@@ -177,12 +174,13 @@ function firstBelow(memory: Memory, top: IntervalNode, startHigh: number, startL
   }
 }
 
-/** Hangs a new node under the leaf where its start belongs. */
+/** Hangs a new node under the leaf where its start belongs; all above it learn of its last. */
 function linkBelow(memory: Memory, root: IntervalNode, node: IntervalNode): void {
   const high = Node.startHigh.peek(memory, node);
   const low = Node.startLow.peek(memory, node);
   let here = root;
   for (;;) {
+    widenBy(memory, here, node);
     const side = startsAfter(memory, here, high, low) ? Node.left : Node.right;
     const child = side.peek(memory, here);
     if (child === NULL) {
@@ -269,19 +267,17 @@ function widenAncestors(memory: Memory, node: IntervalNode): void {
 function auditBelow(memory: Memory, node: IntervalNode, name: string): number {
   if (node === NULL) return 0;
   let count = 1;
-  let greatest = wide(Node.lastHigh.peek(memory, node), Node.lastLow.peek(memory, node));
+  let greatest = big(Node.lastHigh.peek(memory, node), Node.lastLow.peek(memory, node));
   for (const child of [Node.left.peek(memory, node), Node.right.peek(memory, node)]) {
     if (child === NULL) continue;
     if (Node.parent.peek(memory, child) !== node) throw new Error(`${name}: a child has another parent`);
     if (hasPriority(memory, child, node)) throw new Error(`${name}: a child has priority over its parent`);
     count += auditBelow(memory, child, name);
-    const below = wide(Node.greatestHigh.peek(memory, child), Node.greatestLow.peek(memory, child));
+    const below = big(Node.greatestHigh.peek(memory, child), Node.greatestLow.peek(memory, child));
     if (below > greatest) greatest = below;
   }
-  if (greatest !== wide(Node.greatestHigh.peek(memory, node), Node.greatestLow.peek(memory, node))) {
+  if (greatest !== big(Node.greatestHigh.peek(memory, node), Node.greatestLow.peek(memory, node))) {
     throw new Error(`${name}: a greatest last is wrong`);
   }
   return count;
 }
-
-const wide = (high: number, low: number): bigint => (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);

@@ -16,6 +16,9 @@ export function label(text: string): number {
   return number;
 }
 
+/** The label of a block that is given back to the heap, in a trace. */
+export const freedText = 'free';
+
 const marked = new Set<string>();
 
 /** The label of words that are plain on purpose, such as a cache's, which hardware reads and writes beside whoever invalidates it. */

@@ -10,7 +10,7 @@
 import * as atomics from './atomics.ts';
 import { Op, Until } from './atomics.ts';
 import type { Memory } from './memory.ts';
-import { Field, type FieldKind } from './struct.ts';
+import { Field, fieldAddress, type FieldKind } from './struct.ts';
 
 const readersMask = 0xffff;
 const writer = 1 << 16;
@@ -20,6 +20,10 @@ const sleepers = 0x80000000 | 0;
 
 /** A sleeping lock with one holder. */
 export class Mutex extends Field {
+  override address(memory: Memory, at: number): number {
+    return fieldAddress(memory, at, this.type, this.offsetBytes);
+  }
+
   acquire(memory: Memory, at: number): void {
     const address = this.address(memory, at);
     const control = memory.control;
@@ -58,6 +62,10 @@ export class Mutex extends Field {
 
 /** A reader-writer semaphore; readers queue behind a waiting writer. */
 export class RwSem extends Field {
+  override address(memory: Memory, at: number): number {
+    return fieldAddress(memory, at, this.type, this.offsetBytes);
+  }
+
   acquireRead(memory: Memory, at: number): void {
     const address = this.address(memory, at);
     const control = memory.control;
@@ -68,8 +76,8 @@ export class RwSem extends Field {
       control.acquired(memory, address, this.label);
       return;
     }
-    for (;;) {
-      const state = atomics.silent.load(memory, address);
+    // A plain read guesses; the exchange decides.
+    for (let state = atomics.peek(memory, address); ; state = atomics.silent.load(memory, address)) {
       if ((state & (writer | waitingWriters)) !== 0) this.sleep(memory, address, state);
       else if (atomics.silent.compareExchange(memory, address, state, state + 1) === state) return;
     }
@@ -108,6 +116,7 @@ export class RwSem extends Field {
       control.acquired(memory, address, this.label);
       return;
     }
+    if (atomics.silent.compareExchange(memory, address, 0, writer) === 0) return;
     atomics.silent.add(memory, address, waitingWriter);
     for (;;) {
       const state = atomics.silent.load(memory, address);
@@ -160,6 +169,10 @@ export class RwSem extends Field {
  * Two words: the value, and how many sleep on it in a free run.
  */
 export class WaitWord extends Field {
+  override address(memory: Memory, at: number): number {
+    return fieldAddress(memory, at, this.type, this.offsetBytes);
+  }
+
   load(memory: Memory, at: number): number {
     const value = atomics.load(memory, this.address(memory, at), this.label);
     this.recheck(memory, at);

@@ -4,6 +4,7 @@
  * Each thread has `Memory` objects of its own over the same buffers; `control`, `history` and `high` are the thread's.
  */
 import type { Control } from './atomics.ts';
+import type { FaultInjection } from './fault-injection.ts';
 import type { History } from './history.ts';
 
 declare const kind: unique symbol;
@@ -31,6 +32,8 @@ export class Memory {
   control: Control | null = null;
   /** Where events go; null where nobody judges (benches, the building of a world). */
   history: History | null = null;
+  /** Who decides which allocations, pins and copies fail; null where none does. */
+  faults: FaultInjection | null = null;
   /** The high word of the last `read64`. */
   high = 0;
 

@@ -130,6 +130,28 @@ export function liveObjects(memory: Memory): number {
   return peek(memory, heapLive);
 }
 
+/** A block of the heap. */
+export interface Block {
+  readonly ref: Ref;
+  readonly type: number;
+  /** Byte address. */
+  readonly at: number;
+  readonly sizeBytes: number;
+}
+
+/** All live blocks, in the order of their addresses: walks the heap. */
+export function liveBlocks(memory: Memory): Block[] {
+  const found: Block[] = [];
+  const top = peek(memory, heapTop);
+  for (let at = peek(memory, heapBase), sizeBytes = 0; at < top; at += sizeBytes) {
+    const header = peek(memory, at);
+    sizeBytes = 1 << (peek(memory, at + 4) >>> 26);
+    if ((header & 1) === 0) continue;
+    found.push({ ref: ((header & ~addressMask) | (at / unit)) as Ref, type: (header >>> 1) & 0x7fff, at, sizeBytes });
+  }
+  return found;
+}
+
 /** The live block that a byte address lies in, or null: walks the heap, for reports. */
 export function blockAt(memory: Memory, address: number): { readonly at: number; readonly type: number } | null {
   const top = peek(memory, heapTop);

@@ -94,6 +94,8 @@ export class WalkResult {
   frame: Frame = 0 as Frame;
   /** `Access` bits granted by all levels together. */
   permissions = 0;
+  /** `Access` bits granted by the levels above the last entry. */
+  permissionsAbove = 0;
   /** Level of the last entry read: of the leaf, or of what faulted. `levels + 1` when none was read. */
   level = 0;
   /** Byte address of the last entry read. */
@@ -114,6 +116,8 @@ const entryIndex = indexAt;
 /** Set in what is no table of the level below. */
 const noTable = Entry.LEAF | -Entry.SKIP;
 const none = WalkFault.NONE;
+/** Bits of an index into a table that is not the root. */
+const tableMask = 511;
 const notPresent = WalkFault.NOT_PRESENT;
 
 /** The page number behind the last one of 64 bits. */
@@ -175,25 +179,32 @@ export class PageTable {
 
   /** Translates as hardware does. `access` is a set of `Access` bits. */
   walk(root: Frame, iovaHigh: number, iovaLow: number, access: number, result: WalkResult): WalkFault {
-    return this.#descend(root, iovaHigh, iovaLow, access, result, this.#ram.control !== null, this.#use);
+    return this.#descend(root, this.format.levels, accessMask, iovaHigh, iovaLow, access, result, this.#ram.control !== null, this.#use);
+  }
+
+  /** As `walk`, from a table of a lower level on: hardware remembers it from an earlier walk, in which the levels above granted `above`. */
+  walkBelow(table: Frame, level: number, above: number, iovaHigh: number, iovaLow: number, access: number, result: WalkResult): WalkFault {
+    return this.#descend(table, level, above, iovaHigh, iovaLow, access, result, this.#ram.control !== null, this.#use);
   }
 
   /** The same as no points, for oracles: what is mapped, whatever the permission. */
   translate(root: Frame, iovaHigh: number, iovaLow: number, result: WalkResult): WalkFault {
-    return this.#descend(root, iovaHigh, iovaLow, 0, result, false, ignored);
+    return this.#descend(root, this.format.levels, accessMask, iovaHigh, iovaLow, 0, result, false, ignored);
   }
 
-  #descend(root: Frame, iovaHigh: number, iovaLow: number, access: number, result: WalkResult, announced: boolean, use: number): WalkFault {
+  #descend(top: Frame, topLevel: number, above: number, iovaHigh: number, iovaLow: number, access: number, result: WalkResult, announced: boolean, use: number): WalkFault {
     const format = this.format;
     const ram = this.#ram;
     const words = ram.words;
     const frameCount = this.#frameCount;
     let fault: WalkFault = this.#isCanonical(iovaHigh) ? none : WalkFault.BEYOND_WIDTH;
-    let level = format.levels + 1;
-    let table: number = root;
+    const topMask = topLevel === format.levels ? this.#rootMask : 511;
+    let level = topLevel + 1;
+    let table: number = top;
     let seen: number = accessMask;
-    let granted: number = accessMask;
-    let mask = this.#rootMask;
+    let granted: number = above;
+    let before: number = above;
+    let mask = topMask;
     let index = 0;
     let low = 0;
     let high = 0;
@@ -204,11 +215,12 @@ export class PageTable {
       }
       level -= 1 + (seen >>> skipShift);
       index = table * 1024 + entryIndex(level, iovaHigh, iovaLow, mask) * 2;
-      mask = 511;
+      mask = tableMask;
       if (announced) read64(ram, index * 4, format.labels[level]!);
       low = words[index]!;
       high = words[index + 1]!;
       seen = format.inspect(level, high, low);
+      before = granted;
       granted &= seen;
       table = format.frameOf(high, low);
       if (seen === 0) fault = notPresent;
@@ -222,16 +234,18 @@ export class PageTable {
       if (now !== 0) low = now;
       else {
         // Another party changed the entry since it was read: what it says now is for a new walk.
-        level = format.levels + 1;
-        table = root;
-        seen = granted = accessMask;
-        mask = this.#rootMask;
+        level = topLevel + 1;
+        table = top;
+        seen = accessMask;
+        granted = above;
+        mask = topMask;
       }
     }
     if (fault === none) fault = denied(access & ~granted);
     result.fault = fault;
     result.frame = (level === 1 && seen <= usable ? table : firstFrame(table, seen) + withinLeaf(level, iovaHigh, iovaLow, seen)) as Frame;
     result.permissions = granted;
+    result.permissionsAbove = before;
     result.level = level;
     result.entryAt = index * 4;
     result.entryHigh = high;
@@ -345,7 +359,7 @@ export class PageTable {
     let mask = this.#rootMask;
     for (let level = format.levels; level > until; level--) {
       const index = table * 1024 + entryIndex(level, iovaHigh, iovaLow, mask) * 2;
-      mask = 511;
+      mask = tableMask;
       const low = words[index]!;
       const high = words[index + 1]!;
       if (low === 0) return 0 as Frame;
@@ -400,7 +414,7 @@ export class PageTable {
         removed += this.#clearLeaves(hpaOf(table) + index * 8, passed);
       } else {
         const entry = this.#entry;
-        const found = this.#descend(root, high, low, 0, entry, false, ignored) === none;
+        const found = this.translate(root, high, low, entry) === none;
         const span = 512 ** (entry.level - 1);
         const within = pageNumber(high, low) % span;
         if (found && within === 0 && clear64(this.#ram, entry.entryAt, this.format.labels[entry.level]!) !== 0) removed += span;

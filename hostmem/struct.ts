@@ -9,7 +9,8 @@
 import * as atomics from './atomics.ts';
 import { label } from './labels.ts';
 import type { Memory } from './memory.ts';
-import { addressOf, allocate, blockAt, free, headerBytes, tryAllocate, typeNumber, type Ref } from './object.ts';
+import { addressOf, allocate, blockAt, free, headerBytes, NULL, tryAllocate, typeNumber, type Ref } from './object.ts';
+import { big, high, low } from './u64.ts';
 
 /** Where a field landed. `type` is 0 in a struct. */
 export interface Place {
@@ -57,7 +58,15 @@ export function resolveGuards(): number {
 /** Names of object types by their number. */
 const recordNames = new Map<number, string>();
 
-/** Base of all fields: knows its word. */
+/** The byte address of a field's first word: `at` is the record's address, or a reference when it has a type. */
+export function fieldAddress(memory: Memory, at: number, type: number, offsetBytes: number): number {
+  return (type === 0 ? at : addressOf(memory, at, type)) + offsetBytes;
+}
+
+/**
+ * Base of all fields: knows its word. Every kind of field has an `address` of its own, the same in all of them: V8 learns the shapes of
+ * `this` by function, and one that all kinds share costs five times an access.
+ */
 export class Field {
   readonly label: number;
   readonly offsetBytes: number;
@@ -73,7 +82,7 @@ export class Field {
 
   /** The byte address of the field's first word. */
   address(memory: Memory, at: number): number {
-    return (this.type === 0 ? at : addressOf(memory, at, this.type)) + this.offsetBytes;
+    return fieldAddress(memory, at, this.type, this.offsetBytes);
   }
 
   /**
@@ -86,12 +95,15 @@ export class Field {
 
   /** Reads the first word as no point: oracles, assertions, and what the caller owns. */
   peek(memory: Memory, at: number): number {
-    return atomics.peek(memory, this.address(memory, at));
+    return memory.words[this.address(memory, at) >>> 2]!;
   }
 }
 
 /** One unguarded word, in both grades. */
 export class Word<V extends number = number> extends Field {
+  override address(memory: Memory, at: number): number {
+    return fieldAddress(memory, at, this.type, this.offsetBytes);
+  }
   load(memory: Memory, at: number): V {
     const value = atomics.load(memory, this.address(memory, at), this.label) as V;
     this.recheck(memory, at);
@@ -135,7 +147,7 @@ export class Word<V extends number = number> extends Field {
     this.recheck(memory, at);
   }
   override peek(memory: Memory, at: number): V {
-    return super.peek(memory, at) as V;
+    return memory.words[this.address(memory, at) >>> 2]! as V;
   }
   /** Writes as no point: before the record is published, or by its only owner. */
   poke(memory: Memory, at: number, value: V): void {
@@ -155,6 +167,10 @@ export class GuardedWord<V extends number = number> extends Field {
     this.#guard = guard;
     this.#record = place.record;
     guarded.push(this as unknown as GuardedWord);
+  }
+
+  override address(memory: Memory, at: number): number {
+    return fieldAddress(memory, at, this.type, this.offsetBytes);
   }
 
   read(memory: Memory, at: number): V {
@@ -184,7 +200,7 @@ export class GuardedWord<V extends number = number> extends Field {
   }
 
   override peek(memory: Memory, at: number): V {
-    return super.peek(memory, at) as V;
+    return memory.words[this.address(memory, at) >>> 2]! as V;
   }
   /** Writes as no point: before the record is published. */
   poke(memory: Memory, at: number, value: V): void {
@@ -212,6 +228,9 @@ export class GuardedWord<V extends number = number> extends Field {
 
 /** A 64-bit value in two words; `read` returns the low one and leaves the high one in `memory.high`. */
 export class Word64 extends Field {
+  override address(memory: Memory, at: number): number {
+    return fieldAddress(memory, at, this.type, this.offsetBytes);
+  }
   read(memory: Memory, at: number): number {
     return atomics.read64(memory, this.address(memory, at), this.label);
   }
@@ -220,7 +239,7 @@ export class Word64 extends Field {
   }
   peekBig(memory: Memory, at: number): bigint {
     const address = this.address(memory, at);
-    return (BigInt(atomics.peek(memory, address + 4) >>> 0) << 32n) | BigInt(atomics.peek(memory, address) >>> 0);
+    return big(atomics.peek(memory, address + 4), atomics.peek(memory, address));
   }
   peekHigh(memory: Memory, at: number): number {
     return atomics.peek(memory, this.address(memory, at) + 4);
@@ -231,7 +250,7 @@ export class Word64 extends Field {
     atomics.poke(memory, address, low);
   }
   pokeBig(memory: Memory, at: number, value: bigint): void {
-    this.poke(memory, at, Number(BigInt.asIntN(32, value >> 32n)), Number(BigInt.asIntN(32, value)));
+    this.poke(memory, at, high(value), low(value));
   }
 }
 
@@ -241,6 +260,9 @@ export class WordArray<V extends number = number> extends Field {
   constructor(place: Place, count: number) {
     super(place);
     this.count = count;
+  }
+  override address(memory: Memory, at: number): number {
+    return fieldAddress(memory, at, this.type, this.offsetBytes);
   }
   get(memory: Memory, at: number, index: number): V {
     return atomics.peek(memory, this.elementAddress(memory, at, index)) as V;
@@ -310,11 +332,13 @@ export function object<N extends string, F extends Fields>(name: N, fields: F): 
     structName: name,
     sizeBytes,
     create: (memory: Memory) => allocate(memory, type, sizeBytes - headerBytes) as Ref<N>,
-    tryCreate: (memory: Memory) => tryAllocate(memory, type, sizeBytes - headerBytes) as Ref<N>,
+    tryCreate: (memory: Memory) => (isRefused(memory, name) ? NULL : tryAllocate(memory, type, sizeBytes - headerBytes)) as Ref<N>,
     free: (memory: Memory, ref: Ref<N>) => free(memory, ref, type),
     check: (memory: Memory, ref: Ref<N>) => void addressOf(memory, ref, type),
   }) as unknown as ObjectType<N, F>;
 }
+
+const isRefused = (memory: Memory, name: string): boolean => memory.faults !== null && memory.faults.refuses(`a ${name}`);
 
 function layOut<F extends Fields>(name: string, fields: F, start: number, type: number): { bound: Bound<F>; sizeBytes: number } {
   if (layouts.has(name)) throw new Error(`a record named '${name}' exists already`);
@@ -330,6 +354,9 @@ function layOut<F extends Fields>(name: string, fields: F, start: number, type: 
   layouts.set(name, offsets);
   return { bound: bound as Bound<F>, sizeBytes: (offsetBytes + 7) & ~7 };
 }
+
+/** The name of an object type by the number in block headers; null where no module that is loaded here declares one. */
+export const nameOfType = (type: number): string | null => recordNames.get(type) ?? null;
 
 /** `Record.field` of a word in the heap of kernel memory, or null where no object that is known here has one. */
 export function nameOfWord(memory: Memory, at: number): string | null {

@@ -9,7 +9,8 @@ import { Piscina } from 'piscina';
 import { Counters } from './actors/counters.ts';
 import type { Found } from './catalogue.ts';
 import { operationsOf, type Variant } from './kernel/variant.ts';
-import { actorsOf, type Parameters, type Role, type Scenario, type Stage } from './scenario.ts';
+import { actorsOf, worldOptions, type Parameters, type Role, type Scenario, type Stage } from './scenario.ts';
+import { stepCapacity } from './schedule/board.ts';
 import type { ActorReport, Controlled, HistoryBuffer, Task } from './task.ts';
 import { World } from './world.ts';
 
@@ -37,6 +38,8 @@ export class Arena {
   readonly world: World;
   readonly names: readonly string[];
   readonly roles: readonly Role[];
+  /** Of each actor's program; 1 for a body that is none. */
+  readonly steps: readonly number[];
   readonly counters: SharedArrayBuffer;
   readonly history: HistoryBuffer;
   readonly #stage: Stage;
@@ -48,10 +51,12 @@ export class Arena {
     this.#options = options;
     const actors = actorsOf(scenario.value, options.parameters);
     const { aliasPasidTableSkipped } = operationsOf(options.variant.value).faults;
-    this.world = new World({ ...scenario.value.host, vms: options.parameters.vms, aliasPasidTableSkipped });
+    this.world = new World({ ...worldOptions(scenario.value, options.parameters), aliasPasidTableSkipped });
     this.#stage = scenario.value.world(this.world);
     this.names = Object.keys(actors);
     this.roles = Object.values(actors).map(({ role }) => role);
+    this.steps = Object.values(actors).map(({ steps }) => steps);
+    if (this.steps.reduce((sum, one) => sum + one, 0) > stepCapacity) throw new Error(`the programs have more than ${stepCapacity} steps together`);
     this.counters = Counters.createBuffer(this.names.length);
     const { rings, capacity } = options;
     this.history = { buffer: new SharedArrayBuffer(historyBytes(rings, capacity)), rings, capacity };
@@ -78,6 +83,7 @@ export class Arena {
     return {
       actor,
       names: this.names,
+      steps: this.steps,
       scenarioUrl: scenario.url,
       variantUrl: variant.url,
       holds,

@@ -30,15 +30,24 @@ export interface ExploreRequest {
   readonly count: number;
 }
 
+/** What a schedule is made of beside its switches: the number of its programs, and their steps that are left out. */
+export interface Workload {
+  readonly program: number;
+  readonly leftOut: readonly number[];
+}
+
 export interface ReplayRequest {
   readonly kind: 'replay';
   readonly switches: readonly Switch[];
+  readonly workload: Workload;
   readonly times: number;
 }
 
 export interface ShrinkRequest {
   readonly kind: 'shrink';
   readonly switches: readonly Switch[];
+  readonly program: number;
+  readonly seed: number;
   readonly steps: number;
   readonly scene: Scene;
   readonly invariant: string;
@@ -48,6 +57,7 @@ export interface ShrinkRequest {
 export interface TellRequest {
   readonly kind: 'tell';
   readonly switches: readonly Switch[];
+  readonly workload: Workload;
   readonly token: string;
 }
 
@@ -62,6 +72,7 @@ export interface Explored {
   readonly index: number;
   readonly violation: Breach | null;
   readonly switches: readonly Switch[] | null;
+  readonly program: number;
   readonly steps: number;
   readonly scene: Scene;
   /** An exhaustive strategy came to its end, or gave up because a schedule was too long. */
@@ -79,6 +90,9 @@ export interface Replayed {
 
 export interface ShrunkAnswer {
   readonly switches: readonly Switch[];
+  readonly workload: Workload;
+  /** Steps of programs that are left; null where no actor has one. */
+  readonly programSteps: number | null;
   readonly steps: number;
   readonly replays: number;
 }

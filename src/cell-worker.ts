@@ -4,6 +4,7 @@
 import type { ExploreRequest, Explored, OpenRequest, Replayed, ReplayRequest, ShrinkRequest, ShrunkAnswer, TellRequest, Told } from './cell-protocol.ts';
 import { Arena } from './arena.ts';
 import { load, loadVariant } from './catalogue.ts';
+import { executionIds } from './check/execution.ts';
 import { loadInvariants } from './check/catalogue.ts';
 import { Machine } from './hardware/machine.ts';
 import { driverInForce } from './drivers/in-force.ts';
@@ -13,8 +14,10 @@ import { namedHwptsBytes } from './check/named-hwpts.ts';
 import { schedulerClaims } from './scheduler-claims.ts';
 import { Board } from './schedule/board.ts';
 import { Checkpoint } from './schedule/checkpoint.ts';
-import { Commander, type Replay, type ReplayOutcome } from './schedule/commander.ts';
-import { shrink } from './schedule/shrink.ts';
+import { Commander, type Outcome, type Replay, type ReplayOutcome } from './schedule/commander.ts';
+import type { Switch } from './schedule/board.ts';
+import { shrink, type Attempt } from './schedule/shrink.ts';
+import { shrinkPrograms, stepsOfPrograms } from './schedule/shrink-programs.ts';
 import { Strategies } from './schedule/strategy.ts';
 import { tellFailure, type Kept } from './tell-failure.ts';
 
@@ -25,6 +28,8 @@ const traceCapacity = 1 << 15;
 const stackCapacity = 1 << 15;
 const coverCapacity = 1 << 18;
 const progressMs = 200;
+/** Schedules in which a shorter program is tried where the one that failed before no longer does. */
+const retries = 40;
 
 export class CellWorker {
   readonly #arena: Arena;
@@ -33,11 +38,11 @@ export class CellWorker {
   readonly #names: readonly string[];
   readonly #request: OpenRequest;
   /** A forgotten lock is a violation, unless the variant's mistake is to be caught by its consequences. */
-  readonly #reportsUnguarded: boolean;
+  readonly #checksLocking: boolean;
 
   private constructor(request: OpenRequest, arena: Arena, commander: Commander, kept: Kept, engines: readonly string[], caughtBy: string | null) {
     this.#request = request;
-    this.#reportsUnguarded = caughtBy === null || caughtBy === 'L2';
+    this.#checksLocking = caughtBy === null || caughtBy === 'L2' || executionIds.includes(caughtBy);
     this.#arena = arena;
     this.#commander = commander;
     this.#kept = kept;
@@ -63,9 +68,9 @@ export class CellWorker {
   async explore(request: ExploreRequest, onProgress: (schedules: number) => void): Promise<Explored> {
     const timer = setInterval(() => onProgress(this.#commander.schedules), progressMs);
     try {
-      const found = await this.#commander.explore({ ...request, reportsUnguarded: this.#reportsUnguarded });
-      const { schedules, index, violation, switches, steps, actor, counts, isComplete, isTooLong, cover, isCoverTruncated } = found;
-      return { schedules, index, violation: plain(violation), switches, steps, scene: { actor, counts }, isComplete, isTooLong, cover, isCoverTruncated };
+      const found = await this.#commander.explore({ ...request, checksLocking: this.#checksLocking });
+      const { schedules, index, violation, switches, steps, program, actor, counts, isComplete, isTooLong, cover, isCoverTruncated } = found;
+      return { schedules, index, violation: plain(violation), switches, steps, program, scene: { actor, counts }, isComplete, isTooLong, cover, isCoverTruncated };
     } finally {
       clearInterval(timer);
     }
@@ -75,27 +80,37 @@ export class CellWorker {
     this.#commander.stopBefore(index);
   }
 
-  async replay({ switches, times }: ReplayRequest): Promise<Replayed> {
-    const { hashes, violation, times: done } = await this.#replay({ switches, times });
-    return { hashes, times: done, violation: plain(violation) };
+  async replay({ switches, times, workload }: ReplayRequest): Promise<Replayed> {
+    const { hashes, violation, times: done } = await this.#replay({ switches, times, ...workload });
+    // What the checkers of executions find is found in a trace.
+    const found = violation ?? (await this.#replay({ switches, trace: true, ...workload })).violation;
+    return { hashes, times: done, violation: plain(found) };
   }
 
-  async shrink({ switches, steps, scene, invariant }: ShrinkRequest): Promise<ShrunkAnswer> {
-    return shrink(
-      { switches, steps, scene },
-      async (candidate) => {
-        const outcome = await this.#replay({ switches: candidate });
-        const sameFailure = outcome.violation?.invariant === invariant && outcome.switches !== null;
-        const { actor, counts } = outcome;
-        return { sameFailure, switches: outcome.switches ?? candidate, steps: outcome.steps, scene: { actor, counts } };
-      },
-      { actors: this.#arena.names.length },
-    );
+  /** The programs first, then the schedule of what is left of them. */
+  async shrink({ switches, steps, program, seed, scene, invariant }: ShrinkRequest): Promise<ShrunkAnswer> {
+    const found: Attempt = { sameFailure: true, switches, steps, scene };
+    const programs = stepsOfPrograms(this.#arena.steps);
+    const again = (leftOut: readonly number[]) => async (candidate: readonly Switch[]): Promise<Attempt> =>
+      this.#attempt(await this.#replay({ switches: candidate, trace: executionIds.includes(invariant), program, leftOut }), invariant, candidate);
+    const elsewhere = async (leftOut: readonly number[]): Promise<Attempt> =>
+      this.#attempt(await this.#commander.explore({ count: retries, seed, strategy: 'portfolio', program, leftOut, checksLocking: this.#checksLocking }), invariant, []);
+    const shorter = await shrinkPrograms(programs, found, { again: (leftOut, candidate) => again(leftOut)(candidate), elsewhere });
+    const { leftOut } = shorter;
+    const shrunk = await shrink(shorter.found, again(leftOut), { actors: this.#arena.names.length });
+    const programSteps = programs.length === 0 ? null : programs.flat().length - leftOut.length;
+    return { ...shrunk, replays: shrunk.replays + shorter.replays, workload: { program, leftOut }, programSteps };
+  }
+
+  #attempt(outcome: Outcome, invariant: string, candidate: readonly Switch[]): Attempt {
+    const sameFailure = outcome.violation?.invariant === invariant && outcome.switches !== null;
+    const { actor, counts } = outcome;
+    return { sameFailure, switches: outcome.switches ?? candidate, steps: outcome.steps, scene: { actor, counts } };
   }
 
   /** One traced replay. */
-  async tell({ switches, token }: TellRequest): Promise<Told> {
-    const outcome = await this.#replay({ switches, trace: true });
+  async tell({ switches, token, workload }: TellRequest): Promise<Told> {
+    const outcome = await this.#replay({ switches, trace: true, ...workload });
     const steps = outcome.trace.filter(({ guarded, inside }) => !guarded && !inside).map(({ actor, op, label }) => ({
       actor: this.#names[actor] ?? String(actor),
       label: label === '' ? op : `${op} ${label}`,
@@ -104,7 +119,7 @@ export class CellWorker {
   }
 
   #replay(order: Replay): Promise<ReplayOutcome> {
-    return this.#commander.replay({ ...order, reportsUnguarded: this.#reportsUnguarded });
+    return this.#commander.replay({ ...order, checksLocking: this.#checksLocking });
   }
 
   async #failure(outcome: ReplayOutcome, token: string): Promise<Told['failure']> {

@@ -85,7 +85,7 @@ export async function chooseAgain(token: Token, files: TokenFiles): Promise<Chos
   const given = files.invariants ?? [];
   const missing = wanted.invariants[given.length];
   if (missing !== undefined) throw new InputError(`the token needs the invariant file '${missing.name}' too; give it with --invariant <path>, files in their order`);
-  const chosen = await choose({ scenario, variant, invariants: given, vms: token.parameters[0] ?? null });
+  const chosen = await choose({ scenario, variant, invariants: given, vms: (token.parameters[0] ?? 0) === 0 ? null : token.parameters[0]! });
   const pairs: [FileWord | undefined, OutsideFile | null][] = [
     [wanted.scenario, chosen.scenario.file],
     [wantedVariant ?? undefined, chosen.variant.file],

@@ -6,8 +6,10 @@
  * What is wrong is one line on stderr; `DMARENA_DEBUG=1` adds the stack of what broke inside.
  */
 import { Command, CommanderError } from 'commander';
+import { bench } from './commands/bench.ts';
 import { conform } from './commands/conform.ts';
 import { explore } from './commands/explore.ts';
+import { failNth } from './commands/fail-nth.ts';
 import { list } from './commands/list.ts';
 import { correct } from './commands/named.ts';
 import { replay } from './commands/replay.ts';
@@ -70,8 +72,10 @@ function program(): Command {
     .argument('<path...>', 'recordings (.jsonl), or folders of them')
     .option(...json)
     .action((paths: string[], options: { json?: boolean }) => action(conform)({ paths, ...options }));
+  addFailNth(root);
   addWalk(root);
   addTryFormat(root);
+  addBench(root);
   return root;
 }
 
@@ -174,6 +178,21 @@ interface ReplayFlags {
   json?: boolean;
 }
 
+function addFailNth(root: Command): void {
+  root
+    .command('fail-nth')
+    .description('let every allocation, pin and copy of a call fail in turn: nothing may be left behind')
+    .argument('[sequence...]', 'names of call sequences; all by default')
+    .option('--fail-nth <n|all>', 'which of the things that can fail', nthOrAll, null)
+    .option('--as-in-72', 'leave in what Linux 7.2 is known to do wrong')
+    .option(...json)
+    .action((names: string[], options: { failNth: number | null; asIn72?: boolean; json?: boolean }) =>
+      action(failNth)({ ...options, names, nth: options.failNth, asIn72: options.asIn72 === true }),
+    );
+}
+
+const nthOrAll = (text: string): number | null => (text === 'all' ? null : whole('--fail-nth', count)(text));
+
 function addWalk(root: Command): void {
   root
     .command('walk')
@@ -191,6 +210,31 @@ function addTryFormat(root: Command): void {
     .option(...seed)
     .option(...json)
     .action((format: string, options: { seed: number; json?: boolean }) => action(tryFormat)({ ...options, format }));
+}
+
+/** Its words are read by the benches themselves; here they are only told of. */
+function addBench(root: Command): void {
+  root
+    .command('bench')
+    .description('measure: all questions, or those named')
+    .argument('[name...]', 'questions (bench/questions)')
+    .option(...json)
+    .option('--baseline <file>', 'an earlier answer with --json, to be held against')
+    .option('--threads <n>', 'how many threads, where a question is about threads')
+    .option('--seed <n>', 'where all randomness comes from')
+    .option('--tiny', 'as little work as reaches all of it: no figures')
+    .action(async (names: string[], { json: asJson, tiny, ...values }: BenchFlags) => {
+      const flags = [...(asJson === true ? ['--json'] : []), ...(tiny === true ? ['--tiny'] : [])];
+      status = await bench([...names, ...flags, ...Object.entries(values).flatMap(([name, value]) => [`--${name}`, value])]);
+    });
+}
+
+interface BenchFlags {
+  json?: boolean;
+  tiny?: boolean;
+  baseline?: string;
+  threads?: string;
+  seed?: string;
 }
 
 /** The one line, and the exit status. */

@@ -2,12 +2,17 @@
 import { Owner } from '#hostmem/frames';
 import type { Cursor } from '#hostmem/history';
 import { describeConfidential } from './describe-confidential.ts';
-import { dma, DmaFlags } from './hardware/events.ts';
+import { EntryWritten, EntryZeroed, FlushCalled, FlushReturned, LeavesCleared } from './drivers/events.ts';
+import { deadTableRead, dma, DmaFlags, entryFetched, TableKind } from './hardware/events.ts';
+import { commandName } from './kernel/call-events.ts';
+import { stormCallName } from './kernel/storm-calls.ts';
 import { errnoName } from './kernel/errno.ts';
 import {
-  DirtyAnswered, DirtyQueried, DirtyReported, DirtyTracked, GroupBlocked, GroupMoved, GroupMoves, HwptRecorded, MapCalled, MapReturned,
-  UnmapCalled, UnmapReturned, VfioCall, VfioCalled, VfioReturned,
+  AreaTaken, CallBegan, CallEnded, DestroyRefused, DeviceGoes, DirtyAnswered, DirtyQueried, DirtyReported, DirtyTracked, DmaMapped, DmaUnmapped, GroupBlocked,
+  GroupMoved, GroupMoves, HwptLinked, HwptRecorded, MapCalled, MapReturned, StormCalled, StormReturned, UnmapCalled, UnmapReturned, VfioCall, VfioCalled,
+  VfioReturned,
 } from './kernel/events.ts';
+import { kindNames } from './kernel/objects.ts';
 
 const callNames = {
   [VfioCall.BIND]: 'BIND', [VfioCall.ATTACH]: 'ATTACH', [VfioCall.REPLACE]: 'REPLACE', [VfioCall.DETACH]: 'DETACH', [VfioCall.CLOSE]: 'CLOSE',
@@ -16,6 +21,12 @@ const callNames = {
 const isOfPasid = (what: number): boolean => what === VfioCall.PASID_ATTACH || what === VfioCall.PASID_DETACH;
 /** Requester id of devices that no unit stands before: those of the selftest. */
 const noRid = 0;
+
+/** Calls that have events of their own. */
+const toldByThemselves: ReadonlySet<string> = new Set([
+  'open', 'close', 'IOMMU_IOAS_MAP', 'IOMMU_IOAS_UNMAP', 'IOMMU_HWPT_SET_DIRTY_TRACKING', 'IOMMU_HWPT_GET_DIRTY_BITMAP', 'VFIO_IOMMU_MAP_DMA',
+  'VFIO_IOMMU_UNMAP_DMA', 'VFIO_DEVICE_BIND_IOMMUFD', 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', 'VFIO_DEVICE_DETACH_IOMMUFD_PT',
+]);
 
 /** Names of the world, by the numbers that events carry. */
 export interface WorldNames {
@@ -58,6 +69,23 @@ export class EventDescriber {
       case MapReturned.kind: return `MAP on IOAS ${MapReturned.get.ioas(event)} returned ${errnoName(MapReturned.get.errno(event)) ?? '0'}`;
       case UnmapCalled.kind: return `UNMAP ${range(UnmapCalled.get.iovaHigh(event), UnmapCalled.get.iovaLow(event))} on IOAS ${UnmapCalled.get.ioas(event)}`;
       case UnmapReturned.kind: return `UNMAP on IOAS ${UnmapReturned.get.ioas(event)} returned ${errnoName(UnmapReturned.get.errno(event)) ?? '0'}`;
+      case StormCalled.kind: return stormCall(event);
+      case StormReturned.kind: return `${stormCallName(StormReturned.get.call(event))} returned ${errnoName(StormReturned.get.errno(event)) ?? '0'}`;
+      case CallBegan.kind: return this.#call(CallBegan.get.command(event), '');
+      case CallEnded.kind: return this.#call(CallEnded.get.command(event), ` returned ${errnoName(CallEnded.get.errno(event)) ?? '0'}`);
+      case AreaTaken.kind: return `takes the mapping at ${range(AreaTaken.get.iovaHigh(event), AreaTaken.get.iovaLow(event))} out of IOAS ${AreaTaken.get.ioas(event)}`;
+      case HwptLinked.kind: return `HWPT ${HwptLinked.get.hwpt(event)} joins the list of IOAS ${HwptLinked.get.ioas(event)}`;
+      case DeviceGoes.kind: return `device ${DeviceGoes.get.device(event)} goes`;
+      case DestroyRefused.kind: return `the owner of ${kindNames[DestroyRefused.get.kind(event)]} ${DestroyRefused.get.id(event)} finds ${DestroyRefused.get.users(event)} users`;
+      case DmaMapped.kind: return `DMA map ${range(DmaMapped.get.iovaHigh(event), DmaMapped.get.iovaLow(event))}`;
+      case DmaUnmapped.kind: return `DMA unmap ${range(DmaUnmapped.get.iovaHigh(event), DmaUnmapped.get.iovaLow(event))} returned${DmaUnmapped.get.lazy(event) === 0 ? '' : ', its flush is queued'}`;
+      case LeavesCleared.kind: return `clears ${range(LeavesCleared.get.iovaHigh(event), LeavesCleared.get.iovaLow(event))}, ${LeavesCleared.get.pages(event)} pages`;
+      case FlushCalled.kind: return `starts to flush ${flushed(FlushCalled.get.iovaHigh(event), FlushCalled.get.iovaLow(event), FlushCalled.get.pages(event))}`;
+      case FlushReturned.kind: return `has flushed ${flushed(FlushReturned.get.iovaHigh(event), FlushReturned.get.iovaLow(event), FlushReturned.get.pages(event))}`;
+      case EntryWritten.kind: return `writes the ${entryNames[EntryWritten.get.table(event)]} of ${this.#requester(EntryWritten.get.source(event))}: ${(EntryWritten.get.word0(event) & 1) === 0 ? 'not present' : 'present'}`;
+      case EntryZeroed.kind: return `the ${entryNames[EntryZeroed.get.table(event)]} of ${this.#requester(EntryZeroed.get.source(event))} is empty`;
+      case entryFetched.kind: return `reads the ${entryNames[entryFetched.get.table(event)]} of ${this.#requester(entryFetched.get.source(event))}`;
+      case deadTableRead.kind: return `reads a table in frame 0x${deadTableRead.get.frame(event).toString(16)}, which is none any more`;
       case DirtyTracked.kind: return `dirty tracking is switched ${DirtyTracked.get.on(event) === 0 ? 'off' : 'on'}`;
       case DirtyQueried.kind: return `GET_DIRTY_BITMAP of ${dirtyRange(DirtyQueried.get, event)}`;
       case DirtyReported.kind: return `${dirtyRange(DirtyReported.get, event)}: reported`;
@@ -65,6 +93,12 @@ export class EventDescriber {
       case dma.kind: return this.#dma(event);
       default: return describeConfidential(event, (rid) => this.#names.functions.get(rid) ?? 'a function');
     }
+  }
+
+  /** A call that no other event tells of. */
+  #call(number: number, outcome: string): string | null {
+    const name = commandName(number);
+    return toldByThemselves.has(name) ? null : `${name}${outcome}`;
   }
 
   #called(event: Cursor): string {
@@ -81,6 +115,10 @@ export class EventDescriber {
     const errno = errnoName(VfioReturned.get.errno(event));
     const hwpt = VfioReturned.get.hwpt(event);
     return `${what} ${this.#names.devices[VfioReturned.get.device(event)]} returned ${errno ?? (hwpt === 0 ? '0' : `0, HWPT ${hwpt}`)}`;
+  }
+
+  #requester(sourceId: number): string {
+    return this.#names.functions.get(sourceId) ?? `requester 0x${sourceId.toString(16)}`;
   }
 
   /** Whose memory a DMA reached; null for an event that is none. */
@@ -106,6 +144,17 @@ export class EventDescriber {
     return `${this.#names.functions.get(rid) ?? (rid === noRid ? 'a mock device' : 'a function')}: DMA ${what} ${where}: ${outcome}`;
   }
 }
+
+/** `IOMMU_IOAS_MAP 3, 0x10000000`: the ids and descriptors that it names, and where it maps. */
+function stormCall(event: Cursor): string {
+  const { call, target, other, iovaPage, pages } = StormCalled.get;
+  const named = [target(event), other(event)].filter((id) => id !== 0).map(String);
+  const where = pages(event) === 0 ? [] : [`0x${(iovaPage(event) * 4096).toString(16)}`, `${pages(event)} pages`];
+  return `${stormCallName(call(event))} ${[...named, ...where].join(', ')}`;
+}
+const entryNames: Readonly<Record<number, string>> = { [TableKind.CONTEXT]: 'context entry', [TableKind.SCALABLE_CONTEXT]: 'context entry', [TableKind.PASID]: 'PASID entry' };
+
+const flushed = (high: number, low: number, pages: number): string => (pages === 0 ? 'the whole domain' : `${range(high, low)}, ${pages} pages`);
 
 /** `0x1000000, 16 pages`. */
 const dirtyRange = (get: Record<'iovaHigh' | 'iovaLow' | 'pages', (event: Cursor) => number>, event: Cursor): string =>

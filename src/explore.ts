@@ -5,14 +5,15 @@
  */
 import { choose, chooseAgain, replayFlags, tokenWords, type Choice, type Chosen, type TokenFiles } from './chosen.ts';
 import { CellProcess, cellCpus } from './cell-process.ts';
-import type { Explored, OpenRequest } from './cell-protocol.ts';
+import type { Explored, OpenRequest, ShrunkAnswer, Workload } from './cell-protocol.ts';
 import { codeHash } from './code-hash.ts';
 import { InputError } from './input-error.ts';
 import type { Failure } from './report/failure.ts';
 import { tellStory } from './report/story.ts';
 import { isExhaustive, Strategies } from './schedule/strategy.ts';
 import { sumUp } from './covered.ts';
-import type { ExploreResult, FoundViolation, ReplayResult } from './results.ts';
+import type { Coverage, ExploreResult, FoundViolation, ReplayResult } from './results.ts';
+import { stepCapacity } from './schedule/board.ts';
 import { decodeToken, encodeToken, TokenError, type Token } from './schedule/token.ts';
 
 export interface ExploreOptions extends Choice {
@@ -70,7 +71,7 @@ export async function explore(options: ExploreOptions): Promise<ExploreResult & 
       complete: answers.some(({ isComplete }) => isComplete),
       tooLong: answers.some(({ isTooLong }) => isTooLong),
       bound: isExhaustive(strategy) ? strategy.bound : null,
-      coverage: sumUp(answers.map(({ cover }) => cover), done, answers.some(({ isCoverTruncated }) => isCoverTruncated)),
+      coverage: coverageOf(answers, done, !isExhaustive(strategy)),
       violation: told?.violation ?? null,
       story: told?.story ?? [],
       failure: told?.failure ?? null,
@@ -98,6 +99,12 @@ async function share(cells: readonly CellProcess[], { strategy, seed, budgetMs }
   }
 }
 
+/** Where schedules are no sample, nothing follows from them for further ones. */
+function coverageOf(answers: readonly Explored[], schedules: number, isSample: boolean): Coverage {
+  const coverage = sumUp(answers.map(({ cover }) => cover), schedules, answers.some(({ isCoverTruncated }) => isCoverTruncated));
+  return isSample ? coverage : { ...coverage, unseen: null };
+}
+
 function firstFailure(answers: readonly Explored[]): { cell: number; answer: Explored } | null {
   let best: { cell: number; answer: Explored } | null = null;
   answers.forEach((answer, cell) => {
@@ -109,17 +116,38 @@ function firstFailure(answers: readonly Explored[]): { cell: number; answer: Exp
 async function tell(cell: CellProcess, chosen: Chosen, { seed, vms }: ExploreOptions, found: Explored): Promise<Telling & { violation: FoundViolation }> {
   const { invariant, message } = found.violation!;
   if (found.switches === null) throw new Error(`schedule ${found.index} breaks ${invariant} (${message}), but has too many switches to be kept`);
-  const shrunk = await cell.shrink({ switches: found.switches, steps: found.steps, scene: found.scene, invariant });
+  const { program, switches, steps: length, scene } = found;
+  const shrunk = await cell.shrink({ switches, steps: length, program, seed, scene, invariant });
   const token = encodeToken({
     ...tokenWords(chosen),
     codeHash: codeHash(),
     seed: seed,
-    parameters: vms === null ? [] : [vms],
+    parameters: parametersOf(vms, shrunk),
     switches: shrunk.switches,
   });
-  const { failure, steps } = await cell.tell({ switches: shrunk.switches, token });
-  const violation = { invariant, message: failure?.violation.message ?? message, token, switches: shrunk.switches.length, steps };
+  const { failure, steps } = await cell.tell({ switches: shrunk.switches, workload: shrunk.workload, token });
+  const violation = { invariant, message: failure?.violation.message ?? message, token, switches: shrunk.switches.length, programSteps: shrunk.programSteps, steps };
   return { violation, failure, story: failure === null ? [] : tellStory(failure) };
+}
+
+/** The numbers of a token: VMs (0: the scenario's own), then of programs their number and the steps that are run, each less the one before. */
+function parametersOf(vms: number | null, { workload: { program, leftOut }, programSteps }: ShrunkAnswer): number[] {
+  if (programSteps === null) return vms === null ? [] : [vms];
+  const kept = Array.from({ length: programSteps + leftOut.length }, (_, step) => step).filter((step) => !leftOut.includes(step));
+  return [vms ?? 0, program, ...kept.map((step, index) => step - (kept[index - 1] ?? 0))];
+}
+
+function vmsOf({ parameters: [vms = 0] }: Token): number | null {
+  return vms === 0 ? null : vms;
+}
+
+/** Steps beyond those that are run are left out, however many there are. */
+function workloadOf({ parameters: [, program, ...gaps] }: Token): Workload {
+  if (program === undefined) return { program: 0, leftOut: [] };
+  const kept = new Set<number>();
+  let step = 0;
+  for (const gap of gaps) kept.add((step += gap));
+  return { program, leftOut: Array.from({ length: stepCapacity }, (_, one) => one).filter((one) => !kept.has(one)) };
 }
 
 interface ReplayOptions extends TokenFiles {
@@ -134,10 +162,10 @@ interface ReplayOptions extends TokenFiles {
 export async function replay({ token: text, times, ...files }: ReplayOptions): Promise<ReplayResult & Telling & { note: string | null }> {
   const token = parse(text);
   const chosen = await chooseAgain(token, files);
-  const cell = await CellProcess.open(cellCpus()[0]!, openRequest(chosen, token.seed, token.parameters[0] ?? null), () => {});
+  const cell = await CellProcess.open(cellCpus()[0]!, openRequest(chosen, token.seed, vmsOf(token)), () => {});
   try {
-    const { hashes, times: done, violation } = await cell.replay({ switches: token.switches, times });
-    const { failure } = await cell.tell({ switches: token.switches, token: text });
+    const { hashes, times: done, violation } = await cell.replay({ switches: token.switches, times, workload: workloadOf(token) });
+    const { failure } = await cell.tell({ switches: token.switches, workload: workloadOf(token), token: text });
     const note = whatChanged(token, chosen.changed);
     return { token: text, times: done, hashes, violation, failure, note, story: failure === null ? [] : tellStory(failure) };
   } finally {

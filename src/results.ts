@@ -14,6 +14,8 @@ export interface FoundViolation extends Violation {
   readonly token: string;
   /** Forced switches in the token. */
   readonly switches: number;
+  /** Steps that are left of the actors' programs; null where no actor has one. */
+  readonly programSteps: number | null;
   readonly steps: readonly { readonly actor: string; readonly label: string }[];
 }
 
@@ -24,8 +26,8 @@ export interface Coverage {
   /** Distinct (site, next site) of conflicting accesses by different actors, locks excepted. */
   readonly racingPairs: number;
   readonly traceClasses: number;
-  /** Good and Turing's estimate of the share of schedules that would be of a class not met so far. */
-  readonly unseen: number;
+  /** Good and Turing's estimate of the share of schedules that would be of a class not met so far; null with an exhaustive strategy. */
+  readonly unseen: number | null;
   /** Whether more was met than could be remembered: the figures are lower bounds then. */
   readonly truncated: boolean;
 }
@@ -59,6 +61,8 @@ export interface ReplayResult {
 }
 
 export interface Counts {
+  /** How often actors' bodies were run. */
+  readonly rounds: number;
   readonly translations: number;
   readonly dma: number;
   readonly maps: number;
@@ -81,7 +85,7 @@ export interface RunResult {
   readonly threads: readonly { readonly actor: string; readonly role: string; readonly threadId: number }[];
   readonly counts: Counts;
   /** What each VM got done, where the scenario numbers its VMs. */
-  readonly vms: readonly ({ readonly vm: string; readonly rounds: number } & Counts)[];
+  readonly vms: readonly ({ readonly vm: string } & Counts)[];
   /** When all threads were at work, and at the end. */
   readonly memory: { readonly begin: MemoryUse; readonly end: MemoryUse };
   readonly violation: Violation | null;
@@ -122,6 +126,20 @@ export interface TriedFormat {
 export interface TryFormatResult {
   readonly seed: number;
   readonly formats: readonly TriedFormat[];
+}
+
+/** A call in which something was refused, and what was not as it should be then. */
+export interface FailNthProblem {
+  /** Which of the things that can fail, counted from 1, and what it was. */
+  readonly nth: number;
+  readonly refused: string;
+  readonly message: string;
+}
+
+export interface FailNthResult {
+  /** Whether what Linux 7.2 is known to do wrong was left in. */
+  readonly asIn72: boolean;
+  readonly sequences: readonly { readonly name: string; readonly points: number; readonly problems: readonly FailNthProblem[] }[];
 }
 
 export interface ListedVariant {

@@ -123,7 +123,7 @@ const memoryUse = (hosts: readonly FreeRun[]): MemoryUse => ({
 });
 
 function total(hosts: readonly FreeRun[]): Counts {
-  const sum = { translations: 0, dma: 0, maps: 0, unmaps: 0, replaces: 0, faults: 0 };
+  const sum = { rounds: 0, translations: 0, dma: 0, maps: 0, unmaps: 0, replaces: 0, faults: 0 };
   for (const { counts } of hosts) for (const name of Object.keys(sum) as (keyof typeof sum)[]) sum[name] += counts[name];
   return sum;
 }

@@ -20,6 +20,11 @@ export interface ActorOf<A extends Actor, S> {
   readonly role: Role;
   /** The process, function or guest, by its name in the world. */
   readonly subject: string;
+  /**
+   * How often the body is run in a schedule, each time with random numbers of its own: more than once is a program of so many random
+   * steps, another one in every schedule and every round. Leaving one out changes no other: so a failing program is made shorter.
+   */
+  readonly steps: number;
   body(actor: A, stage: S): void;
 }
 
@@ -56,17 +61,17 @@ export interface Scenario<S extends Stage = Stage> {
 /** Makes actors; its functions know the type of the stage. */
 export interface Cast<S> {
   /** A thread of the named process: a VMM thread, or its guest's. */
-  vm(process: string, body: (vm: Vm, stage: S) => void): ActorOf<Vm, S>;
+  vm(process: string, body: (vm: Vm, stage: S) => void, steps?: number): ActorOf<Vm, S>;
   /** The device of the named PCI function. */
-  device(pciFunction: string, body: (device: Device, stage: S) => void): ActorOf<Device, S>;
+  device(pciFunction: string, body: (device: Device, stage: S) => void, steps?: number): ActorOf<Device, S>;
   /** The virtual IOMMU of the named guest. */
   viommu(guest: string, body: (viommu: Viommu, stage: S) => void): ActorOf<Viommu, S>;
 }
 
 const cast: Cast<never> = {
-  vm: (subject, body) => ({ role: 'vm', subject, body }),
-  device: (subject, body) => ({ role: 'device', subject, body }),
-  viommu: (subject, body) => ({ role: 'viommu', subject, body }),
+  vm: (subject, body, steps = 1) => ({ role: 'vm', subject, steps, body }),
+  device: (subject, body, steps = 1) => ({ role: 'device', subject, steps, body }),
+  viommu: (subject, body) => ({ role: 'viommu', subject, steps: 1, body }),
 };
 
 export function scenario<S extends Stage>(definition: Scenario<S>): Scenario<S> {
@@ -77,6 +82,9 @@ export function scenario<S extends Stage>(definition: Scenario<S>): Scenario<S> 
 export function actorsOf<S extends Stage>(definition: Scenario<S>, parameters: Parameters): Actors<S> {
   return definition.actors(cast as unknown as Cast<S>, parameters);
 }
+
+/** What the world of a scenario is made with. */
+export const worldOptions = (definition: Scenario, { vms }: Parameters): Partial<WorldOptions> => ({ ...definition.host, vms });
 
 /** Its own size, unless another one is asked for. */
 export const parametersOf = (definition: Scenario, vms: number | null): Parameters => ({ vms: vms ?? definition.vms ?? 1 });

@@ -24,6 +24,8 @@ export interface Controlled {
 export interface Task {
   readonly actor: number;
   readonly names: readonly string[];
+  /** Of each actor's program; 1 for a body that is none. */
+  readonly steps: readonly number[];
   readonly scenarioUrl: string;
   /** Null for the correct kernel. */
   readonly variantUrl: string | null;

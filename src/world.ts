@@ -11,17 +11,22 @@ import { createRun, runSet } from '#hostmem/run';
 import { BuiltProcess } from './built-process.ts';
 import { driverInForce } from './drivers/in-force.ts';
 import { MockDriver } from './drivers/mock/driver.ts';
+import { RiscvDriver } from './drivers/riscv/driver.ts';
 import { VtdDriver } from './drivers/vtd/driver.ts';
 import { EduRegisters } from './hardware/edu.ts';
+import { PciFunction } from './hardware/function.ts';
 import { Machine } from './hardware/machine.ts';
+import type { defaultCapabilities } from './hardware/vtd/registers.ts';
 import { IommuGroup, Move, PciDevice, setGroupDomain } from './kernel/iommu-group.ts';
 import { Kernel, KernelRoot } from './kernel/kernel.ts';
 import { linux72 } from './kernel/operations.ts';
+import { createDmaDomain } from './kernel/dma-iommu.ts';
+import { groupOf } from './kernel/iommu-probe.ts';
 import { enumerate, type PciBus } from './kernel/pci.ts';
-import { createProcess, Process, userAddress } from './kernel/process.ts';
 import { createGuestDma } from './kernel/guest-dma.ts';
 import { connect, TsmCore } from './kernel/tsm.ts';
 import { createTvm, Tvm } from './kernel/tvm.ts';
+import { createProcess, ownerOf, Process, userAddress } from './kernel/process.ts';
 import { DevSet, VfioDevice } from './kernel/vfio.ts';
 import { VfioGroup } from './kernel/vfio-group.ts';
 
@@ -39,8 +44,17 @@ const sizePerVm: HostSize = { ramBytes: 1 << 19, kernelBytes: 1 << 17 };
 export interface WorldOptions extends HostSize {
   /** How many VMs it is for. */
   readonly vms: number;
-  /** The unit: VT-d in legacy mode, or the recorded emulator in scalable mode; or the mock IOMMU of the kernel's selftest, without a unit or beside one. */
-  readonly iommu: 'vtd-legacy' | 'vtd-scalable' | 'mock' | 'vtd-legacy and mock';
+  /**
+   * The unit: VT-d in legacy mode, the recorded emulator in scalable mode, or a VT-d unit of scalable mode that has a first stage too, or one of RISC-V; or the
+   * mock IOMMU of the kernel's selftest, without a unit or beside one.
+   */
+  readonly iommu: keyof typeof defaultCapabilities | 'riscv' | 'mock' | 'vtd-legacy and mock';
+  /** Whether unit and functions have ATS; a function uses it once `enableAts` was called for it. */
+  readonly ats: boolean;
+  /** How many bits of a context or PASID entry the unit fetches at once: 64, 128 (the default), or 512, any entry as a whole. */
+  readonly fetchBits: 64 | 128 | 512;
+  /** Whether the unit has caches; 'on' by default. */
+  readonly caches: 'on' | 'off';
   /** Switch K8: false lets devices behind a bridge translate in scalable mode. */
   readonly aliasPasidTableSkipped: boolean;
   /**
@@ -75,22 +89,27 @@ export class World {
   #unit: Ref<'IommuUnit'> = NULL;
   readonly #groups: Ref<'IommuGroup'>[] = [];
   readonly #processes: Ref<'Process'>[] = [];
+  readonly #ats: boolean;
   #vfioDevices = 0;
   #slots = 0;
 
   /** How many VMs the command line asks for; the host grows with it. */
   readonly vms: number;
 
-  constructor({ vms = 1, iommu = 'vtd-legacy', aliasPasidTableSkipped = true, confidential = 'no', ...size }: Partial<WorldOptions> = {}) {
+  constructor({ vms = 1, iommu = 'vtd-legacy', aliasPasidTableSkipped = true, fetchBits = 128, caches = 'on', ats = false, confidential = 'no', ...size }: Partial<WorldOptions> = {}) {
     this.vms = vms;
     const ramBytes = size.ramBytes ?? baseSize.ramBytes + vms * sizePerVm.ramBytes;
     this.host = Host.create(ramBytes, size.kernelBytes ?? baseSize.kernelBytes + vms * sizePerVm.kernelBytes);
     Machine.create(this.host);
+    this.#ats = ats;
     if (iommu.endsWith('mock')) MockDriver.boot(this.host);
-    if (iommu !== 'mock') this.#unit = Machine.addUnit(this.host, { scalable: iommu === 'vtd-scalable', faultReasons: 'recorded' });
+    const mode = iommu === 'mock' || iommu === 'riscv' ? null : iommu === 'vtd-legacy and mock' ? 'vtd-legacy' : iommu;
+    if (mode !== null) this.#unit = Machine.addUnit(this.host, { mode, ats, faultReasons: 'recorded', fetchBits, caches });
+    else if (iommu === 'riscv') this.#unit = Machine.addRiscvUnit(this.host);
     if (confidential !== 'no') Machine.addTrustedSide(this.host, { checksHits: confidential === 'checks hits' });
     const machine = new Machine(this.host);
-    if (iommu !== 'mock') VtdDriver.boot(this.host, machine, { aliasPasidTableSkipped });
+    if (mode !== null) VtdDriver.boot(this.host, machine, { aliasPasidTableSkipped });
+    else if (iommu === 'riscv') RiscvDriver.boot(this.host, machine);
     this.host.kernelRoot = KernelRoot.create(this.host.kernel);
     if (confidential !== 'no') KernelRoot.tsm.poke(this.host.kernel, this.host.kernelRoot, TsmCore.create(this.host.kernel));
     this.kernel = new Kernel(this.host, linux72, driverInForce(this.host, machine));
@@ -166,7 +185,7 @@ export class World {
 
   #member({ core }: NewGroup, name: string | null, rid: number, sourceId: number | null): Ref<'PciDevice'> {
     const memory = this.host.kernel;
-    const added = Machine.addFunction(this.host, this.#unit, { rid, sourceId: sourceId ?? rid });
+    const added = Machine.addFunction(this.host, this.#unit, { rid, sourceId: sourceId ?? rid, ats: this.#ats });
     this.kernel.driver.probe(added);
     const device = PciDevice.create(memory);
     PciDevice.address.poke(memory, device, rid);
@@ -194,8 +213,22 @@ export class World {
     PciDevice.nextInGroup.poke(memory, last, device);
   }
 
+  /** Memory of a function on the bus, at an address below 4 GiB: siblings of its group reach it without the unit, there being no ACS between them. */
+  bar(name: string, address: number): void {
+    PciFunction.bar.poke(this.host.kernel, this.directory[name] as Ref<'PciFunction'>, address / 4096);
+  }
+
+  /** Nothing keeps the members of a group apart. */
+  #linkPeers(group: Ref<'IommuGroup'>): void {
+    const memory = this.host.kernel;
+    const members: Ref<'PciFunction'>[] = [];
+    for (let at = IommuGroup.members.peek(memory, group); at !== NULL; at = PciDevice.nextInGroup.peek(memory, at)) members.push(PciDevice.function.peek(memory, at));
+    if (members.length > 1) members.forEach((one, index) => PciFunction.nextPeer.poke(memory, one, members[(index + 1) % members.length]!));
+  }
+
   /** Nobody owns the group yet: an empty domain for kernel DMA, so that nothing is reached. */
   #settleOnDefault(group: Ref<'IommuGroup'>): void {
+    this.#linkPeers(group);
     const memory = this.host.kernel;
     const first = PciDevice.function.peek(memory, IommuGroup.members.peek(memory, group));
     const domain = this.kernel.driver.allocPagingDomain(first, 0);
@@ -211,6 +244,23 @@ export class World {
     const memory = this.host.kernel;
     this.#groups.forEach((group, index) => IommuGroup.next.poke(memory, group, this.#groups[index + 1] ?? NULL));
     KernelRoot.groups.poke(memory, this.kernel.root, this.#groups[0] ?? NULL);
+  }
+
+  /** Lets kernel drivers of a function use the DMA API, on its group's default domain; actors find it as `<function>.dma`. */
+  dmaApi(name: string, { lazy }: { readonly lazy: boolean }): void {
+    const group = groupOf(this.kernel, this.directory[name] as Ref<'PciFunction'>);
+    this.directory[`${name}.dma`] = createDmaDomain(this.kernel, IommuGroup.defaultDomain.peek(this.host.kernel, group), lazy);
+  }
+
+  /** Consecutive frames of a process, aligned to their number (a power of two); returns the first. They stay for the life of the host. */
+  buffer(process: string, pages: number): number {
+    const owner = ownerOf(Process.number.peek(this.host.kernel, this.directory[process] as Ref<'Process'>));
+    let first = this.host.frames.allocate(owner);
+    while (first !== 0 && first % pages !== 0) first = this.host.frames.allocate(owner);
+    let last = first;
+    while (last !== 0 && last < first + pages - 1) last = this.host.frames.allocate(owner);
+    if (last !== first + pages - 1) throw new Error(`RAM has no ${pages} consecutive frames; give the host more`);
+    return first;
   }
 
   /** A process without memory and files. */

@@ -66,7 +66,7 @@ const rooms: readonly Room[] = [
   },
   {
     name: 'composition',
-    holds: /^src\/([^/]+\.ts$|(report|conform|commands|outside)\/)/,
+    holds: /^src\/([^/]+\.ts$|(report|conform|commands|outside|fail-nth)\/)/,
     imports: [...model, 'schedule', 'check', 'actors', 'world', 'scenario', 'task'],
     packages: /./,
     pure: false,

@@ -17,10 +17,11 @@ import { driverInForce } from '#src/drivers/in-force';
 import { Machine } from '#src/hardware/machine';
 import { Kernel } from '#src/kernel/kernel';
 import { correct, operationsOf, type Variant } from '#src/kernel/variant';
+import { judgeExecution } from '#src/check/execution';
 import { keepEvent } from '#src/kept-events';
 import { writeHwpts } from '#src/check/named-hwpts';
 import { Baton } from '#src/schedule/baton';
-import { Board } from '#src/schedule/board';
+import { Board, Head } from '#src/schedule/board';
 import { Checkpoint } from '#src/schedule/checkpoint';
 import { Strategies } from '#src/schedule/strategy';
 import { Abandon, Violation, violationOf } from '#src/schedule/violation';
@@ -53,17 +54,40 @@ export async function join(task: Task, role: Role, enter: (seat: Seat, subject: 
   const slices = task.actor === 0 ? sliceJudge(joined) : null;
   const pace = task.pace === null ? null : new Pace(task.pace, host, task.names.length, task.actor, joined.history, slices?.judge ?? null);
   const actor = enter({ name, host, kernel, counters, pace, seed, directory: task.directory }, definition.subject);
-  const body = (): void => definition.body(actor, task.stage);
-  if (task.controlled !== null) await runControlled(joined, task.controlled, actor, body);
-  const broken = pace === null ? null : runFreely(pace, counters, body);
+  const part: Part = { actor, steps: definition.steps, firstStep: stepsBefore(task), body: () => definition.body(actor, task.stage) };
+  if (task.controlled !== null) await runControlled(joined, task.controlled, part);
+  const broken = pace === null ? null : runFreely(pace, counters, part);
   return { actor: name, role, threadId, violation: slices?.found() ?? broken };
 }
+
+/** What an actor does in one schedule or round. */
+interface Part {
+  readonly actor: Actor;
+  readonly steps: number;
+  /** Where its steps are among those of all actors. */
+  readonly firstStep: number;
+  body(): void;
+}
+
+const stepsBefore = ({ actor, steps }: Task): number => steps.slice(0, actor).reduce((sum, count) => sum + count, 0);
+
+/** The program that a number stands for; without the steps that are left out. */
+function play({ actor, steps, firstStep, body }: Part, program: number, isLeftOut: (step: number) => boolean): void {
+  for (let step = 0; step < steps; step++) {
+    if (steps > 1 && isLeftOut(firstStep + step)) continue;
+    if (steps > 1) actor.reseed(program, step);
+    body();
+  }
+}
+
+const nothingLeftOut = (): boolean => false;
 
 async function joinHost(task: Task): Promise<Joined> {
   const variant: Variant = task.variantUrl === null ? correct : ((await import(task.variantUrl)) as { default: Variant }).default;
   const host = new Host(task.host);
   const machine = new Machine(host);
-  const kernel = new Kernel(host, operationsOf(variant), driverInForce(host, machine));
+  const operations = operationsOf(variant);
+  const kernel = new Kernel(host, operations, driverInForce(host, machine, operations.vtd));
   const { buffer, rings, capacity } = task.history;
   const history = new History(buffer, rings, capacity);
   const invariants = await loadInvariants(task.holds);
@@ -92,13 +116,13 @@ function sliceJudge({ history, judge }: Joined): { judge: () => boolean; found: 
   };
 }
 
-/** Repeats the body until the run is stopped: by time, by the judge, or by an actor that broke. */
-function runFreely(pace: Pace, counters: Counters, body: () => void): Violation | null {
+/** Repeats the body, or plays one program after another, until the run is stopped: by time, by the judge, or by an actor that broke. */
+function runFreely(pace: Pace, counters: Counters, part: Part): Violation | null {
   let broken: Violation | null = null;
-  for (;;) {
+  for (let round = 1; ; round++) {
     try {
       pace.rest();
-      body();
+      play(part, round, nothingLeftOut);
       counters.add('rounds', 1);
     } catch (thrown) {
       if (thrown instanceof Stopped) return broken;
@@ -108,18 +132,22 @@ function runFreely(pace: Pace, counters: Counters, body: () => void): Violation 
   }
 }
 
-async function runControlled({ task, host, machine, kernel, history, judge, view }: Joined, run: Controlled, actor: Actor, body: () => void): Promise<void> {
+async function runControlled({ task, host, machine, kernel, history, judge, view }: Joined, run: Controlled, part: Part): Promise<void> {
+  const board = new Board(run.board);
+  const isLeftOut = (step: number): boolean => board.isLeftOut(step);
+  const engines = [...machine.engines(), ...kernel.driver.engines()];
+  const names = [...task.names, ...engines.map(({ name }) => name)];
   const baton = new Baton({
-    board: new Board(run.board),
+    board,
     actor: task.actor,
     host,
     checkpoint: new Checkpoint(host, run.checkpoint),
-    engines: [...machine.engines(), ...kernel.driver.engines()],
+    engines,
     names: task.names,
     strategies: await Strategies.load(),
     hooks: {
-      judge() {
-        const verdict = judge.quiescence();
+      judge(trace) {
+        const verdict = judge.quiescence() ?? (trace === null ? null : judgeExecution(trace, names));
         return verdict === null ? null : new Violation(verdict.invariant, verdict.message, verdict.words);
       },
       reset: () => history.reset(),
@@ -135,10 +163,10 @@ async function runControlled({ task, host, machine, kernel, history, judge, view
     const verdict = judge.moment(kind);
     if (verdict !== null) baton.violate(new Violation(verdict.invariant, verdict.message, verdict.words));
   };
-  const play = (): void => {
-    actor.reseed();
+  const playOnce = (): void => {
+    part.actor.reseed();
     try {
-      body();
+      play(part, board.get(Head.program), isLeftOut);
     } catch (thrown) {
       if (thrown instanceof Abandon) throw thrown;
       // What the history shows came first: an assertion or a check of the scenario is often its consequence.
@@ -146,5 +174,5 @@ async function runControlled({ task, host, machine, kernel, history, judge, view
       throw verdict === null ? thrown : new Violation(verdict.invariant, verdict.message, verdict.words);
     }
   };
-  withoutClocks(() => baton.run(play));
+  withoutClocks(() => baton.run(playOnce));
 }

@@ -1,7 +1,7 @@
 /**
  * Schedules of tiny bodies over real threads, against a bare futex: a ring of as many threads in which each wakes the next
- * as often as the baton was handed on. The ratio of a row `-over-futex` is the share of the bare futex's rate that the explorer
- * reaches. Ratios count: how long a hand-off takes is the machine's matter.
+ * as often as the baton was handed on. A row `-over-futex` is the share of the bare futex's rate that the explorer reaches. All
+ * threads are on one CPU, as those of an exploring cell are. Ratios count: how long a hand-off takes is the machine's matter.
  */
 import { door } from '#hostmem/atomics';
 import { Host } from '#hostmem/host';
@@ -34,7 +34,8 @@ interface Crew {
 async function startCrew(names: readonly string[]): Promise<Crew> {
   const host = Host.create(65_536, 65_536);
   const cells = Cells.create(host.kernel);
-  const board = Board.create({ actors: names.length, engines: 0 });
+  // A large table would be cleared at every call, but only once in an exploration.
+  const board = Board.create({ actors: names.length, engines: 0, coverCapacity: 1 << 12 });
   const ring = new SharedArrayBuffer((Ring.TURN + names.length * Ring.STRIDE) * 4);
   const actor = { board: board.buffer, host: host.buffers, cells, checkpoint: Checkpoint.take(host) };
   for (const member of names.keys()) {
@@ -78,13 +79,16 @@ const crews = { '3-actors': await startCrew(['first', 'second', 'third']), '2-ac
 export default {
   asks: 'how much of the rate of a bare futex is left when it decides, records and restores, too?',
   prepare(tiny) {
-    const schedules = tiny ? 4 : 200;
+    const schedules = tiny ? 4 : 400;
     const rows = Object.entries(crews).flatMap(([name, crew]): Row[] => {
       explore(crew, schedules);
       const handOffs = crew.board.get(Head.passes);
+      const futex = `${name.replace('actors', 'threads')}, bare futex`;
+      const call = (): number => explore(crew, schedules);
       return [
-        { name, operations: schedules, call: () => explore(crew, schedules) },
-        { name: `${name}-over-futex`, operations: schedules, against: name, call: () => circle(crew, handOffs) },
+        { name: futex, operations: schedules, unit: 'op/s', call: () => circle(crew, handOffs) },
+        { name, operations: schedules, unit: 'op/s', call },
+        { name: `${name}-over-futex`, operations: schedules, unit: 'ratio', against: futex, call },
       ];
     });
     return { rows };

@@ -1,103 +1,152 @@
 /**
- * An access through a record's field in a free run, where no controller is there, against the same access to the bare array:
- * what being a labelled point, checking a reference and naming a guard cost who does not need them.
+ * What a point costs: `off`, in a free run, against the same dependent loads from the bare array; `kept`, in a controlled run in
+ * which the actor keeps the baton: announced, decided and recorded, and nobody switched to. Then the same by kind of access. The
+ * actor is the bench's own thread; the strategy is a replay without switches, which asks at no point but a lock's. What
+ * handing the baton on costs is asked by `explore`.
  */
-import { door } from '#hostmem/atomics';
+import { poke, read } from '#hostmem/atomics';
 import { Host } from '#hostmem/host';
+import { label } from '#hostmem/labels';
 import { mutex } from '#hostmem/locks';
-import type { Memory } from '#hostmem/memory';
-import { object, struct, u32 } from '#hostmem/struct';
-import type { Question, Row } from '../question.ts';
+import type { Ref } from '#hostmem/object';
+import { object, u32 } from '#hostmem/struct';
+import { Baton } from '#src/schedule/baton';
+import { BlockWord, Board, Head, Kind, State } from '#src/schedule/board';
+import { Checkpoint } from '#src/schedule/checkpoint';
+import { Strategies } from '#src/schedule/strategy';
+import type { Question } from '../question.ts';
 
-const Line = struct('BenchLine', { word: u32 });
-const Cell = object('BenchCell', { lock: mutex, word: u32, guarded: u32.under('lock') });
+const Cell = object('BenchBatonCell', { lock: mutex, word: u32, guarded: u32.under('lock') });
 
-/** Records that the loops go round; a power of two. */
-const records = 64;
+const strategies = await Strategies.load();
 
-/** References and byte addresses, by the same index: each loop makes one load to find its record. */
+/** Thrown where the schedule has ended: there is no commander who could send the actor home. */
+const leave = new Error('the bench is over');
+
+/** Links of the chain that the dependent loads follow: bytes from one to the next, and how many. */
+const linkBytes = 64;
+const links = 64;
+const linkLabel = label('BenchLink');
+
 interface Place {
-  readonly memory: Memory;
-  readonly cells: Int32Array;
-  readonly lines: Int32Array;
+  readonly host: Host;
+  readonly cell: Ref<'BenchBatonCell'>;
 }
 
 function createPlace(): Place {
-  const memory = Host.create(65_536, 65_536).kernel;
-  const cells = Int32Array.from({ length: records }, () => Cell.create(memory));
-  for (const [index, cell] of cells.entries()) {
-    Cell.word.poke(memory, cell, index);
-    Cell.guarded.poke(memory, cell, index);
+  const host = Host.create(65_536, 65_536);
+  for (let link = 0; link < links; link++) poke(host.ram, link * linkBytes, ((link + 1) % links) * linkBytes);
+  return { host, cell: Cell.create(host.kernel) };
+}
+
+function chaseBare({ host: { ram } }: Place, count: number): number {
+  const { words } = ram;
+  let at = 0;
+  for (let i = 0; i < count; i++) at = words[at >>> 2]!;
+  return at;
+}
+
+function chase({ host: { ram } }: Place, count: number): number {
+  let at = 0;
+  for (let i = 0; i < count; i++) at = read(ram, at, linkLabel);
+  return at;
+}
+
+/** An instance of its own: as in a thread of a free run, its code has never met a controller. */
+const free = (await import(`${import.meta.resolve('#hostmem/atomics')}?free`)) as typeof import('#hostmem/atomics');
+
+function chaseFreely({ host: { ram } }: Place, count: number): number {
+  let at = 0;
+  for (let i = 0; i < count; i++) at = free.read(ram, at, linkLabel);
+  return at;
+}
+
+function createBaton(board: Board, host: Host): Baton {
+  const ended = (failed: boolean): void => {
+    throw failed ? new Error(board.text(Head.message)) : leave;
+  };
+  const hooks = { judge: () => null, reset() {}, ended };
+  return new Baton({ board, actor: 0, host, checkpoint: new Checkpoint(host, Checkpoint.take(host)), engines: [], names: ['bench'], strategies, hooks });
+}
+
+/** Plays one schedule whose only actor runs `body`. */
+function play(board: Board, baton: Baton, body: () => void): void {
+  board.set(Head.kind, Kind.REPLAY);
+  board.set(Head.times, 1);
+  board.set(Head.budget, 0x7fffffff);
+  board.set(Head.serial, 1);
+  board.set(Head.state, State.COMMAND);
+  board.pass(0);
+  try {
+    baton.run(body);
+  } catch (thrown) {
+    if (thrown !== leave) throw thrown;
   }
-  return { memory, cells, lines: cells.map((cell) => Cell.word.address(memory, cell)) };
 }
 
-function readArray({ memory: { words }, lines }: Place, count: number): number {
+/** Starts the schedule's count and hash afresh, so that every call ends with the same hash and none with the budget. */
+function restart(board: Board, asksAlways: boolean): void {
+  board.set(Head.step, 0);
+  board.set(Head.hashLow, 0);
+  board.set(Head.hashHigh, 0);
+  board.set(board.block(0) + BlockWord.askAt, asksAlways ? -1 : 0);
+}
+
+function readAll({ host: { kernel }, cell }: Place, count: number): number {
   let sum = 0;
-  for (let i = 0; i < count; i++) sum = (sum + words[lines[i & (records - 1)]! >>> 2]!) | 0;
+  for (let i = 0; i < count; i++) sum = (sum + Cell.word.read(kernel, cell)) | 0;
   return sum;
 }
 
-function readStruct({ memory, lines }: Place, count: number): number {
+function readGuarded({ host: { kernel }, cell }: Place, count: number): number {
   let sum = 0;
-  for (let i = 0; i < count; i++) sum = (sum + Line.word.read(memory, lines[i & (records - 1)]!)) | 0;
+  Cell.lock.acquire(kernel, cell);
+  for (let i = 0; i < count; i++) sum = (sum + Cell.guarded.read(kernel, cell)) | 0;
+  Cell.lock.release(kernel, cell);
   return sum;
 }
 
-function readObject({ memory, cells }: Place, count: number): number {
-  let sum = 0;
-  for (let i = 0; i < count; i++) sum = (sum + Cell.word.read(memory, cells[i & (records - 1)]!)) | 0;
-  return sum;
+function addAll({ host: { kernel }, cell }: Place, count: number): number {
+  for (let i = 0; i < count; i++) Cell.word.add(kernel, cell, 1);
+  return Cell.word.add(kernel, cell, -count);
 }
 
-function readGuarded({ memory, cells }: Place, count: number): number {
-  let sum = 0;
-  for (let i = 0; i < count; i++) sum = (sum + Cell.guarded.read(memory, cells[i & (records - 1)]!)) | 0;
-  return sum;
-}
-
-function writeArray({ memory: { words }, lines }: Place, count: number): number {
-  for (let i = 0; i < count; i++) words[lines[i & (records - 1)]! >>> 2] = i & (records - 1);
-  return words[lines[records - 1]! >>> 2]!;
-}
-
-function writeObject({ memory, cells }: Place, count: number): number {
-  for (let i = 0; i < count; i++) Cell.word.write(memory, cells[i & (records - 1)]!, i & (records - 1));
-  return Cell.word.peek(memory, cells[records - 1]!);
-}
-
-function loadArray({ memory: { words }, lines }: Place, count: number): number {
-  let sum = 0;
-  for (let i = 0; i < count; i++) sum = (sum + door.load(words, lines[i & (records - 1)]! >>> 2)) | 0;
-  return sum;
-}
-
-function loadObject({ memory, cells }: Place, count: number): number {
-  let sum = 0;
-  for (let i = 0; i < count; i++) sum = (sum + Cell.word.load(memory, cells[i & (records - 1)]!)) | 0;
-  return sum;
+function lockAll({ host: { kernel }, cell }: Place, count: number): number {
+  for (let i = 0; i < count; i++) {
+    Cell.lock.acquire(kernel, cell);
+    Cell.lock.release(kernel, cell);
+  }
+  return count;
 }
 
 export default {
-  asks: 'what does a point cost when no controller is there?',
+  asks: 'what does a point cost when no controller is there, and when the actor keeps the baton?',
   prepare(tiny) {
-    const place = createPlace();
-    const operations = tiny ? 4 * records : 4096;
-    const row = (name: string, access: (place: Place, count: number) => number, against?: string): Row => {
-      const call = (): number => access(place, operations);
-      return against === undefined ? { name, operations, call } : { name, operations, call, against };
+    const operations = tiny ? 64 : 2048;
+    const [open, held] = [createPlace(), createPlace()];
+    const board = Board.create({ actors: 1, engines: 0 });
+    const baton = createBaton(board, held.host);
+    const controlled = (loop: (place: Place, count: number) => number, asksAlways: boolean) => (): number => {
+      restart(board, asksAlways);
+      return (loop(held, operations) + board.get(Head.hashLow)) | 0;
     };
-    const [plainRead, plainWrite, atomicLoad] = ['read of an Int32Array', 'write of an Int32Array', 'Atomics.load'];
+    const bare = 'loads from the bare array';
+    const [field, add, lock, guarded] = ['free, read', 'free, add', 'free, lock and unlock', 'free, guarded read'];
     return {
+      within: (measure) => play(board, baton, measure),
       rows: [
-        row(plainRead, readArray),
-        row('read of a struct field', readStruct, plainRead),
-        row('read of an object field', readObject, plainRead),
-        row('read of a guarded field', readGuarded, plainRead),
-        row(plainWrite, writeArray),
-        row('write of an object field', writeObject, plainWrite),
-        row(atomicLoad, loadArray),
-        row('load of an object field', loadObject, atomicLoad),
+        { name: bare, operations, call: () => chaseBare(open, operations) },
+        { name: 'off', operations, against: bare, call: () => chaseFreely(open, operations) },
+        { name: 'kept', operations, against: bare, call: controlled(chase, false) },
+        { name: field, operations, call: () => readAll(open, operations) },
+        { name: 'controlled, read', operations, against: field, call: controlled(readAll, false) },
+        { name: 'controlled and asked, read', operations, against: field, call: controlled(readAll, true) },
+        { name: guarded, operations, call: () => readGuarded(open, operations) },
+        { name: 'controlled, guarded read', operations, against: guarded, call: controlled(readGuarded, false) },
+        { name: add, operations, call: () => addAll(open, operations) },
+        { name: 'controlled, add', operations, against: add, call: controlled(addAll, false) },
+        { name: lock, operations, call: () => lockAll(open, operations) },
+        { name: 'controlled, lock and unlock', operations, against: lock, call: controlled(lockAll, false) },
       ],
     };
   },

@@ -21,11 +21,11 @@ class Tables {
   /** Low words of the IOVAs. */
   readonly #order: Int32Array;
 
-  constructor(pages: number) {
+  constructor(pages: number, seed: number) {
     this.#host = Host.create(2 << 20, 1 << 20);
     this.#table = new PageTable(this.#host.ram, this.#host.frames, vtdSecondStage(levels));
     this.#root = this.#table.create();
-    this.#order = Int32Array.from(shuffled(pages), (page) => page << 12);
+    this.#order = Int32Array.from(shuffled(pages, seed), (page) => page << 12);
     for (const low of this.#order) this.#table.mapPage(this.#root, iovaHigh, low, (low >>> 12) as Frame, Access.READ | Access.WRITE);
   }
 
@@ -59,18 +59,18 @@ function bareWalk(words: Int32Array, root: number, high: number, low: number): n
   return (first & 3) === 0 ? -1 : first >>> 12;
 }
 
-/** `0..count` in an order that looks random and is always the same; `count` is a power of two. */
-function shuffled(count: number): number[] {
+/** `0..count` in an order that looks random and is the seed's; `count` is a power of two. */
+function shuffled(count: number, seed: number): number[] {
   const order = Array.from({ length: count }, (_, index) => index);
   for (let i = count - 1; i > 0; i--) {
-    const other = (mix32(i) >>> 0) % (i + 1);
+    const other = (mix32(mix32(seed) ^ i) >>> 0) % (i + 1);
     [order[i], order[other]] = [order[other]!, order[i]!];
   }
   return order;
 }
 
-function rowsOf(name: string, pages: number, operations: number): Row[] {
-  const tables = new Tables(pages);
+function rowsOf(name: string, pages: number, operations: number, seed: number): Row[] {
+  const tables = new Tables(pages, seed);
   const bare = `${name}, bare loads`;
   return [
     { name: bare, operations, call: () => tables.loadAll(operations) },
@@ -80,8 +80,8 @@ function rowsOf(name: string, pages: number, operations: number): Row[] {
 
 export default {
   asks: 'what does a page-table walk of three levels cost, and how much of it are the loads?',
-  prepare(tiny) {
+  prepare(tiny, { seed }) {
     const [few, many] = tiny ? [64, 1024] : [1024, 65_536];
-    return { rows: [...rowsOf('1k pages', few, few), ...rowsOf('64k pages', many, many)] };
+    return { rows: [...rowsOf('1k pages', few, few, seed), ...rowsOf('64k pages', many, many, seed)] };
   },
 } satisfies Question;

@@ -57,9 +57,9 @@ export class Actor {
     return found;
   }
 
-  /** Before each controlled schedule: the same draws again. */
-  reseed(): void {
-    this.#random = this.#seed;
+  /** The same draws again; or those of one step of a program. */
+  reseed(program: number = 0, step: number = 0): void {
+    this.#random = program === 0 && step === 0 ? this.#seed : mix32(this.#seed ^ mix32(program) ^ Math.imul(step + 1, 0x9e3779b9)) | 0;
   }
 
   /** An integer in `[0, bound)`, from the seed alone. */

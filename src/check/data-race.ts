@@ -6,6 +6,7 @@
  * plain on purpose (what a hardware walker reads while software writes it) are named by the caller. It reads traces and knows nothing
  * of what a word means.
  */
+import { freedText } from '#hostmem/labels';
 import { wordOf, type TracedStep } from './traced-step.ts';
 
 /** The later access, and the earlier one that nothing orders before it. */
@@ -49,8 +50,8 @@ class Execution {
   readonly #accesses = new Map<number, Accesses>();
 
   step(entry: TracedStep, judged: boolean): DataRace | null {
-    if (entry.op === 'FREE') {
-      this.#forget(entry);
+    if (entry.label === freedText) {
+      this.#forget(wordOf(entry));
       return null;
     }
     const clock = this.#clockOf(entry.actor);
@@ -61,12 +62,10 @@ class Execution {
     return race;
   }
 
-  /** A block was freed: what lies there next is another thing. */
-  #forget({ at, space, value }: TracedStep): void {
-    for (let word = at | space; word < at + value!; word += 4) {
-      this.#accesses.delete(word);
-      this.#released.delete(word);
-    }
+  /** A word was freed: what lies there next is another thing. */
+  #forget(word: number): void {
+    this.#accesses.delete(word);
+    this.#released.delete(word);
   }
 
   #access(entry: TracedStep, clock: Clock): DataRace | null {
@@ -109,6 +108,12 @@ function unordered(earlier: readonly (TracedStep | undefined)[], at: Clock, entr
     if (plain.has(one.op) || plain.has(entry.op)) return one;
   }
   return null;
+}
+
+/** The race in words: who touches what after whom, and that nothing orders the two. */
+export function describeRace({ first, second }: DataRace, names: readonly string[]): string {
+  const access = ({ actor, op, step }: TracedStep): string => `${names[actor] ?? `actor ${actor}`} ${op === 'READ' || op === 'LOAD' ? 'reads' : 'writes'} it (step ${step})`;
+  return `${second.label} is touched by two at once: ${access(first)}, ${access(second)}, and nothing orders the one before the other`;
 }
 
 function join(into: Clock, from: Clock | undefined): void {

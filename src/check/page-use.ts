@@ -54,7 +54,7 @@ export function pageUse(view: View): PageUse {
       for (const area of areasOf(view, ioas)) {
         const own = fillsOf(view, fills, area);
         own.areas++;
-        own.add(Area.firstPage.peek(memory, area), Area.pageCount.peek(memory, area), domains);
+        own.add(Area.firstPage.peek(memory, area), Area.pageCount.peek(memory, area), isRevoked(view, area) ? 0 : domains);
       }
     }
   }
@@ -68,6 +68,10 @@ export function pageUse(view: View): PageUse {
   }
   return { fills, accesses, queues };
 }
+
+/** Its dma-buf has been taken away: the area stays, in no domain. */
+export const isRevoked = (view: View, area: Ref<'Area'>): boolean =>
+  Pages.revoked.peek(view.host.kernel, Area.transit.peek(view.host.kernel, area)) !== 0;
 
 function fillsOf(view: View, fills: Map<Ref<'Pages'>, Fills>, area: Ref<'Area'>): Fills {
   const pages = Area.transit.peek(view.host.kernel, area);

@@ -16,6 +16,7 @@ import { Ioas } from '../kernel/ioas.ts';
 import { Area } from '../kernel/iopt-area.ts';
 import { Iommufd, IommufdObject, Kind, kindNames, type ObjectRef } from '../kernel/objects.ts';
 import { Process } from '../kernel/process.ts';
+import { Region } from '../kernel/region.ts';
 import { Access, IoptAccess } from '../kernel/access.ts';
 import { EventQueue } from '../kernel/event-queue.ts';
 import { FaultQueue } from '../kernel/fault-queue.ts';
@@ -50,8 +51,7 @@ export function contexts(view: View): Ref<'Iommufd'>[] {
 
 /** The contexts that a process has open, those too that only a bound device keeps. */
 export function contextsOf(view: View, process: Ref<'Process'>): Ref<'Iommufd'>[] {
-  const files = published(view.host.kernel, Process.files, process) as Ref<'File'>[];
-  return [...new Set(files.map((file) => contextOf(view, file)).filter((iommufd) => iommufd !== NULL))];
+  return [...new Set(filesOf(view, process).map((file) => contextOf(view, file)).filter((iommufd) => iommufd !== NULL))];
 }
 
 function contextOf(view: View, file: Ref<'File'>): Ref<'Iommufd'> {
@@ -62,7 +62,7 @@ function contextOf(view: View, file: Ref<'File'>): Ref<'Iommufd'> {
   if (kind === FileKind.FAULT_QUEUE) return IommufdObject.iommufd.peek(memory, FaultQueue.header.peek(memory, body));
   if (kind === FileKind.EVENT_QUEUE) return IommufdObject.iommufd.peek(memory, EventQueue.header.peek(memory, body));
   if (kind === FileKind.TEST_ACCESS) return Access.iommufd.peek(memory, TestAccess.access.peek(memory, body));
-  if (kind === FileKind.MEMFD) return NULL;
+  if (kind === FileKind.MEMFD || kind === FileKind.DMABUF) return NULL;
   if (kind === FileKind.VFIO_GROUP) return VfioGroup.iommufd.peek(memory, body);
   return VfioFile.accessGranted.peek(memory, body) === 0 ? NULL : VfioFile.iommufd.peek(memory, body);
 }
@@ -147,12 +147,31 @@ export function bodies<T extends string>(view: View, iommufd: Ref<'Iommufd'>, ki
   return objects(view, iommufd).filter((target) => IommufdObject.kind.peek(memory, target) === kind).map((target) => IommufdObject.body.peek(memory, target) as Ref<T>);
 }
 
-/** Every open file, with how many descriptors name it. */
-export function openFiles(view: View): Map<Ref<'File'>, number> {
-  const found = new Map<Ref<'File'>, number>();
-  for (const process of processes(view)) {
-    for (const file of published(view.host.kernel, Process.files, process) as Ref<'File'>[]) found.set(file, (found.get(file) ?? 0) + 1);
+/** Records by what they refer to. */
+export function grouped<R extends Ref, K extends Ref>(records: readonly R[], of: (record: R) => K): Map<K, R[]> {
+  const found = new Map<K, R[]>();
+  for (const record of records) {
+    const key = of(record);
+    const known = found.get(key);
+    if (known === undefined) found.set(key, [record]);
+    else known.push(record);
   }
+  return found;
+}
+
+/** What a process keeps open, once for each descriptor and each mapping. */
+export function filesOf(view: View, process: Ref<'Process'>): Ref<'File'>[] {
+  const memory = view.host.kernel;
+  const mapped = regionsOf(view, process).map((region) => Region.file.peek(memory, region));
+  return [...(published(memory, Process.files, process) as Ref<'File'>[]), ...mapped.filter((file) => file !== NULL)];
+}
+
+/** What a process has mapped. */
+export function regionsOf(view: View, process: Ref<'Process'>): Ref<'Region'>[] {
+  const memory = view.host.kernel;
+  const { regions } = Process;
+  const found: Ref<'Region'>[] = [];
+  for (let node = regions.first(memory, process, 0, 0, -1, -1); node !== NULL; node = regions.next(memory, process, node, 0, 0, -1, -1)) found.push(regions.value(memory, node));
   return found;
 }
 
@@ -172,6 +191,12 @@ export function areasOf(view: View, ioas: Ref<'Ioas'>): Ref<'Area'>[] {
     found.push(Ioas.areas.value(memory, node));
   }
   return found;
+}
+
+/** All sets of pages that some area maps. */
+export function pagesOf(view: View): Set<Ref<'Pages'>> {
+  const areas = contexts(view).flatMap((iommufd) => bodies<'Ioas'>(view, iommufd, Kind.IOAS).flatMap((ioas) => areasOf(view, ioas)));
+  return new Set(areas.map((area) => Area.transit.peek(view.host.kernel, area)));
 }
 
 /** Accesses that are attached to an IOAS, also one that is on its way in or out. */
@@ -196,6 +221,8 @@ export function strayMember(view: View, group: Ref<'IommuGroup'>): string | null
   const expected = isIdentity ? passesThrough : IommuDomain.root.peek(memory, domain);
   for (const device of view.members(group)) {
     const pciFunction = PciDevice.function.peek(memory, device);
+    // No unit stands before a mock device: what its driver keeps of it is all there is.
+    if (PciFunction.unit.peek(memory, pciFunction) === NULL) continue;
     const installed = installedRoot(view.host, pciFunction);
     if (installed === expected) continue;
     return `is on ${rootName(expected)}, but function ${addressText(PciFunction.rid.peek(memory, pciFunction))} translates through ${rootName(installed)}`;

@@ -29,6 +29,10 @@ export class View {
   readonly host: Host;
   readonly beginning: Beginning;
   readonly #groupOfRid = new Map<number, number>();
+  /** Kinds of the objects that the world was built with, by `<process>.<id>`. */
+  readonly builtObjects: ReadonlyMap<string, number>;
+  /** The processes that owned groups then, by the group's number. */
+  readonly builtOwners: ReadonlyMap<number, number>;
   readonly #hitless = new Set<number>();
 
   constructor(buffers: HostBuffers) {
@@ -44,6 +48,19 @@ export class View {
       }
     }
     this.beginning = { ioasOfRoot: this.ioasOfRoots(), blockedGroups: blockedGroups(this), trackedRoots: trackedRoots(this), mappings: mappings(this) };
+    this.builtObjects = this.#kindsOfObjects();
+    const numbers = this.groups().map((group) => IommuGroup.number.peek(memory, group));
+    this.builtOwners = new Map(numbers.map((group) => [group, this.processOwning(group)]));
+  }
+
+  #kindsOfObjects(): Map<string, number> {
+    const memory = this.host.kernel;
+    const found = new Map<string, number>();
+    for (const iommufd of contexts(this)) {
+      const process = Process.number.peek(memory, Iommufd.process.peek(memory, iommufd));
+      for (const target of objects(this, iommufd)) found.set(`${process}.${IommufdObject.id.peek(memory, target)}`, IommufdObject.kind.peek(memory, target));
+    }
+    return found;
   }
 
   get root(): Ref<'KernelRoot'> {

@@ -3,7 +3,7 @@
  */
 import type { Failure } from '../report/failure.ts';
 import { writeReport } from '../report/write-report.ts';
-import type { ExploreResult } from '../results.ts';
+import type { ExploreResult, FoundViolation } from '../results.ts';
 import { formatSeconds } from '../duration.ts';
 import type { Terminal } from '../terminal.ts';
 import { bounded, checkStrategy } from './named.ts';
@@ -62,8 +62,14 @@ export function summary(result: ExploreResult, terminal: Terminal): string[] {
     `${scenario}, ${variant}: ${verdict}`,
     `${schedules} schedules (${strategy}, seed ${seed}) in ${formatSeconds(seconds)}, ${Math.round(schedulesPerSecond)} a second${extent(result)}`,
     covered(result),
-    ...(violation === null ? [] : [`shrunk to ${violation.switches} ${violation.switches === 1 ? 'switch' : 'switches'}`]),
+    ...(violation === null ? [] : [`shrunk to ${shrunkTo(violation)}`]),
   ];
+}
+
+/** `1 switch`, `3 steps of the actors' programs and 2 switches`. */
+function shrunkTo({ switches, programSteps }: FoundViolation): string {
+  const schedule = `${switches} ${switches === 1 ? 'switch' : 'switches'}`;
+  return programSteps === null ? schedule : `${programSteps} ${programSteps === 1 ? 'step' : 'steps'} of the actors' programs and ${schedule}`;
 }
 
 /** How far an exhaustive strategy came. */
@@ -72,8 +78,8 @@ function extent({ complete, tooLong, bound, coverage }: ExploreResult): string {
   return complete ? `: all ${coverage.traceClasses} traces${bound === null ? '' : `, bound ${bound}`}` : '';
 }
 
-function covered({ complete, coverage }: ExploreResult): string {
+function covered({ coverage }: ExploreResult): string {
   const { handOffs, racingPairs, traceClasses, unseen, truncated } = coverage;
-  const rest = complete ? '' : ` (${Math.round(100 * unseen)} % of further schedules would be new)`;
+  const rest = unseen === null ? '' : ` (${Math.round(100 * unseen)} % of further schedules would be new)`;
   return `covered: ${truncated ? 'at least ' : ''}${traceClasses} traces${rest}, ${handOffs} hand-offs, ${racingPairs} racing pairs`;
 }

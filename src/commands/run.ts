@@ -29,7 +29,7 @@ export async function run(options: RunOptions, terminal: Terminal): Promise<numb
 /** Runs with a progress line that shows the throughput since the line before. */
 export async function runAloud(options: RunOptions, terminal: Terminal): Promise<RunResult> {
   const composition = await import('../run.ts');
-  let before: Counts = { translations: 0, dma: 0, maps: 0, unmaps: 0, replaces: 0, faults: 0 };
+  let before: Counts = { rounds: 0, translations: 0, dma: 0, maps: 0, unmaps: 0, replaces: 0, faults: 0 };
   let beforeMs = performance.now();
   return composition.run({
     scenario: options.scenario,

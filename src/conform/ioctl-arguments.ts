@@ -221,6 +221,12 @@ export const arguments_: { readonly [N in keyof Commands]: Call<N> } = {
     write: ({ argsz, flags, size, offset }) => ({ argsz, flags: BigInt(flags), size, offset }),
   },
   VFIO_DEVICE_RESET: { read: () => ({}), write: () => ({}) },
+  VFIO_DEVICE_FEATURE: {
+    read: (input) => ({
+      argsz: number(input['argsz']), flags: number(input['flags']), regionIndex: number(input['region_index']), dmabufFlags: 0, ranges: rangesOf(input['ranges']).ranges,
+    }),
+    write: () => ({}),
+  },
   // A recording has the addresses of the group's arguments, not what stands there: the player fills them in.
   VFIO_GROUP_SET_CONTAINER: { read: () => ({ fd: -1 }), write: () => ({}) },
   VFIO_GROUP_GET_DEVICE_FD: { read: () => ({ name: '', outFd: -1 }), write: () => ({}) },

@@ -115,8 +115,8 @@ export class VfioPlayer implements Player {
   }
 
   #accounting(): Accounting {
-    const pages = Process.pinnedPages.peek(this.#world.kernel.memory, this.#world.kernel.process);
-    return { vm_pin_kb: pages * 4, vm_lck_kb: 0 };
+    const { memory, process } = this.#world.kernel;
+    return { vm_pin_kb: Process.pinnedPages.peek(memory, process) * 4, vm_lck_kb: Process.lockedPages.peek(memory, process) * 4 };
   }
 
   #fd(name: string | undefined): number {

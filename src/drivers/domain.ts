@@ -2,7 +2,7 @@
  * An IOMMU domain: what a device translates through, whichever driver made it.
  *
  * A paging domain owns page tables in RAM. Whose caches may hold its translations is the list of its cache tags: one for
- * each unit with an attached device. An invalidation visits the list under `tagLock`; a tag joins before the first entry that
+ * each unit with an attached device, and one for each attached device that uses ATS. An invalidation visits the list under `tagLock`; a tag joins before the first entry that
  * points to the domain is installed, and leaves after the last one was removed and flushed (INVARIANTS C1).
  */
 import { mutex } from '#hostmem/locks';
@@ -13,7 +13,7 @@ export const DomainKind = { PAGING: 1, BLOCKED: 2, IDENTITY: 3, NESTED: 4 } as c
 export type DomainKind = (typeof DomainKind)[keyof typeof DomainKind];
 
 /** Whose `iommu_ops` a domain belongs to. */
-export const DriverKind = { VTD: 1, MOCK: 2 } as const;
+export const DriverKind = { VTD: 1, MOCK: 2, RISCV: 3 } as const;
 export type DriverKind = (typeof DriverKind)[keyof typeof DriverKind];
 
 const frame = u32 as WordKind<number> as WordKind<Frame>;
@@ -51,10 +51,14 @@ export const IommuDomain = object('IommuDomain', {
   firstTag: ref('CacheTag').under('tagLock'),
 });
 
-/** Under `domainId`, caches of `unit` may hold translations of `domain`; `users` devices behind the unit are attached. */
+/**
+ * Under `domainId`, caches of `unit` may hold translations of `domain`; `users` devices behind the unit are attached. With a `function`, it
+ * is the cache of that function (its device TLB) instead. A unit's own tag comes before those of its functions.
+ */
 export const CacheTag = object('CacheTag', {
   domain: ref('IommuDomain'),
   unit: ref('IommuUnit'),
+  function: ref('PciFunction'),
   domainId: u32,
   users: u32.under('domain.tagLock'),
   next: ref('CacheTag').under('domain.tagLock'),

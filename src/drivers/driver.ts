@@ -20,6 +20,8 @@ export const IommuDevice = object('IommuDevice', {
   domain: ref('IommuDomain'),
   /** Frame of its PASID directory, where it has one. */
   pasidDirectory: u32,
+  /** Not 0 when the function may make translation requests. */
+  atsEnabled: u32,
 });
 
 /** Flags of `allocPagingDomain`: those of IOMMU_HWPT_ALLOC that reach a driver. */
@@ -137,6 +139,9 @@ export interface IommuDriver {
   tracksWrites?(domain: Ref<'IommuDomain'>): boolean;
   /** A device writes through the domain at an IOVA: the page, if there is one, is dirty from now on. */
   markWritten?(domain: Ref<'IommuDomain'>, iova: bigint): void;
+  /** Lets a function with ATS make translation requests, or no longer; nothing where function or unit have none (`iommu_enable_pci_ats`). */
+  enableAts?(pciFunction: Ref<'PciFunction'>): void;
+  disableAts?(pciFunction: Ref<'PciFunction'>): void;
   /** How many PASIDs a function has, 0 for none. Where this is absent, a PASID attachment is bookkeeping alone. */
   pasidsOf?(pciFunction: Ref<'PciFunction'>): number;
   /** Lets requests with the PASID go through a domain (`set_dev_pasid`). 0, or an errno after which all is as before. */

@@ -13,14 +13,15 @@ import { copy, fill, Op, peek, poke, store } from '#hostmem/atomics';
 import type { Frames } from '#hostmem/frames';
 import type { Host } from '#hostmem/host';
 import { label } from '#hostmem/labels';
-import { pageBytes, type Memory } from '#hostmem/memory';
-import type { Ref } from '#hostmem/object';
+import { pageBytes, type Frame, type Memory } from '#hostmem/memory';
+import { NULL, type Ref } from '#hostmem/object';
 import { Access } from '#hostmem/page-table';
-import { dma, DmaFlags } from './events.ts';
+import { AtcView } from './atc.ts';
+import { dma, DmaFlags, peerReached } from './events.ts';
 import { bufferBytes, InFlight, PciFunction } from './function.ts';
-import type { TranslationUnit } from './translation-unit.ts';
+import type { AtsTranslator, Translator } from './translator.ts';
 import { TrustedPath } from './trusted-path.ts';
-import { IommuUnit } from './unit.ts';
+import { noPasid } from './vtd/scalable-requester.ts';
 
 /** In place of a fault reason (as are `TrustReason`s): the translation led to an address without memory, and the request was aborted. */
 export const noMemory = 0x100;
@@ -29,18 +30,26 @@ export const noMemory = 0x100;
 const interruptWindow = 0xfee;
 
 const dataLabel = label('ram.data');
+const peerLabel = label('PciFunction.bar');
 
 export class DmaEngine {
   readonly function: Ref<'PciFunction'>;
   readonly #kernel: Memory;
   readonly #ram: Memory;
-  readonly #unit: TranslationUnit;
-  /** Null on a host without a TSM. */
+  readonly #unit: Translator | AtsTranslator;
+  /** Not null for a function with a device interface. */
   readonly trusted: TrustedPath | null;
   readonly #frames: number;
   readonly #table: Frames;
+  readonly #atc: AtcView | null;
+  /** Siblings that no ACS keeps it from. */
+  readonly #peers: readonly Ref<'PciFunction'>[];
   readonly #rid: number;
   readonly #sourceId: number;
+  /** Of the transaction: the frame that it is for, the root table that it was translated through, whether it hit a cache of translations. */
+  #frame = 0 as Frame;
+  #root = 0 as Frame;
+  #hit = false;
   /** Byte addresses in kernel memory. */
   readonly #slotAt: number;
   readonly #bufferAt: number;
@@ -49,15 +58,18 @@ export class DmaEngine {
   readonly #faultsAt: number;
   readonly #bytesAt: number;
 
-  constructor(host: Host, unit: TranslationUnit, pciFunction: Ref<'PciFunction'>) {
+  constructor(host: Host, unit: Translator | AtsTranslator, pciFunction: Ref<'PciFunction'>) {
     const kernel = host.kernel;
     this.function = pciFunction;
     this.#kernel = kernel;
     this.#ram = host.ram;
     this.#unit = unit;
-    this.trusted = TrustedPath.of(host, IommuUnit.trustedRoot.peek(kernel, PciFunction.unit.peek(kernel, pciFunction)), unit, pciFunction);
+    this.trusted = unit instanceof TrustedPath ? unit : null;
     this.#frames = host.ram.sizeBytes / pageBytes;
     this.#table = host.frames;
+    const atc = PciFunction.atc.peek(kernel, pciFunction);
+    this.#atc = atc === NULL ? null : new AtcView(kernel, atc);
+    this.#peers = peersOf(kernel, pciFunction);
     this.#rid = PciFunction.rid.peek(kernel, pciFunction);
     this.#sourceId = PciFunction.sourceId.peek(kernel, pciFunction);
     this.#slotAt = PciFunction.inFlight.address(kernel, pciFunction);
@@ -117,28 +129,78 @@ export class DmaEngine {
       if (access === Access.READ) fill(this.#kernel, this.#bufferAt + bufferOffset, bytes, 0);
       return 0;
     }
+    const peer = this.#peers.length === 0 || iovaHigh !== 0 ? NULL : this.#peerAt(iovaLow >>> 12);
+    if (peer !== NULL) return this.#toPeer(peer, access === Access.WRITE, iovaLow, bufferOffset, bytes);
     const kernel = this.#kernel;
-    const unit = this.#unit;
     const write = access === Access.WRITE;
     const begin = kernel.history === null ? 0 : kernel.history.stamp();
     const idle = (peek(kernel, this.#slotAt) & ~3) + InFlight.countUnit;
     store(kernel, this.#slotAt, idle | InFlight.BUSY | (write ? InFlight.WRITE : 0), PciFunction.inFlight.label);
-    let reason = (this.trusted ?? unit).translate(this.#sourceId, iovaHigh, iovaLow, access, unit.iotlb.epoch());
+    let reason = this.#atc === null ? this.#untranslated(access, iovaHigh, iovaLow) : this.#byAts(this.#atc, access, iovaHigh, iovaLow);
     if (reason === 0) reason = this.#move(write, iovaLow, bufferOffset, bytes);
     this.#count(reason, bytes);
     if (kernel.history !== null) {
       this.trusted?.report(write, iovaHigh, iovaLow, reason);
       const flags = (reason << DmaFlags.reasonShift) | (write ? DmaFlags.WRITE : 0);
-      const owner = reason === 0 ? this.#table.ownerOf(unit.frame) & DmaFlags.ownerMask : 0;
-      dma.emit(kernel, this.#rid | flags, iovaHigh, (iovaLow & ~(pageBytes - 1)) | owner, reason === 0 ? unit.frame : 0, unit.root, begin);
+      const owner = reason === 0 ? this.#table.ownerOf(this.#frame) & DmaFlags.ownerMask : 0;
+      dma.emit(kernel, this.#rid | flags, iovaHigh, (iovaLow & ~(pageBytes - 1)) | owner, reason === 0 ? this.#frame : 0, this.#root, begin);
     }
     this.#end(idle);
     return reason;
   }
 
+  /** The sibling whose memory is at that page of the bus. */
+  #peerAt(page: number): Ref<'PciFunction'> {
+    for (const peer of this.#peers) if (PciFunction.bar.peek(this.#kernel, peer) === page) return peer;
+    return NULL;
+  }
+
+  /** Routed below the unit: no translation, no permission, no fault; what the unit was told of the requester does not matter. */
+  #toPeer(peer: Ref<'PciFunction'>, write: boolean, iovaLow: number, bufferOffset: number, bytes: number): number {
+    const kernel = this.#kernel;
+    const own = this.#bufferAt + bufferOffset;
+    const at = PciFunction.buffer.elementAddress(kernel, peer, 0) + (iovaLow & (pageBytes - 1));
+    if (kernel.control !== null) kernel.control.point(write ? Op.WRITE : Op.READ, kernel, at, peerLabel);
+    if (write) copy(kernel, at, kernel, own, bytes);
+    else copy(kernel, own, kernel, at, bytes);
+    peerReached.emit(kernel, this.#rid | (write ? DmaFlags.WRITE : 0), 0, iovaLow & ~(pageBytes - 1), PciFunction.rid.peek(kernel, peer));
+    return 0;
+  }
+
+  #untranslated(access: number, iovaHigh: number, iovaLow: number): number {
+    const unit = this.#unit;
+    const reason = unit.translate(this.#sourceId, iovaHigh, iovaLow, access, unit.iotlb.epoch());
+    this.#frame = unit.frame;
+    this.#root = unit.root;
+    this.#hit = unit.hit;
+    return reason;
+  }
+
+  /**
+   * Of a function with ATS, while it is enabled: its own cache or a translation request, then a request with the address that it was told.
+   * The epoch comes first: what is asked for while software switches ATS off is not kept.
+   */
+  #byAts(atc: AtcView, access: number, iovaHigh: number, iovaLow: number): number {
+    const unit = this.#unit;
+    const epoch = atc.epoch();
+    if (!('request' in unit) || !atc.isEnabled()) return this.#untranslated(access, iovaHigh, iovaLow);
+    this.#hit = atc.lookup(noPasid, iovaHigh, iovaLow) && (atc.permissions & access) === access;
+    if (this.#hit) {
+      this.#frame = atc.frame;
+      this.#root = atc.root;
+    } else {
+      const reason = unit.request(this.#sourceId, iovaHigh, iovaLow, access, unit.iotlb.epoch(), noPasid);
+      this.#frame = unit.frame;
+      this.#root = unit.root;
+      if (reason !== 0) return reason;
+      atc.fill(noPasid, iovaHigh, iovaLow, unit.frame, unit.permissions, unit.root, epoch);
+    }
+    return unit.passTranslated(this.#sourceId, Math.floor(this.#frame / 0x100000), this.#frame << 12, access, noPasid);
+  }
+
   /** The data of one page, as one point. */
   #move(write: boolean, iovaLow: number, bufferOffset: number, bytes: number): number {
-    const frame = this.#unit.frame;
+    const frame = this.#frame;
     if (frame >= this.#frames) return noMemory;
     const ram = this.#ram;
     const at = frame * pageBytes + (iovaLow & (pageBytes - 1));
@@ -157,8 +219,15 @@ export class DmaEngine {
   #count(reason: number, bytes: number): void {
     const kernel = this.#kernel;
     poke(kernel, this.#transactionsAt, peek(kernel, this.#transactionsAt) + 1);
-    if (this.#unit.hit) poke(kernel, this.#hitsAt, peek(kernel, this.#hitsAt) + 1);
+    if (this.#hit) poke(kernel, this.#hitsAt, peek(kernel, this.#hitsAt) + 1);
     if (reason === 0) poke(kernel, this.#bytesAt, peek(kernel, this.#bytesAt) + bytes);
     else poke(kernel, this.#faultsAt, peek(kernel, this.#faultsAt) + 1);
   }
+}
+
+function peersOf(kernel: Memory, pciFunction: Ref<'PciFunction'>): Ref<'PciFunction'>[] {
+  const found: Ref<'PciFunction'>[] = [];
+  const first = PciFunction.nextPeer.peek(kernel, pciFunction);
+  for (let at = first; at !== NULL && at !== pciFunction; at = PciFunction.nextPeer.peek(kernel, at)) found.push(at);
+  return found;
 }

@@ -22,11 +22,7 @@ export class Drain {
   /** Remembers the transactions in flight, reads or writes or both, beside those remembered before. */
   mark(reads: boolean, writes: boolean): void {
     const kernel = this.#kernel;
-    for (let at = IommuUnit.firstFunction.peek(kernel, this.#unit); at !== 0; at = PciFunction.nextOfUnit.peek(kernel, at)) {
-      const slot = silent.load(kernel, PciFunction.inFlight.address(kernel, at));
-      if ((slot & InFlight.BUSY) === 0) continue;
-      if ((slot & InFlight.WRITE) !== 0 ? writes : reads) poke(kernel, PciFunction.drainSeen.address(kernel, at), slot);
-    }
+    for (let at = IommuUnit.firstFunction.peek(kernel, this.#unit); at !== 0; at = PciFunction.nextOfUnit.peek(kernel, at)) markInFlight(kernel, at, reads, writes);
   }
 
   /** Whether every transaction that `mark` remembered has ended. No point, and writes nothing. */
@@ -38,4 +34,11 @@ export class Drain {
     }
     return true;
   }
+}
+
+/** Remembers the transaction that one function has in flight. */
+export function markInFlight(kernel: Memory, pciFunction: Ref<'PciFunction'>, reads: boolean, writes: boolean): void {
+  const slot = silent.load(kernel, PciFunction.inFlight.address(kernel, pciFunction));
+  if ((slot & InFlight.BUSY) === 0) return;
+  if ((slot & InFlight.WRITE) !== 0 ? writes : reads) poke(kernel, PciFunction.drainSeen.address(kernel, pciFunction), slot);
 }

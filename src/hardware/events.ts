@@ -1,4 +1,4 @@
-/** What hardware reports about itself: one event for each page that a DMA touched or was refused. */
+/** What hardware reports about itself: pages that a DMA touched or was refused, entries that it fetched, invalidations that it carried out. */
 import { event } from '#hostmem/history';
 
 /** Parts of the `function` word of a `dma` event; `ownerMask` of its `iovaLow`. */
@@ -14,6 +14,21 @@ export const DmaFlags = { ridMask: 0xffff, WRITE: 1 << 16, reasonShift: 17, owne
  *   begin      a stamp taken before the transaction was published as in flight
  */
 export const dma = event('dma', ['function', 'iovaHigh', 'iovaLow', 'frame', 'root', 'begin']);
+
+/** A request went to a sibling's memory below the unit: requester id and whether it wrote, as in `dma`; the address's page; the sibling's requester id. */
+export const peerReached = event('peer reached', ['function', 'iovaHigh', 'iovaLow', 'peer']);
+
+/** Tables of a unit whose entries have more than one word. */
+export const TableKind = { CONTEXT: 1, SCALABLE_CONTEXT: 2, PASID: 3 } as const;
+
+/** A present entry was read from its table and is used: the low words of its quadwords, 0 for one that the entry's type does not use. */
+export const entryFetched = event('entry fetched', ['table', 'source', 'pasid', 'word0', 'word1', 'word2']);
+
+/** A walk read a table in a frame that holds no table any more: `owner` as the frame table says. */
+export const deadTableRead = event('dead table read', ['source', 'frame', 'owner']);
+
+/** A unit's queue has carried out the descriptor in `slot`, whose first word this is. */
+export const invalidated = event('invalidated', ['unit', 'slot', 'first']);
 
 /** A device interface went from one `TdiState` to another, by a `Mover`. */
 export const tdiMoved = event('tdi moved', ['function', 'from', 'to', 'by']);

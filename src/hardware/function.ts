@@ -24,6 +24,15 @@ export const PciFunction = object('PciFunction', {
   unit: ref('IommuUnit'),
   /** Its device interface, where it has TDISP. */
   tdi: ref('Tdi'),
+  /** Its address translation cache; `NULL` for a function without ATS. */
+  atc: ref('Atc'),
+  /**
+   * Ring of functions that nothing keeps from talking to each other below the unit (no ACS); `NULL` for one that is alone. A request without
+   * translation to the memory of another one reaches that and never the unit.
+   */
+  nextPeer: ref('PciFunction'),
+  /** Page number on the bus of its memory (a BAR of one page: the internal buffer); 0 for none. */
+  bar: u32,
   nextOfMachine: ref('PciFunction'),
   nextOfUnit: ref('PciFunction'),
   /** Kept for system software, which hangs a record of its own here; hardware never reads it. */

@@ -1,9 +1,10 @@
-/** What a unit would translate a function's requests through, read off its tables as no point: for oracles. */
+/** What a unit's tables say of a function's requests without PASID, read as no point: for oracles. */
 import type { Host } from '#hostmem/host';
 import type { Ref } from '#hostmem/object';
 import { PciFunction } from './function.ts';
 import { noRequester } from './translation-unit.ts';
-import { IommuUnit } from './unit.ts';
+import { RiscvRequest, RiscvTranslation } from './riscv/translation.ts';
+import { IommuUnit, UnitKind } from './unit.ts';
 import { VtdRequesters } from './vtd/requester.ts';
 import { noPasid } from './vtd/scalable-requester.ts';
 
@@ -14,9 +15,18 @@ export const passesThrough = -1;
 export function installedRoot(host: Host, pciFunction: Ref<'PciFunction'>): number {
   const kernel = host.kernel;
   const unit = PciFunction.unit.peek(kernel, pciFunction);
+  if (IommuUnit.kind.peek(kernel, unit) === UnitKind.RISCV) return installedInRiscv(host, pciFunction, unit);
   const registers = IommuUnit.registers.peek(kernel, unit) as Ref<'VtdRegisters'>;
   const requester = noRequester();
   const fault = new VtdRequesters(host, registers, null).lookup(PciFunction.sourceId.peek(kernel, pciFunction), noPasid, requester);
   if (fault !== 0) return 0;
   return requester.passThrough ? passesThrough : requester.root;
+}
+
+function installedInRiscv(host: Host, pciFunction: Ref<'PciFunction'>, unit: Ref<'IommuUnit'>): number {
+  const translation = new RiscvTranslation(host, IommuUnit.registers.peek(host.kernel, unit) as Ref<'RiscvRegisters'>);
+  const request = new RiscvRequest();
+  request.deviceId = PciFunction.sourceId.peek(host.kernel, pciFunction);
+  if (translation.find(request) !== 0) return 0;
+  return translation.walkedFirst ? translation.root : passesThrough;
 }

@@ -205,3 +205,22 @@ export class IotlbView {
 function tagOf(domainId: number, iovaHigh: number): number {
   return ((iovaHigh >>> 12) << 16) | domainId;
 }
+
+/** A cached translation as an oracle reads it. */
+export interface IotlbLine {
+  readonly domainId: number;
+  readonly root: Frame;
+}
+
+/** Every cached translation, as no point: for oracles. */
+export function iotlbLines(kernel: Memory, iotlb: Ref<'Iotlb'>): IotlbLine[] {
+  const found: IotlbLine[] = [];
+  const sets = Iotlb.sets.elementAddress(kernel, iotlb, 0);
+  for (let set = sets; set < sets + setCount * setWords * 4; set += setWords * 4) {
+    for (let at = set + firstWay * 4; at < set + setWords * 4; at += wayWords * 4) {
+      if (peek(kernel, at + Way.PASID * 4) >= 0) continue;
+      found.push({ domainId: peek(kernel, at + Way.TAG * 4) & 0xffff, root: peek(kernel, at + Way.ROOT * 4) as Frame });
+    }
+  }
+  return found;
+}

@@ -8,30 +8,41 @@ import type { Engine } from '#hostmem/engine';
 import type { Host } from '#hostmem/host';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
+import { Atc, AtcInvalidation } from './atc.ts';
 import { DmaEngine } from './dma-engine.ts';
 import { PciFunction } from './function.ts';
 import { Iotlb } from './iotlb.ts';
+import { CommandQueue } from './riscv/command-queue.ts';
+import { RiscvRegisters, worldCapabilities, type RiscvUnitOptions } from './riscv/registers.ts';
+import { RiscvUnit } from './riscv/unit.ts';
+import { TaggedCache } from './tagged-cache.ts';
 import { TranslationUnit } from './translation-unit.ts';
+import { TrustedPath } from './trusted-path.ts';
 import { createInterface, createTrustedRoot } from './trusted-unit.ts';
 import { IommuUnit, UnitKind } from './unit.ts';
 import { InvalidationQueue } from './vtd/invalidation-queue.ts';
-import { PasidCache } from './vtd/pasid-cache.ts';
 import * as registers from './vtd/registers.ts';
 import { VtdRegisters } from './vtd/registers.ts';
 
 const MachineRecord = object('Machine', { firstUnit: ref('IommuUnit'), units: u32, firstFunction: ref('PciFunction') });
 
 export interface VtdUnitOptions {
-  /** Whether the defaults of CAP and ECAP are those of the recorded unit in scalable mode, or in legacy mode. */
-  readonly scalable?: boolean;
-  /** CAP and ECAP; by default those of the recorded unit. */
+  /** Which defaults CAP and ECAP have: those of the recorded unit in legacy mode or in scalable mode, or of one with a first stage. */
+  readonly mode?: keyof typeof registers.defaultCapabilities;
+  /** Whether ECAP says, beside what it says already, that the unit serves device TLBs. */
+  readonly ats?: boolean;
+  /** CAP and ECAP. */
   readonly capability?: bigint;
   readonly extendedCapability?: bigint;
   /** How many bits of a context or PASID entry the unit fetches at once; 128 by default, 512 is any entry as a whole. */
   readonly fetchBits?: 64 | 128 | 512;
-  /** Without an IOTLB every request walks, without a PASID cache it reads the PASID entry. */
+  /** Whether the unit has caches at all; on by default. Without, every request reads every entry and walks from the root. */
+  readonly caches?: 'on' | 'off';
+  /** Each cache, by default as `caches` says. */
   readonly iotlb?: boolean;
+  readonly contextCache?: boolean;
   readonly pasidCache?: boolean;
+  readonly walkCache?: boolean;
   /** Whose numbers the unit gives as fault reasons in scalable mode: by default the specification's. */
   readonly faultReasons?: 'specification' | 'recorded';
 }
@@ -39,6 +50,8 @@ export interface VtdUnitOptions {
 export interface PciFunctionOptions {
   /** `bus << 8 | device << 3 | function`. */
   readonly rid: number;
+  /** Whether it has ATS, which software may enable. */
+  readonly ats?: boolean;
   /** The id under which its requests reach the unit, where a bridge takes ownership of them; `rid` by default. */
   readonly sourceId?: number;
 }
@@ -56,14 +69,29 @@ export class Unit {
   }
 }
 
+export interface RiscvUnitOfMachine {
+  readonly ref: Ref<'IommuUnit'>;
+  readonly translation: RiscvUnit;
+  readonly queue: CommandQueue;
+}
+
 export class Machine {
+  /** Those of VT-d, and those of RISC-V; a machine has one kind. */
   readonly units: readonly Unit[];
+  readonly riscvUnits: readonly RiscvUnitOfMachine[];
   readonly #host: Host;
 
   /** Joins the machine of a host that `create` made. Units added later are not seen. */
   constructor(host: Host) {
     this.#host = host;
-    this.units = unitsOf(host).map((unit) => new Unit(host, unit));
+    const units: Unit[] = [];
+    const riscvUnits: RiscvUnitOfMachine[] = [];
+    for (const at of unitsOf(host)) {
+      if (IommuUnit.kind.peek(host.kernel, at) === UnitKind.VTD) units.push(new Unit(host, at));
+      else riscvUnits.push({ ref: at, translation: new RiscvUnit(host, at), queue: new CommandQueue(host, at) });
+    }
+    this.units = units;
+    this.riscvUnits = riscvUnits;
   }
 
   /** An empty machine, kept as the host's. */
@@ -73,20 +101,24 @@ export class Machine {
 
   /** Adds a VT-d unit as it is after reset: it translates nothing until software sets it up. */
   static addUnit(host: Host, options: VtdUnitOptions = {}): Ref<'IommuUnit'> {
-    const { kernel, machine } = host;
-    const unit = IommuUnit.create(kernel);
-    const number = MachineRecord.units.peek(kernel, machine);
-    IommuUnit.number.poke(kernel, unit, number);
-    IommuUnit.kind.poke(kernel, unit, UnitKind.VTD);
+    const { kernel } = host;
+    const unit = link(host, UnitKind.VTD);
     IommuUnit.registers.poke(kernel, unit, createRegisters(host, options));
+    createCaches(host, unit, options);
+    return unit;
+  }
+
+  /** Adds a RISC-V unit as it is after reset: it lets nothing pass until software sets it up. */
+  static addRiscvUnit(host: Host, options: RiscvUnitOptions = {}): Ref<'IommuUnit'> {
+    const { kernel } = host;
+    const unit = link(host, UnitKind.RISCV);
+    const created = RiscvRegisters.create(kernel);
+    RiscvRegisters.capabilities.poke(kernel, created, 0, worldCapabilities);
+    RiscvRegisters.fetchBits.poke(kernel, created, options.fetchBits ?? 128);
+    IommuUnit.registers.poke(kernel, unit, created);
     const iotlb = Iotlb.create(kernel);
     Iotlb.on.poke(kernel, iotlb, (options.iotlb ?? true) ? 1 : 0);
     IommuUnit.iotlb.poke(kernel, unit, iotlb);
-    IommuUnit.pasidCache.poke(kernel, unit, createPasidCache(host, unit, options));
-    MachineRecord.units.poke(kernel, machine, number + 1);
-    const last = unitsOf(host).at(-1);
-    if (last === undefined) MachineRecord.firstUnit.poke(kernel, machine, unit);
-    else IommuUnit.next.poke(kernel, last, unit);
     return unit;
   }
 
@@ -97,6 +129,7 @@ export class Machine {
     PciFunction.rid.poke(kernel, added, options.rid);
     PciFunction.sourceId.poke(kernel, added, options.sourceId ?? options.rid);
     PciFunction.unit.poke(kernel, added, unit);
+    if (options.ats === true) PciFunction.atc.poke(kernel, added, createAtc(host));
     PciFunction.nextOfMachine.poke(kernel, added, MachineRecord.firstFunction.peek(kernel, machine));
     PciFunction.nextOfUnit.poke(kernel, added, IommuUnit.firstFunction.peek(kernel, unit));
     MachineRecord.firstFunction.poke(kernel, machine, added);
@@ -130,22 +163,26 @@ export class Machine {
 
   /** The DMA engine of a function; the thread that drives the function takes one. */
   dma(pciFunction: Ref<'PciFunction'>): DmaEngine {
-    return new DmaEngine(this.#host, this.unitOf(pciFunction).translation, pciFunction);
+    const unit = PciFunction.unit.peek(this.#host.kernel, pciFunction);
+    const { translation } = this.riscvUnits.find(({ ref }) => ref === unit) ?? this.unit(unit);
+    const isConfidential = PciFunction.tdi.peek(this.#host.kernel, pciFunction) !== NULL;
+    return new DmaEngine(this.#host, isConfidential ? new TrustedPath(this.#host, translation, pciFunction) : translation, pciFunction);
   }
 
   /** The parts that act by themselves. */
   engines(): readonly Engine[] {
-    return this.units.map((unit) => unit.queue);
+    const kernel = this.#host.kernel;
+    const withAtc = this.functions().filter((one) => PciFunction.atc.peek(kernel, one) !== NULL);
+    return [...[...this.units, ...this.riscvUnits].map((unit) => unit.queue), ...withAtc.map((one) => new AtcInvalidation(this.#host, one))];
   }
 }
 
 function createRegisters({ kernel }: Host, options: VtdUnitOptions): Ref<'VtdRegisters'> {
   const created = VtdRegisters.create(kernel);
-  const scalable = options.scalable ?? false;
-  const capability = options.capability ?? (scalable ? registers.recordedScalableCapability : registers.recordedCapability);
-  const extended = options.extendedCapability ?? (scalable ? registers.recordedScalableExtendedCapability : registers.recordedExtendedCapability);
-  VtdRegisters.capability.pokeBig(kernel, created, capability);
-  VtdRegisters.extendedCapability.pokeBig(kernel, created, extended);
+  const defaults = registers.defaultCapabilities[options.mode ?? 'vtd-legacy'];
+  const extended = options.extendedCapability ?? defaults.extended;
+  VtdRegisters.capability.pokeBig(kernel, created, options.capability ?? defaults.capability);
+  VtdRegisters.extendedCapability.pokeBig(kernel, created, options.ats === true ? extended | registers.deviceTlbs : extended);
   VtdRegisters.fetchBits.poke(kernel, created, options.fetchBits ?? 128);
   VtdRegisters.recordedReasons.poke(kernel, created, options.faultReasons === 'recorded' ? 1 : 0);
   const records = registers.faultRecordsOf(VtdRegisters.capability.peekHigh(kernel, created));
@@ -153,13 +190,43 @@ function createRegisters({ kernel }: Host, options: VtdUnitOptions): Ref<'VtdReg
   return created;
 }
 
-/** A unit without scalable mode has no use for one. */
-function createPasidCache({ kernel }: Host, unit: Ref<'IommuUnit'>, options: VtdUnitOptions): Ref<'PasidCache'> {
+function createAtc({ kernel }: Host): Ref<'Atc'> {
+  const atc = Atc.create(kernel);
+  const lines = TaggedCache.create(kernel);
+  TaggedCache.on.poke(kernel, lines, 1);
+  Atc.lines.poke(kernel, atc, lines);
+  return atc;
+}
+
+function createCaches({ kernel }: Host, unit: Ref<'IommuUnit'>, options: VtdUnitOptions): void {
+  const isOn = (one: boolean | undefined): number => ((one ?? options.caches !== 'off') ? 1 : 0);
+  const create = (one: boolean | undefined): Ref<'TaggedCache'> => {
+    const cache = TaggedCache.create(kernel);
+    TaggedCache.on.poke(kernel, cache, isOn(one));
+    return cache;
+  };
+  const iotlb = Iotlb.create(kernel);
+  Iotlb.on.poke(kernel, iotlb, isOn(options.iotlb));
+  IommuUnit.iotlb.poke(kernel, unit, iotlb);
+  IommuUnit.contextCache.poke(kernel, unit, create(options.contextCache));
+  IommuUnit.walkCache.poke(kernel, unit, create(options.walkCache));
   const extendedHigh = VtdRegisters.extendedCapability.peekHigh(kernel, IommuUnit.registers.peek(kernel, unit) as Ref<'VtdRegisters'>);
-  if (!registers.supportsScalable(extendedHigh)) return NULL;
-  const cache = PasidCache.create(kernel);
-  PasidCache.on.poke(kernel, cache, (options.pasidCache ?? true) ? 1 : 0);
-  return cache;
+  // A unit without scalable mode has no use for one.
+  if (registers.supportsScalable(extendedHigh)) IommuUnit.pasidCache.poke(kernel, unit, create(options.pasidCache));
+}
+
+/** A unit at the end of the machine's list. */
+function link(host: Host, kind: UnitKind): Ref<'IommuUnit'> {
+  const { kernel, machine } = host;
+  const unit = IommuUnit.create(kernel);
+  const number = MachineRecord.units.peek(kernel, machine);
+  IommuUnit.number.poke(kernel, unit, number);
+  IommuUnit.kind.poke(kernel, unit, kind);
+  MachineRecord.units.poke(kernel, machine, number + 1);
+  const last = unitsOf(host).at(-1);
+  if (last === undefined) MachineRecord.firstUnit.poke(kernel, machine, unit);
+  else IommuUnit.next.poke(kernel, last, unit);
+  return unit;
 }
 
 /** What the trusted side of a machine's units shares; `NULL` on a machine without, and without a machine. */

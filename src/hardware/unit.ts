@@ -6,7 +6,7 @@
 import { object, ref, u32 } from '#hostmem/struct';
 
 /** Whose registers a unit has. */
-export const UnitKind = { VTD: 1 } as const;
+export const UnitKind = { VTD: 1, RISCV: 2 } as const;
 export type UnitKind = (typeof UnitKind)[keyof typeof UnitKind];
 
 export const IommuUnit = object('IommuUnit', {
@@ -17,9 +17,11 @@ export const IommuUnit = object('IommuUnit', {
   iotlb: ref('Iotlb'),
   /** On a host with a TSM: what the trusted side of all its units shares. */
   trustedRoot: ref('TrustedRoot'),
-  /** `NULL` for a unit without PASIDs. */
-  pasidCache: ref('PasidCache'),
-  /** The vendor's register file: `VtdRegisters`. */
+  /** Beside the IOTLB: of entries of requesters, of PASIDs (`NULL` for a unit without), of upper levels of page tables. */
+  contextCache: ref('TaggedCache'),
+  pasidCache: ref('TaggedCache'),
+  walkCache: ref('TaggedCache'),
+  /** The vendor's register file: `VtdRegisters` or `RiscvRegisters`. */
   registers: u32,
   /**
    * Not 0 where hardware and driver let a device go from one table to another without a moment in which it has none (D5). VT-d is

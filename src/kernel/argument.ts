@@ -4,6 +4,7 @@
  * A handler writes its answer into the argument only after `respond`, so that what cannot be copied out changes nothing there.
  */
 import { fail } from './errno.ts';
+import type { Kernel } from './kernel.ts';
 
 /** Where the argument lies, when that is not ordinary memory: on a page that the kernel can read but not write, or on none. */
 export type Argument = 'read-only' | 'absent';
@@ -25,11 +26,14 @@ export interface TailField {
 }
 
 /** Copies the answer out (`iommufd_ucmd_respond`). EFAULT; what the call made is the caller's to undo. */
-export function respond(arg: object): void {
-  if (refusesAnswer(arg)) fail('EFAULT', 'the argument cannot be written');
+export function respond(kernel: Kernel, arg: object): void {
+  if (refusesAnswer(kernel, arg)) fail('EFAULT', 'the argument cannot be written');
 }
 
-export const refusesAnswer = (arg: object): boolean => (arg as Sized).argument === 'read-only';
+export const refusesAnswer = (kernel: Kernel, arg: object): boolean => (arg as Sized).argument === 'read-only' || refusesCopy(kernel);
+
+/** Whether a copy to ordinary memory of the user fails all the same. */
+export const refusesCopy = (kernel: Kernel): boolean => kernel.memory.faults !== null && kernel.memory.faults.refuses('a copy to the user');
 
 /** EFAULT, EINVAL for a struct that is too short, E2BIG for one with more in it than the kernel knows (SEMANTICS A3). */
 export function checkSize(arg: object, smallest: number, known: number): void {

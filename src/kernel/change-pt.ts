@@ -117,8 +117,7 @@ function makeAutomatic(kernel: Kernel, device: Ref<'IommufdDevice'>, ioas: Ref<'
   if (asked.change === Change.ATTACH) attachThenFill(kernel, device, hwpt, asked);
   else old = fillThenReplace(kernel, device, hwpt, asked);
   Hwpt.automatic.store(kernel.memory, hwpt, 1);
-  publishObject(kernel, headerOf(kernel, hwpt));
-  return { old, id: hwptId(kernel, hwpt) };
+  return { old, id: publishObject(kernel, headerOf(kernel, hwpt)) };
 }
 
 function attachThenFill(kernel: Kernel, device: Ref<'IommufdDevice'>, hwpt: Ref<'Hwpt'>, asked: SlotChange): void {

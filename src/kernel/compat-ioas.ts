@@ -2,17 +2,24 @@
 import { NULL, type Ref } from '#hostmem/object';
 import { respond } from './argument.ts';
 import { fail } from './errno.ts';
-import { getIoas, Ioas, ioasAlloc } from './ioas.ts';
+import { createIoas, getIoas, Ioas } from './ioas.ts';
 import type { Kernel } from './kernel.ts';
-import { getObject, Iommufd, IommufdObject, Kind, lockObject } from './objects.ts';
+import { abortObject, Iommufd, IommufdObject, lockObject, publishObject } from './objects.ts';
 
 /** Makes the context's compatibility IOAS, unless it has one (`iommufd_vfio_compat_ioas_create`). ENOMEM. */
 export function ensureCompatIoas(kernel: Kernel, iommufd: Ref<'Iommufd'>): void {
-  if (Iommufd.compatIoas.load(kernel.memory, iommufd) !== NULL) return;
-  const arg = { flags: 0, outIoasId: 0 };
-  ioasAlloc(kernel, iommufd, arg);
-  const header = kernel.hold(getObject(kernel, iommufd, arg.outIoasId, Kind.IOAS));
-  Iommufd.compatIoas.store(kernel.memory, iommufd, IommufdObject.body.peek(kernel.memory, header) as Ref<'Ioas'>);
+  const memory = kernel.memory;
+  if (Iommufd.compatIoas.load(memory, iommufd) !== NULL) return;
+  const ioas = createIoas(kernel, iommufd);
+  const header = Ioas.header.peek(memory, ioas);
+  // Another group's container may have made one meanwhile. First it is the context's, then it is found: who destroys it finds it there.
+  const isFirst = Iommufd.compatIoas.compareExchange(memory, iommufd, NULL, ioas) === NULL;
+  if (isFirst) {
+    publishObject(kernel, header);
+    return;
+  }
+  Ioas.free(memory, ioas);
+  abortObject(kernel, header);
 }
 
 /** Its id; 0 when the context has none. */
@@ -30,7 +37,7 @@ export function vfioIoas(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: VfioIoas)
   if ((arg.reserved ?? 0) !== 0) fail('EOPNOTSUPP', 'the reserved field is not 0');
   if (arg.op === Op.GET) {
     const id = IommufdObject.id.peek(kernel.memory, Ioas.header.peek(kernel.memory, getCompatIoas(kernel, iommufd)));
-    respond(arg);
+    respond(kernel, arg);
     arg.ioasId = id;
   } else if (arg.op === Op.SET) Iommufd.compatIoas.store(kernel.memory, iommufd, getIoas(kernel, iommufd, arg.ioasId));
   else if (arg.op === Op.CLEAR) Iommufd.compatIoas.store(kernel.memory, iommufd, NULL);

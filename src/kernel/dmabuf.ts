@@ -10,14 +10,20 @@ import type { Frame } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
 import { allocated, fail } from './errno.ts';
-import { File, FileKind, getFile, putFile, tryInstallFile } from './file.ts';
 import { clearArea } from './iopt-fill.ts';
 import type { Kernel } from './kernel.ts';
 import { Pages } from './pages.ts';
+import { forgetDmabuf } from './vfio-dmabuf.ts';
 
 export const Dmabuf = object('Dmabuf', {
   firstFrame: u32,
+  /** Its size. */
   pages: u32,
+  /** Physical ranges that it consists of; an IOAS takes it only as one. */
+  ranges: u32,
+  /** Whose registers they are; null for pages that are the dma-buf's own. */
+  device: ref('VfioDevice'),
+  nextOfDevice: ref('Dmabuf'),
   lock: mutex,
   revoked: u32.under('lock'),
   importers: ref('Pages').under('lock'),
@@ -26,30 +32,36 @@ export const Dmabuf = object('Dmabuf', {
 /** An area of a domain that imported pages are in, or were before they were revoked. */
 export const DmabufMapping = object('DmabufMapping', { area: ref('Area'), domain: ref('IommuDomain'), next: ref('DmabufMapping') });
 
-/** Exports frames that the caller has one reference each to, which becomes the file's; returns the descriptor. ENOMEM. */
-export function exportDmabuf(kernel: Kernel, firstFrame: Frame, pages: number): number {
+/** A dma-buf that nobody has yet. Without a device, the caller's reference to each frame becomes its own. ENOMEM. */
+export function createDmabuf(kernel: Kernel, firstFrame: Frame, pages: number, ranges: number, device: Ref<'VfioDevice'>): Ref<'Dmabuf'> {
   const memory = kernel.memory;
   const dmabuf = allocated(Dmabuf.tryCreate(memory));
   Dmabuf.firstFrame.poke(memory, dmabuf, firstFrame);
   Dmabuf.pages.poke(memory, dmabuf, pages);
-  const fd = tryInstallFile(kernel, FileKind.DMABUF, dmabuf);
-  if (fd < 0) Dmabuf.free(memory, dmabuf);
-  return fd < 0 ? fail('ENOMEM', 'no descriptor is left') : fd;
+  Dmabuf.ranges.poke(memory, dmabuf, ranges);
+  Dmabuf.device.poke(memory, dmabuf, device);
+  return dmabuf;
 }
 
 /** The last close: nobody imports it any more. */
 export function releaseDmabuf(kernel: Kernel, dmabuf: Ref<'Dmabuf'>): void {
-  const first = Dmabuf.firstFrame.peek(kernel.memory, dmabuf);
-  for (let page = 0; page < Dmabuf.pages.peek(kernel.memory, dmabuf); page++) kernel.host.frames.drop((first + page) as Frame);
-  Dmabuf.free(kernel.memory, dmabuf);
+  const memory = kernel.memory;
+  const device = Dmabuf.device.peek(memory, dmabuf);
+  if (device !== NULL) forgetDmabuf(kernel, device, dmabuf);
+  else {
+    const first = Dmabuf.firstFrame.peek(memory, dmabuf);
+    for (let page = 0; page < Dmabuf.pages.peek(memory, dmabuf); page++) kernel.host.frames.drop((first + page) as Frame);
+  }
+  Dmabuf.free(memory, dmabuf);
 }
 
-/** Ties pages to a dma-buf (`iopt_map_dmabuf`). ENODEV while it is revoked. */
+/** Ties pages to a dma-buf (`iopt_map_dmabuf`). ENODEV while it is revoked, EOPNOTSUPP for one of several ranges. */
 export function joinDmabuf(kernel: Kernel, dmabuf: Ref<'Dmabuf'>, pages: Ref<'Pages'>): void {
   const memory = kernel.memory;
   Dmabuf.lock.acquire(memory, dmabuf);
   try {
     if (Dmabuf.revoked.read(memory, dmabuf) !== 0) fail('ENODEV', 'the dma-buf is revoked');
+    if (Dmabuf.ranges.peek(memory, dmabuf) !== 1) fail('EOPNOTSUPP', 'the dma-buf has several physical ranges');
     Pages.nextImporter.poke(memory, pages, Dmabuf.importers.read(memory, dmabuf));
     Dmabuf.importers.write(memory, dmabuf, pages);
   } finally {
@@ -72,22 +84,15 @@ export function leaveDmabuf(kernel: Kernel, dmabuf: Ref<'Dmabuf'>, pages: Ref<'P
 
 /**
  * Takes it away from all importers, and lets it be imported again or not. Both are told in the same way: who imported it before has to
- * import it once more. EBADF, EINVAL for a file that is no dma-buf.
+ * import it once more.
  */
-export function revokeDmabuf(kernel: Kernel, fd: number, revoked: boolean): void {
+export function moveDmabuf(kernel: Kernel, dmabuf: Ref<'Dmabuf'>, revoked: boolean): void {
   const memory = kernel.memory;
-  const file = getFile(kernel, fd);
-  try {
-    if (File.kind.peek(memory, file) !== FileKind.DMABUF) fail('EINVAL', `descriptor ${fd} is no dma-buf`);
-    const dmabuf = File.body.peek(memory, file) as Ref<'Dmabuf'>;
-    Dmabuf.lock.acquire(memory, dmabuf);
-    Dmabuf.revoked.write(memory, dmabuf, revoked ? 1 : 0);
-    let pages: Ref<'Pages'> = Dmabuf.importers.read(memory, dmabuf);
-    for (; pages !== NULL; pages = Pages.nextImporter.peek(memory, pages)) revokePages(kernel, pages);
-    Dmabuf.lock.release(memory, dmabuf);
-  } finally {
-    putFile(kernel, file);
-  }
+  Dmabuf.lock.acquire(memory, dmabuf);
+  Dmabuf.revoked.write(memory, dmabuf, revoked ? 1 : 0);
+  let pages: Ref<'Pages'> = Dmabuf.importers.read(memory, dmabuf);
+  for (; pages !== NULL; pages = Pages.nextImporter.peek(memory, pages)) revokePages(kernel, pages);
+  Dmabuf.lock.release(memory, dmabuf);
 }
 
 /** Removes their translations from every domain; the areas stay. */

@@ -6,6 +6,7 @@ import { mutex } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
 import { freeRun, runGet, runSet, tryCreateRun } from '#hostmem/run';
 import { object, ref, u32 } from '#hostmem/struct';
+import { refusesCopy } from './argument.ts';
 import { allocated, fail } from './errno.ts';
 import { FileKind } from './file.ts';
 import type { Kernel } from './kernel.ts';
@@ -89,8 +90,7 @@ function createQueue(kernel: Kernel, iommufd: Ref<'Iommufd'>, viommu: Ref<'Viomm
   EventQueue.next.write(memory, queue, Viommu.eventQueues.read(memory, viommu));
   Viommu.eventQueues.write(memory, viommu, queue);
   addUser(kernel, Viommu.header.peek(memory, viommu));
-  publishObject(kernel, header);
-  arg.outEventQueueId = IommufdObject.id.peek(memory, header);
+  arg.outEventQueueId = publishObject(kernel, header);
   arg.outEventQueueFd = fd;
 }
 
@@ -182,13 +182,17 @@ export function readEvents(kernel: Kernel, queue: Ref<'EventQueue'>, count: numb
   EventQueue.lock.acquire(memory, queue);
   let first: Ref<'VirtualEvent'> = EventQueue.first.read(memory, queue);
   const any = first !== NULL;
+  let refused = false;
   for (; first !== NULL && (found.length + 2 + VirtualEvent.words.peek(memory, first)) * 4 <= count; first = EventQueue.first.read(memory, queue)) {
+    refused = refusesCopy(kernel);
+    if (refused) break;
     found.push(VirtualEvent.flags.peek(memory, first), VirtualEvent.sequence.peek(memory, first));
     const words = VirtualEvent.words.peek(memory, first);
     for (let word = 0; word < words; word++) found.push(runGet(memory, VirtualEvent.data.peek(memory, first), word));
     takeOut(kernel, queue, first);
   }
   EventQueue.lock.release(memory, queue);
+  if (refused && found.length === 0) fail('EFAULT', 'the records cannot be written');
   if (any && found.length === 0) fail('EINVAL', `the first event is longer than ${count} bytes`);
   return new Uint8Array(Uint32Array.from(found).buffer);
 }

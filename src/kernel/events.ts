@@ -17,6 +17,8 @@ export const GroupMoves = event('group moves', ['group', 'oldRoot', 'newRoot']);
 export const GroupMoved = event('group moved', ['group', 'root']);
 /** A user claimed the group, or its slot's last member detached: all members are blocked from now on. Emitted under the lock that an attach needs. */
 export const GroupBlocked = event('group blocked', ['group']);
+/** A group that nobody owned belongs to a process now, and is blocked. Emitted under the group's mutex, as its release. */
+export const GroupClaimed = event('group claimed', ['group', 'process']);
 /** The last owner let go: back to the default domain. */
 export const GroupReleased = event('group released', ['group']);
 /** The attachment record of a group names another HWPT. */
@@ -26,12 +28,24 @@ export const DomainJoined = event('domain joined', ['ioas', 'process', 'root']);
 export const DomainLeft = event('domain left', ['ioas', 'process', 'root']);
 /** A mapping took its place in an IOAS, whichever call makes it: from now on its range may be filled. `permissions` are `Access` bits. */
 export const AreaPlaced = event('area placed', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'process', 'permissions']);
+/** It is not there any more. Emitted under the same lock as its coming. */
+export const AreaGone = event('area gone', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'process']);
+/** From now on calls find an object by its id. Emitted under the lock of the table, as its end; `kind` is a `Kind`. */
+export const ObjectPublished = event('object published', ['process', 'id', 'kind']);
+/** Calls do not find it any more; its owner destroys it, or a user did. */
+export const ObjectErased = event('object erased', ['process', 'id']);
+/** A thread is about to make a call of a random program: `call` is its number in the table, `target` and `other` are ids or descriptors. */
+export const StormCalled = event('storm call', ['call', 'process', 'target', 'other', 'iovaPage', 'pages']);
+/** It returned; `refused` where something in it was made to fail. */
+export const StormReturned = event('storm return', ['call', 'process', 'errno', 'refused']);
 /** An unmap took a mapping out: from now on its range is being emptied. Emitted under `iovaRwsem`. */
 export const AreaTaken = event('area taken', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'process']);
 /** An HWPT is on its IOAS's list from now on. Emitted under `Ioas.mutex`. */
 export const HwptLinked = event('hwpt linked', ['ioas', 'hwpt', 'process']);
 /** The destructor of a DEVICE object begins; nobody has it any more. `device` is its id. */
 export const DeviceGoes = event('device goes', ['process', 'device']);
+/** A frame was to be unpinned that nobody has pinned. */
+export const PinMissing = event('pin missing', ['frame']);
 /** A destruction that must succeed found more users of an object than its owner: it is leaked. `kind` is a `Kind`. */
 export const DestroyRefused = event('destroy refused', ['kind', 'id', 'users']);
 /** IOAS_MAP began or returned; `pages` of 4 KiB. */
@@ -39,6 +53,12 @@ export const MapCalled = event('map call', ['ioas', 'iovaHigh', 'iovaLow', 'page
 export const MapReturned = event('map return', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'errno', 'process']);
 export const UnmapCalled = event('unmap call', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'process']);
 export const UnmapReturned = event('unmap return', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'errno', 'process']);
+
+/** A kernel driver's mapping took its IOVA, in the domain with that root table; its unmap returned (`lazy`: before its flush). */
+export const DmaMapped = event('dma mapped', ['root', 'iovaHigh', 'iovaLow', 'pages']);
+export const DmaUnmapped = event('dma unmapped', ['root', 'iovaHigh', 'iovaLow', 'pages', 'lazy']);
+/** An IOVA of the DMA API may be given out again. */
+export const IovaFreed = event('iova freed', ['root', 'iovaHigh', 'iovaLow', 'pages']);
 
 /** SET_DIRTY_TRACKING returned 0: `on` is what the domain, named by its root frame, is from now on. */
 export const DirtyTracked = event('dirty tracking', ['root', 'on']);

@@ -8,6 +8,7 @@
 import { mutex } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32, u64 } from '#hostmem/struct';
+import { refusesCopy } from './argument.ts';
 import { allocated, fail } from './errno.ts';
 import { FileKind } from './file.ts';
 import type { Kernel } from './kernel.ts';
@@ -71,8 +72,7 @@ export function faultQueueAlloc(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Fa
     abortObject(kernel, header);
     throw error;
   }
-  publishObject(kernel, header);
-  arg.outFaultId = IommufdObject.id.peek(memory, header);
+  arg.outFaultId = publishObject(kernel, header);
   arg.outFaultFd = fd;
 }
 
@@ -129,6 +129,11 @@ export function readRequests(kernel: Kernel, queue: Ref<'FaultQueue'>, count: nu
   FaultQueue.lock.acquire(memory, queue);
   let request: Ref<'PageRequest'> = FaultQueue.queued.read(memory, queue);
   for (; request !== NULL && done < count; request = FaultQueue.queued.read(memory, queue)) {
+    if (refusesCopy(kernel)) {
+      // The group stays at the head; what was read before it counts.
+      FaultQueue.lock.release(memory, queue);
+      return done > 0 ? bytes.subarray(0, done) : fail('EFAULT', 'the records cannot be written');
+    }
     takeOut(kernel, queue, 'queued', request);
     PageRequest.cookie.poke(memory, request, freeCookie(kernel, queue));
     append(kernel, queue, 'awaiting', request);

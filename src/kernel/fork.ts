@@ -18,9 +18,17 @@ export function fork(kernel: Kernel, number: number): Ref<'Process'> {
   const child = createProcess(kernel, number, Process.user.peek(memory, parent));
   Process.capabilities.poke(memory, child, Process.capabilities.peek(memory, parent));
   Process.lockLimitPages.poke(memory, child, Process.lockLimitPages.peek(memory, parent));
-  giveMemory(kernel, parent, child);
-  shareFiles(kernel, parent, child);
-  return child;
+  try {
+    giveMemory(kernel, parent, child);
+    shareFiles(kernel, parent, child);
+    return child;
+  } catch (error) {
+    kernel.enter(child);
+    exit(kernel);
+    kernel.enter(parent);
+    Process.free(memory, child);
+    throw error;
+  }
 }
 
 function giveMemory(kernel: Kernel, from: Ref<'Process'>, to: Ref<'Process'>): void {

@@ -37,7 +37,7 @@ export function getHwInfo(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: GetHwInf
   const info = infoOf(kernel, PciDevice.function.peek(kernel.memory, pci), (arg.flags & INPUT_TYPE) === 0 ? 0 : arg.dataType);
   const bytes = bytesOf(info);
   if (arg.dataAbsent === true && arg.dataLength > 0) fail('EFAULT', 'the data cannot be written');
-  respond(arg);
+  respond(kernel, arg);
   arg.data = new Uint8Array(arg.dataLength);
   arg.data.set(bytes.subarray(0, arg.dataLength));
   arg.dataLength = bytes.length;

@@ -59,8 +59,7 @@ export function hwQueueAlloc(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: HwQue
     abortObject(kernel, header);
     throw error;
   }
-  publishObject(kernel, header);
-  arg.outHwQueueId = IommufdObject.id.peek(memory, header);
+  arg.outHwQueueId = publishObject(kernel, header);
 }
 
 function createQueue(kernel: Kernel, iommufd: Ref<'Iommufd'>, viommu: Ref<'Viommu'>, header: ObjectRef, arg: HwQueueAlloc): void {
@@ -154,7 +153,7 @@ function startQueue(kernel: Kernel, queue: Ref<'HwQueue'>, hpa: number, arg: HwQ
     if (findQueue(kernel, viommu, arg.index) !== NULL) fail('EEXIST', `there is a queue ${arg.index}`);
     const problem = kernel.driver.hwQueueInit?.(Viommu.driverData.peek(memory, viommu), arg.index, hpa, arg.length) ?? 'EOPNOTSUPP';
     if (problem !== 0) fail(problem, 'the driver refuses the queue');
-    if (refusesAnswer(arg)) {
+    if (refusesAnswer(kernel, arg)) {
       kernel.driver.hwQueueDestroy?.(Viommu.driverData.peek(memory, viommu), arg.index);
       fail('EFAULT', 'the argument cannot be written');
     }

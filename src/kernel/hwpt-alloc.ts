@@ -7,7 +7,7 @@ import type { UserData } from '../drivers/driver.ts';
 import { respond, type TailField } from './argument.ts';
 import { Errno, fail } from './errno.ts';
 import { FaultQueue } from './fault-queue.ts';
-import { abortHwpt, allocateHwpt, headerOf, Hwpt, HwptFlag, hwptId, joinIoas, leaveIoas } from './hwpt.ts';
+import { abortHwpt, allocateHwpt, headerOf, Hwpt, HwptFlag, joinIoas, leaveIoas } from './hwpt.ts';
 import { abortNested, nestOnParent, nestOnViommu } from './hwpt-nested.ts';
 import { Ioas } from './ioas.ts';
 import { getDevice } from './iommufd-device.ts';
@@ -56,13 +56,12 @@ const dataOf = ({ dataType = 0, dataLength = 0, data }: HwptAlloc): UserData =>
 function publishNested(kernel: Kernel, iommufd: Ref<'Iommufd'>, hwpt: Ref<'Hwpt'>, arg: HwptAlloc): number {
   try {
     if ((arg.flags & HwptFlag.FAULT_ID_VALID) !== 0) deliverTo(kernel, iommufd, hwpt, arg.faultId ?? 0);
-    respond(arg);
+    respond(kernel, arg);
   } catch (error) {
     abortNested(kernel, hwpt);
     throw error;
   }
-  publishObject(kernel, headerOf(kernel, hwpt));
-  return hwptId(kernel, hwpt);
+  return publishObject(kernel, headerOf(kernel, hwpt));
 }
 
 /** `pt_id`: what does not exist is EINVAL here, not ENOENT. */
@@ -82,8 +81,7 @@ function allocatePaging(kernel: Kernel, iommufd: Ref<'Iommufd'>, device: Ref<'Io
     const hwpt = allocateHwpt(kernel, device, ioas, arg.flags, (arg.dataLength ?? 0) === 0 ? null : dataOf(arg));
     joinOrAbort(kernel, hwpt);
     answerOrAbort(kernel, iommufd, hwpt, arg);
-    publishObject(kernel, headerOf(kernel, hwpt));
-    return hwptId(kernel, hwpt);
+    return publishObject(kernel, headerOf(kernel, hwpt));
   } finally {
     Ioas.mutex.release(kernel.memory, ioas);
   }
@@ -102,7 +100,7 @@ function joinOrAbort(kernel: Kernel, hwpt: Ref<'Hwpt'>): void {
 function answerOrAbort(kernel: Kernel, iommufd: Ref<'Iommufd'>, hwpt: Ref<'Hwpt'>, arg: HwptAlloc): void {
   try {
     if ((arg.flags & HwptFlag.FAULT_ID_VALID) !== 0) deliverTo(kernel, iommufd, hwpt, arg.faultId ?? 0);
-    respond(arg);
+    respond(kernel, arg);
   } catch (error) {
     const queue = Hwpt.faultQueue.peek(kernel.memory, hwpt);
     if (queue !== NULL) dropUser(kernel, FaultQueue.header.peek(kernel.memory, queue));

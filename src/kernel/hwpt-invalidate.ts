@@ -32,7 +32,7 @@ export function hwptInvalidate(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Hwp
     const problem = carryOut(kernel, iommufd, arg, asked);
     if (problem !== 0) fail(problem, `the driver refuses entry ${asked.handled}`);
   } finally {
-    respond(arg);
+    respond(kernel, arg);
     arg.entryCount = asked.handled;
   }
 }

@@ -78,7 +78,7 @@ function copyTo(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: IoasCopy, stretche
     const areas = placeStretches(kernel, ioas, arg, stretches);
     const iova = areaIova(kernel, areas[0]!);
     mapAreas(kernel, ioas, areas);
-    respond(arg);
+    respond(kernel, arg);
     arg.dstIova = iova;
   } catch (error) {
     errno = error instanceof Errno ? errnoNumber(error.name) : -1;

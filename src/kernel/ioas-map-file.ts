@@ -23,7 +23,7 @@ export function ioasMapFile(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: IoasMa
   if (arg.start + arg.length - 1n > U64_MAX) fail('EOVERFLOW', 'start + length wraps');
   const pages = openPages(kernel, ioas, arg);
   const iova = mapNewPages(kernel, ioas, pages, arg.start % PAGE, arg);
-  respond(arg);
+  respond(kernel, arg);
   arg.iova = iova;
 }
 

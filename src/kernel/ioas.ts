@@ -7,7 +7,7 @@ import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
 import { Capability, capable, Payer } from './accounting.ts';
 import { refusesAnswer, respond } from './argument.ts';
-import { Errno, errnoNumber, fail } from './errno.ts';
+import { allocated, Errno, errnoNumber, fail } from './errno.ts';
 import { MapCalled, MapReturned, UnmapCalled, UnmapReturned } from './events.ts';
 import { mapPages, unmapRange, type Removed } from './iopt.ts';
 import { placePages } from './iopt-placement.ts';
@@ -15,7 +15,7 @@ import { iovaHoles, replaceAllowed } from './iopt-ranges.ts';
 import type { Kernel } from './kernel.ts';
 import { abortObject, AccountMode, getObject, Iommufd, IommufdObject, Kind, publishObject, reserveObject } from './objects.ts';
 import { createPages, Pages, putPages } from './pages.ts';
-import { high, low, PAGE, U64_MAX } from './u64.ts';
+import { high, low, PAGE, pagesTouched, U64_MAX } from './u64.ts';
 
 export const Ioas = object('Ioas', {
   header: ref('IommufdObject'),
@@ -61,24 +61,27 @@ export interface IoasAllowIovas {
 
 /** IOMMU_IOAS_ALLOC: EOPNOTSUPP for flags, ENOMEM. */
 export function ioasAlloc(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: IoasAlloc): void {
-  const memory = kernel.memory;
   if (arg.flags !== 0) fail('EOPNOTSUPP', `unknown flags 0x${arg.flags.toString(16)}`);
-  const header = reserveObject(kernel, iommufd, Kind.IOAS);
-  const ioas = Ioas.tryCreate(memory);
-  if (ioas === NULL) {
-    abortObject(kernel, header);
-    fail('ENOMEM', 'kernel memory is used up');
-  }
-  if (refusesAnswer(arg)) {
-    Ioas.free(memory, ioas);
+  const ioas = createIoas(kernel, iommufd);
+  const header = Ioas.header.peek(kernel.memory, ioas);
+  if (refusesAnswer(kernel, arg)) {
+    Ioas.free(kernel.memory, ioas);
     abortObject(kernel, header);
     fail('EFAULT', 'the argument cannot be written');
   }
-  Ioas.header.poke(memory, ioas, header);
+  arg.outIoasId = publishObject(kernel, header);
+}
+
+/** An empty IOAS, not yet published. ENOMEM. */
+export function createIoas(kernel: Kernel, iommufd: Ref<'Iommufd'>): Ref<'Ioas'> {
+  const memory = kernel.memory;
+  const header = reserveObject(kernel, iommufd, Kind.IOAS);
+  const ioas = Ioas.tryCreate(memory);
+  if (ioas === NULL) abortObject(kernel, header);
+  Ioas.header.poke(memory, allocated(ioas), header);
   Ioas.alignment.poke(memory, ioas, 1);
   IommufdObject.body.poke(memory, header, ioas);
-  publishObject(kernel, header);
-  arg.outIoasId = IommufdObject.id.peek(memory, header);
+  return ioas;
 }
 
 /** The destructor: nobody uses it, so no domain is left; its areas go (`iommufd_ioas_destroy`). */
@@ -106,7 +109,7 @@ export const ioasId = (kernel: Kernel, ioas: Ref<'Ioas'>): number =>
 export function ioasMap(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: IoasMap): void {
   checkMap(arg);
   const iova = mapUserMemory(kernel, getIoas(kernel, iommufd, arg.ioasId), arg);
-  respond(arg);
+  respond(kernel, arg);
   arg.iova = iova;
 }
 
@@ -139,7 +142,7 @@ export function mapNewPages(
   kernel: Kernel, ioas: Ref<'Ioas'>, pages: Ref<'Pages'>, startByte: bigint, arg: Pick<IoasMap, 'flags' | 'ioasId' | 'iova' | 'length'>,
 ): bigint {
   const { flags, ioasId, iova, length } = arg;
-  const count = Number((length + 4095n) >> 12n);
+  const count = pagesTouched(0n, length);
   MapCalled.emit(kernel.memory, ioasId, high(iova), low(iova), count, kernel.processNumber);
   let at = iova;
   try {
@@ -174,14 +177,14 @@ export function ioasUnmap(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: IoasUnma
   }
   const removed = unmapMappings(kernel, ioas, arg, all);
   if (removed === 0n && !all) fail('ENOENT', `nothing is mapped in ${arg.length} bytes from 0x${arg.iova.toString(16)}`);
-  respond(arg);
+  respond(kernel, arg);
   arg.length = removed;
 }
 
 /** Unmaps a range, or everything, and tells of it (`iopt_unmap_iova`). Returns the bytes removed. EBUSY, ENOENT for a mapping that sticks out. */
 export function unmapMappings(kernel: Kernel, ioas: Ref<'Ioas'>, { ioasId, iova, length }: IoasUnmap, all: boolean, removed: Removed = { bytes: 0n }): bigint {
   const last = all ? U64_MAX : iova + length - 1n;
-  const pages = all ? 0 : Number((length + 4095n) >> 12n);
+  const pages = all ? 0 : pagesTouched(0n, length);
   UnmapCalled.emit(kernel.memory, ioasId, high(iova), low(iova), pages, kernel.processNumber);
   let errno = 0;
   try {
@@ -206,7 +209,7 @@ export function ioasIovaRanges(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Ioa
   const alignment = BigInt(Ioas.alignment.read(kernel.memory, ioas));
   Ioas.iovaRwsem.releaseRead(kernel.memory, ioas);
   if (arg.rangesAbsent === true && room > 0) fail('EFAULT', 'the ranges cannot be written');
-  respond(arg);
+  respond(kernel, arg);
   arg.outIovaAlignment = alignment;
   arg.numIovas = holes.length;
   arg.ranges = holes.slice(0, room);

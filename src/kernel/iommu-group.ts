@@ -11,7 +11,7 @@ import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
 import { DomainKind, IommuDomain } from '../drivers/domain.ts';
 import { assert, Errno, fail } from './errno.ts';
-import { GroupBlocked, GroupMoved, GroupMoves, GroupReleased, UNTRANSLATED } from './events.ts';
+import { GroupBlocked, GroupClaimed, GroupMoved, GroupMoves, GroupReleased, UNTRANSLATED } from './events.ts';
 import type { Kernel } from './kernel.ts';
 
 export const IommuGroup = object('IommuGroup', {
@@ -133,6 +133,7 @@ function takeGroup(kernel: Kernel, group: Ref<'IommuGroup'>, owner: number): voi
   if (IommuGroup.domain.read(memory, group) !== IommuGroup.defaultDomain.peek(memory, group)) fail('EBUSY', 'the group is not on its default domain');
   setGroupDomain(kernel, group, IommuGroup.blockingDomain.peek(memory, group), Move.MAY_FAIL);
   IommuGroup.owner.write(memory, group, owner);
+  GroupClaimed.emit(memory, IommuGroup.number.peek(memory, group), kernel.processNumber);
   GroupBlocked.emit(memory, IommuGroup.number.peek(memory, group));
 }
 

@@ -40,11 +40,23 @@ export function attachPasid(kernel: Kernel, device: Ref<'IommufdDevice'>, pasid:
     const mate = find(kernel, group, pasid, NULL);
     if (mate === NULL) checkPasidHwpt(kernel, group, hwpt);
     else if (PasidAttachment.hwpt.read(memory, mate) !== hwpt) fail('EINVAL', 'a member of the group has the PASID on something else');
-    if (mate === NULL) setPasidDomain(kernel, group, pasid, Hwpt.domain.peek(memory, hwpt), kernel.driver.blockedDomain);
-    link(kernel, group, device, pasid, hwpt);
+    // Made before the hardware moves: without memory for it nothing has to be put back.
+    const share = createShare(kernel, group, device, pasid);
+    if (mate === NULL) openSlot(kernel, group, pasid, hwpt, share);
+    link(kernel, group, share, hwpt);
     addUser(kernel, headerOf(kernel, hwpt));
   } finally {
     IommufdGroup.lock.release(memory, group);
+  }
+}
+
+/** The first member: the PASID goes through the HWPT's domain from now on. What the driver says; the share is freed then. */
+function openSlot(kernel: Kernel, group: Ref<'IommufdGroup'>, pasid: number, hwpt: Ref<'Hwpt'>, share: Ref<'PasidAttachment'>): void {
+  try {
+    setPasidDomain(kernel, group, pasid, Hwpt.domain.peek(kernel.memory, hwpt), kernel.driver.blockedDomain);
+  } catch (error) {
+    PasidAttachment.free(kernel.memory, share);
+    throw error;
   }
 }
 
@@ -143,12 +155,18 @@ function find(kernel: Kernel, group: Ref<'IommufdGroup'>, pasid: number, device:
   return at;
 }
 
-function link(kernel: Kernel, group: Ref<'IommufdGroup'>, device: Ref<'IommufdDevice'>, pasid: number, hwpt: Ref<'Hwpt'>): void {
+/** In no list. ENOMEM. */
+function createShare(kernel: Kernel, group: Ref<'IommufdGroup'>, device: Ref<'IommufdDevice'>, pasid: number): Ref<'PasidAttachment'> {
   const memory = kernel.memory;
   const added = allocated(PasidAttachment.tryCreate(memory));
   PasidAttachment.group.poke(memory, added, group);
   PasidAttachment.device.poke(memory, added, device);
   PasidAttachment.pasid.poke(memory, added, pasid);
+  return added;
+}
+
+function link(kernel: Kernel, group: Ref<'IommufdGroup'>, added: Ref<'PasidAttachment'>, hwpt: Ref<'Hwpt'>): void {
+  const memory = kernel.memory;
   PasidAttachment.hwpt.write(memory, added, hwpt);
   PasidAttachment.next.write(memory, added, IommufdGroup.pasids.read(memory, group));
   IommufdGroup.pasids.write(memory, group, added);

@@ -8,11 +8,11 @@ import type { IntervalNode } from '#hostmem/interval-tree';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
 import { allocated, fail } from './errno.ts';
-import { AreaPlaced } from './events.ts';
+import { AreaGone, AreaPlaced } from './events.ts';
 import { Ioas, ioasId, MapFlag } from './ioas.ts';
 import type { Kernel } from './kernel.ts';
 import { Pages, putPages } from './pages.ts';
-import { big, high, low, PAGE } from './u64.ts';
+import { big, high, low, pageOf, pagesTouched } from './u64.ts';
 
 /** One mapping (`struct iopt_area`). */
 export const Area = object('Area', {
@@ -61,12 +61,11 @@ export function insertArea(
 /** An area in no tree. ENOMEM. */
 function createArea(kernel: Kernel, length: bigint, pages: Ref<'Pages'>, startByte: bigint, flags: number): Ref<'Area'> {
   const memory = kernel.memory;
-  const offset = startByte % PAGE;
   const area = allocated(Area.tryCreate(memory));
   Area.transit.poke(memory, area, pages);
-  Area.pageOffset.poke(memory, area, Number(offset));
-  Area.firstPage.poke(memory, area, Number(startByte >> 12n));
-  Area.pageCount.poke(memory, area, Math.min(Number((offset + length + PAGE - 1n) >> 12n), 0x7fffffff));
+  Area.pageOffset.poke(memory, area, low(startByte) & 4095);
+  Area.firstPage.poke(memory, area, pageOf(startByte));
+  Area.pageCount.poke(memory, area, Math.min(pagesTouched(startByte, length), 0x7fffffff));
   const readable = (flags & MapFlag.READABLE) !== 0;
   const writable = (flags & MapFlag.WRITEABLE) !== 0;
   Area.permissions.poke(memory, area, (readable ? Access.READ : 0) | (writable ? Access.WRITE : 0));
@@ -74,15 +73,17 @@ function createArea(kernel: Kernel, length: bigint, pages: Ref<'Pages'>, startBy
 }
 
 function checkOffset(kernel: Kernel, ioas: Ref<'Ioas'>, startByte: bigint): void {
-  const alignment = BigInt(Ioas.alignment.read(kernel.memory, ioas));
-  if ((startByte % PAGE) % alignment !== 0n) fail('EINVAL', `user_va is no multiple of ${alignment}`);
+  const alignment = Ioas.alignment.read(kernel.memory, ioas);
+  if ((low(startByte) & (alignment - 1)) !== 0) fail('EINVAL', `user_va is no multiple of ${alignment}`);
 }
 
 /** Takes an unfinished area out again (`iopt_abort_area`). */
 export function abortArea(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>): void {
   const memory = kernel.memory;
   Ioas.iovaRwsem.acquireWrite(memory, ioas);
+  const iova = areaIova(kernel, area);
   Ioas.areas.remove(memory, ioas, Area.node.peek(memory, area));
+  AreaGone.emit(memory, ioasId(kernel, ioas), high(iova), low(iova), Area.pageCount.peek(memory, area), kernel.processNumber);
   Ioas.iovaRwsem.releaseWrite(memory, ioas);
   freeArea(kernel, area);
 }

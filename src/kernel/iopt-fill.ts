@@ -5,16 +5,17 @@
  */
 import { hpaOf, type Frame } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
+import { runGet } from '#hostmem/run';
 import type { MapError } from '../drivers/driver.ts';
 import { addDmabufMapping, dropDmabufMapping } from './dmabuf.ts';
-import { fail } from './errno.ts';
+import { assert, fail } from './errno.ts';
 import { Ioas } from './ioas.ts';
 import { Area, areaEnd, areaIova } from './iopt-area.ts';
 import { IoptDomain } from './iopt-domains.ts';
 import type { Kernel } from './kernel.ts';
 import { isDmabuf } from './page-source.ts';
-import { addFill, dropFill, Pages, pinnedFrame } from './pages.ts';
-import { high, low, PAGE } from './u64.ts';
+import { addFill, dropFill, Pages } from './pages.ts';
+import { high, low, PAGE, pageNumber } from './u64.ts';
 
 /** All domains or none. The caller holds `domainsRwsem`. */
 export function fillDomains(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>): void {
@@ -60,20 +61,36 @@ function writeArea(kernel: Kernel, domain: Ref<'IommuDomain'>, area: Ref<'Area'>
   const count = Area.pageCount.peek(memory, area);
   const permissions = Area.permissions.peek(memory, area);
   addFill(kernel, pages, first, count);
+  const frames = Pages.frames.read(memory, pages);
   for (let i = 0; i < count; i++) {
-    const page = i === 0 ? iova : iova + BigInt(i) * PAGE - BigInt(Area.pageOffset.peek(memory, area));
-    const problem = mapPage(kernel, domain, area, page, pinnedFrame(kernel, pages, first + i), permissions);
+    const problem = mapPage(kernel, domain, area, i, runGet(memory, frames, first + i) as Frame, permissions);
     if (problem === 0) continue;
+    const page = iovaOfPage(kernel, area, i);
     if (i > 0) unmapArea(kernel, domain, iova, page - 1n, i);
     dropFill(kernel, pages, first, count);
     fail(problem, `the domain refuses page 0x${page.toString(16)}`);
   }
 }
 
-/** What of a page the area maps, from `iova` on: all of it, but where the unit's pages are smaller than the CPU's. */
-function mapPage(kernel: Kernel, domain: Ref<'IommuDomain'>, area: Ref<'Area'>, iova: bigint, frame: Frame, permissions: number): 0 | MapError {
-  if (kernel.driver.mapBytes === undefined) return kernel.driver.map(domain, high(iova), low(iova), frame, permissions);
-  const offset = iova === areaIova(kernel, area) ? Area.pageOffset.peek(kernel.memory, area) : 0;
+/** Where in the domain page `index` of an area begins: the first one with the area. */
+function iovaOfPage(kernel: Kernel, area: Ref<'Area'>, index: number): bigint {
+  const iova = areaIova(kernel, area);
+  return index === 0 ? iova : iova + BigInt(index) * PAGE - BigInt(Area.pageOffset.peek(kernel.memory, area));
+}
+
+/** Writes what of page `index` the area maps: all of it, but where the unit's pages are smaller than the CPU's. */
+function mapPage(kernel: Kernel, domain: Ref<'IommuDomain'>, area: Ref<'Area'>, index: number, frame: Frame, permissions: number): 0 | MapError {
+  if (kernel.driver.mapBytes !== undefined) return mapBytes(kernel, domain, area, index, frame, permissions);
+  const memory = kernel.memory;
+  const node = Area.node.peek(memory, area);
+  const page = pageNumber(Ioas.areas.startHigh(memory, node), Ioas.areas.startLow(memory, node)) + index;
+  return kernel.driver.map(domain, Math.floor(page / 2 ** 20) | 0, page << 12, frame, permissions);
+}
+
+function mapBytes(kernel: Kernel, domain: Ref<'IommuDomain'>, area: Ref<'Area'>, index: number, frame: Frame, permissions: number): 0 | MapError {
+  assert(kernel.driver.mapBytes !== undefined, 'the unit has pages smaller than the CPU');
+  const iova = iovaOfPage(kernel, area, index);
+  const offset = index === 0 ? Area.pageOffset.peek(kernel.memory, area) : 0;
   const left = areaEnd(kernel, area) - iova + 1n;
   const room = Number(PAGE) - offset;
   return kernel.driver.mapBytes(domain, iova, hpaOf(frame) + offset, left < room ? Number(left) : room, permissions);

@@ -117,6 +117,7 @@ export function pinFilePages(kernel: Kernel, file: Ref<'File'>, first: number, c
   Memfd.lock.acquire(memory, memfd);
   try {
     if (BigInt(first + count) * BigInt(pageBytes) > Memfd.endByte.peekBig(memory, memfd)) fail('EINVAL', 'the file ends before the last page');
+    if (memory.faults !== null && memory.faults.refuses('a pin')) fail('ENOMEM', 'the pages cannot be pinned');
     const from = Memfd.frames.read(memory, memfd);
     for (let page = 0; page < count; page++) {
       const frame = runGet(memory, from, first + page) as Frame;

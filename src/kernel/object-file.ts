@@ -16,7 +16,7 @@ export function openObjectFile(kernel: Kernel, header: ObjectRef, kind: number, 
   if (file === NULL) fail('ENOMEM', 'kernel memory is used up');
   addUser(kernel, header);
   Iommufd.references.add(memory, IommufdObject.iommufd.peek(memory, header), 1);
-  const refused = refusesAnswer(arg);
+  const refused = refusesAnswer(kernel, arg);
   const fd = refused ? -1 : tryGiveDescriptor(kernel, file);
   if (fd >= 0) return fd;
   kernel.operations.objects.abortFile(kernel, file);

@@ -14,8 +14,9 @@ import { NULL, UseAfterFree, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
 import { destroyAccess } from './access.ts';
 import { allocated, assert, fail } from './errno.ts';
-import { DestroyRefused } from './events.ts';
+import { DestroyRefused, ObjectErased, ObjectPublished } from './events.ts';
 import type { Kernel } from './kernel.ts';
+import { Process } from './process.ts';
 import { destroyTestDevice } from './selftest/test-device.ts';
 
 /** `enum iommufd_object_type`. */
@@ -80,11 +81,26 @@ export function reserveObject(kernel: Kernel, iommufd: Ref<'Iommufd'>, kind: Kin
   return created;
 }
 
-/** From here on other threads find it (`iommufd_object_finalize`). */
-export function publishObject(kernel: Kernel, target: ObjectRef): void {
+/** From here on other threads find it, and may destroy it at once (`iommufd_object_finalize`). Returns its id. */
+export function publishObject(kernel: Kernel, target: ObjectRef): number {
   const memory = kernel.memory;
-  Iommufd.objects.publish(memory, IommufdObject.iommufd.peek(memory, target), IommufdObject.id.peek(memory, target), target);
+  const iommufd = IommufdObject.iommufd.peek(memory, target);
+  const id = IommufdObject.id.peek(memory, target);
+  Iommufd.objects.acquire(memory, iommufd);
+  Iommufd.objects.publishLocked(memory, iommufd, id, target);
+  ObjectPublished.emit(memory, ownerOf(kernel, iommufd), id, IommufdObject.kind.peek(memory, target));
+  Iommufd.objects.release(memory, iommufd);
+  return id;
 }
+
+/** Nobody new gets it from here on. */
+function tellEnd(kernel: Kernel, target: ObjectRef): void {
+  const memory = kernel.memory;
+  ObjectErased.emit(memory, ownerOf(kernel, IommufdObject.iommufd.peek(memory, target)), IommufdObject.id.peek(memory, target));
+}
+
+/** The process that a context belongs to, by its number. */
+const ownerOf = (kernel: Kernel, iommufd: Ref<'Iommufd'>): number => Process.number.peek(kernel.memory, Iommufd.process.peek(kernel.memory, iommufd));
 
 /** Takes a reservation back (`iommufd_object_abort`); the body is the caller's to free. */
 export function abortObject(kernel: Kernel, target: ObjectRef): void {
@@ -168,6 +184,7 @@ export function dropUserAndTryDestroy(kernel: Kernel, target: ObjectRef): void {
  * (`iommufd_object_destroy_user`): those are waited for first, and nobody gets in any more, so that it cannot fail (O3).
  */
 export function dropUserAndDestroy(kernel: Kernel, target: ObjectRef): void {
+  tellEnd(kernel, target);
   waitForCalls(kernel, target);
   mustSucceed(kernel, target, dropAndErase(kernel, target));
   destroyErased(kernel, target);
@@ -179,6 +196,7 @@ export function dropUserAndDestroy(kernel: Kernel, target: ObjectRef): void {
 export function buryObject(kernel: Kernel, target: ObjectRef): void {
   const memory = kernel.memory;
   const iommufd = IommufdObject.iommufd.peek(memory, target);
+  tellEnd(kernel, target);
   waitForCalls(kernel, target);
   Iommufd.objects.acquire(memory, iommufd);
   dropUser(kernel, target);
@@ -214,6 +232,7 @@ export function dropAndErase(kernel: Kernel, target: ObjectRef): boolean {
 export function eraseUnused(kernel: Kernel, target: ObjectRef): boolean {
   const memory = kernel.memory;
   if (IommufdObject.users.compareExchange(memory, target, 1, 0) !== 1) return false;
+  tellEnd(kernel, target);
   Iommufd.objects.eraseLocked(memory, IommufdObject.iommufd.peek(memory, target), IommufdObject.id.peek(memory, target));
   return true;
 }

@@ -5,12 +5,14 @@ import type { Ref } from '#hostmem/object';
 import type { Frame } from '#hostmem/memory';
 import { pinThroughAccess } from './access.ts';
 import { fail } from './errno.ts';
+import { queueIova } from './dma-iommu.ts';
 import { destroyEventQueue } from './event-queue.ts';
 import { destroyFaultQueue } from './fault-queue.ts';
 import { tryAutomatic, type Changed, type SlotChange } from './change-pt.ts';
 import { faultsOf72, type FaultsOf72 } from './faults-of-72.ts';
 import { flushConverted } from './flush-converted.ts';
 import { enterTrusted, hasNoMappings } from './guest-dma.ts';
+import { vtdOperations, type VtdOperations } from '../drivers/vtd/operations.ts';
 import type { Kernel } from './kernel.ts';
 import { destroyHwQueue } from './hw-queue.ts';
 import { destroyHwpt } from './hwpt.ts';
@@ -93,6 +95,11 @@ export interface DriverOperations {
   attach(kernel: Kernel, domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>): void;
 }
 
+/** How the DMA API puts off flushes. */
+export interface DmaOperations {
+  queueIova(kernel: Kernel, dma: Ref<'DmaDomain'>, page: number, pages: number): void;
+}
+
 /** The core's calls of a security manager for devices. */
 export interface TsmOperations {
   /** EINVAL, EBUSY, ENOMEM. */
@@ -124,6 +131,9 @@ export interface Operations {
   readonly driver: DriverOperations;
   readonly tsm: TsmOperations;
   readonly confidential: ConfidentialOperations;
+  readonly dma: DmaOperations;
+  /** The functions of the VT-d driver. */
+  readonly vtd: VtdOperations;
   readonly faults: FaultsOf72;
 }
 
@@ -146,5 +156,7 @@ export const linux72: Operations = Object.freeze({
   tsm: Object.freeze({ bind: bindInterface, guestRequest }),
   // Nothing of this is merged in 7.2: what V1 would allow, a switch without live mappings.
   confidential: Object.freeze({ policy: () => TBitPolicy.BYPASS, mayFlip: hasNoMappings, enterTrusted, flushConverted, giveUp: keepBack }),
+  dma: Object.freeze({ queueIova }),
+  vtd: Object.freeze({ ...vtdOperations }),
   faults: faultsOf72,
 });

@@ -25,7 +25,7 @@ export function option(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Option): vo
 function rlimitMode(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Option): void {
   const memory = kernel.memory;
   if (arg.objectId !== 0) fail('EOPNOTSUPP', 'the mode is the context\'s, not an object\'s');
-  if (arg.op === Op.GET) answer(arg, Iommufd.accountMode.load(memory, iommufd));
+  if (arg.op === Op.GET) answer(kernel, arg, Iommufd.accountMode.load(memory, iommufd));
   else if (arg.op === Op.SET) {
     if (!capable(kernel, Capability.SYS_RESOURCE)) fail('EPERM', 'CAP_SYS_RESOURCE is needed');
     Iommufd.objects.acquire(memory, iommufd);
@@ -39,14 +39,14 @@ function rlimitMode(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Option): void 
 
 /** `iommufd_ioas_option_huge_pages`. */
 function hugePages(kernel: Kernel, ioas: Ref<'Ioas'>, arg: Option): void {
-  if (arg.op === Op.GET) answer(arg, Ioas.largePagesDisabled.peek(kernel.memory, ioas) === 0 ? 1 : 0);
+  if (arg.op === Op.GET) answer(kernel, arg, Ioas.largePagesDisabled.peek(kernel.memory, ioas) === 0 ? 1 : 0);
   else if (arg.op !== Op.SET) fail('EOPNOTSUPP', `unknown operation ${arg.op}`);
   else if (arg.val64 === 0n) disableLargePages(kernel, ioas);
   else if (arg.val64 === 1n) enableLargePages(kernel, ioas);
   else fail('EINVAL', 'the value is 0 or 1');
 }
 
-function answer(arg: Option, value: number): void {
-  respond(arg);
+function answer(kernel: Kernel, arg: Option, value: number): void {
+  respond(kernel, arg);
   arg.val64 = BigInt(value);
 }

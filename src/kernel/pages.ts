@@ -4,7 +4,7 @@
  */
 import { mutex } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
-import { freeRun, runGet, runSet, tryCreateRun } from '#hostmem/run';
+import { freeRun, runAdd, runGet, runZerosEnd, tryCreateRun } from '#hostmem/run';
 import { object, ref, u32, u64 } from '#hostmem/struct';
 import { hpaOf, type Frame } from '#hostmem/memory';
 import { readBytes, writeBytes } from './bytes.ts';
@@ -12,7 +12,7 @@ import { allocated, fail } from './errno.ts';
 import type { Kernel } from './kernel.ts';
 import { isDmabuf, pinSource, releaseSource, Source, unpinSource } from './page-source.ts';
 import { isGone, userAddress, userWriteAddress } from './process.ts';
-import { PAGE } from './u64.ts';
+import { high, low, PAGE, pagesTouched } from './u64.ts';
 
 export const Pages = object('Pages', {
   /** Areas that map it. */
@@ -45,11 +45,11 @@ export const Pages = object('Pages', {
 /** All pages that `length` bytes from `userVa` on touch, of the memory of a process that nobody accounts. ENOMEM. */
 export function createPages(kernel: Kernel, process: Ref<'Process'>, userVa: bigint, length: bigint, writable: boolean): Ref<'Pages'> {
   const memory = kernel.memory;
-  const count = Number((userVa % PAGE + length + PAGE - 1n) >> 12n);
+  const count = pagesTouched(userVa, length);
   const pages = allocated(Pages.tryCreate(memory));
   Pages.references.poke(memory, pages, 1);
   Pages.process.poke(memory, pages, process);
-  Pages.userVa.pokeBig(memory, pages, userVa & ~0xfffn);
+  Pages.userVa.poke(memory, pages, high(userVa), low(userVa) & ~0xfff);
   // Nobody pins until a domain is filled, so a range may be larger than any host: `pin` refuses it then.
   Pages.count.poke(memory, pages, Math.min(count, 0x7fffffff));
   Pages.writable.poke(memory, pages, writable ? 1 : 0);
@@ -131,15 +131,12 @@ export function unpinUnfilled(kernel: Kernel, pages: Ref<'Pages'>, frames: Ref<'
 /** Where the stretch of pages that no domain has, and that begins at `at`, ends. */
 export function unfilledEnd(kernel: Kernel, pages: Ref<'Pages'>, frames: Ref<'Run'>, at: number, end: number): number {
   const fills = Pages.count.peek(kernel.memory, pages);
-  let stop = at;
-  while (stop < end && runGet(kernel.memory, frames, fills + stop) === 0) stop++;
-  return stop;
+  return runZerosEnd(kernel.memory, frames, fills + at, fills + end) - fills;
 }
 
 function countFills(kernel: Kernel, pages: Ref<'Pages'>, frames: Ref<'Run'>, first: number, count: number, change: number): void {
   const memory = kernel.memory;
-  const fills = Pages.count.peek(memory, pages);
-  for (let page = fills + first; page < fills + first + count; page++) runSet(memory, frames, page, runGet(memory, frames, page) + change);
+  runAdd(memory, frames, Pages.count.peek(memory, pages) + first, count, change);
   Pages.fills.write(memory, pages, Pages.fills.read(memory, pages) + change);
 }
 

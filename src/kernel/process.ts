@@ -14,9 +14,10 @@ import { runGet, runSet } from '#hostmem/run';
 import { object, ref, u32, u64 } from '#hostmem/struct';
 import { User } from './accounting.ts';
 import { allocated, fail } from './errno.ts';
+import { PinMissing } from './events.ts';
 import { KernelRoot, type Kernel } from './kernel.ts';
 import { bytesOf, createRegion, freeRegion, Region, shareRegion } from './region.ts';
-import { big, high, low, U64_MAX } from './u64.ts';
+import { big, high, low, pageNumber, pageOf, U64_MAX } from './u64.ts';
 
 export const Process = object('Process', {
   number: u32,
@@ -163,18 +164,32 @@ function cutRegion(kernel: Kernel, process: Ref<'Process'>, node: IntervalNode, 
     for (const part of kept) freeRegion(kernel, part);
     throw error;
   }
+  insertParts(kernel, process, before > 0 ? [regionStart, regionStart + BigInt(cutEnd * pageBytes)] : [regionStart + BigInt(cutEnd * pageBytes)], kept);
   Process.regions.remove(memory, process, node);
-  if (before > 0) insertRegion(kernel, process, regionStart, kept[0]!);
-  if (cutEnd < pages) insertRegion(kernel, process, regionStart + BigInt(cutEnd * pageBytes), kept.at(-1)!);
+}
+
+/** Puts what is left of a region beside it, which is still there. ENOMEM; then none is, and they are freed. */
+function insertParts(kernel: Kernel, process: Ref<'Process'>, starts: readonly bigint[], parts: readonly Ref<'Region'>[]): void {
+  const inserted: IntervalNode[] = [];
+  try {
+    for (const [index, part] of parts.entries()) inserted.push(insertRegion(kernel, process, starts[index]!, part));
+  } catch (error) {
+    for (const [index, node] of inserted.entries()) {
+      Process.regions.remove(kernel.memory, process, node);
+      freeRegion(kernel, parts[index]!);
+    }
+    for (const part of parts.slice(inserted.length + 1)) freeRegion(kernel, part);
+    throw error;
+  }
 }
 
 /** ENOMEM; the region is freed then. Under `mmapLock`. */
-export function insertRegion(kernel: Kernel, process: Ref<'Process'>, start: bigint, region: Ref<'Region'>): void {
+export function insertRegion(kernel: Kernel, process: Ref<'Process'>, start: bigint, region: Ref<'Region'>): IntervalNode {
   const memory = kernel.memory;
   const last = start + bytesOf(kernel, region) - 1n;
   const node = Process.regions.insert(memory, process, high(start), low(start), high(last), low(last), region);
   if (node === NULL) freeRegion(kernel, region);
-  allocated(node);
+  return allocated(node);
 }
 
 /**
@@ -185,23 +200,48 @@ export function pinPages(kernel: Kernel, process: Ref<'Process'>, va: bigint, co
   const memory = kernel.memory;
   Process.mmapLock.acquireRead(memory, process);
   try {
-    for (let i = 0; i < count; i++) {
-      const frame = userFrame(kernel, process, va + BigInt(i * pageBytes), write);
-      if (frame === 0) {
-        for (let undo = 0; undo < i; undo++) kernel.host.frames.unpin(runGet(memory, frames, at + undo) as Frame);
-        fail('EFAULT', `page 0x${(va + BigInt(i * pageBytes)).toString(16)} is ${write ? 'absent or read-only' : 'absent'}`);
-      }
-      kernel.host.frames.pin(frame);
-      runSet(memory, frames, at + i, frame);
+    for (let i = 0, pinned = 0; i < count; i += pinned) {
+      // Each page is asked for by itself where pins are made to fail.
+      const refused = memory.faults !== null && memory.faults.refuses('a pin');
+      pinned = refused ? 0 : pinWithinRegion(kernel, process, va + BigInt(i * pageBytes), memory.faults === null ? count - i : 1, write, frames, at + i);
+      if (pinned > 0) continue;
+      for (let undo = 0; undo < i; undo++) kernel.host.frames.unpin(runGet(memory, frames, at + undo) as Frame);
+      fail('EFAULT', `page 0x${(va + BigInt(i * pageBytes)).toString(16)} is ${write ? 'absent or read-only' : 'absent'}`);
     }
   } finally {
     Process.mmapLock.releaseRead(memory, process);
   }
 }
 
+/** Pins at most `most` pages, as far as the region of `va` goes; returns how many. The caller holds `mmapLock`. */
+function pinWithinRegion(
+  kernel: Kernel, process: Ref<'Process'>, va: bigint, most: number, write: boolean, frames: Ref<'Run'>, at: number,
+): number {
+  const memory = kernel.memory;
+  const node = Process.regions.first(memory, process, high(va), low(va), high(va), low(va));
+  if (node === NULL) return 0;
+  const region = Process.regions.value(memory, node) as Ref<'Region'>;
+  if (write && Region.writable.peek(memory, region) === 0) return 0;
+  const source = Region.frames.peek(memory, region);
+  const first = pageOf(va) - pageNumber(Process.regions.startHigh(memory, node), Process.regions.startLow(memory, node));
+  const count = Math.min(most, Region.pages.peek(memory, region) - first);
+  for (let page = 0; page < count; page++) {
+    const frame = runGet(memory, source, first + page) as Frame;
+    kernel.host.frames.pin(frame);
+    runSet(memory, frames, at + page, frame);
+  }
+  return count;
+}
+
 /** Undoes `pinPages`, and any other pin of frames in a run. */
 export function unpinPages(kernel: Kernel, frames: Ref<'Run'>, at: number, count: number): void {
-  for (let i = 0; i < count; i++) kernel.host.frames.unpin(runGet(kernel.memory, frames, at + i) as Frame);
+  let i = 0;
+  try {
+    for (; i < count; i++) kernel.host.frames.unpin(runGet(kernel.memory, frames, at + i) as Frame);
+  } catch (error) {
+    PinMissing.emit(kernel.memory, runGet(kernel.memory, frames, at + i));
+    throw error;
+  }
 }
 
 /** The frame behind an address, or 0. The caller holds `mmapLock`. */
@@ -211,8 +251,8 @@ function userFrame(kernel: Kernel, process: Ref<'Process'>, va: bigint, write: b
   if (node === NULL) return 0 as Frame;
   const region = Process.regions.value(memory, node) as Ref<'Region'>;
   if (write && Region.writable.peek(memory, region) === 0) return 0 as Frame;
-  const start = big(Process.regions.startHigh(memory, node), Process.regions.startLow(memory, node));
-  return runGet(memory, Region.frames.peek(memory, region), Number((va - start) >> 12n)) as Frame;
+  const first = pageNumber(Process.regions.startHigh(memory, node), Process.regions.startLow(memory, node));
+  return runGet(memory, Region.frames.peek(memory, region), pageOf(va) - first) as Frame;
 }
 
 /** Where a process's own loads and stores at `va` go (the CPU's page tables); EFAULT when nothing is mapped. */

@@ -72,8 +72,7 @@ function joinViommu(kernel: Kernel, iommufd: Ref<'Iommufd'>, viommu: Ref<'Viommu
   addUser(kernel, Viommu.header.peek(memory, viommu));
   kernel.operations.vdevice.holdDevice(kernel, IommufdDevice.header.peek(memory, device));
   IommufdDevice.vdevice.write(memory, device, vdevice);
-  publishObject(kernel, header);
-  return IommufdObject.id.peek(memory, header);
+  return publishObject(kernel, header);
 }
 
 /** EEXIST for a number in use, what the driver says, EFAULT. */
@@ -91,7 +90,7 @@ function enter(kernel: Kernel, viommu: Ref<'Viommu'>, vdevice: Ref<'Vdevice'>, a
   const problem = kernel.driver.vdeviceInit?.(Viommu.driverData.peek(memory, viommu), pciFunction, arg.virtId) ?? 0;
   if (problem !== 0) fail(problem, 'the driver refuses the vdevice');
   Vdevice.initialised.poke(memory, vdevice, 1);
-  if (refusesAnswer(arg)) fail('EFAULT', 'the argument cannot be written');
+  if (refusesAnswer(kernel, arg)) fail('EFAULT', 'the argument cannot be written');
 }
 
 /** Takes it out of the vIOMMU, as far as it is in. */

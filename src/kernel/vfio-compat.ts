@@ -4,7 +4,7 @@
  * Type 1 v1 lets an unmap end within a mapping, so it gives up large pages and splits; v2 does not.
  */
 import type { Ref } from '#hostmem/object';
-import type { Argument } from './argument.ts';
+import { refusesAnswer, type Argument } from './argument.ts';
 import { getCompatIoas } from './compat-ioas.ts';
 import { fail } from './errno.ts';
 import { Ioas, mapUserMemory, MapFlag, unmapMappings } from './ioas.ts';
@@ -87,7 +87,7 @@ export function compatUnmapDma(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Com
     unmapMappings(kernel, ioas, { ioasId: idOf(kernel, ioas), ...range }, all, removed);
   } finally {
     // Also after an error the user learns what is gone.
-    if (arg.argument === 'read-only') fail('EFAULT', 'the argument cannot be written');
+    if (refusesAnswer(kernel, arg)) fail('EFAULT', 'the argument cannot be written');
     arg.length = removed.bytes;
   }
 }
@@ -113,7 +113,7 @@ export function compatGetInfo(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Comp
   const available = capabilityOf(Capability.DMA_AVAILABLE, [0xffffffff]);
   const capabilities = [available, rangesCapability(holes)];
   const room = arg.argsz;
-  if (arg.argument === 'read-only') fail('EFAULT', 'the argument cannot be written');
+  if (refusesAnswer(kernel, arg)) fail('EFAULT', 'the argument cannot be written');
   arg.argsz = capabilities.reduce((sum, capability) => sum + roundUp(capability.length), infoBytes);
   arg.flags = InfoFlag.PAGE_SIZES | InfoFlag.CAPABILITIES;
   arg.iovaPageSizes = sizes;

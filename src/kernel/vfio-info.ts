@@ -16,6 +16,9 @@ const CONFIGURATION = 7;
 /** Regions from here on are no PCI device's, or need a legacy VGA device. */
 const VGA = 8;
 
+/** Size of an edu device's BAR 0. */
+export const barBytes = 0x100000n;
+
 const RegionFlag = { READ: 1, WRITE: 2, MMAP: 4 } as const;
 
 /** VFIO_DEVICE_GET_INFO. EINVAL. */
@@ -40,7 +43,7 @@ export function vfioRegionInfo(kernel: Kernel, file: Ref<'VfioFile'>, arg: VfioR
 }
 
 const regions: { readonly [index: number]: { readonly flags: number; readonly size: bigint } } = {
-  [BAR0]: { flags: RegionFlag.READ | RegionFlag.WRITE | RegionFlag.MMAP, size: 0x100000n },
+  [BAR0]: { flags: RegionFlag.READ | RegionFlag.WRITE | RegionFlag.MMAP, size: barBytes },
   [CONFIGURATION]: { flags: RegionFlag.READ | RegionFlag.WRITE, size: 0x100n },
 };
 

@@ -18,6 +18,7 @@ import { Change, changePt, detachSlot, RID_SLOT } from './change-pt.ts';
 import { bindDevice, IommufdDevice, unbindDevice } from './iommufd-device.ts';
 import type { Kernel } from './kernel.ts';
 import { Iommufd, IommufdObject, putIommufd } from './objects.ts';
+import { abandonDmabufs } from './vfio-dmabuf.ts';
 import { blockGroup, putVfioGroup, unblockGroup } from './vfio-group.ts';
 import { changePasidUnderLock, detachPasidUnderLock, firstPasid, VfioPasid } from './vfio-pasid.ts';
 
@@ -34,6 +35,12 @@ export const VfioDevice = object('VfioDevice', {
   /** The RID is attached, as far as VFIO knows. */
   attached: u32.under('devSet.lock'),
   pasids: ref('VfioPasid').under('devSet.lock'),
+  memoryLock: mutex,
+  /** Its command register's memory bit is clear. */
+  memoryOff: u32.under('memoryLock'),
+  /** The first of the frames that stand for its registers; 0 before anybody asked for them. */
+  registers: u32.under('memoryLock'),
+  dmabufs: ref('Dmabuf').under('memoryLock'),
   next: ref('VfioDevice'),
 });
 
@@ -92,7 +99,7 @@ export function vfioBind(kernel: Kernel, file: Ref<'VfioFile'>, arg: VfioBind): 
   try {
     if (VfioFile.accessGranted.load(memory, file) !== 0) fail('EINVAL', 'the descriptor is bound');
     if ((arg.flags & VfioFlag.BIND_TOKEN) !== 0) fail('EINVAL', 'a token is for virtual functions');
-    arg.outDevid = bindUnderLock(kernel, file, device, arg.iommufd);
+    arg.outDevid = bindUnderLock(kernel, file, device, arg);
     VfioFile.accessGranted.store(memory, file, 1);
   } catch (error) {
     errno = errnoOf(error);
@@ -110,12 +117,17 @@ function checkBind({ argsz, flags, iommufd }: VfioBind): void {
   if ((flags & ~VfioFlag.BIND_TOKEN) !== 0 || iommufd < 0) fail('EINVAL', 'unknown flags or a negative iommufd');
 }
 
-function bindUnderLock(kernel: Kernel, file: Ref<'VfioFile'>, device: Ref<'VfioDevice'>, fd: number): number {
+/** Returns the id of the DEVICE object. As bind, and EFAULT. */
+function bindUnderLock(kernel: Kernel, file: Ref<'VfioFile'>, device: Ref<'VfioDevice'>, arg: VfioBind): number {
   const memory = kernel.memory;
-  const iommufd = getIommufd(kernel, fd);
+  const iommufd = getIommufd(kernel, arg.iommufd);
   try {
     if (VfioDevice.openCount.read(memory, device) !== 0) fail('EINVAL', 'the device is open through another descriptor');
     const id = openDevice(kernel, device, iommufd);
+    if (refusesAnswer(kernel, arg)) {
+      closeDevice(kernel, device);
+      fail('EFAULT', 'out_devid cannot be written');
+    }
     VfioFile.iommufd.poke(memory, file, iommufd);
     return id;
   } catch (error) {
@@ -143,6 +155,7 @@ function closeDevice(kernel: Kernel, device: Ref<'VfioDevice'>): void {
     detachPasidUnderLock(kernel, device, VfioPasid.pasid.peek(memory, at));
   }
   detachRidUnderLock(kernel, device);
+  abandonDmabufs(kernel, device);
   unbindDevice(kernel, VfioDevice.iommufdDevice.read(memory, device));
   VfioDevice.iommufdDevice.write(memory, device, NULL);
 }
@@ -204,7 +217,7 @@ export function vfioAttach(kernel: Kernel, file: Ref<'VfioFile'>, arg: VfioAttac
   if (arg.argument === 'absent') fail('EFAULT', 'the argument cannot be read');
   const hasPasid = checkSlot(arg, 12);
   // K3 mended: what cannot take the answer is found out before there is anything to undo.
-  if (!kernel.operations.faults.pasidUndoHitsRid) respond(arg);
+  if (!kernel.operations.faults.pasidUndoHitsRid) respond(kernel, arg);
   const set = VfioDevice.devSet.peek(memory, device);
   DevSet.lock.acquire(memory, set);
   try {
@@ -240,7 +253,7 @@ function reportedAttach(kernel: Kernel, device: Ref<'VfioDevice'>, hasPasid: boo
   begin(kernel, call, device, ptId, pasid);
   try {
     hwpt = hasPasid ? changePasidUnderLock(kernel, device, pasid, ptId) : changeRidUnderLock(kernel, device, ptId);
-    if (kernel.operations.faults.pasidUndoHitsRid && refusesAnswer(arg)) undoAttach(kernel, device);
+    if (kernel.operations.faults.pasidUndoHitsRid && refusesAnswer(kernel, arg)) undoAttach(kernel, device);
     return hwpt;
   } catch (error) {
     errno = errnoOf(error);

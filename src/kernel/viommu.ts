@@ -57,14 +57,13 @@ export function viommuAlloc(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Viommu
   const answer = initialiseOrFree(kernel, viommu, pciFunction, arg);
   const header = Viommu.header.peek(memory, viommu);
   addUser(kernel, headerOf(kernel, parent));
-  if (refusesAnswer(arg)) {
+  if (refusesAnswer(kernel, arg)) {
     destroyViommu(kernel, viommu);
     abortObject(kernel, header);
     fail('EFAULT', 'the argument cannot be written');
   }
-  publishObject(kernel, header);
   arg.data?.set(answer.subarray(0, arg.data.length));
-  arg.outViommuId = IommufdObject.id.peek(memory, header);
+  arg.outViommuId = publishObject(kernel, header);
 }
 
 /** Its id is reserved; it holds nothing. ENOMEM. */

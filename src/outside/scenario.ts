@@ -1,10 +1,10 @@
 /** A scenario from outside: its members, its actors, and whether its world has what the actors are. */
 import { InputError, unknownName } from '../input-error.ts';
-import { actorsOf, parametersOf, type Actors, type Parameters, type Role, type Scenario } from '../scenario.ts';
+import { actorsOf, parametersOf, worldOptions, type Actors, type Parameters, type Role, type Scenario } from '../scenario.ts';
 import { violationOf } from '../schedule/violation.ts';
-import { World } from '../world.ts';
+import { World, type WorldOptions } from '../world.ts';
 import { tell } from './file.ts';
-import { checkMembers, optional, plainFunction, sentence, sentenceOrNull, texts, wholeNumber } from './shape.ts';
+import { checkMembers, oneOf, optional, plainFunction, sentence, sentenceOrNull, texts, wholeNumber, type Member } from './shape.ts';
 
 /** How the world's directory knows what an actor of this role is. */
 const subjects: Readonly<Record<Role, { readonly noun: string; isIn(directory: World['directory'], name: string): boolean }>> = {
@@ -19,15 +19,27 @@ const members = {
   seed: sentenceOrNull,
   variants: texts,
   vms: optional(wholeNumber(1, 1024)),
+  host: optional({ needs: "an object, as { iommu: 'vtd-scalable' }", fits: (value) => typeof value === 'object' && value !== null }),
   world: plainFunction,
   actors: plainFunction,
   holds: texts,
+};
+const hostMembers: Readonly<Record<keyof Omit<WorldOptions, 'vms'>, Member>> = {
+  ramBytes: optional(wholeNumber(65_536, 0xffff0000)),
+  kernelBytes: optional(wholeNumber(65_536, 64 << 20)),
+  iommu: optional(oneOf('vtd-legacy', 'vtd-scalable', 'vtd-first-stage')),
+  fetchBits: optional(oneOf(64, 128, 512)),
+  caches: optional(oneOf('on', 'off')),
+  ats: optional(oneOf(true, false)),
+  aliasPasidTableSkipped: optional(oneOf(true, false)),
+  confidential: optional(oneOf('no', 'checks hits', 'checks fills')),
 };
 const actorMembers = { role: sentence, subject: sentence, body: plainFunction };
 
 /** Throws `InputError`; `vms` as the command line has it. Builds the world once to see that it can be built. */
 export function checkScenario(path: string, value: unknown, vms: number | null, knownVariants: readonly string[]): Scenario {
   checkMembers(path, 'a scenario', value, members);
+  checkMembers(path, "'host' of a scenario", (value as Scenario).host ?? {}, hostMembers);
   const scenario = value as Scenario;
   const unknown = scenario.variants.find((name) => !knownVariants.includes(name));
   if (unknown !== undefined) throw new InputError(`${path}: ${unknownName('variant', unknown, knownVariants).message}`);
@@ -51,8 +63,8 @@ function cast(path: string, scenario: Scenario, parameters: Parameters): Actors<
   }
 }
 
-function build(path: string, scenario: Scenario, { vms }: Parameters): World {
-  const world = new World({ ...scenario.host, vms });
+function build(path: string, scenario: Scenario, parameters: Parameters): World {
+  const world = new World(worldOptions(scenario, parameters));
   let stage: unknown;
   try {
     stage = scenario.world(world);

@@ -19,6 +19,11 @@ export const wholeNumber = (least: number, greatest: number): Member => ({
   fits: (value) => Number.isInteger(value) && (value as number) >= least && (value as number) <= greatest,
 });
 
+export const oneOf = (...values: readonly (string | number | boolean)[]): Member => ({
+  needs: values.map((value) => JSON.stringify(value)).join(' or '),
+  fits: (value) => values.includes(value as string),
+});
+
 /** Async functions and generators: what they do happens later, when the actor no longer has its turn. */
 const isDeferred = (value: object): boolean => /^(Async|Generator)/.test(value.constructor.name);
 

@@ -77,9 +77,9 @@ type PlainFormat = Omit<PageTableFormat, 'frameOf' | keyof typeof plainFormat> &
 export const words = Object.freeze({
   // A scenario, and who acts in it. Guest memory is free from `guestFreeGpa` on.
   scenario: outsideScenario,
-  vm: <S>(process: string, body: (vm: Vm, stage: S) => void): ActorOf<Vm, S> => ({ role: 'vm', subject: process, body }),
-  device: <S>(name: string, body: (device: Device, stage: S) => void): ActorOf<Device, S> => ({ role: 'device', subject: name, body }),
-  viommu: <S>(guest: string, body: (viommu: Viommu, stage: S) => void): ActorOf<Viommu, S> => ({ role: 'viommu', subject: guest, body }),
+  vm: <S>(process: string, body: (vm: Vm, stage: S) => void, steps = 1): ActorOf<Vm, S> => ({ role: 'vm', subject: process, steps, body }),
+  device: <S>(name: string, body: (device: Device, stage: S) => void, steps = 1): ActorOf<Device, S> => ({ role: 'device', subject: name, steps, body }),
+  viommu: <S>(guest: string, body: (viommu: Viommu, stage: S) => void): ActorOf<Viommu, S> => ({ role: 'viommu', subject: guest, steps: 1, body }),
   guestFreeGpa,
 
   // A variant: the tables of Linux 7.2 that it changes, and what its functions are written with.

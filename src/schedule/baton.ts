@@ -8,25 +8,28 @@
  */
 import { Op, Until, type Control } from '#hostmem/atomics';
 import type { Engine } from '#hostmem/engine';
-import { hashText, label as labelOf } from '#hostmem/labels';
+import { freedText, hashText, label as labelOf } from '#hostmem/labels';
 import { Space, type Memory } from '#hostmem/memory';
 import { BlockWord, Head, Kind, lockCapacity, startOfSchedule, State, Status, type Board } from './board.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import { Chooser, nobody } from './chooser.ts';
-import { advance, asksAlways, clearSchedule, recordFailure, startCommand } from './command.ts';
+import { advance, repeatEvery, asksAlways, clearSchedule, recordFailure, startCommand } from './command.ts';
 import { eventLabel, eventWord } from './dependence.ts';
 import { Coverer } from './coverage.ts';
 import { describeDeadlock, describeUnguarded } from './explanation.ts';
 import { forcedSwitches } from './forced.ts';
 import { nonPreemptive } from './strategies/non-preemptive.ts';
 import { isExhaustive, type Strategies, type Strategy } from './strategy.ts';
-import { Tracer } from './trace.ts';
+import { readTrace, Tracer, type TraceEntry } from './trace.ts';
 import { Abandon, Violation, violationOf } from './violation.ts';
 
 /** What happens around a schedule, by whoever finishes it; no point is reached here. */
 export interface Hooks {
-  /** Looks at the state at rest, after a schedule in which nothing was found: oracles of quiescence and of the history. */
-  judge(): Violation | null;
+  /**
+   * Looks at the state at rest, after a schedule in which nothing was found: oracles of quiescence and of the history. `trace` is all of
+   * the schedule where its locking is to be checked, else null.
+   */
+  judge(trace: readonly TraceEntry[] | null): Violation | null;
   /** Memory has been restored: clears the history and whatever else is not in it. */
   reset(): void;
   /** Memory is as the schedule left it; the only moment at which a failure's state can be copied. */
@@ -51,7 +54,7 @@ export interface Seat {
 const Mode = { PLAYING: 0, STEPPING: 1, OUTSIDE: 2, UNWINDING: 3 } as const;
 type Mode = (typeof Mode)[keyof typeof Mode];
 
-const freeLabel = labelOf('free');
+const freeLabel = labelOf(freedText);
 
 /** Points that one unwinding may still pass; a loop that waits for somebody else passes more, and is told again. */
 const silentPoints = 100_000;
@@ -109,6 +112,7 @@ export class Baton implements Control {
 
   /** Plays this actor in every schedule of every command, until the commander says exit. Blocks the thread. */
   run(body: () => void): void {
+    this.#board.join();
     for (let isMine = false; ; ) {
       if (!isMine) this.#board.awaitTurn(this.#actor);
       const state = this.#words[Head.state]!;
@@ -175,9 +179,8 @@ export class Baton implements Control {
   }
 
   freed(memory: Memory, at: number, sizeBytes: number): void {
-    if (this.#mode > Mode.STEPPING) return;
-    if (this.#isTracing) this.#tracer.freed(this.#words[Head.current]!, memory.space, at, sizeBytes);
-    else if (this.#isRecording) for (let word = at; word < at + sizeBytes; word += 4) this.#tracer.inside(this.#words[Head.current]!, Op.WRITE, memory.space, word, freeLabel);
+    if (!this.#isRecording || this.#mode > Mode.STEPPING) return;
+    for (let word = at; word < at + sizeBytes; word += 4) this.#tracer.inside(this.#words[Head.current]!, Op.WRITE, memory.space, word, freeLabel);
   }
 
   /** An event was written: what judges events sees their order, so that two steps that write some depend on each other. */
@@ -373,7 +376,9 @@ export class Baton implements Control {
 
   /** Runs the body once; returns whether the turn is this actor's again, to start the next schedule. */
   #play(body: () => void): boolean {
-    const histories = this.#memories.map((memory) => memory.history);
+    const [ram, kernel] = this.#memories as [Memory, Memory];
+    const { history: historyOfRam } = ram;
+    const { history: historyOfKernel } = kernel;
     this.#strategy = this.#strategyOfSchedule();
     this.#words[this.#block + BlockWord.status] = Status.RUNNABLE;
     this.#mode = Mode.PLAYING;
@@ -384,9 +389,8 @@ export class Baton implements Control {
       this.#fail(thrown);
     }
     this.#mode = Mode.OUTSIDE;
-    this.#memories.forEach((memory, space) => {
-      memory.history = histories[space]!;
-    });
+    ram.history = historyOfRam;
+    kernel.history = historyOfKernel;
     this.#words[this.#block + BlockWord.status] = Status.DONE;
     this.#words[this.#block + BlockWord.ops]! += 1;
     return this.#handOn(this.#actor);
@@ -431,15 +435,23 @@ export class Baton implements Control {
     return false;
   }
 
+  /** Of traced schedules and of those that are run twice: reading a trace costs as much as the schedule. */
+  #traceToCheck(): readonly TraceEntry[] | null {
+    const board = this.#board;
+    const isSample = this.#isTracing || (board.get(Head.kind) === Kind.EXPLORE && board.get(Head.index) % repeatEvery === 0);
+    const isWhole = board.get(Head.traceLength) <= board.get(Head.traceCapacity);
+    return board.get(Head.checksLocking) !== 0 && isSample && isWhole ? readTrace(board) : null;
+  }
+
   #judge(): void {
     const words = this.#words;
     try {
-      const violation = this.#hooks.judge();
+      const violation = this.#hooks.judge(this.#traceToCheck());
       if (violation !== null) this.#fail(violation);
     } catch (thrown) {
       this.#fail(thrown);
     }
-    if (words[Head.failed] !== 0 || words[Head.reportsUnguarded] === 0 || words[Head.unguardedActor] === -1) return;
+    if (words[Head.failed] !== 0 || words[Head.checksLocking] === 0 || words[Head.unguardedActor] === -1) return;
     const address = { space: words[Head.unguardedSpace] as Space, at: words[Head.unguardedAt]! };
     const violation = new Violation('L2', describeUnguarded(this.#board, this.#names), [address]);
     recordFailure(this.#board, words[Head.unguardedActor]!, violation);

@@ -20,6 +20,8 @@ export const Head = {
   traceCapacity: 3,
   stackCapacity: 4,
   coverCapacity: 5,
+  /** Actors' threads that have joined. */
+  joined: 6,
   // The command, written by the commander while everybody waits.
   state: 8,
   serial: 9,
@@ -30,10 +32,12 @@ export const Head = {
   seed: 14,
   budget: 15,
   tracing: 16,
-  reportsUnguarded: 17,
+  checksLocking: 17,
   times: 18,
   forcedCount: 19,
   goesOn: 20,
+  /** The number of the programs that every schedule runs, or -1: its own. */
+  fixedProgram: 21,
   // The schedule that runs, or ran last.
   index: 32,
   attempt: 33,
@@ -56,6 +60,7 @@ export const Head = {
   firstHashHigh: 50,
   firstLength: 51,
   redundant: 52,
+  program: 53,
   // What the command has found.
   answer: 64,
   schedules: 65,
@@ -78,13 +83,17 @@ export const Head = {
   strategyName: 160,
   invariant: 176,
   message: 192,
+  /** A bit for each step of the actors' programs. */
+  leftOut: 704,
 } as const;
 
-const headerWords = 704;
+const headerWords = 768;
 const nameWords = 16;
 const messageWords = 512;
 /** Distinct trace hashes that a replay keeps; it counts the others. */
 export const hashCapacity = 16;
+/** Steps that the programs of all actors may have together. */
+export const stepCapacity = 64 * 32;
 /** Addresses that a violation may name. */
 const disagreeingCapacity = 8;
 
@@ -266,6 +275,12 @@ export class Board {
     this.words[turn] = 0;
   }
 
+  /** Tells the commander that one more thread has joined: no schedule begins before all have seen the host as it was built. */
+  join(): void {
+    door.add(this.words, Head.joined, 1);
+    door.notify(this.words, Head.joined);
+  }
+
   /** Tells the commander that its command is done. */
   report(): void {
     door.add(this.words, Head.answer, 1);
@@ -300,6 +315,15 @@ export class Board {
     if (switches.length > this.words[Head.switchCapacity]!) throw new Error(`${switches.length} forced switches are more than the board holds`);
     switches.forEach((one, index) => this.#putSwitch(this.#forced + index * switchWords, one.actor, one.count, one.next));
     this.words[Head.forcedCount] = switches.length;
+  }
+
+  /** Which steps of the programs are not run. */
+  setLeftOut(steps: readonly number[]): void {
+    this.words.fill(0, Head.leftOut, Head.leftOut + stepCapacity / 32);
+    for (const step of steps) this.words[Head.leftOut + (step >>> 5)]! |= 1 << (step & 31);
+  }
+  isLeftOut(step: number): boolean {
+    return (this.words[Head.leftOut + (step >>> 5)]! & (1 << (step & 31))) !== 0;
   }
 
   /** Notes a choice that differs from the default policy's. */

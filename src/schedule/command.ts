@@ -25,12 +25,15 @@ export function startCommand(board: Board): void {
   if (board.get(Head.kind) === Kind.EXPLORE) clearCoverage(board);
 }
 
+const zeroAtFirst = [Head.step, Head.choices, Head.failed, Head.recordedCount, Head.traceLength, Head.lastActor, Head.redundant];
+
 /** Clears what belongs to one schedule. */
 export function clearSchedule(board: Board): void {
-  const words = [Head.step, Head.choices, Head.failed, Head.recordedCount, Head.traceLength, Head.lastActor, Head.redundant];
-  for (const word of words) board.set(word, 0);
+  for (let i = 0; i < zeroAtFirst.length; i++) board.set(zeroAtFirst[i]!, 0);
   board.set(Head.current, startOfSchedule);
   board.set(Head.unguardedActor, -1);
+  // From 1: 0 is the seed's own stream.
+  board.set(Head.program, board.get(Head.fixedProgram) < 0 ? board.get(Head.index) + 1 : board.get(Head.fixedProgram));
   board.set(Head.hashLow, 0x243f6a88);
   board.set(Head.hashHigh, 0x13198a2e);
   board.set(Head.random, mix32(mix32(board.get(Head.seed)) ^ mix32(board.get(Head.index) + 0x9e3779b9)) | 0);

@@ -12,7 +12,15 @@ import { isExhaustive, type Strategies } from './strategy.ts';
 import { readTrace, type TraceEntry } from './trace.ts';
 import { Violation } from './violation.ts';
 
-export interface Exploration {
+/** Which random steps the actors' programs have. */
+export interface Programs {
+  /** The number that they are drawn from; in an exploration that gives none, each schedule has its own. */
+  readonly program?: number | null;
+  /** Steps that are not run, by their place in all programs together. */
+  readonly leftOut?: readonly number[];
+}
+
+export interface Exploration extends Programs {
   /** Runs schedules first, first + stride, ... (`count` of them) of the sequence that seed and strategy give. */
   readonly first?: number;
   readonly count: number;
@@ -22,18 +30,18 @@ export interface Exploration {
   readonly strategy: string;
   /** Steps that one schedule may take. */
   readonly budget?: number;
-  /** Whether a guarded word touched without its lock is a violation (L2). */
-  readonly reportsUnguarded?: boolean;
+  /** Whether it is a violation that a guarded word is touched without its lock (L2), or what the trace's judge finds. */
+  readonly checksLocking?: boolean;
   readonly trace?: boolean;
   /** Counts failures and goes on, instead of ending with the first one. */
   readonly goesOn?: boolean;
 }
 
-export interface Replay {
+export interface Replay extends Programs {
   readonly switches: readonly Switch[];
   readonly times?: number;
   readonly budget?: number;
-  readonly reportsUnguarded?: boolean;
+  readonly checksLocking?: boolean;
   readonly trace?: boolean;
 }
 
@@ -47,6 +55,8 @@ export interface Outcome {
   /** The schedule as forced switches, or null where there were too many to keep. */
   readonly switches: readonly Switch[] | null;
   readonly steps: number;
+  /** What its programs were drawn from. */
+  readonly program: number;
   readonly hash: string;
   /** Empty unless asked for. */
   readonly trace: readonly TraceEntry[];
@@ -78,6 +88,8 @@ export interface ReplayOutcome extends Outcome {
 }
 
 export const defaultBudget = 100_000;
+/** Starting a thread and loading its code takes long on a busy machine. */
+const joinMs = 180_000;
 
 export class Commander {
   readonly #board: Board;
@@ -101,7 +113,7 @@ export class Commander {
 
   /** Explores until a schedule fails or `count` have held. */
   async explore(order: Exploration): Promise<ExplorationOutcome> {
-    const { first = 0, count, stride = 1, seed, strategy, budget = defaultBudget, reportsUnguarded = false, trace = false, goesOn = false } = order;
+    const { first = 0, count, stride = 1, seed, strategy, budget = defaultBudget, checksLocking = false, trace = false, goesOn = false } = order;
     if (!(count >= 1 && first >= 0 && stride >= 1)) throw new Error(`first ${first}, count ${count}, stride ${stride}: nothing to explore`);
     const board = this.#board;
     if (isExhaustive(this.#strategies.find(strategy))) {
@@ -112,10 +124,11 @@ export class Commander {
     board.set(Head.goesOn, goesOn ? 1 : 0);
     board.setText(Head.strategyName, strategy);
     board.setForced([]);
+    this.#setPrograms(order);
     board.set(Head.first, first);
     board.set(Head.stride, stride);
     board.set(Head.end, Math.min(first + count * stride, 0x7fffffff));
-    await this.#command(Kind.EXPLORE, { seed, budget, reportsUnguarded, trace });
+    await this.#command(Kind.EXPLORE, { seed, budget, checksLocking, trace });
     return {
       ...this.#outcome(),
       schedules: board.get(Head.schedules),
@@ -129,6 +142,11 @@ export class Commander {
     };
   }
 
+  #setPrograms({ program = null, leftOut = [] }: Programs): void {
+    this.#board.set(Head.fixedProgram, program ?? -1);
+    this.#board.setLeftOut(leftOut);
+  }
+
   /** Schedules of the running exploration so far. */
   get schedules(): number {
     return door.load(this.#board.words, Head.schedules);
@@ -140,11 +158,12 @@ export class Commander {
   }
 
   /** Runs the schedule that the switches describe. */
-  async replay({ switches, times = 1, budget = defaultBudget, reportsUnguarded = false, trace = false }: Replay): Promise<ReplayOutcome> {
+  async replay({ switches, times = 1, budget = defaultBudget, checksLocking = false, trace = false, ...programs }: Replay): Promise<ReplayOutcome> {
     const board = this.#board;
     board.setForced(switches);
+    this.#setPrograms(programs);
     board.set(Head.times, times);
-    await this.#command(Kind.REPLAY, { seed: 0, budget, reportsUnguarded, trace });
+    await this.#command(Kind.REPLAY, { seed: 0, budget, checksLocking, trace });
     const kept = Math.min(board.get(Head.distinctHashes), hashCapacity);
     return {
       ...this.#outcome(),
@@ -161,19 +180,29 @@ export class Commander {
     await this.#actors;
   }
 
-  async #command(kind: number, order: { seed: number; budget: number; reportsUnguarded: boolean; trace: boolean }): Promise<void> {
+  async #command(kind: number, order: { seed: number; budget: number; checksLocking: boolean; trace: boolean }): Promise<void> {
     const board = this.#board;
     if (board.get(Head.state) !== State.IDLE) throw new Error('the cell is busy with another command');
+    await this.#allJoined();
     board.set(Head.kind, kind);
     board.set(Head.seed, order.seed);
     board.set(Head.budget, order.budget);
-    board.set(Head.reportsUnguarded, order.reportsUnguarded ? 1 : 0);
+    board.set(Head.checksLocking, order.checksLocking ? 1 : 0);
     board.set(Head.tracing, order.trace ? 1 : 0);
     board.set(Head.serial, board.get(Head.serial) + 1);
     board.set(Head.state, State.COMMAND);
     const seen = door.load(board.words, Head.answer);
     board.pass(0);
     await this.#answer(seen);
+  }
+
+  async #allJoined(): Promise<void> {
+    const { words, actors } = this.#board;
+    const begin = performance.now();
+    for (let joined = door.load(words, Head.joined); joined < actors; joined = door.load(words, Head.joined)) {
+      await Promise.race([door.waitAsync(words, Head.joined, joined, 100), this.#ended]);
+      if (performance.now() - begin > joinMs) throw new Error(`only ${joined} of ${actors} actors have joined in ${joinMs / 1000} s`);
+    }
   }
 
   /** Waits for the answer, for an actor's end, or for the watchdog, whichever comes first. */
@@ -218,6 +247,7 @@ export class Commander {
       counts: Array.from({ length: board.actors }, (_, one) => board.get(board.block(one) + BlockWord.failedOps)),
       switches: board.recorded(),
       steps: board.get(Head.step),
+      program: board.get(Head.program),
       hash: hashText64(board.get(Head.hashHigh), board.get(Head.hashLow)),
       trace: board.get(Head.tracing) === 0 ? [] : readTrace(board),
     };

@@ -7,7 +7,7 @@
  * something, and the contents of a frame when it is given back.
  */
 import { Op } from '#hostmem/atomics';
-import { label } from '#hostmem/labels';
+import { markedLabel } from '#hostmem/labels';
 import { Head, TraceWord, type Board } from './board.ts';
 import { isGuarded, isInside, opOf, spaceOf } from './trace.ts';
 
@@ -43,7 +43,7 @@ export const wordKey = (space: number, at: number): number => at | space;
 
 /** The word that stands for the history. */
 export const eventWord = -8;
-export const eventLabel = label('event');
+export const eventLabel = markedLabel('event');
 
 /** The operations of the last schedule, as the trace ring has them, without allocating. */
 export class Accesses {

@@ -7,7 +7,7 @@
  * characters. Switches are keyed by an actor's own operations: a token stays valid when unrelated actors change.
  */
 import { hashText } from '#hostmem/labels';
-import { startOfSchedule, type Switch } from './board.ts';
+import { startOfSchedule, stepCapacity, type Switch } from './board.ts';
 
 export interface Token {
   readonly scenario: string;
@@ -69,7 +69,7 @@ function encodeBody({ seed, parameters, switches }: Token): number[] {
 function decodeBody(body: string): Pick<Token, 'seed' | 'parameters' | 'switches'> {
   const reader = new VarintReader(Buffer.from(body, 'base64url'));
   const seed = reader.next();
-  const parameters = Array.from({ length: Math.min(reader.next(), 64) }, () => reader.next());
+  const parameters = Array.from({ length: Math.min(reader.next(), stepCapacity + 2) }, () => reader.next());
   const switches: Switch[] = [];
   while (!reader.isAtEnd) {
     const [actorPlusOne, next] = unpair(reader.next());

@@ -58,11 +58,6 @@ export class Tracer {
     this.value(value);
   }
 
-  freed(actor: number, space: Space, at: number, sizeBytes: number): void {
-    this.#append(actor, Op.FREE | Flag.INSIDE, space, at, 0);
-    this.value(sizeBytes);
-  }
-
   /** The value of the operation that was appended last. */
   value(value: number): void {
     const words = this.#words;

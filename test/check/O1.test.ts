@@ -93,7 +93,7 @@ test('breaks: a context, a file, a group or a claim is counted once too often', 
   Iommufd.references.add(memory, iommufd, -1);
   const file = Process.files.get(memory, vmm.process.ref, fd - 2);
   File.references.add(memory, file, 1);
-  expect(verdict()).toBe('a file has 2 references, 1 descriptors name it');
+  expect(verdict()).toBe('a file has 2 references, 1 descriptors, mappings and sets of pages hold it');
   File.references.add(memory, file, -1);
   IommufdGroup.references.poke(memory, group, 3);
   expect(verdict()).toBe('group 1 has 3 references in its context, 2 of its devices are bound');

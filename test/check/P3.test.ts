@@ -81,3 +81,10 @@ test('during calls a frame may have more pins than are recorded, not fewer, but 
   Pages.mutex.acquire(memory, pages);
   expect(look()).toBeNull();
 });
+
+test('breaks: a frame is unpinned that nobody has pinned', async () => {
+  const { vmm, fd, ioas, frame, frames, here } = await setUp();
+  frames.unpin(frame);
+  expect(() => vmm.unmap(fd, ioas[0]!, 0x1000, page)).toThrow('more often than pinned');
+  expect(here.judge.catchUp()).toMatchObject({ invariant: 'P3', message: `frame 0x${frame.toString(16)} is unpinned more often than pinned` });
+});

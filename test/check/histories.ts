@@ -6,6 +6,9 @@ import { View } from '#src/check/view';
 import { PciFunction } from '#src/hardware/function';
 import { Vmm } from '../kernel/vmm.ts';
 
+/** Events that a ring holds. */
+const capacity = 8192;
+
 /** A VMM whose host writes a history of `rings` rings, and a judge over it. */
 export class Court {
   readonly vmm = new Vmm();
@@ -15,7 +18,7 @@ export class Court {
   readonly judge: Judge;
 
   constructor(judge: (history: History, view: View) => Judge, rings: number = 1) {
-    this.history = new History(new SharedArrayBuffer(historyBytes(rings, 4096)), rings, 4096);
+    this.history = new History(new SharedArrayBuffer(historyBytes(rings, capacity)), rings, capacity);
     this.vmm.world.host.kernel.history = this.history;
     this.judge = judge(this.history, new View(this.vmm.world.host.buffers));
   }

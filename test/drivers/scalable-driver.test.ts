@@ -136,7 +136,7 @@ test('domains are of the first stage where the unit has it, of the second otherw
 });
 
 test('domain flags are answered as in legacy mode, and hardware information says what the unit has', () => {
-  const { driver, functions } = smallMachine({ scalable: true, capability: recordedScalableCapability });
+  const { driver, functions } = smallMachine({ mode: 'vtd-scalable', capability: recordedScalableCapability });
   expect([0, 1, 2, 8, 16].map((flags) => errnoOf(() => void driver.allocPagingDomain(functions[0]!, flags)))).toEqual(['OK', 'EOPNOTSUPP', 'EOPNOTSUPP', 'OK', 'EOPNOTSUPP']);
   expect(driver.hwInfo(functions[0]!)).toEqual({ type: 1, flags: 1, words: [0xd2008c222f0606n, 0x480080f00f4an], capabilities: 8, maxPasidLog2: 0 });
 });

@@ -125,6 +125,7 @@ function judge(history: History, spans: readonly Span[]): { strays: number; reac
   for (let ring = 0; ring < devices; ring++) {
     for (let index = 0; index < history.length(ring); index++) {
       cursor.at = history.at(ring, index);
+      if (cursor.kind !== dmaEvent.kind) continue;
       const frame = dmaEvent.get.frame(cursor);
       if (frame === 0) continue;
       reached++;

@@ -10,7 +10,8 @@ import type { Ref } from '#hostmem/object';
 import { expect, test } from 'vitest';
 import { scalableUnit, smallMachine, type SmallMachine } from './small-machine.ts';
 import { firstStageTag } from '#src/hardware/iotlb';
-import { PasidCacheView } from '#src/hardware/vtd/pasid-cache';
+import { ContextCache, PasidCache } from '#src/hardware/vtd/entry-caches';
+import { WalkCache } from '#src/hardware/walk-cache';
 
 const waitType = 0x25;
 
@@ -186,10 +187,10 @@ test('each granularity of an IOTLB descriptor reaches the cache', () => {
 test('each granularity of a PASID-cache descriptor reaches the cache', () => {
   const small = smallMachine(scalableUnit);
   const bare = new BareQueue(small, 32);
-  const cache = new PasidCacheView(small.host.kernel, IommuUnit.pasidCache.peek(small.host.kernel, small.unit));
+  const cache = new PasidCache(small.host.kernel, IommuUnit.pasidCache.peek(small.host.kernel, small.unit));
   const keys = [2, 3].flatMap((domainId) => [7, 8].map((pasid) => ({ sourceId: domainId << 3, pasid, domainId })));
   const left = (word0: number, pasid: number): string[] => {
-    for (const { sourceId, pasid: each, domainId } of keys) cache.fill(sourceId, each, { word0: 1, word1: domainId, word2: 0 }, cache.epoch());
+    for (const { sourceId, pasid: each, domainId } of keys) cache.fill(sourceId, each, domainId, { word0: 1, word1: domainId, word2: 0 }, cache.epoch());
     bare.push(word0, pasid, 0, 0);
     bare.queue.step();
     return keys.filter(({ sourceId, pasid: each }) => cache.lookup(sourceId, each, { word0: 0, word1: 0, word2: 0 })).map((key) => `${key.domainId}:${key.pasid}`);
@@ -219,4 +220,42 @@ test('each granularity of a PASID-IOTLB descriptor reaches the IOTLB, and drains
   left(batch.clear().pasidIotlb(2, 8, 0, 0, -1, false));
   bare.pushWait(0, 1);
   expect(bare.queue.ready()).toBe(false);
+});
+
+test('each granularity of a context-cache descriptor reaches the cache', () => {
+  const small = smallMachine();
+  const bare = new BareQueue(small);
+  const cache = new ContextCache(small.host.kernel, IommuUnit.contextCache.peek(small.host.kernel, small.unit));
+  const keys = [0x108, 0x109, 0x10a, 0x110].map((sourceId, index) => ({ sourceId, domainId: 2 + (index & 1) }));
+  const left = (first: number, second: number): number[] => {
+    for (const { sourceId, domainId } of keys) cache.fill(sourceId, domainId, { word0: 1, word1: 2, word2: 0 }, cache.epoch());
+    bare.push(first, second, 0, 0);
+    bare.queue.step();
+    return keys.map(({ sourceId }) => sourceId).filter((sourceId) => cache.lookup(sourceId, { word0: 0, word1: 0, word2: 0 }));
+  };
+  expect(left(0x31, 0x109)).toEqual([0x108, 0x10a, 0x110]);
+  expect(left(0x31, 0x30108)).toEqual([0x110]);
+  expect(left((2 << 16) | 0x21, 0)).toEqual([0x109, 0x110]);
+  expect(left(0x11, 0)).toEqual([]);
+});
+
+test('an IOTLB descriptor drops tables of the walk cache unless it hints that only leaves changed', () => {
+  const small = smallMachine();
+  const bare = new BareQueue(small);
+  const { kernel } = small.host;
+  const iotlb = small.machine.unit(small.unit).translation.iotlb;
+  const cache = new WalkCache(kernel, IommuUnit.walkCache.peek(kernel, small.unit), iotlb.at);
+  const iovas = [0x0000_5000, 0x0020_0000, 0x4000_0000];
+  const left = (batch: Batch): number[] => {
+    for (const iova of iovas) cache.fill(2, 0, iova, 0, 7 as Frame, 1, 3, iotlb.epoch());
+    bare.pushBatch(batch);
+    bare.queue.step();
+    return iovas.filter((iova) => cache.lookup(2, 0, iova, 0));
+  };
+  const batch = new Batch();
+  expect(left(batch.clear().iotlbPages(2, 0, 0x5000, 0, true))).toEqual(iovas);
+  expect(left(batch.clear().iotlbPages(2, 0, 0x9000, 0, false))).toEqual(iovas.slice(1));
+  expect(left(batch.clear().iotlbPages(2, 0, 0, 10, false))).toEqual(iovas.slice(2));
+  expect(left(batch.clear().iotlbOfDomain(3))).toEqual(iovas);
+  expect(left(batch.clear().iotlbOfDomain(2))).toEqual([]);
 });

@@ -14,7 +14,7 @@ import { takeFaults, type FaultRecord } from '#src/hardware/vtd/faults';
 export const eightFaultRecords = 0x00d2078c22260206n;
 
 /** The recorded unit in scalable mode, with eight fault records: second stage alone. */
-export const scalableUnit: VtdUnitOptions = { scalable: true, capability: 0x00d2078c222f0606n };
+export const scalableUnit: VtdUnitOptions = { mode: 'vtd-scalable', capability: 0x00d2078c222f0606n };
 /** The same with a first stage of 4 levels and leaves up to 1 GiB. */
 export const firstStageUnit: VtdUnitOptions = { capability: 0x01d2078c222f0606n, extendedCapability: 0xc80080f00f4an };
 

@@ -23,7 +23,7 @@ function attached(options: Parameters<typeof smallMachine>[0] = {}): SmallMachin
 const rootTable = (small: SmallMachine): Frame => frameOf(VtdRegisters.rootTable.peek(small.host.kernel, small.registers));
 
 test('each reason of legacy mode is given for its cause, and recorded with who, where and what', () => {
-  const small = attached();
+  const small = attached({ caches: 'off' });
   const { host, engines, faults } = small;
   const dma = engines[0]!;
   const { ram } = host;
@@ -133,16 +133,16 @@ test('a unit that fetches halves can see a context entry torn, one that fetches 
   expect(outcome).toEqual([FaultReason.CONTEXT_INVALID, 0]);
 });
 
-test('the points of a translation are the entry, the IOTLB, each table entry and the fill', () => {
+test('the points of a translation are the context cache, the entry, the IOTLB, each table entry and the fill', () => {
   const { host, engines } = attached();
   const interposer = new Interposer(host);
   interposer.during(() => {
     engines[0]!.read(0, 0x1000, 4);
     engines[0]!.write(0, 0x1000, 4);
   });
-  const around = (inside: string[]): string[] => ['PciFunction.inFlight', 'VtdContextEntry.low', 'Iotlb.lookup', ...inside, 'ram.data', 'PciFunction.inFlight'];
+  const around = (entry: string[], inside: string[]): string[] => ['PciFunction.inFlight', 'ContextCache.lookup', ...entry, 'Iotlb.lookup', ...inside, 'ram.data', 'PciFunction.inFlight'];
   const walk = [3, 2, 1].map((level) => `VtdSecondStage.level${level}`);
-  expect(interposer.points).toEqual([...around([...walk, 'Iotlb.fill']), ...around([])]);
+  expect(interposer.points).toEqual([...around(['VtdContextEntry.low', 'ContextCache.fill'], [...walk, 'Iotlb.fill']), ...around([], [])]);
 });
 
 /** One step of a random program over 4 domains' worth of pages. */

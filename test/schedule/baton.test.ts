@@ -38,7 +38,7 @@ describe('what the scheduler finds by itself', () => {
 
   test('a guarded word touched without its lock is L2 where the run asks for it, and only there', async () => {
     const { commander } = await open('unguarded');
-    const asked = await commander.explore({ strategy: 'random', count: 20, seed: 1, reportsUnguarded: true });
+    const asked = await commander.explore({ strategy: 'random', count: 20, seed: 1, checksLocking: true });
     expect(asked.violation?.invariant).toBe('L2');
     expect(asked.violation?.message).toMatch(/^actor1 touches ScheduleCells\.guarded \(kernel 0x\w+\) without its lock$/);
     expect(asked.violation?.words).toHaveLength(1);

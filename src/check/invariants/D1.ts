@@ -1,6 +1,6 @@
 /** D1, strict unmap: what was unmapped is not reached any more, but through a mapping that began later. */
 import { dma } from '../../hardware/events.ts';
-import { AreaPlaced, DomainJoined, DomainLeft, UnmapReturned } from '../../kernel/events.ts';
+import { AreaPlaced, DomainJoined, DomainLeft, UnmapCalled, UnmapReturned } from '../../kernel/events.ts';
 import { frameText, functionText, iovaPage, iovaText, pageNumber } from '../dma-words.ts';
 import { breach, invariant } from '../invariant.ts';
 
@@ -9,6 +9,9 @@ interface Unmapped {
   readonly ioasOfRoot: Map<number, string>;
   /** Pages whose unmap has returned and that nobody has begun to map again, by IOAS. */
   readonly gone: Map<string, Set<number>>;
+  /** When the unmap that an actor is in began, and the mappings that took a place since: those it leaves alone. */
+  readonly began: Map<number, number>;
+  placed: { ioas: string; first: number; pages: number; stamp: number }[];
 }
 
 /** Pages remembered for each IOAS; the oldest are forgotten first. */
@@ -17,8 +20,8 @@ const remembered = 4096;
 export default invariant<Unmapped>({
   id: 'D1',
   claim: 'after an unmap has returned, no DMA completes through that IOVA range of that IOAS, but by a later mapping',
-  events: [DomainJoined, DomainLeft, AreaPlaced, UnmapReturned, dma],
-  start: (view) => ({ ioasOfRoot: new Map(view.beginning.ioasOfRoot), gone: new Map() }),
+  events: [DomainJoined, DomainLeft, AreaPlaced, UnmapCalled, UnmapReturned, dma],
+  start: (view) => ({ ioasOfRoot: new Map(view.beginning.ioasOfRoot), gone: new Map(), began: new Map(), placed: [] }),
   step(state, event) {
     if (event.kind === dma.kind) {
       if (dma.get.frame(event) === 0) return null;
@@ -31,14 +34,26 @@ export default invariant<Unmapped>({
     } else if (event.kind === DomainLeft.kind) state.ioasOfRoot.delete(DomainLeft.get.root(event));
     else if (event.kind === AreaPlaced.kind) {
       const ioas = ioasName(AreaPlaced.get.process(event), AreaPlaced.get.ioas(event));
-      forget(state, ioas, pageNumber(AreaPlaced.get.iovaHigh(event), AreaPlaced.get.iovaLow(event)), AreaPlaced.get.pages(event));
-    } else if (UnmapReturned.get.errno(event) === 0) {
+      const first = pageNumber(AreaPlaced.get.iovaHigh(event), AreaPlaced.get.iovaLow(event));
+      if (state.began.size > 0) state.placed.push({ ioas, first, pages: AreaPlaced.get.pages(event), stamp: event.stamp });
+      forget(state, ioas, first, AreaPlaced.get.pages(event));
+    } else if (event.kind === UnmapCalled.kind) state.began.set(event.actor, event.stamp);
+    else if (UnmapReturned.get.errno(event) !== 0) endUnmap(state, event.actor);
+    else {
       const ioas = ioasName(UnmapReturned.get.process(event), UnmapReturned.get.ioas(event));
       remember(state, ioas, pageNumber(UnmapReturned.get.iovaHigh(event), UnmapReturned.get.iovaLow(event)), UnmapReturned.get.pages(event));
+      const began = state.began.get(event.actor) ?? event.stamp;
+      for (const later of state.placed) if (later.ioas === ioas && later.stamp > began) forget(state, ioas, later.first, later.pages);
+      endUnmap(state, event.actor);
     }
     return null;
   },
 });
+
+function endUnmap(state: Unmapped, actor: number): void {
+  state.began.delete(actor);
+  if (state.began.size === 0) state.placed = [];
+}
 
 const ioasName = (process: number, id: number): string => `${process}.${id}`;
 

@@ -12,13 +12,15 @@ import { IommufdDevice } from '../../kernel/iommufd-device.ts';
 import { IommufdGroup } from '../../kernel/iommufd-group.ts';
 import { PasidAttachment } from '../../kernel/iommufd-pasid.ts';
 import { Iommufd, IommufdObject, Kind, type ObjectRef } from '../../kernel/objects.ts';
+import { Pages } from '../../kernel/pages.ts';
+import { Region } from '../../kernel/region.ts';
 import { TestDevice } from '../../kernel/selftest/test-device.ts';
 import { Vdevice } from '../../kernel/vdevice.ts';
 import { VfioFile } from '../../kernel/vfio.ts';
 import { VfioGroup } from '../../kernel/vfio-group.ts';
 import { Viommu } from '../../kernel/viommu.ts';
 import { breach, invariant, type Breach } from '../invariant.ts';
-import { bodies, contexts, iommufdGroups, membersAttached, nameOf, objects, openFiles, pasidsAttached } from '../records.ts';
+import { bodies, contexts, filesOf, grouped, iommufdGroups, membersAttached, nameOf, objects, pagesOf, pasidsAttached, processes, regionsOf } from '../records.ts';
 import type { View } from '../view.ts';
 
 export default invariant<null>({
@@ -28,12 +30,13 @@ export default invariant<null>({
   start: () => null,
   step: () => null,
   inspect(_state, view) {
-    const files = openFiles(view);
+    const held = heldFiles(view);
+    const files = [...held.keys()];
     for (const iommufd of contexts(view)) {
-      const found = compareObjects(view, iommufd, [...files.keys()]) ?? compareGroups(view, iommufd);
+      const found = compareObjects(view, iommufd, files) ?? compareGroups(view, iommufd);
       if (found !== null) return found;
     }
-    return compareFiles(view, files) ?? compareContexts(view, [...files.keys()]) ?? compareOwners(view);
+    return compareFiles(view, held) ?? compareContexts(view, files) ?? compareOwners(view);
   },
 });
 
@@ -43,6 +46,7 @@ function compareObjects(view: View, iommufd: Ref<'Iommufd'>, files: readonly Ref
   for (const target of objects(view, iommufd)) counts.addObject(target);
   for (const group of iommufdGroups(view, iommufd)) counts.addAttachments(group);
   for (const file of files) counts.addFile(file);
+  for (const process of processes(view)) for (const region of regionsOf(view, process)) counts.addRegion(region);
   for (const target of objects(view, iommufd)) {
     const name = nameOf(view, target);
     const users = IommufdObject.users.peek(memory, target);
@@ -113,6 +117,12 @@ class Counts {
     if (kind === FileKind.EVENT_QUEUE) this.#refer(EventQueue.header.peek(memory, body));
   }
 
+  /** Registers that a process has mapped. */
+  addRegion(region: Ref<'Region'>): void {
+    const shown = Region.object.peek(this.#view.host.kernel, region);
+    if (shown !== NULL) this.#refer(shown);
+  }
+
   #addFaultQueue(hwpt: Ref<'Hwpt'>): void {
     const queue = Hwpt.faultQueue.peek(this.#view.host.kernel, hwpt);
     if (queue !== NULL) this.#refer(FaultQueue.header.peek(this.#view.host.kernel, queue));
@@ -153,9 +163,9 @@ class Counts {
 /** Devices of a context that share a group. */
 function compareGroups(view: View, iommufd: Ref<'Iommufd'>): Breach | null {
   const memory = view.host.kernel;
-  const devices = bodies<'IommufdDevice'>(view, iommufd, Kind.DEVICE);
+  const devices = grouped(bodies<'IommufdDevice'>(view, iommufd, Kind.DEVICE), (device) => IommufdDevice.group.peek(memory, device));
   for (const group of iommufdGroups(view, iommufd)) {
-    const bound = devices.filter((device) => IommufdDevice.group.peek(memory, device) === group).length;
+    const bound = devices.get(group)?.length ?? 0;
     const references = IommufdGroup.references.peek(memory, group);
     const number = IommuGroup.number.peek(memory, IommufdGroup.group.peek(memory, group));
     if (references !== bound) return breach(`group ${number} has ${references} references in its context, ${bound} of its devices are bound`);
@@ -163,10 +173,22 @@ function compareGroups(view: View, iommufd: Ref<'Iommufd'>): Breach | null {
   return null;
 }
 
-function compareFiles(view: View, files: ReadonlyMap<Ref<'File'>, number>): Breach | null {
-  for (const [file, descriptors] of files) {
+/** Every file that descriptors, mappings of memory or sets of pages keep open, with how many do. */
+function heldFiles(view: View): Map<Ref<'File'>, number> {
+  const found = new Map<Ref<'File'>, number>();
+  const hold = (file: Ref<'File'>): unknown => found.set(file, (found.get(file) ?? 0) + 1);
+  for (const process of processes(view)) filesOf(view, process).forEach(hold);
+  for (const pages of pagesOf(view)) {
+    const file = Pages.file.peek(view.host.kernel, pages);
+    if (file !== NULL) hold(file);
+  }
+  return found;
+}
+
+function compareFiles(view: View, held: ReadonlyMap<Ref<'File'>, number>): Breach | null {
+  for (const [file, times] of held) {
     const references = File.references.peek(view.host.kernel, file);
-    if (references !== descriptors) return breach(`a file has ${references} references, ${descriptors} descriptors name it`);
+    if (references !== times) return breach(`a file has ${references} references, ${times} descriptors, mappings and sets of pages hold it`);
   }
   return null;
 }
@@ -181,8 +203,8 @@ function compareContexts(view: View, files: readonly Ref<'File'>[]): Breach | nu
     if (iommufd !== NULL) hold(iommufd);
   }
   for (const iommufd of contexts(view)) {
-    const selftest = bodies<'TestDevice'>(view, iommufd, Kind.SELFTEST).map((made) => TestDevice.device.peek(memory, made));
-    const devices = bodies<'IommufdDevice'>(view, iommufd, Kind.DEVICE).filter((device) => !selftest.includes(device));
+    const selftest = new Set(bodies<'TestDevice'>(view, iommufd, Kind.SELFTEST).map((made) => TestDevice.device.peek(memory, made)));
+    const devices = bodies<'IommufdDevice'>(view, iommufd, Kind.DEVICE).filter((device) => !selftest.has(device));
     hold(iommufd, devices.length + bodies<'Access'>(view, iommufd, Kind.ACCESS).length);
     const references = Iommufd.references.peek(memory, iommufd);
     if (references !== held.get(iommufd)) return breach(`a context has ${references} references, ${held.get(iommufd)} keep it`);

@@ -9,6 +9,7 @@ import { Kind } from '../../kernel/objects.ts';
 import { Pages } from '../../kernel/pages.ts';
 import { DomainTables } from '../domain-tables.ts';
 import { breach, invariant, type Breach } from '../invariant.ts';
+import { isRevoked } from '../page-use.ts';
 import { areasOf, bodies, contexts, domainsOf, nameOf } from '../records.ts';
 import type { View } from '../view.ts';
 
@@ -20,10 +21,13 @@ export default invariant<DomainTables>({
   step: () => null,
   inspectAfter: [MapReturned],
   inspect(tables, view) {
+    const memory = view.host.kernel;
     for (const iommufd of contexts(view)) {
       for (const ioas of bodies<'Ioas'>(view, iommufd, Kind.IOAS)) {
-        if (Ioas.domainsRwsem.isHeld(view.host.kernel, ioas)) continue;
-        const areas = areasOf(view, ioas).filter((area) => Area.pages.peek(view.host.kernel, area) !== NULL);
+        if (Ioas.domainsRwsem.isHeld(memory, ioas)) continue;
+        const areas = areasOf(view, ioas).filter((area) => Area.pages.peek(memory, area) !== NULL && !isRevoked(view, area));
+        // A dma-buf is revoked under the mutex of its pages alone.
+        if (areas.some((area) => Pages.mutex.isHeld(memory, Area.transit.peek(memory, area)))) continue;
         for (const domain of domainsOf(view, ioas)) {
           const wrong = compare(tables, view, domain, areas);
           if (wrong !== null) return tell(view, iommufd, ioas, domain, wrong);

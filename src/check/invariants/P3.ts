@@ -3,22 +3,23 @@ import { Owner } from '#hostmem/frames';
 import type { Frame } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import { runGet } from '#hostmem/run';
-import { MapReturned, UnmapReturned, VfioReturned } from '../../kernel/events.ts';
+import { MapReturned, PinMissing, UnmapReturned, VfioReturned } from '../../kernel/events.ts';
 import { Area } from '../../kernel/iopt-area.ts';
 import { Kind } from '../../kernel/objects.ts';
+import { Source } from '../../kernel/page-source.ts';
 import { Pages } from '../../kernel/pages.ts';
 import { Process } from '../../kernel/process.ts';
 import { breach, invariant, type Breach } from '../invariant.ts';
 import { pageUse, type Fills } from '../page-use.ts';
-import { areasOf, bodies, contexts, processes } from '../records.ts';
+import { areasOf, bodies, contexts, pagesOf, processes } from '../records.ts';
 import type { View } from '../view.ts';
 
 export default invariant<null>({
   id: 'P3',
   claim: 'a page is pinned as long as a domain, an access or a hardware queue has it, and no longer; at rest every count is exact',
-  events: [],
+  events: [PinMissing],
   start: () => null,
-  step: () => null,
+  step: (_state, event) => breach(`frame 0x${PinMissing.get.frame(event).toString(16)} is unpinned more often than pinned`),
   inspectAfter: [MapReturned, UnmapReturned, VfioReturned],
   inspect: (_state, view, atRest) => (atRest ? compareUse(view) : null) ?? comparePins(view, atRest),
 });
@@ -58,36 +59,41 @@ function compareFills(view: View, pages: Ref<'Pages'>, expected: Fills): Breach 
 function comparePins(view: View, atRest: boolean): Breach | null {
   const { frames } = view.host;
   const expected = new Int32Array(frames.count);
-  const perProcess = new Map<Ref<'Process'>, number>();
-  for (const pages of new Set(allAreas(view).map((area) => Area.transit.peek(view.host.kernel, area)))) {
-    if (!Pages.mutex.isHeld(view.host.kernel, pages)) countPins(view, pages, expected, perProcess);
+  const accounts = new Map<number, number>();
+  for (const pages of pagesOf(view)) {
+    if (!Pages.mutex.isHeld(view.host.kernel, pages)) countPins(view, pages, expected, accounts);
   }
   for (let frame = 1; frame < expected.length; frame++) {
     const pins = frames.ownerOf(frame as Frame) === Owner.FREE ? 0 : frames.pinsOf(frame as Frame);
     if (pins >= expected[frame]! && (!atRest || pins === expected[frame]!)) continue;
     return breach(`frame 0x${frame.toString(16)} is pinned ${pins} times, ${expected[frame]} sets of pages have it pinned`);
   }
-  return atRest ? compareAccounts(view, perProcess) : null;
+  return atRest ? compareAccounts(view, accounts) : null;
 }
 
-function countPins(view: View, pages: Ref<'Pages'>, expected: Int32Array, perProcess: Map<Ref<'Process'>, number>): void {
+/** A dma-buf's frames are a device's, which nobody pins. */
+function countPins(view: View, pages: Ref<'Pages'>, expected: Int32Array, accounts: Map<number, number>): void {
   const memory = view.host.kernel;
   const frames = Pages.frames.peek(memory, pages);
-  const count = frames === NULL ? 0 : Pages.count.peek(memory, pages);
-  const process = Pages.process.peek(memory, pages);
+  if (frames === NULL || Pages.source.peek(memory, pages) === Source.DMABUF) return;
+  const count = Pages.count.peek(memory, pages);
+  let pinned = 0;
   for (let page = 0; page < count; page++) {
     if (runGet(memory, frames, count + page) <= 0) continue;
     expected[runGet(memory, frames, page)]! += 1;
-    perProcess.set(process, (perProcess.get(process) ?? 0) + 1);
+    pinned++;
   }
+  const process = Pages.process.peek(memory, pages);
+  accounts.set(process, (accounts.get(process) ?? 0) + pinned);
 }
 
-function compareAccounts(view: View, expected: ReadonlyMap<Ref<'Process'>, number>): Breach | null {
+/** What each process pays for: VmPin. */
+function compareAccounts(view: View, accounts: ReadonlyMap<number, number>): Breach | null {
   const memory = view.host.kernel;
   for (const process of processes(view)) {
-    const pinned = Process.pinnedPages.peek(memory, process);
-    if (pinned === (expected.get(process) ?? 0)) continue;
-    return breach(`process ${Process.number.peek(memory, process)} pays for ${pinned} pages, ${expected.get(process) ?? 0} are pinned for it`);
+    const pays = Process.pinnedPages.peek(memory, process);
+    const pinned = accounts.get(process) ?? 0;
+    if (pays !== pinned) return breach(`process ${Process.number.peek(memory, process)} pays for ${pays} pages, ${pinned} are pinned for it`);
   }
   return null;
 }

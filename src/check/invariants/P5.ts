@@ -12,7 +12,7 @@ import { Kind } from '../../kernel/objects.ts';
 import { Vdevice } from '../../kernel/vdevice.ts';
 import { Viommu } from '../../kernel/viommu.ts';
 import { breach, invariant, type Breach } from '../invariant.ts';
-import { bodies, contexts, iommufdGroups, nameOf } from '../records.ts';
+import { bodies, contexts, grouped, iommufdGroups, nameOf } from '../records.ts';
 import type { View } from '../view.ts';
 
 /** Lists and trees change under their locks in one step, so that they may be looked at whenever nobody runs. */
@@ -25,9 +25,9 @@ export default invariant<null>({
   inspectAfter: [HwptLinked],
   inspect(_state, view, atRest) {
     for (const iommufd of contexts(view)) {
-      const hwpts = bodies<'Hwpt'>(view, iommufd, Kind.HWPT);
+      const hwpts = grouped(bodies<'Hwpt'>(view, iommufd, Kind.HWPT), (hwpt) => Hwpt.ioas.peek(view.host.kernel, hwpt));
       for (const ioas of bodies<'Ioas'>(view, iommufd, Kind.IOAS)) {
-        const found = ofIoas(view, ioas, atRest ? hwpts : null);
+        const found = ofIoas(view, ioas, atRest ? (hwpts.get(ioas) ?? []) : null);
         if (found !== null) return found;
       }
       const found = ofDevices(view, iommufd);
@@ -37,15 +37,16 @@ export default invariant<null>({
   },
 });
 
-/** `hwpts` are those of the context, which at rest are just those on its lists. */
+/** `hwpts` are those on the IOAS; at rest its list names just them. */
 function ofIoas(view: View, ioas: Ref<'Ioas'>, hwpts: readonly Ref<'Hwpt'>[] | null): Breach | null {
   const memory = view.host.kernel;
   const name = nameOf(view, Ioas.header.peek(memory, ioas));
   const linked = walk(Ioas.hwpts.peek(memory, ioas), (at) => Hwpt.next.peek(memory, at));
   const word = [{ space: 1, at: Ioas.hwpts.address(memory, ioas) }] as const;
   if (linked === null) return breach(`the list of HWPTs of ${name} comes back to one that it has named before`, word);
-  const missing = hwpts?.find((hwpt) => (Hwpt.ioas.peek(memory, hwpt) === ioas) !== linked.has(hwpt));
-  if (missing !== undefined) return breach(`${nameOf(view, Hwpt.header.peek(memory, missing))} and the list of ${name} do not know of each other`, word);
+  const missing = hwpts?.find((hwpt) => !linked.has(hwpt));
+  if (missing !== undefined) return breach(`${nameOf(view, Hwpt.header.peek(memory, missing))} is not on the list of ${name}`, word);
+  if (hwpts !== null && linked.size > hwpts.length) return breach(`the list of ${name} names an HWPT of another IOAS`, word);
   const domains = walk(Ioas.domains.peek(memory, ioas), (at) => IoptDomain.next.peek(memory, at));
   if (domains === null) return breach(`the list of domains of ${name} comes back to one that it has named before`);
   const filled = new Set([...domains].map((link) => IoptDomain.domain.peek(memory, link)));
@@ -85,12 +86,11 @@ function auditOf(view: View, tree: IntervalTree, ioas: Ref<'Ioas'>): string | nu
 
 function ofDevices(view: View, iommufd: Ref<'Iommufd'>): Breach | null {
   const memory = view.host.kernel;
+  const devices = grouped(bodies<'IommufdDevice'>(view, iommufd, Kind.DEVICE), (device) => IommufdDevice.group.peek(memory, device));
   for (const group of iommufdGroups(view, iommufd)) {
     const attached = walk(IommufdGroup.attached.peek(memory, group), (at) => IommufdDevice.nextAttached.peek(memory, at));
     if (attached === null) return breach('the list of attached members of a group comes back to one that it has named before');
-    const other = bodies<'IommufdDevice'>(view, iommufd, Kind.DEVICE).find(
-      (device) => IommufdDevice.group.peek(memory, device) === group && (IommufdDevice.attached.peek(memory, device) !== 0) !== attached.has(device),
-    );
+    const other = devices.get(group)?.find((device) => (IommufdDevice.attached.peek(memory, device) !== 0) !== attached.has(device));
     if (other !== undefined) return breach(`${nameOf(view, IommufdDevice.header.peek(memory, other))} and the list of its group do not agree whether it is attached`);
   }
   for (const viommu of bodies<'Viommu'>(view, iommufd, Kind.VIOMMU)) {

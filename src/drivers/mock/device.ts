@@ -1,8 +1,9 @@
 /** A device of the selftest (`struct mock_dev`): it does no DMA, and every answer of its driver follows from its flags. */
 import type { Memory } from '#hostmem/memory';
-import type { Ref } from '#hostmem/object';
+import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32, words } from '#hostmem/struct';
 import { PciFunction } from '../../hardware/function.ts';
+import { allocated } from '../../kernel/errno.ts';
 
 /** `dev_flags` of IOMMU_TEST_OP_MOCK_DOMAIN_FLAGS. */
 export const MockDeviceFlag = { NO_DIRTY: 1, HUGE_IOVA: 2, PASID: 4 } as const;
@@ -27,11 +28,13 @@ export const MockDevice = object('MockDevice', {
 /** What exists once. */
 export const MockIommu = object('MockIommu', { blockedDomain: ref('IommuDomain') });
 
-/** A function of the mock bus and its driver's record, to be probed. */
+/** A function of the mock bus and its driver's record, to be probed. ENOMEM. */
 export function createMockFunction(memory: Memory, flags: number): Ref<'PciFunction'> {
-  const device = MockDevice.create(memory);
+  const device = allocated(MockDevice.tryCreate(memory));
   MockDevice.flags.poke(memory, device, flags);
-  const pciFunction = PciFunction.create(memory);
+  const pciFunction = PciFunction.tryCreate(memory);
+  if (pciFunction === NULL) MockDevice.free(memory, device);
+  allocated(pciFunction);
   PciFunction.driverData.poke(memory, pciFunction, device);
   return pciFunction;
 }

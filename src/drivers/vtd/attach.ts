@@ -13,6 +13,7 @@ import * as registers from '../../hardware/vtd/registers.ts';
 import { supportsLevels } from '../../hardware/vtd/registers.ts';
 import { IommuDomain } from '../domain.ts';
 import { IommuDevice, type AttachError } from '../driver.ts';
+import { supportsAts } from './ats.ts';
 import { ridPasid } from './pasid-entry.ts';
 import { identityDomainId } from './unit-state.ts';
 import type { Vtd, VtdUnit } from './vtd.ts';
@@ -22,10 +23,26 @@ export function blockTranslation(vtd: Vtd, device: Ref<'IommuDevice'>): void {
   const kernel = vtd.kernel;
   const unit = vtd.unit(IommuDevice.unit.peek(kernel, device));
   if (unit.scalable) vtd.operations.tearDownPasid(vtd, unit, device, ridPasid);
-  else vtd.operations.clearContext(vtd, unit, IommuDevice.function.peek(kernel, device));
+  else vtd.operations.clearContext(vtd, unit, device);
   const domain = IommuDevice.domain.peek(kernel, device);
-  if (domain !== NULL) vtd.operations.unassignTag(vtd, domain, unit);
+  if (domain !== NULL) vtd.operations.leaveDomain(vtd, device, unit, domain);
   IommuDevice.domain.poke(kernel, device, NULL);
+}
+
+/** Takes the caches that the device filled off the domain's list; they are flushed. */
+export function leaveDomain(vtd: Vtd, device: Ref<'IommuDevice'>, unit: VtdUnit, domain: Ref<'IommuDomain'>): void {
+  const pciFunction = IommuDevice.function.peek(vtd.kernel, device);
+  if (IommuDevice.atsEnabled.peek(vtd.kernel, device) !== 0) vtd.operations.unassignDeviceTag(vtd, domain, unit, pciFunction);
+  vtd.operations.unassignTag(vtd, domain, unit);
+}
+
+/** Puts the unit, and the device's own cache if it has one, on the domain's list. Returns as `assignTag`. */
+export function joinDomain(vtd: Vtd, device: Ref<'IommuDevice'>, unit: VtdUnit, domain: Ref<'IommuDomain'>): number {
+  const domainId = vtd.operations.assignTag(vtd, domain, unit);
+  if (domainId <= 0 || IommuDevice.atsEnabled.peek(vtd.kernel, device) === 0) return domainId;
+  if (vtd.operations.assignDeviceTag(vtd, domain, unit, IommuDevice.function.peek(vtd.kernel, device))) return domainId;
+  vtd.operations.unassignTag(vtd, domain, unit);
+  return -1;
 }
 
 /** EINVAL when the unit cannot walk the domain's tables, ENODEV when the device cannot make page requests, ENOSPC without a domain id, ENOMEM (or in scalable mode ENODEV). */
@@ -39,7 +56,7 @@ export function attachPaging(vtd: Vtd, device: Ref<'IommuDevice'>, domain: Ref<'
 }
 
 /** Whether the unit walks tables of the domain's stage, levels and leaf sizes (`paging_domain_compatible`). */
-function isCompatible(vtd: Vtd, unit: VtdUnit, domain: Ref<'IommuDomain'>): boolean {
+export function isCompatible(vtd: Vtd, unit: VtdUnit, domain: Ref<'IommuDomain'>): boolean {
   const levels = IommuDomain.levels.peek(vtd.kernel, domain);
   const largestLeaf = IommuDomain.largestLeaf.peek(vtd.kernel, domain);
   if (vtd.isFirstStage(domain)) return hasFirstStage(unit) && levels <= firstStageLevels(unit) && largestLeaf <= registers.firstStageLargestLeaf(unit.capabilityHigh);
@@ -49,7 +66,7 @@ function isCompatible(vtd: Vtd, unit: VtdUnit, domain: Ref<'IommuDomain'>): bool
 /** The tag first, then the entry: whoever unmaps while the entry appears has the unit on its list. */
 export function enterDomain(vtd: Vtd, device: Ref<'IommuDevice'>, unit: VtdUnit, domain: Ref<'IommuDomain'>): 0 | AttachError {
   const kernel = vtd.kernel;
-  const domainId = vtd.operations.assignTag(vtd, domain, unit);
+  const domainId = vtd.operations.joinDomain(vtd, device, unit, domain);
   if (domainId <= 0) return domainId === 0 ? 'ENOSPC' : 'ENOMEM';
   IommuDevice.domain.poke(kernel, device, domain);
   if (unit.scalable) {
@@ -58,7 +75,8 @@ export function enterDomain(vtd: Vtd, device: Ref<'IommuDevice'>, unit: VtdUnit,
     return error;
   }
   const high = contextHigh(IommuDomain.levels.peek(kernel, domain), domainId);
-  const low = contextLow(IommuDomain.root.peek(kernel, domain), TranslationType.UNTRANSLATED_ONLY);
+  const type = supportsAts(vtd, unit, IommuDevice.function.peek(kernel, device)) ? TranslationType.ALSO_TRANSLATED : TranslationType.UNTRANSLATED_ONLY;
+  const low = contextLow(IommuDomain.root.peek(kernel, domain), type);
   vtd.operations.installContext(vtd, unit, IommuDevice.function.peek(kernel, device), high, low);
   return 0;
 }

@@ -5,6 +5,7 @@ import {
   Bits,
   Descriptor,
   descriptorWords,
+  deviceTlbSize,
   Granularity,
   PageBits,
   PasidCacheGranularity,
@@ -68,6 +69,15 @@ export class Batch {
     return this.push(Descriptor.PASID_CACHE | (PasidCacheGranularity.GLOBAL << Bits.granularityShift), 0, 0, 0);
   }
 
+  /** `1 << order` pages, aligned, around the IOVA in a function's device TLB; all of it for an order of 52. */
+  deviceTlb(sourceId: number, iovaHigh: number, iovaLow: number, order: number): this {
+    if (order === 0) return this.push(Descriptor.DEVICE_TLB, sourceId, iovaLow & ~4095, iovaHigh);
+    const ones = order - 1;
+    const low = alignedLow(iovaLow, order) | (ones < 20 ? ((1 << ones) - 1) << 12 : -4096);
+    const high = alignedHigh(iovaHigh, order) | (ones > 20 ? (1 << (ones - 20)) - 1 : 0);
+    return this.push(Descriptor.DEVICE_TLB, sourceId, low | deviceTlbSize, high);
+  }
+
   /** A descriptor as it is. */
   push(first: number, second: number, third: number, fourth: number): this {
     if (this.length === mostDescriptors) throw new RangeError(`a batch holds ${mostDescriptors} descriptors`);
@@ -82,4 +92,4 @@ export class Batch {
 
 /** An IOVA without the bits inside an aligned block of `1 << order` pages. */
 const alignedLow = (low: number, order: number): number => (order < 20 ? low & (-1 << (12 + order)) : 0);
-const alignedHigh = (high: number, order: number): number => (order < 20 ? high : high & (-1 << (order - 20)));
+const alignedHigh = (high: number, order: number): number => (order < 20 ? high : order === 52 ? 0 : high & (-1 << (order - 20)));

@@ -8,10 +8,13 @@ import { peek, poke, write64 } from '#hostmem/atomics';
 import { Owner } from '#hostmem/frames';
 import { hpaOf, type Frame } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
+import { TableKind } from '../../hardware/events.ts';
 import { PciFunction } from '../../hardware/function.ts';
 import * as entry from '../../hardware/vtd/context-entry.ts';
 import { contextAddress } from '../../hardware/vtd/requester.ts';
 import { rootHalfAt } from '../../hardware/vtd/scalable-entry.ts';
+import { IommuDevice } from '../driver.ts';
+import { EntryFound, EntryWritten, EntryZeroed } from '../events.ts';
 import { VtdUnitState } from './unit-state.ts';
 import type { Vtd, VtdUnit } from './vtd.ts';
 
@@ -40,6 +43,7 @@ function installEntry(vtd: Vtd, unit: VtdUnit, sourceId: number, high: number, l
   VtdUnitState.contextLock.acquire(kernel, unit.state);
   const at = contextAddress(ram, rootTable(vtd, unit), sourceId);
   if ((peek(ram, at) & entry.present) === 0) {
+    EntryWritten.emit(kernel, TableKind.CONTEXT, sourceId, 0, low, high);
     write64(ram, at + 8, 0, high, entry.highLabel);
     write64(ram, at, 0, low, entry.lowLabel);
   }
@@ -47,24 +51,30 @@ function installEntry(vtd: Vtd, unit: VtdUnit, sourceId: number, high: number, l
 }
 
 /** Removes the entries of a function and of its alias; on return nothing uses what they named (`domain_context_clear`). */
-export function clearContext(vtd: Vtd, unit: VtdUnit, pciFunction: Ref<'PciFunction'>): void {
+export function clearContext(vtd: Vtd, unit: VtdUnit, device: Ref<'IommuDevice'>): void {
+  const pciFunction = IommuDevice.function.peek(vtd.kernel, device);
   const rid = PciFunction.rid.peek(vtd.kernel, pciFunction);
   const sourceId = PciFunction.sourceId.peek(vtd.kernel, pciFunction);
-  clearEntry(vtd, unit, rid);
-  if (sourceId !== rid) clearEntry(vtd, unit, sourceId);
+  clearEntry(vtd, unit, device, rid);
+  if (sourceId !== rid) clearEntry(vtd, unit, device, sourceId);
 }
 
-function clearEntry(vtd: Vtd, unit: VtdUnit, sourceId: number): void {
+function clearEntry(vtd: Vtd, unit: VtdUnit, device: Ref<'IommuDevice'>, sourceId: number): void {
   const { kernel, ram } = vtd;
   VtdUnitState.contextLock.acquire(kernel, unit.state);
   const at = contextAddress(ram, rootTable(vtd, unit), sourceId);
   const low = at === 0 ? 0 : peek(ram, at);
   const domainId = at === 0 ? 0 : entry.domainIdOf(peek(ram, at + 8));
-  if ((low & entry.present) !== 0) write64(ram, at, 0, low & ~entry.present, entry.lowLabel);
+  if ((low & entry.present) !== 0) {
+    EntryFound.emit(kernel, TableKind.CONTEXT, sourceId, 0, low, peek(ram, at + 8));
+    EntryWritten.emit(kernel, TableKind.CONTEXT, sourceId, 0, low & ~entry.present);
+    write64(ram, at, 0, low & ~entry.present, entry.lowLabel);
+  }
   VtdUnitState.contextLock.release(kernel, unit.state);
   if ((low & entry.present) === 0) return;
-  vtd.operations.flushContext(vtd, unit, sourceId, domainId);
+  vtd.operations.flushContext(vtd, unit, device, sourceId, domainId);
   zeroEntry(vtd, at);
+  EntryZeroed.emit(kernel, TableKind.CONTEXT, sourceId);
 }
 
 /** No point: the unit was drained, and reads nothing of an entry that is not present. */

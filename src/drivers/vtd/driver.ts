@@ -18,10 +18,13 @@ import { GlobalStatus, RootTableMode, VtdRegisters, wideDescriptors } from '../.
 import { allocated, assert, fail } from '../../kernel/errno.ts';
 import { DomainKind, DriverKind, IommuDomain } from '../domain.ts';
 import { DomainFlags, formatId, IommuDevice, type AttachError, type HwInfo, type IommuDriver, type MapError, type ReservedRegion } from '../driver.ts';
+import { LeavesCleared, TablesFreed } from '../events.ts';
 import { firstStageLevels, hasFirstStage, hasSecondStage, widestLevels } from './attach.ts';
+import { supportsAts } from './ats.ts';
 import { ensureContextTable } from './context.ts';
 import { vtdOperations, type VtdOperations } from './operations.ts';
 import { descriptorBytes, wideDescriptorBytes } from '../../hardware/vtd/descriptors.ts';
+import { endOfUnmap, pageOf } from './gather.ts';
 import { reserveDomainIds, VtdUnitState } from './unit-state.ts';
 import { Vtd, type VtdUnit } from './vtd.ts';
 
@@ -97,10 +100,19 @@ export class VtdDriver implements IommuDriver {
   release(pciFunction: Ref<'PciFunction'>): void {
     const device = this.#device(pciFunction);
     const unit = this.#unit(pciFunction);
+    this.#vtd.operations.disableAts(this.#vtd, device);
     this.#vtd.operations.blockTranslation(this.#vtd, device);
     if (unit.scalable) this.#vtd.operations.tearDownPasidTable(this.#vtd, unit, device);
     PciFunction.driverData.poke(this.#vtd.kernel, pciFunction, NULL);
     IommuDevice.free(this.#vtd.kernel, device);
+  }
+
+  enableAts(pciFunction: Ref<'PciFunction'>): void {
+    this.#vtd.operations.enableAts(this.#vtd, this.#device(pciFunction));
+  }
+
+  disableAts(pciFunction: Ref<'PciFunction'>): void {
+    this.#vtd.operations.disableAts(this.#vtd, this.#device(pciFunction));
   }
 
   allocPagingDomain(pciFunction: Ref<'PciFunction'>, flags: number): Ref<'IommuDomain'> {
@@ -129,7 +141,9 @@ export class VtdDriver implements IommuDriver {
     const kernel = this.#vtd.kernel;
     assert(this.#isPaging(domain), 'static domains are never freed');
     assert(IommuDomain.firstTag.peek(kernel, domain) === NULL, 'a domain is freed when no device is attached');
-    this.#vtd.tables(domain).destroy(IommuDomain.root.peek(kernel, domain));
+    const root = IommuDomain.root.peek(kernel, domain);
+    this.#vtd.tables(domain).destroy(root);
+    TablesFreed.emit(kernel, root);
     IommuDomain.free(kernel, domain);
   }
 
@@ -155,12 +169,20 @@ export class VtdDriver implements IommuDriver {
   }
 
   unmap(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, pages: number): number {
-    const kernel = this.#vtd.kernel;
-    return this.#vtd.tables(domain).unmap(IommuDomain.root.peek(kernel, domain), iovaHigh, iovaLow, pages);
+    const vtd = this.#vtd;
+    const root = IommuDomain.root.peek(vtd.kernel, domain);
+    const first = pageOf(iovaHigh, iovaLow);
+    const end = endOfUnmap(vtd, domain, first, first + pages);
+    const removed = vtd.tables(domain).unmap(root, iovaHigh, iovaLow, pages);
+    if (removed > 0) LeavesCleared.emit(vtd.kernel, root, iovaHigh, iovaLow, end - first);
+    vtd.operations.gather(vtd, domain, first, first + pages, end);
+    return removed;
   }
 
   sync(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, pages: number, leafOnly: boolean): void {
-    this.#vtd.operations.flushRange(this.#vtd, domain, iovaHigh, iovaLow, pages, leafOnly);
+    const vtd = this.#vtd;
+    const first = pageOf(iovaHigh, iovaLow);
+    vtd.operations.flushRange(vtd, domain, iovaHigh, iovaLow, vtd.gather.endOf(domain, first, first + pages) - first, leafOnly);
   }
 
   translate(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, result: WalkResult): number {
@@ -172,7 +194,8 @@ export class VtdDriver implements IommuDriver {
     const unit = this.#unit(pciFunction);
     const kernel = this.#vtd.kernel;
     const words = [VtdRegisters.capability.peekBig(kernel, unit.registers), VtdRegisters.extendedCapability.peekBig(kernel, unit.registers)];
-    return { type: hwInfoTypeVtd, flags: knownErratum, words, capabilities: atsNotSupported, maxPasidLog2: 0 };
+    const capabilities = supportsAts(this.#vtd, unit, pciFunction) ? 0 : atsNotSupported;
+    return { type: hwInfoTypeVtd, flags: knownErratum, words, capabilities, maxPasidLog2: 0 };
   }
 
   reservedRegions(): readonly ReservedRegion[] {

@@ -1,14 +1,18 @@
 /**
- * The required sequences of invalidation (SEMANTICS d.2, Q1, Q2, Q6), and the cache tags that say whom they concern.
+ * The required sequences of invalidation (SEMANTICS d.2, Q1 to Q6), each a named operation. Whom they concern is in `cache-tag.ts`.
  */
 import { NULL, type Ref } from '#hostmem/object';
+import { PciFunction } from '../../hardware/function.ts';
 import { CacheTag, IommuDomain } from '../domain.ts';
+import { IommuDevice } from '../driver.ts';
+import { FlushCalled, FlushReturned } from '../events.ts';
+import type { Batch } from './batch.ts';
+import { highOfPage, lowOfPage, pageOf } from './gather.ts';
 import { ridPasid } from './pasid-entry.ts';
-import { returnDomainId, takeDomainId } from './unit-state.ts';
 import type { Vtd, VtdUnit } from './vtd.ts';
 
-/** Pages per step of an IOVA's high word. */
-const pagesPerHigh = 2 ** 20;
+/** How many pages 64 bits of address have. */
+const allPages = 2 ** 52;
 
 /** The order of the smallest aligned block of pages that holds `[first, last]` (`calculate_psi_aligned_address`); up to 52. */
 export function blockOrder(firstHigh: number, firstLow: number, lastHigh: number, lastLow: number): number {
@@ -23,96 +27,59 @@ export function blockOrder(firstHigh: number, firstLow: number, lastHigh: number
  */
 export function flushRange(vtd: Vtd, domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, pages: number, leafOnly: boolean): void {
   const kernel = vtd.kernel;
-  const last = (iovaHigh >>> 0) * pagesPerHigh + (iovaLow >>> 12) + pages - 1;
-  const order = pages > pagesPerHigh * pagesPerHigh ? 52 : blockOrder(iovaHigh, iovaLow, Math.floor(last / pagesPerHigh) | 0, (last % pagesPerHigh) << 12);
-  const isFirstStage = vtd.isFirstStage(domain);
+  const last = pageOf(iovaHigh, iovaLow) + pages - 1;
+  const order = last >= allPages ? 52 : blockOrder(iovaHigh, iovaLow, highOfPage(last), lowOfPage(last));
+  const root = IommuDomain.root.peek(kernel, domain);
+  const told = pages < 2 ** 32 ? pages : 0;
+  FlushCalled.emit(kernel, root, iovaHigh, iovaLow, told, leafOnly ? 1 : 0);
   IommuDomain.tagLock.acquire(kernel, domain);
   for (let tag = IommuDomain.firstTag.read(kernel, domain); tag !== NULL; tag = CacheTag.next.read(kernel, tag)) {
-    const unit = vtd.unit(CacheTag.unit.peek(kernel, tag));
-    const domainId = CacheTag.domainId.peek(kernel, tag);
-    const batch = vtd.batch.clear();
-    const isWhole = order > unit.largestOrder;
-    if (isFirstStage) batch.pasidIotlb(domainId, ridPasid, iovaHigh, iovaLow, isWhole ? -1 : order, leafOnly);
-    else if (isWhole) batch.iotlbOfDomain(domainId);
-    else batch.iotlbPages(domainId, iovaHigh, iovaLow, order, leafOnly);
-    vtd.operations.submit(vtd, unit, batch);
+    if (CacheTag.function.peek(kernel, tag) === NULL) vtd.operations.flushIotlb(vtd, domain, tag, iovaHigh, iovaLow, order, leafOnly);
+    else vtd.operations.flushDeviceTlb(vtd, tag, iovaHigh, iovaLow, order);
   }
   IommuDomain.tagLock.release(kernel, domain);
+  FlushReturned.emit(kernel, root, iovaHigh, iovaLow, told, leafOnly ? 1 : 0);
 }
 
-/** Q6, after a context entry's present bit was cleared: context cache of the requester, then IOTLB of the domain, and a wait. */
-export function flushContext(vtd: Vtd, unit: VtdUnit, sourceId: number, domainId: number): void {
-  vtd.operations.submit(vtd, unit, vtd.batch.clear().contextCacheOfRequester(domainId, sourceId).iotlbOfDomain(domainId));
+/** Drops a block of pages, or what is larger than the unit can name with its whole domain, from the caches of one unit (`cache_tag_flush_iotlb`). */
+export function flushIotlb(vtd: Vtd, domain: Ref<'IommuDomain'>, tag: Ref<'CacheTag'>, iovaHigh: number, iovaLow: number, order: number, leafOnly: boolean): void {
+  const unit = vtd.unit(CacheTag.unit.peek(vtd.kernel, tag));
+  const domainId = CacheTag.domainId.peek(vtd.kernel, tag);
+  const batch = vtd.batch.clear();
+  const isWhole = order > unit.largestOrder;
+  if (vtd.isFirstStage(domain)) batch.pasidIotlb(domainId, ridPasid, iovaHigh, iovaLow, isWhole ? -1 : order, leafOnly);
+  else if (isWhole) batch.iotlbOfDomain(domainId);
+  else batch.iotlbPages(domainId, iovaHigh, iovaLow, order, leafOnly);
+  vtd.operations.submit(vtd, unit, batch);
 }
 
-/** Q3 and Q5, after a PASID entry's present bit was cleared: PASID cache, then IOTLB (`byPasid`: first stage, pass-through), and a wait. */
-export function flushPasid(vtd: Vtd, unit: VtdUnit, domainId: number, pasid: number, byPasid: boolean): void {
+/** Drops a block of pages from the device TLB of a function (`cache_tag_flush_devtlb_psi`). After the IOTLB: it would be filled from there again. */
+export function flushDeviceTlb(vtd: Vtd, tag: Ref<'CacheTag'>, iovaHigh: number, iovaLow: number, order: number): void {
+  const unit = vtd.unit(CacheTag.unit.peek(vtd.kernel, tag));
+  const sourceId = PciFunction.rid.peek(vtd.kernel, CacheTag.function.peek(vtd.kernel, tag));
+  vtd.operations.submit(vtd, unit, vtd.batch.clear().deviceTlb(sourceId, iovaHigh, iovaLow, order));
+}
+
+/** Drops all that a device has in its device TLB, if it uses one (`devtlb_invalidation_with_pasid`, `__context_flush_dev_iotlb`). */
+function addDeviceTlb(vtd: Vtd, device: Ref<'IommuDevice'>, batch: Batch): Batch {
+  if (IommuDevice.atsEnabled.peek(vtd.kernel, device) === 0) return batch;
+  return batch.deviceTlb(PciFunction.rid.peek(vtd.kernel, IommuDevice.function.peek(vtd.kernel, device)), 0, 0, 52);
+}
+
+/** Q6, after a context entry's present bit was cleared: context cache of the requester, IOTLB of the domain, device TLB, and a wait. */
+export function flushContext(vtd: Vtd, unit: VtdUnit, device: Ref<'IommuDevice'>, sourceId: number, domainId: number): void {
+  vtd.operations.submit(vtd, unit, addDeviceTlb(vtd, device, vtd.batch.clear().contextCacheOfRequester(domainId, sourceId).iotlbOfDomain(domainId)));
+}
+
+/** Q3 and Q5, after a PASID entry's present bit was cleared: PASID cache, IOTLB (`byPasid`: first stage, pass-through), device TLB, and a wait. */
+export function flushPasid(vtd: Vtd, unit: VtdUnit, device: Ref<'IommuDevice'>, domainId: number, pasid: number, byPasid: boolean): void {
   const batch = vtd.batch.clear().pasidCache(domainId, pasid);
-  vtd.operations.submit(vtd, unit, byPasid ? batch.pasidIotlb(domainId, pasid, 0, 0, -1, false) : batch.iotlbOfDomain(domainId));
+  if (byPasid) batch.pasidIotlb(domainId, pasid, 0, 0, -1, false);
+  else batch.iotlbOfDomain(domainId);
+  vtd.operations.submit(vtd, unit, addDeviceTlb(vtd, device, batch));
 }
 
 /** Q6 of scalable mode: the entry has no domain id, so that the caches behind it are flushed as a whole. */
-export function flushScalableContext(vtd: Vtd, unit: VtdUnit, sourceId: number): void {
-  vtd.operations.submit(vtd, unit, vtd.batch.clear().contextCacheOfRequester(0, sourceId).pasidCacheAll().iotlbAll());
-}
-
-/** Puts the unit on the domain's list, or counts one more user of its tag. Returns the domain id, 0 when none is left, -1 without memory. */
-export function assignTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit): number {
-  const kernel = vtd.kernel;
-  IommuDomain.tagLock.acquire(kernel, domain);
-  const tag = findTag(vtd, domain, unit);
-  const domainId = tag === NULL ? createTag(vtd, domain, unit) : CacheTag.domainId.peek(kernel, tag);
-  if (tag !== NULL) CacheTag.users.write(kernel, tag, CacheTag.users.read(kernel, tag) + 1);
-  IommuDomain.tagLock.release(kernel, domain);
-  return domainId;
-}
-
-/** One user less; the last one takes the unit off the list and gives the domain id back. */
-export function unassignTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit): void {
-  const kernel = vtd.kernel;
-  IommuDomain.tagLock.acquire(kernel, domain);
-  const tag = findTag(vtd, domain, unit);
-  const users = CacheTag.users.read(kernel, tag) - 1;
-  CacheTag.users.write(kernel, tag, users);
-  if (users === 0) removeTag(vtd, domain, unit, tag);
-  IommuDomain.tagLock.release(kernel, domain);
-}
-
-function findTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit): Ref<'CacheTag'> {
-  const kernel = vtd.kernel;
-  let tag = IommuDomain.firstTag.read(kernel, domain);
-  while (tag !== NULL && CacheTag.unit.peek(kernel, tag) !== unit.ref) tag = CacheTag.next.read(kernel, tag);
-  return tag;
-}
-
-/** A tag with one user; returns as `assignTag`. */
-function createTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit): number {
-  const kernel = vtd.kernel;
-  const tag = CacheTag.tryCreate(kernel);
-  if (tag === NULL) return -1;
-  const domainId = takeDomainId(kernel, unit.state, unit.domainIds);
-  if (domainId === 0) {
-    CacheTag.free(kernel, tag);
-    return 0;
-  }
-  CacheTag.domain.poke(kernel, tag, domain);
-  CacheTag.unit.poke(kernel, tag, unit.ref);
-  CacheTag.domainId.poke(kernel, tag, domainId);
-  CacheTag.next.write(kernel, tag, IommuDomain.firstTag.read(kernel, domain));
-  IommuDomain.firstTag.write(kernel, domain, tag);
-  CacheTag.users.write(kernel, tag, 1);
-  return domainId;
-}
-
-function removeTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit, tag: Ref<'CacheTag'>): void {
-  const kernel = vtd.kernel;
-  const next = CacheTag.next.read(kernel, tag);
-  let before = IommuDomain.firstTag.read(kernel, domain);
-  if (before === tag) IommuDomain.firstTag.write(kernel, domain, next);
-  else {
-    while (CacheTag.next.read(kernel, before) !== tag) before = CacheTag.next.read(kernel, before);
-    CacheTag.next.write(kernel, before, next);
-  }
-  returnDomainId(kernel, unit.state, CacheTag.domainId.peek(kernel, tag));
-  CacheTag.free(kernel, tag);
+export function flushScalableContext(vtd: Vtd, unit: VtdUnit, device: Ref<'IommuDevice'>, sourceId: number): void {
+  vtd.operations.submit(vtd, unit, addDeviceTlb(vtd, device, vtd.batch.clear().contextCacheOfRequester(0, sourceId).pasidCacheAll().iotlbAll()));
 }

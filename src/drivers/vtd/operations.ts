@@ -3,21 +3,31 @@
  *
  * They call each other through the table of the `Vtd` they are given, so that a replaced one is used throughout.
  */
-import { attachIdentity, attachPaging, blockTranslation, enterDomain } from './attach.ts';
+import { attachIdentity, attachPaging, blockTranslation, enterDomain, joinDomain, leaveDomain } from './attach.ts';
 import { clearContext, installContext } from './context.ts';
-import { assignTag, flushContext, flushPasid, flushRange, flushScalableContext, unassignTag } from './invalidation.ts';
+import { disableAts, enableAts } from './ats.ts';
+import { assignDeviceTag, assignTag, unassignDeviceTag, unassignTag } from './cache-tag.ts';
+import { gather } from './gather.ts';
+import { flushContext, flushDeviceTlb, flushIotlb, flushPasid, flushRange, flushScalableContext } from './invalidation.ts';
 import { setUpPasid, setUpPassThrough, tearDownPasid } from './pasid-entry.ts';
 import { setUpPasidTable, tearDownPasidTable } from './pasid-table.ts';
 import { submit } from './queue.ts';
 
 export const vtdOperations = {
   submit,
+  gather,
   flushRange,
+  flushIotlb,
+  flushDeviceTlb,
   flushContext,
   flushPasid,
   flushScalableContext,
   assignTag,
   unassignTag,
+  assignDeviceTag,
+  unassignDeviceTag,
+  enableAts,
+  disableAts,
   installContext,
   clearContext,
   setUpPasidTable,
@@ -28,6 +38,8 @@ export const vtdOperations = {
   blockTranslation,
   attachPaging,
   enterDomain,
+  joinDomain,
+  leaveDomain,
   attachIdentity,
 };
 

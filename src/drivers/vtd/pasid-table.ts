@@ -9,9 +9,12 @@ import { install64, peek, poke, write64 } from '#hostmem/atomics';
 import { Owner } from '#hostmem/frames';
 import { frameOf, hpaOf, type Frame } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
+import { TableKind } from '../../hardware/events.ts';
 import { PciFunction } from '../../hardware/function.ts';
 import * as entry from '../../hardware/vtd/scalable-entry.ts';
 import { IommuDevice } from '../driver.ts';
+import { EntryFound, EntryWritten, EntryZeroed } from '../events.ts';
+import { supportsAts } from './ats.ts';
 import { VtdUnitState } from './unit-state.ts';
 import type { Vtd, VtdUnit } from './vtd.ts';
 
@@ -20,7 +23,8 @@ export function setUpPasidTable(vtd: Vtd, unit: VtdUnit, device: Ref<'IommuDevic
   const directory = vtd.frames.allocate(Owner.KERNEL);
   if (directory === 0) return false;
   IommuDevice.pasidDirectory.poke(vtd.kernel, device, directory);
-  for (const sourceId of requesters(vtd, unit, device)) installContext(vtd, unit, sourceId, directory);
+  const flags = supportsAts(vtd, unit, IommuDevice.function.peek(vtd.kernel, device)) ? entry.deviceTlbEnabled : 0;
+  for (const sourceId of requesters(vtd, unit, device)) installContext(vtd, unit, sourceId, directory, flags);
   return true;
 }
 
@@ -30,7 +34,22 @@ export function setUpPasidTable(vtd: Vtd, unit: VtdUnit, device: Ref<'IommuDevic
  */
 export function tearDownPasidTable(vtd: Vtd, unit: VtdUnit, device: Ref<'IommuDevice'>): void {
   const directory = IommuDevice.pasidDirectory.peek(vtd.kernel, device) as Frame;
-  for (const sourceId of requesters(vtd, unit, device)) clearContext(vtd, unit, sourceId, directory);
+  for (const sourceId of requesters(vtd, unit, device)) clearContext(vtd, unit, device, sourceId, directory);
+  freePasidTables(vtd, device);
+}
+
+/** Empties a context entry, whatever it says; hardware may be reading it. */
+export function zeroContext(vtd: Vtd, unit: VtdUnit, sourceId: number): void {
+  const at = contextAddress(vtd, unit, sourceId);
+  EntryFound.emit(vtd.kernel, TableKind.SCALABLE_CONTEXT, sourceId, 0, peek(vtd.ram, at));
+  EntryWritten.emit(vtd.kernel, TableKind.SCALABLE_CONTEXT, sourceId, 0);
+  write64(vtd.ram, at + 8, 0, 0, entry.contextLabels[1]);
+  write64(vtd.ram, at, 0, 0, entry.contextLabels[0]);
+}
+
+/** Frees the directory and its tables. */
+export function freePasidTables(vtd: Vtd, device: Ref<'IommuDevice'>): void {
+  const directory = IommuDevice.pasidDirectory.peek(vtd.kernel, device) as Frame;
   for (let at = hpaOf(directory) as number; at < hpaOf(directory) + entry.directoryEntries * 8; at += 8) {
     const table = peek(vtd.ram, at);
     if ((table & entry.present) !== 0) vtd.frames.drop(frameOf(table));
@@ -60,7 +79,7 @@ export function ensurePasidEntry(vtd: Vtd, device: Ref<'IommuDevice'>, pasid: nu
  * The ids whose context entries point to the device's directory. 7.2 sets up none for the alias under which a bridge forwards the
  * requests: whatever is attached, they fault (K8 `aliasPasidTableSkipped`).
  */
-function requesters(vtd: Vtd, unit: VtdUnit, device: Ref<'IommuDevice'>): number[] {
+export function requesters(vtd: Vtd, unit: VtdUnit, device: Ref<'IommuDevice'>): number[] {
   const pciFunction = IommuDevice.function.peek(vtd.kernel, device);
   const rid = PciFunction.rid.peek(vtd.kernel, pciFunction);
   const sourceId = PciFunction.sourceId.peek(vtd.kernel, pciFunction);
@@ -69,28 +88,34 @@ function requesters(vtd: Vtd, unit: VtdUnit, device: Ref<'IommuDevice'>): number
 }
 
 /** An alias belongs to the first device behind the bridge: an entry that is present is left. */
-function installContext(vtd: Vtd, unit: VtdUnit, sourceId: number, directory: Frame): void {
+function installContext(vtd: Vtd, unit: VtdUnit, sourceId: number, directory: Frame, flags: number): void {
   const { kernel, ram } = vtd;
   VtdUnitState.contextLock.acquire(kernel, unit.state);
   const at = contextAddress(vtd, unit, sourceId);
   if ((peek(ram, at) & entry.present) === 0) {
+    EntryWritten.emit(kernel, TableKind.SCALABLE_CONTEXT, sourceId, 0, entry.contextWord0(directory, flags));
     write64(ram, at + 8, 0, 0, entry.contextLabels[1]);
-    write64(ram, at, 0, entry.contextWord0(directory), entry.contextLabels[0]);
+    write64(ram, at, 0, entry.contextWord0(directory, flags), entry.contextLabels[0]);
   }
   VtdUnitState.contextLock.release(kernel, unit.state);
 }
 
-function clearContext(vtd: Vtd, unit: VtdUnit, sourceId: number, directory: Frame): void {
+function clearContext(vtd: Vtd, unit: VtdUnit, device: Ref<'IommuDevice'>, sourceId: number, directory: Frame): void {
   const { kernel, ram } = vtd;
   VtdUnitState.contextLock.acquire(kernel, unit.state);
   const at = contextAddress(vtd, unit, sourceId);
   const word = peek(ram, at);
   const ours = (word & entry.present) !== 0 && frameOf(word) === directory;
-  if (ours) write64(ram, at, 0, word & ~entry.present, entry.contextLabels[0]);
+  if (ours) {
+    EntryFound.emit(kernel, TableKind.SCALABLE_CONTEXT, sourceId, 0, word);
+    EntryWritten.emit(kernel, TableKind.SCALABLE_CONTEXT, sourceId, 0, word & ~entry.present);
+    write64(ram, at, 0, word & ~entry.present, entry.contextLabels[0]);
+  }
   VtdUnitState.contextLock.release(kernel, unit.state);
   if (!ours) return;
-  vtd.operations.flushScalableContext(vtd, unit, sourceId);
+  vtd.operations.flushScalableContext(vtd, unit, device, sourceId);
   for (let word = 0; word < entry.contextEntryBytes; word += 4) poke(ram, at + word, 0);
+  EntryZeroed.emit(kernel, TableKind.SCALABLE_CONTEXT, sourceId);
 }
 
 /** `probe` has made the context table. */

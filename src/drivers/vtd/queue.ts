@@ -14,6 +14,7 @@ import { label } from '#hostmem/labels';
 import { Bits, Descriptor } from '../../hardware/vtd/descriptors.ts';
 import { VtdRegisters } from '../../hardware/vtd/registers.ts';
 import { assert } from '../../kernel/errno.ts';
+import { InvalidationQueued, SubmitReturned } from '../events.ts';
 import type { Batch } from './batch.ts';
 import { VtdUnitState } from './unit-state.ts';
 import type { Vtd, VtdUnit } from './vtd.ts';
@@ -21,19 +22,24 @@ import type { Vtd, VtdUnit } from './vtd.ts';
 export const SlotStatus = { FREE: 0, IN_USE: 1, DONE: 2, ABORTED: 3 } as const;
 
 const statusLabel = label('VtdQueue.status');
-/** How often a waiter helps before it gives its core away for a moment: a device may have been descheduled in mid-transfer. */
-const helpsBeforeSleep = 20;
+/**
+ * How often a waiter helps before it gives its core away for a moment: a device, or who carries the queue out, may have been descheduled.
+ * As long as a sleep lasts at the least: the other is far more often in the middle of a step, and done in a microsecond.
+ */
+const helpsBeforeSleep = 500;
 const momentMs = 0.05;
 
 /** Carries the batch out and returns when it is done: 0, or EINVAL when the unit refused a descriptor. */
 export function submit(vtd: Vtd, unit: VtdUnit, batch: Batch): 0 | 'EINVAL' {
   const first = enqueue(vtd, unit, batch);
   waitUntilDone(vtd, unit, (first + batch.length) % unit.ringLength);
-  return release(vtd, unit, first, batch.length + 1);
+  const aborted = release(vtd, unit, first, batch.length + 1);
+  SubmitReturned.emit(vtd.kernel, unit.number);
+  return aborted;
 }
 
 /** Writes the batch and a wait behind it, and moves the tail; returns the first slot. The second half of a wide descriptor stays 0. */
-function enqueue(vtd: Vtd, unit: VtdUnit, batch: Batch): number {
+export function enqueue(vtd: Vtd, unit: VtdUnit, batch: Batch): number {
   const { kernel, ram } = vtd;
   const { state, ringAt, tailAt, ringLength, descriptorBytes } = unit;
   if (kernel.control !== null) kernel.control.point(Op.STORE, kernel, tailAt, VtdRegisters.queueTail.label);
@@ -44,7 +50,9 @@ function enqueue(vtd: Vtd, unit: VtdUnit, batch: Batch): number {
     const at = ringAt + ((first + i) % ringLength) * descriptorBytes;
     for (let word = 0; word < 4; word++) poke(ram, at + word * 4, batch.word(i, word));
     poke(ram, unit.statusAt + ((first + i) % ringLength) * 4, SlotStatus.IN_USE);
+    InvalidationQueued.emit(kernel, unit.number, (first + i) % ringLength, batch.word(i, 0), batch.word(i, 1), batch.word(i, 2));
   }
+  InvalidationQueued.emit(kernel, unit.number, end, Descriptor.WAIT);
   writeWait(vtd, ringAt + end * descriptorBytes, unit.statusAt + end * 4);
   VtdUnitState.queueFreeHead.poke(kernel, state, (end + 1) % ringLength);
   VtdUnitState.queueFree.poke(kernel, state, VtdUnitState.queueFree.peek(kernel, state) - batch.length - 1);

@@ -50,6 +50,9 @@ export function returnDomainId(kernel: Memory, state: Ref<'VtdUnitState'>, id: n
   unlockLeaf(kernel, lock);
 }
 
+/** Whether the id is a domain's, or one that is never handed out. As no point. */
+export const isDomainIdTaken = (kernel: Memory, state: Ref<'VtdUnitState'>, id: number): boolean => (VtdUnitState.domainIds.get(kernel, state, id >>> 5) & (1 << (id & 31))) !== 0;
+
 /** Marks the ids that are never handed out. */
 export function reserveDomainIds(kernel: Memory, state: Ref<'VtdUnitState'>): void {
   for (let id = 0; id < firstDomainId; id++) setBit(kernel, state, id, true);

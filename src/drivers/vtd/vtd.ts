@@ -17,6 +17,7 @@ import { assert } from '../../kernel/errno.ts';
 import { IommuDomain } from '../domain.ts';
 import { formatId } from '../driver.ts';
 import { Batch } from './batch.ts';
+import { Gather } from './gather.ts';
 import type { VtdOperations } from './operations.ts';
 import { QueueFaultHandler } from './queue-fault-handler.ts';
 import { VtdUnitState } from './unit-state.ts';
@@ -26,6 +27,7 @@ const firstStageFormats = [formatId(vtdFirstStage(4)), formatId(vtdFirstStage(5)
 /** A unit as the driver sees it. */
 export class VtdUnit {
   readonly ref: Ref<'IommuUnit'>;
+  readonly number: number;
   readonly registers: Ref<'VtdRegisters'>;
   readonly state: Ref<'VtdUnitState'>;
   /** Helped along in a free run; its state is read by nobody here. */
@@ -51,6 +53,7 @@ export class VtdUnit {
   constructor(host: Host, unit: Ref<'IommuUnit'>, queue: InvalidationQueue) {
     const kernel = host.kernel;
     this.ref = unit;
+    this.number = IommuUnit.number.peek(kernel, unit);
     this.registers = IommuUnit.registers.peek(kernel, unit) as Ref<'VtdRegisters'>;
     this.state = IommuUnit.driverData.peek(kernel, unit) as Ref<'VtdUnitState'>;
     this.ringAt = hpaOf(VtdUnitState.queue.peek(kernel, this.state) as Frame);
@@ -80,6 +83,7 @@ export class Vtd {
   readonly operations: VtdOperations;
   readonly units: readonly VtdUnit[];
   readonly batch = new Batch();
+  readonly gather = new Gather();
   /** Page tables by number of levels, of the second stage and of the first. */
   readonly #second: readonly (PageTable | null)[];
   readonly #first: readonly (PageTable | null)[];

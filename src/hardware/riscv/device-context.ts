@@ -49,8 +49,8 @@ export const entryFrame = (high: number, low: number): Frame => ((high & 0x3ffff
 /** The frame that iohgatp, fsc or pdtp names: PPN [43:0]. */
 export const fieldFrame = (high: number, low: number): Frame => ((high & 0xfff) * 2 ** 32 + (low >>> 0)) as Frame;
 export const modeOf = (high: number): number => high >>> 28;
-export const gscidOf = (high: number): number => (high >>> 12) & 0xffff;
-export const pscidOf = (taLow: number): number => taLow >>> 12;
+/** PSCID of ta, of a device or a process. */
+export const pscidOf = (ta: number): number => ta >>> 12;
 
 /** Bits of a device id that index a page of contexts. */
 export const leafBits = (extended: boolean): number => (extended ? 6 : 7);

@@ -8,9 +8,35 @@ export const RiscvRegisters = object('RiscvRegisters', {
   capabilities: u64,
   /** MODE [3:0] · BUSY 4 · PPN [53:10] of the root of the device directory. */
   ddtp: u64,
+  /** cqb, fqb: LOG2SZ-1 [4:0] · PPN [53:10] of a ring of commands (16 bytes each) or fault records (32). */
+  commandQueue: u64,
+  /** cqh, cqt: index of the next command to fetch, and behind the last one. */
+  commandHead: u32,
+  commandTail: u32,
+  /** cqcsr. */
+  commandStatus: u32,
+  faultQueue: u64,
+  faultHead: u32,
+  faultTail: u32,
+  /** fqcsr. */
+  faultStatus: u32,
+  /** Leaf lock under which faults are recorded and fetched. */
+  faultLock: u32,
+  /** Not 0 while a fence is at the head that waits for the transactions that it found in flight. */
+  fencing: u32,
+  /** Leaf lock of the threads that help the queue along in a free run. */
+  helping: u32,
   /** A property of the unit, no register: how many bits of a context it fetches at once. */
   fetchBits: u32,
 });
+
+/** How the unit is made: what a world gets, which is most of what Linux can use. */
+export interface RiscvUnitOptions {
+  /** How many bits of a context the unit fetches at once; 128 by default, 512 is any context as a whole. */
+  readonly fetchBits?: 64 | 128 | 512;
+  /** Without an IOTLB every request walks. */
+  readonly iotlb?: boolean;
+}
 
 /** Bits of the capabilities' low word. */
 export const Capability = {
@@ -30,11 +56,22 @@ export const Capability = {
   T2GPA: 1 << 26,
 } as const;
 
+/** What a unit of a world offers: Sv39 and Sv48 in both stages, memory types, hardware that sets accessed and dirty bits. */
+export const worldCapabilities =
+  Capability.SV39 | Capability.SV48 | Capability.SV39X4 | Capability.SV48X4 | Capability.SVPBMT | Capability.AMO_HWAD;
+
 /** Bits of their high word. */
 export const CapabilityHigh = { PD8: 1 << 6, PD17: 1 << 7, PD20: 1 << 8 } as const;
 
 /** MODE of ddtp. */
 export const DdtpMode = { OFF: 0, BARE: 1, LEVELS1: 2, LEVELS2: 3, LEVELS3: 4 } as const;
+
+/** Bits of cqcsr and fqcsr: software enables, the unit says what went wrong and stops until that is cleared. */
+export const QueueStatus = { ENABLED: 1, MEMORY_FAULT: 1 << 8, OVERFLOW: 1 << 9, ILLEGAL: 1 << 10, ON: 1 << 16 } as const;
+
+/** How many entries a ring has, and the byte address of its first, below 4 GiB. */
+export const ringLength = (base: number): number => 2 << (base & 31);
+export const ringAt = (base: number): number => (base >>> 10) * 4096;
 
 /** MODE of fsc, iohgatp and of a process context: no tables, or 3 to 5 levels of them. */
 export const Mode = { BARE: 0, LEVELS3: 8, LEVELS4: 9, LEVELS5: 10 } as const;

@@ -57,8 +57,13 @@ export class RiscvTranslation {
   pages = 0;
   readonly first: StageWalk;
   readonly second: StageWalk;
-  /** Whether a first stage was walked, and as whom. */
+  /** What `find` found: tables of the first stage, of the second, or that the request passes without. */
   walkedFirst = false;
+  walkedSecond = false;
+  passes = false;
+  /** The address space of the first stage, by which translations are told apart in caches, and the root of its tables. */
+  pscid = 0;
+  root = 0 as Frame;
   /** Where a guest-page fault was. */
   readonly guest = new GuestAddress();
   /** tc of the device's context; 0 until it was found to be good. */
@@ -97,9 +102,17 @@ export class RiscvTranslation {
 
   /** Translates the page of a request. Returns the fault's cause, 0 for none. */
   translate(request: RiscvRequest): number {
+    return this.find(request) || (this.passes ? Cause.NONE : this.walk(request));
+  }
+
+  /**
+   * Finds the tables of a request, which `walk` then goes through; or, where it `passes`, there are none to look at and `frame` is known.
+   * Returns the fault's cause, 0 for none.
+   */
+  find(request: RiscvRequest): number {
     this.control = 0;
     this.pages = 0;
-    this.walkedFirst = false;
+    this.walkedFirst = this.walkedSecond = this.passes = false;
     const ddtpLow = peek(this.#kernel, this.#ddtpAt);
     const mode = ddtpLow & 15;
     if (mode === DdtpMode.OFF) return Cause.ALL_DISALLOWED;
@@ -107,11 +120,12 @@ export class RiscvTranslation {
     const refused = this.#findDevice(request.deviceId, mode - DdtpMode.BARE, ddtpLow) || this.#admit(request);
     if (refused !== 0) return refused;
     if (request.type === AddressType.TRANSLATED && (this.control & Tc.T2GPA) === 0) return this.#pass(request);
-    return this.#useStages(request) || this.#walk(request);
+    return this.#useStages(request);
   }
 
   #pass(request: RiscvRequest): number {
     this.frame = pageNumber(request.iovaHigh, request.iovaLow) as Frame;
+    this.passes = true;
     return Cause.NONE;
   }
 
@@ -154,21 +168,24 @@ export class RiscvTranslation {
     const iohgatpHigh = context[Field.IOHGATP + 1]!;
     const format = this.#secondFormats[levelsIn(device.modeOf(iohgatpHigh))]!;
     this.second.use(format, device.fieldFrame(iohgatpHigh, context[Field.IOHGATP]!), (this.control & Tc.GADE) !== 0);
-    if (request.type === AddressType.TRANSLATED) return this.#useFirst(0, 0);
-    if ((this.control & Tc.PDTV) === 0) return this.#useFirst(context[Field.FSC + 1]!, context[Field.FSC]!);
+    this.walkedSecond = format !== null;
+    if (request.type === AddressType.TRANSLATED) return this.#useFirst(0, 0, 0);
+    if ((this.control & Tc.PDTV) === 0) return this.#useFirst(context[Field.FSC + 1]!, context[Field.FSC]!, context[Field.TA]!);
     const levels = device.modeOf(context[Field.FSC + 1]!);
     const processId = request.processId === noProcess && (this.control & Tc.DPE) !== 0 ? 0 : request.processId;
-    if (processId === noProcess || levels === Mode.BARE) return this.#useFirst(0, 0);
+    if (processId === noProcess || levels === Mode.BARE) return this.#useFirst(0, 0, 0);
     const refused = this.#findProcess(processId, levels, request);
     if (refused !== 0) return refused;
     if (request.supervisor && (this.#process[ProcessField.TA]! & Ta.ENS) === 0) return Cause.TYPE_DISALLOWED;
-    return this.#useFirst(this.#process[ProcessField.FSC + 1]!, this.#process[ProcessField.FSC]!);
+    return this.#useFirst(this.#process[ProcessField.FSC + 1]!, this.#process[ProcessField.FSC]!, this.#process[ProcessField.TA]!);
   }
 
-  #useFirst(fscHigh: number, fscLow: number): number {
+  #useFirst(fscHigh: number, fscLow: number, ta: number): number {
     const mode = device.modeOf(fscHigh);
     this.walkedFirst = mode !== Mode.BARE;
-    this.first.use(this.#firstFormats[levelsIn(mode)]!, device.fieldFrame(fscHigh, fscLow), (this.control & Tc.SADE) !== 0);
+    this.pscid = device.pscidOf(ta);
+    this.root = device.fieldFrame(fscHigh, fscLow);
+    this.first.use(this.#firstFormats[levelsIn(mode)]!, this.root, (this.control & Tc.SADE) !== 0);
     return Cause.NONE;
   }
 
@@ -202,7 +219,8 @@ export class RiscvTranslation {
     return Cause.NONE;
   }
 
-  #walk(request: RiscvRequest): number {
+  /** Goes through the tables that `find` found. Returns as `translate`. */
+  walk(request: RiscvRequest): number {
     const { first, second } = this;
     const { iovaHigh, iovaLow, wanted } = request;
     const insists = request.type !== AddressType.TRANSLATION_REQUEST;

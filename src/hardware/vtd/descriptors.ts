@@ -6,7 +6,7 @@ export const descriptorBytes = 16;
 export const wideDescriptorBytes = 32;
 export const descriptorWords = 4;
 
-export const Descriptor = { CONTEXT_CACHE: 1, IOTLB: 2, WAIT: 5, PASID_IOTLB: 6, PASID_CACHE: 7 } as const;
+export const Descriptor = { CONTEXT_CACHE: 1, IOTLB: 2, DEVICE_TLB: 3, WAIT: 5, PASID_IOTLB: 6, PASID_CACHE: 7, PASID_DEVICE_TLB: 8 } as const;
 
 /** Bits [5:4] of an invalidation: what it covers. For the context cache, `SELECTED` is one requester. */
 export const Granularity = { GLOBAL: 1, DOMAIN: 2, SELECTED: 3 } as const;
@@ -35,24 +35,43 @@ export const pasidMask = 0xfffff;
 /** Bits of the third word of an IOTLB descriptor. */
 export const PageBits = { orderMask: 0x3f, leafOnly: 1 << 6 } as const;
 
+/**
+ * The address of a device-TLB invalidation: S says that more than one page is meant, and how many the lowest zero bit from 12 up. S is bit
+ * 0 of the third word, with a PASID bit 11.
+ */
+export const deviceTlbSize = 1;
+export const pasidDeviceTlbSize = 1 << 11;
+
+/** The order of the block that an address with S names; all pages when every bit is one. */
+export function deviceTlbOrder(addressHigh: number, addressLow: number): number {
+  const low = ~(addressLow >> 12);
+  if ((low & 0xfffff) !== 0) return 32 - Math.clz32(low & -low);
+  const high = ~addressHigh;
+  return high === 0 ? 52 : 52 - Math.clz32(high & -high);
+}
+
 /** Bits that must be 0 in the first word, by type. Bits [11:9] extend the type and are 0 in all of these. */
 const reserved: Readonly<Record<number, number>> = {
   [Descriptor.CONTEXT_CACHE]: 0xffc0,
   [Descriptor.IOTLB]: 0xff00,
+  [Descriptor.DEVICE_TLB]: 0xffe0fff0 | 0,
   [Descriptor.WAIT]: 0xff00,
   [Descriptor.PASID_IOTLB]: 0xffc0,
   [Descriptor.PASID_CACHE]: 0xffc0,
+  [Descriptor.PASID_DEVICE_TLB]: 0xe00,
 };
 
 /**
  * Whether a queue of this unit can carry it out: known type, granularity and order, reserved bits clear, aligned status address. Only
- * a unit with scalable mode knows PASIDs.
+ * a unit with scalable mode knows PASIDs, only one with support for them device TLBs.
  */
-export function isWellFormed(first: number, third: number, largestOrder: number, scalable: boolean): boolean {
+export function isWellFormed(first: number, third: number, largestOrder: number, scalable: boolean, deviceTlbs: boolean): boolean {
   const type = first & Bits.typeMask;
   const reservedBits = reserved[type];
   if (reservedBits === undefined || (first & reservedBits) !== 0) return false;
   if (type === Descriptor.WAIT) return (third & 3) === 0;
+  if (type === Descriptor.DEVICE_TLB) return deviceTlbs && (third & 0xffe) === 0;
+  if (type === Descriptor.PASID_DEVICE_TLB) return scalable && deviceTlbs && (third & 0x7fe) === 0;
   const granularity = (first >>> Bits.granularityShift) & Bits.granularityMask;
   if (type === Descriptor.PASID_CACHE) return scalable && granularity !== 2;
   if (type === Descriptor.PASID_IOTLB && (!scalable || granularity < PasidIotlbGranularity.PASID)) return false;

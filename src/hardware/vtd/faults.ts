@@ -24,10 +24,12 @@ export const FaultReason = {
   ROOT_RESERVED: 0xa,
   CONTEXT_RESERVED: 0xb,
   PAGE_RESERVED: 0xc,
+  /** TT does not allow translation requests or translated ones. */
+  DEVICE_TLB_FORBIDDEN: 0xd,
 } as const;
 export type FaultReason = (typeof FaultReason)[keyof typeof FaultReason];
 
-/** Why the unit refused a request in scalable mode. Reasons for privileged, executing, ATS and nested requests are left out: there are none. */
+/** Why the unit refused a request in scalable mode. Reasons for privileged, executing and nested requests are left out: there are none. */
 export const ScalableReason = {
   NONE: 0,
   /** RTADDR names a mode that does not exist, or the one that aborts every DMA. */
@@ -40,6 +42,7 @@ export const ScalableReason = {
   CONTEXT_ACCESS: 0x40,
   CONTEXT_NOT_PRESENT: 0x41,
   CONTEXT_RESERVED: 0x42,
+  DEVICE_TLB_FORBIDDEN: 0x44,
   PASIDS_DISABLED: 0x45,
   PASID_TOO_LARGE: 0x46,
   RID_PASID: 0x48,

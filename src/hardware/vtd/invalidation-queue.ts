@@ -1,11 +1,12 @@
 /**
  * The engine of a VT-d unit's invalidation queue: fetches descriptors in order and carries them out, one a step.
  *
- *   IOTLB           moves the epoch on, drops the entries, and marks the transactions in flight (DR, DW)
+ *   IOTLB           moves the epoch on, drops entries and (but with IH) tables of the walk cache, marks the transactions in flight (DR, DW)
  *   PASID IOTLB     the same for the first stage of one PASID; always drains
  *   PASID cache     drops entries; what follows, an IOTLB invalidation, drains
- *   context cache   nothing to drop: this unit reads context entries anew (`requester.ts`)
- *   wait            possible only when the marked transactions have ended; then the status word is written to RAM
+ *   context cache   drops entries, as the PASID cache
+ *   device TLB      sends the request to the function, possible only when that has taken the one before
+ *   wait            possible only when every request was taken and the marked transactions have ended; then the status word is written to RAM
  *   anything else   FSTS.IQE, and the queue stops at it until software clears the bit
  *
  * It is a passive part: it runs when the scheduler picks it, or in a free run when somebody who waits helps.
@@ -15,22 +16,27 @@ import type { Engine } from '#hostmem/engine';
 import type { Host } from '#hostmem/host';
 import { label } from '#hostmem/labels';
 import type { Memory } from '#hostmem/memory';
-import type { Ref } from '#hostmem/object';
+import { NULL, type Ref } from '#hostmem/object';
+import { anyPending, AtcInvalidation, functionWithAtc, isPending, sendInvalidation } from '../atc.ts';
 import { Drain } from '../drain.ts';
-import { invalidateLabel, IotlbView } from '../iotlb.ts';
+import { invalidated } from '../events.ts';
+import { firstStageTag, invalidateLabel, IotlbView } from '../iotlb.ts';
+import { PciFunction } from '../function.ts';
 import { IommuUnit } from '../unit.ts';
+import { WalkCache } from '../walk-cache.ts';
 import * as descriptors from './descriptors.ts';
 import { Bits, Descriptor, Granularity, PageBits } from './descriptors.ts';
 import { changeFaultStatus } from './faults.ts';
-import { PasidCacheView, pasidInvalidateLabel } from './pasid-cache.ts';
-import { FaultStatus, GlobalStatus, largestOrderOf, supportsScalable, VtdRegisters, wideDescriptors } from './registers.ts';
+import { ContextCache, contextInvalidateLabel, PasidCache, pasidInvalidateLabel } from './entry-caches.ts';
+import { FaultStatus, GlobalStatus, largestOrderOf, supportsDeviceTlbs, supportsScalable, VtdRegisters, wideDescriptors } from './registers.ts';
 
-const contextLabel = label('VtdQueue.contextCache');
+const deviceTlbLabel = label('VtdQueue.deviceTlb');
 const waitLabel = label('VtdQueue.wait');
 const errorLabel = label('VtdQueue.error');
 
 export class InvalidationQueue implements Engine {
   readonly name: string;
+  readonly #number: number;
   readonly #kernel: Memory;
   readonly #ram: Memory;
   readonly #registers: Ref<'VtdRegisters'>;
@@ -42,14 +48,21 @@ export class InvalidationQueue implements Engine {
   readonly #tailAt: number;
   readonly #helpingAt: number;
   readonly #iotlb: IotlbView;
-  readonly #pasidCache: PasidCacheView;
+  readonly #walkCache: WalkCache;
+  readonly #contextCache: ContextCache;
+  readonly #pasidCache: PasidCache;
   readonly #drain: Drain;
+  readonly #unit: Ref<'IommuUnit'>;
+  /** Helped along in a free run. */
+  readonly #atcs: AtcInvalidation[] = [];
   readonly #largestOrder: number;
   readonly #scalable: boolean;
+  readonly #deviceTlbs: boolean;
 
   constructor(host: Host, unit: Ref<'IommuUnit'>) {
     const kernel = host.kernel;
-    this.name = `vtd${IommuUnit.number.peek(kernel, unit)}.queue`;
+    this.#number = IommuUnit.number.peek(kernel, unit);
+    this.name = `vtd${this.#number}.queue`;
     this.#kernel = kernel;
     this.#ram = host.ram;
     const registers = IommuUnit.registers.peek(kernel, unit) as Ref<'VtdRegisters'>;
@@ -61,9 +74,15 @@ export class InvalidationQueue implements Engine {
     this.#tailAt = VtdRegisters.queueTail.address(kernel, registers);
     this.#helpingAt = VtdRegisters.helping.address(kernel, registers);
     this.#iotlb = new IotlbView(kernel, IommuUnit.iotlb.peek(kernel, unit));
-    this.#pasidCache = new PasidCacheView(kernel, IommuUnit.pasidCache.peek(kernel, unit));
+    this.#walkCache = new WalkCache(kernel, IommuUnit.walkCache.peek(kernel, unit), this.#iotlb.at);
+    this.#contextCache = new ContextCache(kernel, IommuUnit.contextCache.peek(kernel, unit));
+    this.#pasidCache = new PasidCache(kernel, IommuUnit.pasidCache.peek(kernel, unit));
     this.#drain = new Drain(kernel, unit);
+    this.#unit = unit;
+    for (let at = IommuUnit.firstFunction.peek(kernel, unit); at !== NULL; at = PciFunction.nextOfUnit.peek(kernel, at))
+      if (PciFunction.atc.peek(kernel, at) !== NULL) this.#atcs.push(new AtcInvalidation(host, at));
     this.#scalable = supportsScalable(VtdRegisters.extendedCapability.peekHigh(kernel, registers));
+    this.#deviceTlbs = supportsDeviceTlbs(VtdRegisters.extendedCapability.peek(kernel, registers));
     this.#largestOrder = largestOrderOf(VtdRegisters.capability.peekHigh(kernel, registers));
   }
 
@@ -72,7 +91,17 @@ export class InvalidationQueue implements Engine {
     if ((peek(kernel, this.#globalStatusAt) & GlobalStatus.QUEUE_ENABLED) === 0) return false;
     if ((peek(kernel, this.#faultStatusAt) & FaultStatus.QUEUE_ERROR) !== 0) return false;
     if (peek(kernel, this.#headAt) === silent.load(kernel, this.#tailAt)) return false;
-    return !this.#headIsWait() || this.#drain.done();
+    if (this.#headIsWait()) return !anyPending(kernel, this.#unit) && this.#drain.done();
+    const target = this.#target();
+    return target === NULL || !isPending(kernel, target);
+  }
+
+  /** The function that a device-TLB invalidation at the head is for; `NULL` for any other descriptor, and when there is no such function. */
+  #target(): Ref<'PciFunction'> {
+    const first = this.#word(0);
+    const type = first & Bits.typeMask;
+    if (type === Descriptor.DEVICE_TLB) return functionWithAtc(this.#kernel, this.#unit, this.#word(1) & 0xffff);
+    return type === Descriptor.PASID_DEVICE_TLB ? functionWithAtc(this.#kernel, this.#unit, first >>> 16) : NULL;
   }
 
   /** A wait works in RAM, at its status word; everything else where look-ups and fills are announced. */
@@ -82,49 +111,68 @@ export class InvalidationQueue implements Engine {
 
   at(): number {
     if (this.#headIsWait()) return this.#word(2) & ~3;
-    return (this.#word(0) & Bits.typeMask) === Descriptor.PASID_CACHE ? this.#pasidCache.at : this.#iotlb.at;
+    const type = this.#word(0) & Bits.typeMask;
+    return type === Descriptor.CONTEXT_CACHE ? this.#contextCache.at : type === Descriptor.PASID_CACHE ? this.#pasidCache.at : this.#iotlb.at;
   }
 
   label(): number {
     const first = this.#word(0);
-    if (!descriptors.isWellFormed(first, this.#word(2), this.#largestOrder, this.#scalable)) return errorLabel;
+    if (!descriptors.isWellFormed(first, this.#word(2), this.#largestOrder, this.#scalable, this.#deviceTlbs)) return errorLabel;
     const type = first & Bits.typeMask;
     if (type === Descriptor.WAIT) return waitLabel;
-    if (type === Descriptor.CONTEXT_CACHE) return contextLabel;
+    if (type === Descriptor.DEVICE_TLB || type === Descriptor.PASID_DEVICE_TLB) return deviceTlbLabel;
+    if (type === Descriptor.CONTEXT_CACHE) return contextInvalidateLabel;
     return type === Descriptor.PASID_CACHE ? pasidInvalidateLabel : invalidateLabel;
   }
 
   step(): void {
     const first = this.#word(0);
     const third = this.#word(2);
-    if (!descriptors.isWellFormed(first, third, this.#largestOrder, this.#scalable)) {
+    if (!descriptors.isWellFormed(first, third, this.#largestOrder, this.#scalable, this.#deviceTlbs)) {
       changeFaultStatus(this.#kernel, this.#registers, FaultStatus.QUEUE_ERROR, 0);
       return;
     }
     const type = first & Bits.typeMask;
     if (type === Descriptor.IOTLB) this.#invalidateIotlb(first, third, this.#word(3));
     else if (type === Descriptor.PASID_IOTLB) this.#invalidatePasidIotlb(first, third, this.#word(3));
+    else if (type === Descriptor.CONTEXT_CACHE) this.#invalidateContextCache(first);
     else if (type === Descriptor.PASID_CACHE) this.#invalidatePasidCache(first);
-    else if (type === Descriptor.WAIT && (first & Bits.waitStatusWrite) !== 0) silent.store(this.#ram, third & ~3, this.#word(1));
+    else if (type === Descriptor.DEVICE_TLB) this.#invalidateDeviceTlb(-1, descriptors.deviceTlbSize);
+    else if (type === Descriptor.PASID_DEVICE_TLB) this.#invalidateDeviceTlb(this.#word(1) & descriptors.pasidMask, descriptors.pasidDeviceTlbSize);
+    invalidated.emit(this.#kernel, this.#number, peek(this.#kernel, this.#headAt) / this.#entryBytes(), first);
+    // Told before: whoever waits may go on from here.
+    if (type === Descriptor.WAIT && (first & Bits.waitStatusWrite) !== 0) silent.store(this.#ram, third & ~3, this.#word(1));
     this.#advance();
   }
 
   /** Free runs: carries out what is ready, unless another thread is already at it. */
   help(): void {
     const kernel = this.#kernel;
-    if (kernel.control !== null || !this.ready()) return;
+    if (kernel.control !== null || (!this.ready() && !anyPending(kernel, this.#unit))) return;
     if (silent.compareExchange(kernel, this.#helpingAt, 0, 1) !== 0) return;
-    while (this.ready()) this.step();
+    for (;;) {
+      for (const one of this.#atcs) if (one.ready()) one.step();
+      if (!this.ready()) break;
+      this.step();
+    }
     silent.store(kernel, this.#helpingAt, 0);
   }
 
-  /** Clears first, then marks: a transaction that is idle when it is looked at can only find what the clearing left. */
+  /** Tables first, then pages: a walk that began in a stale table cannot fill a page that is not dropped. Clears first, then marks: a transaction that is idle when it is looked at can only find what the clearing left. */
   #invalidateIotlb(first: number, addressLow: number, addressHigh: number): void {
     const domainId = first >>> Bits.domainShift;
     const granularity = (first >>> Bits.granularityShift) & Bits.granularityMask;
-    if (granularity === Granularity.GLOBAL) this.#iotlb.invalidateAll();
-    else if (granularity === Granularity.DOMAIN) this.#iotlb.invalidateDomain(domainId);
-    else this.#iotlb.invalidatePages(domainId, addressHigh, addressLow & ~4095, addressLow & PageBits.orderMask);
+    const order = addressLow & PageBits.orderMask;
+    if (granularity === Granularity.GLOBAL) {
+      this.#walkCache.invalidateAll();
+      this.#iotlb.invalidateAll();
+    } else if (granularity === Granularity.DOMAIN) {
+      this.#walkCache.invalidateDomain(domainId);
+      this.#iotlb.invalidateDomain(domainId);
+    } else {
+      if ((addressLow & PageBits.leafOnly) === 0) this.#walkCache.invalidatePages(domainId, addressHigh, addressLow & ~4095, order, 0);
+      this.#iotlb.invalidatePages(domainId, addressHigh, addressLow & ~4095, order);
+    }
     this.#drain.mark((first & Bits.drainReads) !== 0, (first & Bits.drainWrites) !== 0);
   }
 
@@ -132,9 +180,23 @@ export class InvalidationQueue implements Engine {
     const domainId = first >>> Bits.domainShift;
     const pasid = this.#word(1) & descriptors.pasidMask;
     const granularity = (first >>> Bits.granularityShift) & Bits.granularityMask;
-    if (granularity === descriptors.PasidIotlbGranularity.PASID) this.#iotlb.invalidatePasid(domainId, pasid);
-    else this.#iotlb.invalidatePasidPages(domainId, pasid, addressHigh, addressLow & ~4095, addressLow & PageBits.orderMask);
+    const order = addressLow & PageBits.orderMask;
+    if (granularity === descriptors.PasidIotlbGranularity.PASID) {
+      this.#walkCache.invalidatePasid(domainId, pasid);
+      this.#iotlb.invalidatePasid(domainId, pasid);
+    } else {
+      if ((addressLow & PageBits.leafOnly) === 0) this.#walkCache.invalidatePages(domainId, addressHigh, addressLow & ~4095, order, firstStageTag | pasid);
+      this.#iotlb.invalidatePasidPages(domainId, pasid, addressHigh, addressLow & ~4095, order);
+    }
     this.#drain.mark(true, true);
+  }
+
+  #invalidateContextCache(first: number): void {
+    const granularity = (first >>> Bits.granularityShift) & Bits.granularityMask;
+    const source = this.#word(1);
+    if (granularity === Granularity.GLOBAL) this.#contextCache.invalidateAll();
+    else if (granularity === Granularity.DOMAIN) this.#contextCache.invalidateDomain(first >>> Bits.domainShift);
+    else this.#contextCache.invalidateSource(source & 0xffff, (source >>> 16) & 3);
   }
 
   #invalidatePasidCache(first: number): void {
@@ -143,6 +205,14 @@ export class InvalidationQueue implements Engine {
     if (granularity === descriptors.PasidCacheGranularity.GLOBAL) this.#pasidCache.invalidateAll();
     else if (granularity === descriptors.PasidCacheGranularity.DOMAIN) this.#pasidCache.invalidateDomain(domainId);
     else this.#pasidCache.invalidatePasid(domainId, this.#word(1) & descriptors.pasidMask);
+  }
+
+  /** A requester without an ATC is none that could answer: there is nothing to wait for. */
+  #invalidateDeviceTlb(pasid: number, sizeBit: number): void {
+    const target = this.#target();
+    const low = this.#word(2);
+    const high = this.#word(3);
+    if (target !== NULL) sendInvalidation(this.#kernel, target, pasid, high, low & ~4095, (low & sizeBit) === 0 ? 0 : descriptors.deviceTlbOrder(high, low));
   }
 
   #headIsWait(): boolean {
@@ -158,7 +228,10 @@ export class InvalidationQueue implements Engine {
   #advance(): void {
     const kernel = this.#kernel;
     const address = peek(kernel, this.#queueAddressAt);
-    const step = (address & wideDescriptors) === 0 ? descriptors.descriptorBytes : descriptors.wideDescriptorBytes;
-    silent.store(kernel, this.#headAt, (peek(kernel, this.#headAt) + step) % (4096 << (address & 7)));
+    silent.store(kernel, this.#headAt, (peek(kernel, this.#headAt) + this.#entryBytes()) % (4096 << (address & 7)));
+  }
+
+  #entryBytes(): number {
+    return (peek(this.#kernel, this.#queueAddressAt) & wideDescriptors) === 0 ? descriptors.descriptorBytes : descriptors.wideDescriptorBytes;
   }
 }

@@ -50,6 +50,17 @@ export const recordedExtendedCapability = 0xf00f4an;
 export const recordedScalableCapability = 0x00d2008c222f0606n;
 export const recordedScalableExtendedCapability = 0x480080f00f4an;
 
+/** What a unit reports unless it is told otherwise; the last one is the recorded one with a first stage of 4 levels and 1 GiB. */
+export const defaultCapabilities = {
+  'vtd-legacy': { capability: recordedCapability, extended: recordedExtendedCapability },
+  'vtd-scalable': { capability: recordedScalableCapability, extended: recordedScalableExtendedCapability },
+  'vtd-first-stage': { capability: recordedScalableCapability | (1n << 56n), extended: recordedScalableExtendedCapability | (1n << 47n) },
+} as const;
+
+/** ECAP.DT: translation requests and device-TLB invalidations are served. */
+export const deviceTlbs = 1n << 2n;
+export const supportsDeviceTlbs = (extendedLow: number): boolean => (extendedLow & 4) !== 0;
+
 /** RTADDR bits [11:10]. */
 export const RootTableMode = { LEGACY: 0, SCALABLE: 1, ABORT: 3 } as const;
 export const rootTableModeOf = (rootTableLow: number): number => (rootTableLow >>> 10) & 3;

@@ -1,9 +1,8 @@
 /**
- * What a VT-d unit knows of a requester, by the mode of its root table: in legacy mode root and context entry, read anew for every
- * request; in scalable mode `scalable-requester.ts`.
+ * What a VT-d unit knows of a requester, by the mode of its root table: in legacy mode its context entry, from the context cache or
+ * read; in scalable mode `scalable-requester.ts`.
  *
- * This unit has no context cache, so a context-cache invalidation finds nothing to drop; the drain that goes with the
- * IOTLB invalidation is what makes a changed entry safe. Root entries are read as no point: software fills them when it
+ * Root entries are read as no point: software fills them when it
  * probes a bus, before any function on it does DMA. A context entry of 128 bits is one point, or two where the unit
  * fetches halves: then the entry can be seen torn. (In a free run it is read word by word in any case; present bit
  * first here and last in the writer, software that breaks before it makes cannot tell.)
@@ -13,11 +12,12 @@ import type { Host } from '#hostmem/host';
 import { frameOf, type Frame, type Memory } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
 import type { WalkResult } from '#hostmem/page-table';
+import { entryFetched, TableKind } from '../events.ts';
 import type { Requester, RequesterTable } from '../translation-unit.ts';
 import * as entry from './context-entry.ts';
 import { FaultReason, reasonOf, recordedReasonOf, recordFault, ScalableReason, scalableReasonOf } from './faults.ts';
-import type { PasidCacheView } from './pasid-cache.ts';
-import { addressBitsOf, GlobalStatus, RootTableMode, rootTableModeOf, supportsLevels, VtdRegisters } from './registers.ts';
+import type { ContextCache, EntryCaches, EntryWords } from './entry-caches.ts';
+import { addressBitsOf, GlobalStatus, RootTableMode, rootTableModeOf, supportsDeviceTlbs, supportsLevels, VtdRegisters } from './registers.ts';
 import { noPasid, ScalableRequesters } from './scalable-requester.ts';
 
 export class VtdRequesters implements RequesterTable {
@@ -30,13 +30,16 @@ export class VtdRequesters implements RequesterTable {
   readonly #capabilityLow: number;
   readonly #halves: boolean;
   readonly #recordedReasons: boolean;
+  readonly #deviceTlbs: boolean;
+  readonly #contexts: ContextCache | null;
+  readonly #entry: EntryWords = { word0: 0, word1: 0, word2: 0 };
   readonly #scalable: ScalableRequesters;
   /** Whether the last look-up was one of scalable mode. */
   #isScalable = false;
   readonly addressBits: number;
 
-  /** `pasidCache` is null for who only looks and leaves no trace. */
-  constructor(host: Host, registers: Ref<'VtdRegisters'>, pasidCache: PasidCacheView | null) {
+  /** `caches` is null for who only looks and leaves no trace. */
+  constructor(host: Host, registers: Ref<'VtdRegisters'>, caches: EntryCaches | null) {
     this.#kernel = host.kernel;
     this.#ram = host.ram;
     this.#registers = registers;
@@ -49,15 +52,17 @@ export class VtdRequesters implements RequesterTable {
     const fetchBits = VtdRegisters.fetchBits.peek(host.kernel, registers);
     this.#capabilityLow = capabilityLow;
     this.#halves = fetchBits === 64;
+    this.#deviceTlbs = supportsDeviceTlbs(extendedLow);
     this.#recordedReasons = VtdRegisters.recordedReasons.peek(host.kernel, registers) !== 0;
-    this.#scalable = new ScalableRequesters(host.ram, { capabilityLow, capabilityHigh, extendedLow, extendedHigh, fetchBits }, pasidCache);
+    this.#scalable = new ScalableRequesters(host, { capabilityLow, capabilityHigh, extendedLow, extendedHigh, fetchBits }, caches);
+    this.#contexts = caches === null ? null : caches.contexts;
     this.addressBits = addressBitsOf(capabilityLow);
   }
 
   /** Reads the entries of a request. A unit that does not translate passes everything through. */
   lookup(sourceId: number, pasid: number, result: Requester): number {
     const registers = this.#kernel.words;
-    result.silent = result.firstStage = result.marksUse = false;
+    result.silent = result.firstStage = result.marksUse = result.deviceTlb = false;
     result.pasid = 0;
     result.passThrough = (registers[this.#globalStatus]! & GlobalStatus.TRANSLATING) === 0;
     if (result.passThrough) return FaultReason.NONE;
@@ -71,6 +76,16 @@ export class VtdRequesters implements RequesterTable {
   }
 
   #legacy(rootTable: Frame, sourceId: number, result: Requester): FaultReason {
+    const contexts = this.#contexts;
+    const words = this.#entry;
+    if (contexts !== null && contexts.lookup(sourceId, words)) return this.#decode(words.word0, words.word1, result);
+    const epoch = contexts === null ? 0 : contexts.epoch();
+    const reason = this.#fetch(rootTable, sourceId, result);
+    if (reason === FaultReason.NONE && contexts !== null) contexts.fill(sourceId, result.domainId, words, epoch);
+    return reason;
+  }
+
+  #fetch(rootTable: Frame, sourceId: number, result: Requester): FaultReason {
     const ram = this.#ram;
     const rootAt = entry.rootEntryAt(rootTable, sourceId);
     if (rootAt >= ram.sizeBytes) return FaultReason.ROOT_ACCESS;
@@ -79,8 +94,11 @@ export class VtdRequesters implements RequesterTable {
     if ((rootLow & entry.reservedInRoot) !== 0) return FaultReason.ROOT_RESERVED;
     const at = entry.contextEntryAt(frameOf(rootLow), sourceId);
     if (at >= ram.sizeBytes) return FaultReason.CONTEXT_ACCESS;
-    const low = read64(ram, at, entry.lowLabel);
-    return this.#decode(low, this.#halves ? read64(ram, at + 8, entry.highLabel) : peek(ram, at + 8), result);
+    const words = this.#entry;
+    words.word0 = read64(ram, at, entry.lowLabel);
+    words.word1 = this.#halves ? read64(ram, at + 8, entry.highLabel) : peek(ram, at + 8);
+    if ((words.word0 & entry.present) !== 0) entryFetched.emit(this.#kernel, TableKind.CONTEXT, sourceId, 0, words.word0, words.word1);
+    return this.#decode(words.word0, words.word1, result);
   }
 
   #decode(low: number, high: number, result: Requester): FaultReason {
@@ -92,8 +110,13 @@ export class VtdRequesters implements RequesterTable {
     result.domainId = entry.domainIdOf(high);
     result.root = frameOf(low);
     result.passThrough = type === entry.TranslationType.PASS_THROUGH;
-    const usable = (type === entry.TranslationType.UNTRANSLATED_ONLY || result.passThrough) && supportsLevels(this.#capabilityLow, result.levels);
+    result.deviceTlb = type === entry.TranslationType.ALSO_TRANSLATED && this.#deviceTlbs;
+    const usable = (type === entry.TranslationType.UNTRANSLATED_ONLY || result.passThrough || result.deviceTlb) && supportsLevels(this.#capabilityLow, result.levels);
     return usable ? FaultReason.NONE : FaultReason.CONTEXT_INVALID;
+  }
+
+  get deviceTlbForbidden(): number {
+    return this.#isScalable ? ScalableReason.DEVICE_TLB_FORBIDDEN : FaultReason.DEVICE_TLB_FORBIDDEN;
   }
 
   beyondWidth({ passThrough }: Requester): number {

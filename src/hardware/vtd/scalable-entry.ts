@@ -34,9 +34,10 @@ export const contextLabels = [label('VtdScalableContext.word0'), label('VtdScala
 export const directoryLabel = label('VtdPasidDirectory.entry');
 export const pasidLabels = [label('VtdPasidEntry.word0'), label('VtdPasidEntry.word1'), label('VtdPasidEntry.word2')] as const;
 
-/** PASIDE in context word 0: requests may carry a PASID. */
+/** DTE and PASIDE in context word 0: the requester may use ATS; requests may carry a PASID. */
+export const deviceTlbEnabled = 1 << 2;
 export const pasidsEnabled = 1 << 3;
-export const contextWord0 = (directory: Frame): number => (hpaOf(directory) | (frameSizedDirectory << 9) | present) | 0;
+export const contextWord0 = (directory: Frame, flags: number = 0): number => (hpaOf(directory) | (frameSizedDirectory << 9) | flags | present) | 0;
 /** How many PASIDs the directory of a context entry has room for. */
 export const pasidsOf = (contextWord: number): number => 2 ** (((contextWord >>> 9) & 7) + 13);
 export const ridPasidMask = 0xfffff;

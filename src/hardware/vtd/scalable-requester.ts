@@ -2,15 +2,18 @@
  * What a VT-d unit in scalable mode knows of a request: context entry, PASID directory and PASID entry (VT-d specification 6.2.2, 9.2
  * to 9.6; SEMANTICS c.6).
  *
- * A request without PASID uses RID_PASID. Context and directory entries are read anew for every request, PASID entries come from the
- * PASID cache when they are there. Entries are fetched in pieces of `fetchBits`, in ascending order, each one point: what a writer
+ * A request without PASID uses RID_PASID. Context and PASID entries come from their caches when they are there; a PASID entry that is not
+ * is reached through its directory, which is read anew. Entries are fetched in pieces of `fetchBits`, in ascending order, each one point: what a writer
  * changes in between is seen torn. Root entries are no point, as in legacy mode; nor are parts that the unit does not use.
  */
 import { peek, read64 } from '#hostmem/atomics';
+import { Owner, type Frames } from '#hostmem/frames';
+import type { Host } from '#hostmem/host';
 import { frameOf, type Frame, type Memory } from '#hostmem/memory';
+import { deadTableRead, entryFetched, TableKind } from '../events.ts';
 import type { Requester } from '../translation-unit.ts';
 import { ScalableReason } from './faults.ts';
-import type { PasidCacheView, PasidEntryWords } from './pasid-cache.ts';
+import type { EntryCaches, EntryWords } from './entry-caches.ts';
 import * as registers from './registers.ts';
 import * as entry from './scalable-entry.ts';
 
@@ -28,37 +31,57 @@ export interface UnitProperties {
 
 export class ScalableRequesters {
   readonly #ram: Memory;
+  readonly #kernel: Memory;
+  readonly #frames: Frames;
   readonly #properties: UnitProperties;
   /** Null for who only looks: nothing is taken from the cache and nothing put in it. */
-  readonly #cache: PasidCacheView | null;
-  readonly #entry: PasidEntryWords = { word0: 0, word1: 0, word2: 0 };
-  /** What `#context` found. */
-  #directory = 0 as Frame;
-  #ridPasid = 0;
-  #pasids = 0;
+  readonly #caches: EntryCaches | null;
+  readonly #context: EntryWords = { word0: 0, word1: 0, word2: 0 };
+  readonly #entry: EntryWords = { word0: 0, word1: 0, word2: 0 };
+  /** What `#fetchTable` found. */
   #table = 0 as Frame;
 
-  constructor(ram: Memory, properties: UnitProperties, cache: PasidCacheView | null) {
-    this.#ram = ram;
+  constructor(host: Host, properties: UnitProperties, caches: EntryCaches | null) {
+    this.#ram = host.ram;
+    this.#kernel = host.kernel;
+    this.#frames = host.frames;
     this.#properties = properties;
-    this.#cache = cache;
+    this.#caches = caches;
   }
 
   lookup(rootTable: Frame, sourceId: number, pasid: number, result: Requester): ScalableReason {
-    const refused = this.#context(rootTable, sourceId, pasid, result);
+    const caches = this.#caches;
+    // Before the context entry is looked at: what a stale one leads to must not outlive the invalidation that follows it.
+    const epoch = caches === null ? 0 : caches.pasids.epoch();
+    const context = this.#context;
+    const refused = this.#findContext(rootTable, sourceId, result);
     if (refused !== 0) return refused;
-    const used = pasid === noPasid ? this.#ridPasid : pasid;
-    if (used >= this.#pasids) return pasid === noPasid ? ScalableReason.RID_PASID : ScalableReason.PASID_TOO_LARGE;
+    if (pasid !== noPasid && (context.word0 & entry.pasidsEnabled) === 0) return ScalableReason.PASIDS_DISABLED;
+    result.deviceTlb = (context.word0 & entry.deviceTlbEnabled) !== 0;
+    const used = pasid === noPasid ? context.word1 & entry.ridPasidMask : pasid;
+    if (used >= entry.pasidsOf(context.word0)) return pasid === noPasid ? ScalableReason.RID_PASID : ScalableReason.PASID_TOO_LARGE;
     result.pasid = used;
-    const cache = this.#cache;
-    if (cache !== null && cache.lookup(sourceId, used, this.#entry)) return this.#decode(result);
-    const epoch = cache === null ? 0 : cache.epoch();
-    const reason = this.#fetchTable(used, result) || this.#fetchEntry(used, result);
-    if (reason === 0 && cache !== null) cache.fill(sourceId, used, this.#entry, epoch);
+    if (caches !== null && caches.pasids.lookup(sourceId, used, this.#entry)) return this.#decode(result);
+    const reason = this.#fetchTable(sourceId, used, result) || this.#fetchEntry(sourceId, used, result);
+    if (reason === 0 && caches !== null) caches.pasids.fill(sourceId, used, result.domainId, this.#entry, epoch);
     return reason;
   }
 
-  #context(rootTable: Frame, sourceId: number, pasid: number, result: Requester): ScalableReason {
+  /** The context entry, from its cache or read. */
+  #findContext(rootTable: Frame, sourceId: number, result: Requester): ScalableReason {
+    const context = this.#context;
+    const contexts = this.#caches === null ? null : this.#caches.contexts;
+    if (contexts !== null && contexts.lookup(sourceId, context)) {
+      result.silent = (context.word0 & entry.faultsDisabled) !== 0;
+      return ScalableReason.NONE;
+    }
+    const epoch = contexts === null ? 0 : contexts.epoch();
+    const reason = this.#fetchContext(rootTable, sourceId, result);
+    if (reason === ScalableReason.NONE && contexts !== null) contexts.fill(sourceId, 0, context, epoch);
+    return reason;
+  }
+
+  #fetchContext(rootTable: Frame, sourceId: number, result: Requester): ScalableReason {
     const ram = this.#ram;
     const rootAt = entry.rootHalfAt(rootTable, sourceId);
     if (rootAt >= ram.sizeBytes) return ScalableReason.ROOT_ACCESS;
@@ -67,22 +90,21 @@ export class ScalableRequesters {
     if ((root & entry.reservedInRoot) !== 0) return ScalableReason.ROOT_RESERVED;
     const at = entry.contextEntryAt(frameOf(root), sourceId);
     if (at >= ram.sizeBytes) return ScalableReason.CONTEXT_ACCESS;
-    const word0 = read64(ram, at, entry.contextLabels[0]);
-    result.silent = (word0 & entry.faultsDisabled) !== 0;
-    if ((word0 & entry.present) === 0) return ScalableReason.CONTEXT_NOT_PRESENT;
-    const word1 = this.#properties.fetchBits === 64 ? read64(ram, at + 8, entry.contextLabels[1]) : peek(ram, at + 8);
-    if ((word0 & entry.reservedInContext0) !== 0 || (word1 & entry.reservedInContext1) !== 0) return ScalableReason.CONTEXT_RESERVED;
-    if (pasid !== noPasid && (word0 & entry.pasidsEnabled) === 0) return ScalableReason.PASIDS_DISABLED;
-    this.#directory = frameOf(word0);
-    this.#ridPasid = word1 & entry.ridPasidMask;
-    this.#pasids = entry.pasidsOf(word0);
-    return ScalableReason.NONE;
+    const context = this.#context;
+    context.word0 = read64(ram, at, entry.contextLabels[0]);
+    result.silent = (context.word0 & entry.faultsDisabled) !== 0;
+    if ((context.word0 & entry.present) === 0) return ScalableReason.CONTEXT_NOT_PRESENT;
+    context.word1 = this.#properties.fetchBits === 64 ? read64(ram, at + 8, entry.contextLabels[1]) : peek(ram, at + 8);
+    entryFetched.emit(this.#kernel, TableKind.SCALABLE_CONTEXT, sourceId, 0, context.word0, context.word1);
+    const isReserved = (context.word0 & entry.reservedInContext0) !== 0 || (context.word1 & entry.reservedInContext1) !== 0;
+    return isReserved ? ScalableReason.CONTEXT_RESERVED : ScalableReason.NONE;
   }
 
-  #fetchTable(pasid: number, result: Requester): ScalableReason {
-    const at = entry.directoryEntryAt(this.#directory, pasid);
+  #fetchTable(sourceId: number, pasid: number, result: Requester): ScalableReason {
+    const at = entry.directoryEntryAt(frameOf(this.#context.word0), pasid);
     if (at >= this.#ram.sizeBytes) return ScalableReason.DIRECTORY_ACCESS;
     const word = read64(this.#ram, at, entry.directoryLabel);
+    this.#tellDead(sourceId, at);
     if ((word & entry.faultsDisabled) !== 0) result.silent = true;
     if ((word & entry.present) === 0) return ScalableReason.DIRECTORY_NOT_PRESENT;
     if ((word & entry.reservedInDirectory) !== 0) return ScalableReason.DIRECTORY_RESERVED;
@@ -90,13 +112,14 @@ export class ScalableRequesters {
     return ScalableReason.NONE;
   }
 
-  #fetchEntry(pasid: number, result: Requester): ScalableReason {
+  #fetchEntry(sourceId: number, pasid: number, result: Requester): ScalableReason {
     const ram = this.#ram;
     const words = this.#entry;
     const { fetchBits } = this.#properties;
     const at = entry.pasidEntryAt(this.#table, pasid);
     if (at >= ram.sizeBytes) return ScalableReason.PASID_ACCESS;
     words.word0 = read64(ram, at, entry.pasidLabels[0]);
+    this.#tellDead(sourceId, at);
     if ((words.word0 & entry.present) === 0) {
       if ((words.word0 & entry.faultsDisabled) !== 0) result.silent = true;
       return ScalableReason.PASID_NOT_PRESENT;
@@ -104,7 +127,15 @@ export class ScalableRequesters {
     words.word1 = fetchBits === 64 ? read64(ram, at + 8, entry.pasidLabels[1]) : peek(ram, at + 8);
     const usesWord2 = entry.pagingTypeOf(words.word0) === entry.PagingType.FIRST_STAGE;
     words.word2 = !usesWord2 ? 0 : fetchBits <= 128 ? read64(ram, at + 16, entry.pasidLabels[2]) : peek(ram, at + 16);
+    entryFetched.emit(this.#kernel, TableKind.PASID, sourceId, pasid, words.word0, words.word1, words.word2);
     return this.#decode(result);
+  }
+
+  /** For oracles: a table that was read is one no more. */
+  #tellDead(sourceId: number, at: number): void {
+    if (this.#kernel.history === null) return;
+    const owner = this.#frames.ownerOf(frameOf(at));
+    if (owner !== Owner.KERNEL) deadTableRead.emit(this.#kernel, sourceId, frameOf(at), owner);
   }
 
   #decode(result: Requester): ScalableReason {

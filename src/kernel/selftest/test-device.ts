@@ -2,10 +2,10 @@
  * A mock device as an object of a context (`struct selftest_obj`): made, bound and attached by IOMMU_TEST_OP_MOCK_DOMAIN, detached and
  * unbound when its id is destroyed. Each has a group of its own whose default domain blocks.
  */
-import type { Ref } from '#hostmem/object';
+import { NULL, type Ref } from '#hostmem/object';
 import { object, ref } from '#hostmem/struct';
 import { createMockFunction, freeMockFunction, knownDeviceFlags, MockDevice, mockDeviceOf } from '../../drivers/mock/device.ts';
-import { fail } from '../errno.ts';
+import { allocated, fail } from '../errno.ts';
 import { IommuGroup, PciDevice } from '../iommu-group.ts';
 import { Change, changePt, detachSlot, RID_SLOT } from '../change-pt.ts';
 import { bindDevice, IommufdDevice, unbindDevice } from '../iommufd-device.ts';
@@ -25,7 +25,9 @@ export interface PasidCheckHwpt { id: number; pasid: number; hwptId: number }
 export function mockDomain(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: MockDomain): void {
   const memory = kernel.memory;
   const header = reserveObject(kernel, iommufd, Kind.SELFTEST);
-  const made: Ref<'TestDevice'> = TestDevice.create(memory);
+  const made: Ref<'TestDevice'> = TestDevice.tryCreate(memory);
+  if (made === NULL) abortObject(kernel, header);
+  allocated(made);
   try {
     const { device, hwptId } = bindAndAttach(kernel, iommufd, arg);
     TestDevice.header.poke(memory, made, header);
@@ -59,14 +61,19 @@ function bindAndAttach(kernel: Kernel, iommufd: Ref<'Iommufd'>, { id, deviceFlag
   }
 }
 
-/** A device of the mock bus in a group of its own, and its driver's record. */
+/** A device of the mock bus in a group of its own, and its driver's record. ENOMEM. */
 function createMockDevice(kernel: Kernel, flags: number): Ref<'PciDevice'> {
   const memory = kernel.memory;
   const pciFunction = createMockFunction(memory, flags);
+  const group = IommuGroup.tryCreate(memory);
+  const device = group === NULL ? NULL : PciDevice.tryCreate(memory);
+  if (device === NULL) {
+    if (group !== NULL) IommuGroup.free(memory, group);
+    freeMockFunction(memory, pciFunction);
+    fail('ENOMEM', 'kernel memory is used up');
+  }
   kernel.driver.probe(pciFunction);
   const blocked = MockDevice.domain.peek(memory, mockDeviceOf(memory, pciFunction));
-  const group = IommuGroup.create(memory);
-  const device = PciDevice.create(memory);
   PciDevice.function.poke(memory, device, pciFunction);
   PciDevice.group.poke(memory, device, group);
   IommuGroup.members.poke(memory, group, device);

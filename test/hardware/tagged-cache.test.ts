@@ -1,20 +1,21 @@
 import { Host } from '#hostmem/host';
 import { NULL } from '#hostmem/object';
-import { PasidCache, PasidCacheView } from '#src/hardware/vtd/pasid-cache';
+import { TaggedCache } from '#src/hardware/tagged-cache';
+import { PasidCache } from '#src/hardware/vtd/entry-caches';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 
-function cache(): PasidCacheView {
+function cache(): PasidCache {
   const host = Host.create(1 << 16, 1 << 20);
-  const made = PasidCache.create(host.kernel);
-  PasidCache.on.poke(host.kernel, made, 1);
-  return new PasidCacheView(host.kernel, made);
+  const made = TaggedCache.create(host.kernel);
+  TaggedCache.on.poke(host.kernel, made, 1);
+  return new PasidCache(host.kernel, made);
 }
 
 const words = { word0: 0, word1: 0, word2: 0 };
-const put = (view: PasidCacheView, sourceId: number, pasid: number, domainId: number): void =>
-  view.fill(sourceId, pasid, { word0: sourceId, word1: domainId, word2: pasid }, view.epoch());
-const domainOf = (view: PasidCacheView, sourceId: number, pasid: number): number => (view.lookup(sourceId, pasid, words) ? words.word1 : 0);
+const put = (view: PasidCache, sourceId: number, pasid: number, domainId: number): void =>
+  view.fill(sourceId, pasid, domainId, { word0: sourceId, word1: domainId, word2: pasid }, view.epoch());
+const domainOf = (view: PasidCache, sourceId: number, pasid: number): number => (view.lookup(sourceId, pasid, words) ? words.word1 : 0);
 
 test('an entry gives back the words that were filled, for its source and PASID alone', () => {
   const view = cache();
@@ -45,7 +46,7 @@ test('a fill is discarded when an invalidation began since its entry was read, w
   const view = cache();
   const epoch = view.epoch();
   view.invalidatePasid(77, 3);
-  view.fill(0x108, 5, { word0: 1, word1: 2, word2: 3 }, epoch);
+  view.fill(0x108, 5, 2, { word0: 1, word1: 2, word2: 3 }, epoch);
   expect(view.lookup(0x108, 5, words)).toBe(false);
   put(view, 0x108, 5, 2);
   expect(view.lookup(0x108, 5, words)).toBe(true);
@@ -53,8 +54,8 @@ test('a fill is discarded when an invalidation began since its entry was read, w
 
 test('a unit without a PASID cache caches nothing and has nothing to drop', () => {
   const host = Host.create(1 << 16, 1 << 20);
-  const view = new PasidCacheView(host.kernel, NULL);
-  view.fill(0x108, 5, { word0: 1, word1: 2, word2: 3 }, 0);
+  const view = new PasidCache(host.kernel, NULL);
+  view.fill(0x108, 5, 2, { word0: 1, word1: 2, word2: 3 }, 0);
   view.invalidateAll();
   expect(view.lookup(0x108, 5, words)).toBe(false);
 });

@@ -1,0 +1,70 @@
+/** What the caches of a host's units and functions hold, and which cache tags say so: for invariants. As no point. */
+import { NULL, type Ref } from '#hostmem/object';
+import { CacheTag, IommuDomain } from '../drivers/domain.ts';
+import { IommuDevice } from '../drivers/driver.ts';
+import { Atc } from '../hardware/atc.ts';
+import { PciFunction } from '../hardware/function.ts';
+import { iotlbLines } from '../hardware/iotlb.ts';
+import { taggedLines } from '../hardware/tagged-cache.ts';
+import { IommuUnit } from '../hardware/unit.ts';
+import { IommuGroup, PciDevice } from '../kernel/iommu-group.ts';
+import type { View } from './view.ts';
+
+/** All functions of a host that a unit stands before. */
+export function functionsOf(view: View): Ref<'PciFunction'>[] {
+  const kernel = view.host.kernel;
+  const all = view.groups().flatMap((group) => view.members(group)).map((device) => PciDevice.function.peek(kernel, device));
+  return all.filter((one) => PciFunction.unit.peek(kernel, one) !== NULL);
+}
+
+export function unitsOf(view: View): Ref<'IommuUnit'>[] {
+  return [...new Set(functionsOf(view).map((one) => PciFunction.unit.peek(view.host.kernel, one)))];
+}
+
+/** A translation in a cache: of a unit, or with `function` of a device. */
+export interface CachedTranslation {
+  readonly unit: Ref<'IommuUnit'>;
+  readonly function: Ref<'PciFunction'>;
+  readonly root: number;
+}
+
+/** Every cached translation that came from page tables. */
+export function cachedTranslations(view: View): CachedTranslation[] {
+  const kernel = view.host.kernel;
+  const ofUnits = unitsOf(view).flatMap((unit) =>
+    iotlbLines(kernel, IommuUnit.iotlb.peek(kernel, unit)).map(({ root }) => ({ unit, function: NULL as Ref<'PciFunction'>, root: root as number })));
+  const ofFunctions = functionsOf(view).flatMap((one) => {
+    const atc = PciFunction.atc.peek(kernel, one);
+    const lines = atc === NULL ? [] : taggedLines(kernel, Atc.lines.peek(kernel, atc));
+    return lines.map(({ value2 }) => ({ unit: PciFunction.unit.peek(kernel, one), function: one, root: value2 }));
+  });
+  return [...ofUnits, ...ofFunctions].filter(({ root }) => root !== 0);
+}
+
+/** The domains that devices are on, as the driver knows it and as the core does: they differ while a device moves. */
+function domainsInUse(view: View): Ref<'IommuDomain'>[] {
+  const kernel = view.host.kernel;
+  const devices = functionsOf(view).map((one) => PciFunction.driverData.peek(kernel, one) as Ref<'IommuDevice'>).filter((device) => device !== NULL);
+  const ofDevices = devices.map((device) => IommuDevice.domain.peek(kernel, device));
+  const ofGroups = view.groups().flatMap((group) => [IommuGroup.domain.peek(kernel, group), IommuGroup.defaultDomain.peek(kernel, group)]);
+  return [...new Set([...ofDevices, ...ofGroups])].filter((domain) => domain !== NULL);
+}
+
+/** Whether some domain in use has that root table and a cache tag for the cache. */
+export function isCovered(view: View, { unit, function: pciFunction, root }: CachedTranslation): boolean {
+  const kernel = view.host.kernel;
+  for (const domain of domainsInUse(view)) {
+    if (IommuDomain.root.peek(kernel, domain) !== root) continue;
+    for (let tag: Ref<'CacheTag'> = IommuDomain.firstTag.peek(kernel, domain); tag !== NULL; tag = CacheTag.next.peek(kernel, tag))
+      if (CacheTag.unit.peek(kernel, tag) === unit && CacheTag.function.peek(kernel, tag) === pciFunction) return true;
+  }
+  return false;
+}
+
+/** The domain ids under which a unit's caches hold anything. */
+export function cachedDomainIds(view: View, unit: Ref<'IommuUnit'>): Set<number> {
+  const kernel = view.host.kernel;
+  const tagged = [IommuUnit.contextCache, IommuUnit.pasidCache, IommuUnit.walkCache].flatMap((cache) => taggedLines(kernel, cache.peek(kernel, unit)));
+  const ids = [...tagged.map(({ tag }) => tag & 0xffff), ...iotlbLines(kernel, IommuUnit.iotlb.peek(kernel, unit)).map(({ domainId }) => domainId)];
+  return new Set(ids);
+}

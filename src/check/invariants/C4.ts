@@ -1,0 +1,59 @@
+/** C4, order: entry, context or PASID cache, IOTLB, device TLB, and only then zeroes; a device uses ATS while its entry allows it. */
+import { EntryWritten, EntryZeroed, FlushCalled, InvalidationQueued } from '../../drivers/events.ts';
+import { dma, DmaFlags, TableKind } from '../../hardware/events.ts';
+import { Descriptor } from '../../hardware/vtd/descriptors.ts';
+import { FaultReason, ScalableReason } from '../../hardware/vtd/faults.ts';
+import { functionText } from '../dma-words.ts';
+import { breach, invariant, type Breach } from '../invariant.ts';
+
+/** The steps of a sequence, in their order. */
+const Rank = { ENTRY: 0, ENTRY_CACHE: 1, IOTLB: 2, DEVICE_TLB: 3 } as const;
+const ranks: Readonly<Record<number, number>> = {
+  [Descriptor.CONTEXT_CACHE]: Rank.ENTRY_CACHE,
+  [Descriptor.PASID_CACHE]: Rank.ENTRY_CACHE,
+  [Descriptor.IOTLB]: Rank.IOTLB,
+  [Descriptor.PASID_IOTLB]: Rank.IOTLB,
+  [Descriptor.DEVICE_TLB]: Rank.DEVICE_TLB,
+  [Descriptor.PASID_DEVICE_TLB]: Rank.DEVICE_TLB,
+};
+const rankNames = ['the entry', 'the cache of entries', 'the IOTLB', 'the device TLB'];
+
+/** What an actor's running sequence has queued: the last step, and all of them. */
+interface Sequence {
+  last: number;
+  readonly done: Set<number>;
+}
+
+export default invariant<Map<number, Sequence>>({
+  id: 'C4',
+  claim: 'caches are invalidated in the order entry, context or PASID cache, IOTLB, device TLB, and an entry is emptied behind that; no device uses ATS that its entry forbids',
+  events: [EntryWritten, EntryZeroed, FlushCalled, InvalidationQueued, dma],
+  start: () => new Map(),
+  step(sequences, event) {
+    if (event.kind === dma.kind) {
+      const reason = dma.get.function(event) >>> DmaFlags.reasonShift;
+      const isForbidden = reason === FaultReason.DEVICE_TLB_FORBIDDEN || reason === ScalableReason.DEVICE_TLB_FORBIDDEN;
+      return isForbidden ? breach(`${functionText(event)} asked for a translation that its entry does not allow it to ask for`) : null;
+    }
+    if (event.kind === InvalidationQueued.kind) return queue(sequences.get(event.actor), ranks[InvalidationQueued.get.first(event) & 15]);
+    if (event.kind === EntryZeroed.kind) return empty(sequences.get(event.actor), EntryZeroed.get.table(event));
+    // An entry changes, or a range is flushed: a sequence begins.
+    sequences.set(event.actor, { last: Rank.ENTRY, done: new Set() });
+    return null;
+  },
+});
+
+function queue(sequence: Sequence | undefined, rank: number | undefined): Breach | null {
+  if (sequence === undefined || rank === undefined) return null;
+  const before = sequence.last;
+  sequence.last = rank;
+  sequence.done.add(rank);
+  return rank < before ? breach(`${rankNames[rank]} is invalidated after ${rankNames[before]}`) : null;
+}
+
+function empty(sequence: Sequence | undefined, table: number): Breach | null {
+  const kind = table === TableKind.PASID ? 'a PASID entry' : 'a context entry';
+  if (sequence === undefined) return breach(`${kind} is emptied that was present until then`);
+  const missing = [Rank.ENTRY_CACHE, Rank.IOTLB].find((rank) => !sequence.done.has(rank));
+  return missing === undefined ? null : breach(`${kind} is emptied, but ${rankNames[missing]} was not invalidated since it was there`);
+}

@@ -1,0 +1,70 @@
+/**
+ * Device contexts, written in the kernel's order (`riscv_iommu_iodir_update`): V cleared, the unit told and drained; then the fields, V
+ * last, and the unit told again. A replace is break before make: in between every request of the device faults.
+ */
+import { peek, poke, write64 } from '#hostmem/atomics';
+import { Owner } from '#hostmem/frames';
+import { hpaOf, type Frame, type Memory } from '#hostmem/memory';
+import type { Ref } from '#hostmem/object';
+import { PciFunction } from '../../hardware/function.ts';
+import * as device from '../../hardware/riscv/device-context.ts';
+import { Field, Tc } from '../../hardware/riscv/device-context.ts';
+import type { Riscv, RiscvMember } from './riscv.ts';
+import { RiscvUnitState } from './unit-state.ts';
+
+/** A directory of two levels, whose contexts have the base format: 16 bits of device id. */
+const leafBits = device.leafBits(false);
+const valid = 1;
+
+/** What a device's context says: `valid` false blocks it; a `root` of 0 with mode 0 lets requests pass. */
+export interface Context {
+  readonly valid: boolean;
+  readonly pscid: number;
+  readonly mode: number;
+  readonly root: Frame;
+}
+
+/** Makes sure that a device id has a page of contexts. False when RAM is used up. */
+export function ensureContextPage({ kernel, ram, frames }: Riscv, unit: RiscvMember, deviceId: number): boolean {
+  RiscvUnitState.contextLock.acquire(kernel, unit.state);
+  const at = entryAt(kernel, unit, deviceId);
+  const missing = (peek(ram, at) & valid) === 0;
+  const page = missing ? frames.allocate(Owner.KERNEL) : 0;
+  if (page !== 0) poke(ram, at, (page << 10) | valid);
+  RiscvUnitState.contextLock.release(kernel, unit.state);
+  return !missing || page !== 0;
+}
+
+/** Writes the contexts of a function and of its alias; on return nothing uses what they said before. */
+export function writeContexts(riscv: Riscv, unit: RiscvMember, pciFunction: Ref<'PciFunction'>, context: Context): void {
+  const rid = PciFunction.rid.peek(riscv.kernel, pciFunction);
+  const sourceId = PciFunction.sourceId.peek(riscv.kernel, pciFunction);
+  writeContext(riscv, unit, rid, context);
+  if (sourceId !== rid) writeContext(riscv, unit, sourceId, context);
+}
+
+function writeContext({ kernel, ram }: Riscv, unit: RiscvMember, deviceId: number, context: Context): void {
+  RiscvUnitState.contextLock.acquire(kernel, unit.state);
+  const at = contextAt(kernel, ram, unit, deviceId);
+  if ((peek(ram, at) & Tc.VALID) !== 0) {
+    write64(ram, at, 0, 0, device.contextLabels[0]!);
+    unit.ring.invalidateDevice(deviceId).submit();
+  }
+  if (context.valid) {
+    const { pscid, mode, root } = context;
+    write64(ram, at + Field.FSC * 4, mode << 28, root, device.contextLabels[3]!);
+    write64(ram, at + Field.TA * 4, 0, pscid << 12, device.contextLabels[2]!);
+    write64(ram, at, 0, Tc.VALID, device.contextLabels[0]!);
+    unit.ring.invalidateDevice(deviceId).submit();
+  }
+  RiscvUnitState.contextLock.release(kernel, unit.state);
+}
+
+function entryAt(kernel: Memory, unit: RiscvMember, deviceId: number): number {
+  return hpaOf(RiscvUnitState.directory.peek(kernel, unit.state) as Frame) + (deviceId >>> leafBits) * 8;
+}
+
+function contextAt(kernel: Memory, ram: Memory, unit: RiscvMember, deviceId: number): number {
+  const page = device.entryFrame(0, peek(ram, entryAt(kernel, unit, deviceId)));
+  return hpaOf(page) + (deviceId & ((1 << leafBits) - 1)) * device.contextBytes(false);
+}

@@ -1,0 +1,228 @@
+/**
+ * The RISC-V driver, strict invalidation (the kernel's `riscv_iommu_ops`): first-stage tables, a device context for each requester, and
+ * one PSCID for each domain on every unit.
+ */
+import type { Engine } from '#hostmem/engine';
+import { Owner } from '#hostmem/frames';
+import type { Host } from '#hostmem/host';
+import { pageShift, type Frame } from '#hostmem/memory';
+import { NULL, type Ref } from '#hostmem/object';
+import type { WalkResult } from '#hostmem/page-table';
+import { PciFunction } from '../../hardware/function.ts';
+import type { Machine } from '../../hardware/machine.ts';
+import { DdtpMode, Mode, QueueStatus, RiscvRegisters } from '../../hardware/riscv/registers.ts';
+import { IommuUnit } from '../../hardware/unit.ts';
+import { allocated, assert, fail } from '../../kernel/errno.ts';
+import { DomainKind, DriverKind, IommuDomain } from '../domain.ts';
+import { DomainFlags, formatId, IommuDevice, type AttachError, type HwInfo, type IommuDriver, type MapError, type ReservedRegion } from '../driver.ts';
+import { flushRange, link, unlink } from './bonds.ts';
+import { ensureContextPage, writeContexts, type Context } from './context.ts';
+import { domainFormat, domainLevels, Riscv, type RiscvMember } from './riscv.ts';
+import { returnPscid, RiscvDriverState, RiscvUnitState, takePscid } from './unit-state.ts';
+
+/** Leaves of 4 KiB, 2 MiB and 1 GiB. */
+const largestLeaf = 3;
+const pageSizes = (1 << 12) | (1 << 21) | (1 << 30);
+/** HW_INFO has no type for RISC-V (IOMMU_HW_INFO_TYPE_NONE); IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED. */
+const noHwInfo: HwInfo = { type: 0, flags: 0, words: [], capabilities: 8, maxPasidLog2: 0 };
+/** LOG2SZ-1 of a ring that fills one frame: 256 commands, 128 fault records. */
+const commandRing = 7;
+const faultRing = 6;
+
+/** Of the machine, whichever IOMMU it has: its functions' writes there are messages and are never translated (`DmaEngine`). */
+const interruptWindow: readonly ReservedRegion[] = [{ first: 0xfee00000, last: 0xfeefffff }];
+
+const blocked: Context = { valid: false, pscid: 0, mode: 0, root: 0 as Frame };
+const passing: Context = { valid: true, pscid: 0, mode: Mode.BARE, root: 0 as Frame };
+
+export class RiscvDriver implements IommuDriver {
+  readonly blockedDomain: Ref<'IommuDomain'>;
+  readonly identityDomain: Ref<'IommuDomain'>;
+  readonly #riscv: Riscv;
+  readonly #state: Ref<'RiscvDriverState'>;
+
+  /** Joins units that `boot` set up. There is at least one. */
+  constructor(host: Host, machine: Machine) {
+    this.#riscv = new Riscv(host, machine);
+    const first = this.#riscv.units[0];
+    assert(first !== undefined, 'the machine has a RISC-V unit');
+    this.#state = RiscvUnitState.driver.peek(host.kernel, first.state);
+    this.blockedDomain = RiscvDriverState.blockedDomain.peek(host.kernel, this.#state);
+    this.identityDomain = RiscvDriverState.identityDomain.peek(host.kernel, this.#state);
+  }
+
+  /** Sets up every unit of the machine, once in the life of a host: directory, queues, everything blocked. ENOMEM. */
+  static boot(host: Host, machine: Machine): void {
+    const kernel = host.kernel;
+    const driver = RiscvDriverState.create(kernel);
+    RiscvDriverState.blockedDomain.poke(kernel, driver, createStaticDomain(host, DomainKind.BLOCKED));
+    RiscvDriverState.identityDomain.poke(kernel, driver, createStaticDomain(host, DomainKind.IDENTITY));
+    for (const { ref } of machine.riscvUnits) {
+      const state = RiscvUnitState.create(kernel);
+      RiscvUnitState.driver.poke(kernel, state, driver);
+      IommuUnit.driverData.poke(kernel, ref, state);
+      enableUnit(host, IommuUnit.registers.peek(kernel, ref) as Ref<'RiscvRegisters'>, state);
+    }
+  }
+
+  engines(): readonly Engine[] {
+    return [];
+  }
+
+  probe(pciFunction: Ref<'PciFunction'>): void {
+    const { kernel } = this.#riscv;
+    const unit = this.#riscv.unit(PciFunction.unit.peek(kernel, pciFunction));
+    for (const deviceId of [PciFunction.rid.peek(kernel, pciFunction), PciFunction.sourceId.peek(kernel, pciFunction)])
+      if (!ensureContextPage(this.#riscv, unit, deviceId)) fail('ENOMEM', 'no frame for device contexts');
+    const device = IommuDevice.create(kernel);
+    IommuDevice.function.poke(kernel, device, pciFunction);
+    IommuDevice.unit.poke(kernel, device, unit.ref);
+    PciFunction.driverData.poke(kernel, pciFunction, device);
+  }
+
+  release(pciFunction: Ref<'PciFunction'>): void {
+    const { kernel } = this.#riscv;
+    const device = this.#device(pciFunction);
+    this.#enter(device, blocked, NULL);
+    PciFunction.driverData.poke(kernel, pciFunction, NULL);
+    IommuDevice.free(kernel, device);
+  }
+
+  allocPagingDomain(_pciFunction: Ref<'PciFunction'>, flags: number): Ref<'IommuDomain'> {
+    const { kernel, tables } = this.#riscv;
+    if ((flags & ~DomainFlags.PASID) !== 0) fail('EOPNOTSUPP', `RISC-V has no support for domain flags 0x${flags.toString(16)}`);
+    const root = tables.create();
+    if (root === 0) fail('ENOMEM', 'no frame for a page table');
+    const pscid = takePscid(kernel, this.#state);
+    const domain = pscid === 0 ? NULL : IommuDomain.tryCreate(kernel);
+    if (domain === NULL) {
+      tables.destroy(root);
+      if (pscid !== 0) returnPscid(kernel, this.#state, pscid);
+    }
+    IommuDomain.kind.poke(kernel, allocated(domain), DomainKind.PAGING);
+    IommuDomain.driver.poke(kernel, domain, DriverKind.RISCV);
+    IommuDomain.format.poke(kernel, domain, formatId(domainFormat));
+    IommuDomain.levels.poke(kernel, domain, domainLevels);
+    IommuDomain.root.poke(kernel, domain, root);
+    IommuDomain.largestLeaf.poke(kernel, domain, largestLeaf);
+    IommuDomain.apertureLastHigh.poke(kernel, domain, 2 ** (domainFormat.inputBits - 32) - 1);
+    IommuDomain.apertureLastLow.poke(kernel, domain, -1);
+    IommuDomain.smallestPageBits.poke(kernel, domain, pageShift);
+    IommuDomain.pageSizes.poke(kernel, domain, 0, pageSizes);
+    IommuDomain.driverData.poke(kernel, domain, pscid);
+    return domain;
+  }
+
+  /** Its tables are freed at once: the unit of the last detach has forgotten the address space. */
+  freeDomain(domain: Ref<'IommuDomain'>): void {
+    const { kernel, tables } = this.#riscv;
+    assert(this.#isPaging(domain), 'static domains are never freed');
+    assert(IommuDomain.firstTag.peek(kernel, domain) === NULL, 'a domain is freed when no device is attached');
+    tables.destroy(IommuDomain.root.peek(kernel, domain));
+    returnPscid(kernel, this.#state, IommuDomain.driverData.peek(kernel, domain));
+    IommuDomain.free(kernel, domain);
+  }
+
+  /** ENODEV for a domain of page requests, ENOMEM. What the device had before stays on an error. */
+  attach(domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>): 0 | AttachError {
+    const { kernel } = this.#riscv;
+    const device = this.#device(pciFunction);
+    const kind = IommuDomain.kind.peek(kernel, domain);
+    if (kind !== DomainKind.PAGING) {
+      this.#enter(device, kind === DomainKind.IDENTITY ? passing : blocked, NULL);
+      return 0;
+    }
+    if (IommuDomain.pageRequests.peek(kernel, domain) !== 0) return 'ENODEV';
+    if (!link(this.#riscv, domain, this.#unitOf(device))) return 'ENOMEM';
+    const root = IommuDomain.root.peek(kernel, domain);
+    this.#enter(device, { valid: true, pscid: IommuDomain.driverData.peek(kernel, domain), mode: Mode.LEVELS4, root }, domain);
+    return 0;
+  }
+
+  /** The context first, then the old domain's bond: whoever unmaps in the old domain has the unit on its list until nothing uses it. */
+  #enter(device: Ref<'IommuDevice'>, context: Context, domain: Ref<'IommuDomain'>): void {
+    const { kernel } = this.#riscv;
+    const unit = this.#unitOf(device);
+    const before = IommuDevice.domain.peek(kernel, device);
+    writeContexts(this.#riscv, unit, IommuDevice.function.peek(kernel, device), context);
+    IommuDevice.domain.poke(kernel, device, domain);
+    if (before !== NULL) unlink(this.#riscv, before, unit);
+  }
+
+  map(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, frame: Frame, permissions: number, pages: number = 1): 0 | MapError {
+    if ((iovaLow & 0xfff) !== 0 || !this.#isPaging(domain)) return 'EINVAL';
+    const { kernel, tables } = this.#riscv;
+    const root = IommuDomain.root.peek(kernel, domain);
+    if (pages === 1) return tables.mapPage(root, iovaHigh, iovaLow, frame, permissions);
+    const error = tables.mapRange(root, iovaHigh, iovaLow, frame, permissions, pages, largestLeaf);
+    const { mapped } = tables;
+    if (error !== 0 && mapped > 0) {
+      this.unmap(domain, iovaHigh, iovaLow, mapped);
+      this.sync(domain, iovaHigh, iovaLow, mapped);
+    }
+    return error;
+  }
+
+  unmap(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, pages: number): number {
+    return this.#riscv.tables.unmap(IommuDomain.root.peek(this.#riscv.kernel, domain), iovaHigh, iovaLow, pages);
+  }
+
+  /** Removed tables need no more than removed leaves: this unit caches none. */
+  sync(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, pages: number): void {
+    flushRange(this.#riscv, domain, iovaHigh, iovaLow, pages);
+  }
+
+  translate(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, result: WalkResult): number {
+    return this.#riscv.tables.translate(IommuDomain.root.peek(this.#riscv.kernel, domain), iovaHigh, iovaLow, result);
+  }
+
+  hwInfo(): HwInfo {
+    return noHwInfo;
+  }
+
+  reservedRegions(): readonly ReservedRegion[] {
+    return interruptWindow;
+  }
+
+  #isPaging(domain: Ref<'IommuDomain'>): boolean {
+    return IommuDomain.kind.peek(this.#riscv.kernel, domain) === DomainKind.PAGING;
+  }
+
+  #unitOf(device: Ref<'IommuDevice'>): RiscvMember {
+    return this.#riscv.unit(IommuDevice.unit.peek(this.#riscv.kernel, device));
+  }
+
+  #device(pciFunction: Ref<'PciFunction'>): Ref<'IommuDevice'> {
+    const device = PciFunction.driverData.peek(this.#riscv.kernel, pciFunction) as Ref<'IommuDevice'>;
+    assert(device !== NULL, 'the function was probed');
+    return device;
+  }
+}
+
+function createStaticDomain({ kernel }: Host, kind: DomainKind): Ref<'IommuDomain'> {
+  const domain = IommuDomain.create(kernel);
+  IommuDomain.kind.poke(kernel, domain, kind);
+  IommuDomain.driver.poke(kernel, domain, DriverKind.RISCV);
+  return domain;
+}
+
+/** Directory, queues and status words are frames in RAM; the queues are enabled, then the directory. */
+function enableUnit(host: Host, unit: Ref<'RiscvRegisters'>, state: Ref<'RiscvUnitState'>): void {
+  const kernel = host.kernel;
+  const directory = kernelFrame(host);
+  const queue = kernelFrame(host);
+  RiscvUnitState.directory.poke(kernel, state, directory);
+  RiscvUnitState.queue.poke(kernel, state, queue);
+  RiscvUnitState.queueStatus.poke(kernel, state, kernelFrame(host));
+  RiscvRegisters.commandQueue.poke(kernel, unit, 0, (queue << 10) | commandRing);
+  RiscvRegisters.commandStatus.poke(kernel, unit, QueueStatus.ENABLED | QueueStatus.ON);
+  RiscvRegisters.faultQueue.poke(kernel, unit, 0, (kernelFrame(host) << 10) | faultRing);
+  RiscvRegisters.faultStatus.poke(kernel, unit, QueueStatus.ENABLED | QueueStatus.ON);
+  RiscvRegisters.ddtp.poke(kernel, unit, 0, (directory << 10) | DdtpMode.LEVELS2);
+}
+
+function kernelFrame(host: Host): Frame {
+  const frame = host.frames.allocate(Owner.KERNEL);
+  if (frame === 0) fail('ENOMEM', 'no frame for the tables of an IOMMU unit');
+  return frame;
+}

@@ -1,0 +1,46 @@
+/**
+ * ATS of a device (the kernel's `iommu_enable_pci_ats` and `iommu_disable_pci_ats`), in the order of E7: its entry has allowed ATS since
+ * probe; the domain's list before the device, the device before the list.
+ */
+import { NULL, type Ref } from '#hostmem/object';
+import { Atc } from '../../hardware/atc.ts';
+import { PciFunction } from '../../hardware/function.ts';
+import { supportsDeviceTlbs } from '../../hardware/vtd/registers.ts';
+import { fail } from '../../kernel/errno.ts';
+import { IommuDevice } from '../driver.ts';
+import type { Vtd, VtdUnit } from './vtd.ts';
+
+/** Whether the unit serves device TLBs and the function has one. */
+export function supportsAts(vtd: Vtd, unit: VtdUnit, pciFunction: Ref<'PciFunction'>): boolean {
+  return supportsDeviceTlbs(unit.extendedLow) && PciFunction.atc.peek(vtd.kernel, pciFunction) !== NULL;
+}
+
+/** From here on the device keeps translations of what it is attached to. ENOMEM. */
+export function enableAts(vtd: Vtd, device: Ref<'IommuDevice'>): void {
+  const kernel = vtd.kernel;
+  const pciFunction = IommuDevice.function.peek(kernel, device);
+  const unit = vtd.unit(IommuDevice.unit.peek(kernel, device));
+  if (!supportsAts(vtd, unit, pciFunction) || IommuDevice.atsEnabled.peek(kernel, device) !== 0) return;
+  const domain = IommuDevice.domain.peek(kernel, device);
+  if (domain !== NULL && !vtd.operations.assignDeviceTag(vtd, domain, unit, pciFunction)) fail('ENOMEM', 'no memory for a cache tag');
+  setAts(vtd, device, true);
+}
+
+/** Writes the device's control register. */
+export function setAts(vtd: Vtd, device: Ref<'IommuDevice'>, on: boolean): void {
+  const atc = PciFunction.atc.peek(vtd.kernel, IommuDevice.function.peek(vtd.kernel, device));
+  IommuDevice.atsEnabled.poke(vtd.kernel, device, on ? 1 : 0);
+  Atc.enabled.store(vtd.kernel, atc, on ? 1 : 0);
+}
+
+/** On return the device holds no translation and asks for none. */
+export function disableAts(vtd: Vtd, device: Ref<'IommuDevice'>): void {
+  const kernel = vtd.kernel;
+  const pciFunction = IommuDevice.function.peek(kernel, device);
+  const unit = vtd.unit(IommuDevice.unit.peek(kernel, device));
+  if (IommuDevice.atsEnabled.peek(kernel, device) === 0) return;
+  setAts(vtd, device, false);
+  vtd.operations.submit(vtd, unit, vtd.batch.clear().deviceTlb(PciFunction.rid.peek(kernel, pciFunction), 0, 0, 52));
+  const domain = IommuDevice.domain.peek(kernel, device);
+  if (domain !== NULL) vtd.operations.unassignDeviceTag(vtd, domain, unit, pciFunction);
+}

@@ -1,0 +1,84 @@
+/**
+ * A RISC-V IOMMU as a device's DMA meets it: device context, IOTLB, both stages, a fill, and a fault record where one is due.
+ *
+ * The IOTLB has what a first stage alone translated for a request without process, tagged with its PSCID; all else is walked each time,
+ * which is always allowed. Contexts are read anew for every request. The points of a translation are: the entries of the directories
+ * and contexts, the IOTLB, each page-table entry, the fill.
+ */
+import type { Host } from '#hostmem/host';
+import type { Frame } from '#hostmem/memory';
+import type { Ref } from '#hostmem/object';
+import { IotlbView } from '../iotlb.ts';
+import type { Translator } from '../translator.ts';
+import { IommuUnit } from '../unit.ts';
+import { isRecorded } from './fault-record.ts';
+import { recordFault } from './fault-queue.ts';
+import { RiscvRegisters } from './registers.ts';
+import { RiscvRequest, RiscvTranslation } from './translation.ts';
+
+/** The IOTLB's tag has room for so many address spaces. */
+const cachedPscids = 1 << 16;
+
+export class RiscvUnit implements Translator {
+  frame = 0 as Frame;
+  root = 0 as Frame;
+  hit = false;
+  readonly iotlb: IotlbView;
+  readonly #host: Host;
+  readonly #registers: Ref<'RiscvRegisters'>;
+  readonly #translation: RiscvTranslation;
+  readonly #request = new RiscvRequest();
+
+  constructor(host: Host, unit: Ref<'IommuUnit'>) {
+    this.#host = host;
+    this.#registers = IommuUnit.registers.peek(host.kernel, unit) as Ref<'RiscvRegisters'>;
+    RiscvRegisters.check(host.kernel, this.#registers);
+    this.iotlb = new IotlbView(host.kernel, IommuUnit.iotlb.peek(host.kernel, unit));
+    this.#translation = new RiscvTranslation(host, this.#registers);
+  }
+
+  /** `access` is one `Access` bit, which is the `Want` bit of the same name. */
+  translate(sourceId: number, iovaHigh: number, iovaLow: number, access: number, epoch: number): number {
+    const request = this.#request;
+    request.deviceId = sourceId;
+    request.iovaHigh = iovaHigh;
+    request.iovaLow = iovaLow;
+    request.wanted = access;
+    const cause = this.#translate(request, epoch);
+    const translation = this.#translation;
+    if (cause !== 0 && isRecorded(cause, translation.control, request)) recordFault(this.#host, this.#registers, cause, request, translation.guest);
+    return cause;
+  }
+
+  #translate(request: RiscvRequest, epoch: number): number {
+    const translation = this.#translation;
+    this.frame = 0 as Frame;
+    this.root = 0 as Frame;
+    this.hit = false;
+    const refused = translation.find(request);
+    if (refused !== 0) return refused;
+    if (translation.passes) {
+      this.frame = translation.frame;
+      return 0;
+    }
+    this.root = translation.root;
+    const isCached = translation.walkedFirst && !translation.walkedSecond && translation.pscid < cachedPscids;
+    if (isCached && this.#isHit(request)) return 0;
+    const cause = translation.walk(request);
+    if (cause !== 0) return cause;
+    this.frame = translation.frame;
+    const { iovaHigh, iovaLow } = request;
+    if (isCached) this.iotlb.fill(translation.pscid, iovaHigh, iovaLow, this.frame, translation.permissions(request), this.root, epoch);
+    return 0;
+  }
+
+  /** A hit without permission is walked again: the tables, not a cached entry, say why a request is refused. */
+  #isHit({ iovaHigh, iovaLow, wanted }: RiscvRequest): boolean {
+    const iotlb = this.iotlb;
+    if (!iotlb.lookup(this.#translation.pscid, iovaHigh, iovaLow) || (iotlb.permissions & wanted) !== wanted) return false;
+    this.frame = iotlb.frame;
+    this.root = iotlb.root;
+    this.hit = true;
+    return true;
+  }
+}

@@ -1,0 +1,45 @@
+/**
+ * ATS is enabled for a device that is attached and busy, and disabled again: from one moment to the next the device keeps translations
+ * of its own, which every unmap has to reach.
+ */
+import type { Ref } from '#hostmem/object';
+import { disableAts, enableAts } from '../kernel/iommu-probe.ts';
+import { scenario } from '../scenario.ts';
+
+const passing = 0x10000000;
+const page = 4096;
+
+export default scenario({
+  title: 'ATS is switched on and off under DMA and unmaps',
+  seed: null,
+  host: { iommu: 'vtd-scalable', ats: true },
+  variants: ['vtd-ats-on-no-tag'],
+  holds: ['C1', 'C2', 'C3', 'C4', 'C5', 'C6', 'D1', 'D4', 'D7', 'G1', 'O1'],
+
+  world(w) {
+    const vmm = w.process('vmm');
+    const iommufd = vmm.iommufd();
+    const ioas = vmm.ioas(iommufd);
+    vmm.attach(vmm.bind(w.group('nic').vfio[0]!, iommufd), ioas);
+    const buffer = vmm.memory(page, 0x1111);
+    vmm.map(iommufd, ioas, passing, buffer, page);
+    return { iommufd, ioas, buffer };
+  },
+
+  actors: ({ vm, device }) => ({
+    probe: vm('vmm', (thread) => {
+      const nic = thread.named('nic') as Ref<'PciFunction'>;
+      enableAts(thread.kernel, nic);
+      disableAts(thread.kernel, nic);
+    }),
+
+    vmm: vm('vmm', (thread, { iommufd, ioas, buffer }) => {
+      thread.check(thread.unmap(iommufd, ioas, passing, page) === null, 'the unmap was refused');
+      thread.check(thread.map(iommufd, ioas, passing, buffer, page) === null, 'the map was refused');
+    }),
+
+    nic: device('nic', (dev) => {
+      for (let i = 0; i < 3; i++) if (dev.read(passing, 64) === 0) dev.check(dev.word(0) === 0x1111, `read 0x${dev.word(0).toString(16)}, which is not in the buffer`);
+    }),
+  }),
+});

@@ -1,0 +1,31 @@
+/** A function is unplugged while it does DMA, and plugged in again: its context entry and its PASID directory go under its requests. */
+import type { Ref } from '#hostmem/object';
+import { probeDevice, releaseDevice } from '../kernel/iommu-probe.ts';
+import { scenario } from '../scenario.ts';
+
+export default scenario({
+  title: 'a function is unplugged in the middle of its DMA, and its PASID directory freed',
+  seed: null,
+  host: { iommu: 'vtd-scalable' },
+  variants: ['vtd-context-torn-uaf'],
+  holds: ['C1', 'C2', 'C3', 'C4', 'C5', 'C6', 'D7', 'G1'],
+
+  world(w) {
+    w.process('host');
+    w.group('nic');
+    return {};
+  },
+
+  actors: ({ vm, device }) => ({
+    hotplug: vm('host', (thread) => {
+      const nic = thread.named('nic') as Ref<'PciFunction'>;
+      releaseDevice(thread.kernel, nic);
+      probeDevice(thread.kernel, nic);
+    }),
+
+    /** Nothing is mapped for it: it only faults, for one reason or another. */
+    nic: device('nic', (dev) => {
+      for (let i = 0; i < 3; i++) dev.check(dev.read(0x1000, 64) !== 0, 'reached memory where nothing is mapped');
+    }),
+  }),
+});

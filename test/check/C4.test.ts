@@ -1,0 +1,41 @@
+import type { Memory } from '#hostmem/memory';
+import { EntryWritten, EntryZeroed, FlushCalled, InvalidationQueued } from '#src/drivers/events';
+import { dma, DmaFlags, TableKind } from '#src/hardware/events';
+import { Descriptor } from '#src/hardware/vtd/descriptors';
+import { expect, test } from 'vitest';
+import { court } from './histories.ts';
+
+type Step = 'entry' | 'zeroed' | 'range' | keyof typeof Descriptor;
+
+function tell(memory: Memory, step: Step): void {
+  if (step === 'entry') EntryWritten.emit(memory, TableKind.PASID, 0x28, 0, 0);
+  else if (step === 'zeroed') EntryZeroed.emit(memory, TableKind.PASID, 0x28, 0);
+  else if (step === 'range') FlushCalled.emit(memory, 0x100, 0, 0, 1, 1);
+  else InvalidationQueued.emit(memory, 0, 0, Descriptor[step]);
+}
+
+async function play(...steps: Step[]): Promise<string | null> {
+  const here = await court('C4');
+  for (const step of steps) tell(here.vmm.world.host.kernel, step);
+  return here.verdict()?.message ?? null;
+}
+
+test('holds: each sequence is in its order, one after the other', async () => {
+  expect(await play('entry', 'PASID_CACHE', 'PASID_IOTLB', 'DEVICE_TLB', 'WAIT', 'zeroed', 'range', 'IOTLB', 'WAIT', 'DEVICE_TLB', 'WAIT', 'range', 'IOTLB')).toBeNull();
+});
+
+test.each<[string, Step[]]>([
+  ['the IOTLB is invalidated after the device TLB', ['range', 'DEVICE_TLB', 'IOTLB']],
+  ['the cache of entries is invalidated after the IOTLB', ['entry', 'IOTLB', 'WAIT', 'CONTEXT_CACHE']],
+  ['a PASID entry is emptied, but the cache of entries was not invalidated since it was there', ['entry', 'IOTLB', 'zeroed']],
+  ['a PASID entry is emptied, but the IOTLB was not invalidated since it was there', ['entry', 'PASID_CACHE', 'zeroed']],
+  ['a PASID entry is emptied that was present until then', ['zeroed']],
+])('breaks: %s', async (message, steps) => {
+  expect(await play(...steps)).toBe(message);
+});
+
+test('breaks: a device asks for a translation that its entry does not let it ask for', async () => {
+  const here = await court('C4');
+  dma.emit(here.vmm.world.host.kernel, here.rid('A') | (0x44 << DmaFlags.reasonShift), 0, 0x1000, 0, 0, 1);
+  expect(here.verdict()?.message).toBe('function 05.0 asked for a translation that its entry does not allow it to ask for');
+});
