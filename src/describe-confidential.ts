@@ -24,7 +24,7 @@ export function describeConfidential(event: Cursor, nameOf: (rid: number) => str
     case TdiBound.kind: return `the interface of ${device} is bound to guest ${TdiBound.get.guest(event)}`;
     case TdiUnbound.kind: return `the interface of ${device} is unbound from guest ${TdiUnbound.get.guest(event)}`;
     case GuestRequested.kind: return `${device}: the guest asks for ${requests[GuestRequested.get.what(event) as Request]}`;
-    case tdiMoved.kind: return `${device}: ${states[tdiMoved.get.from(event)]} -> ${states[tdiMoved.get.to(event)]}`;
+    case tdiMoved.kind: return `${device}: ${states[tdiMoved.get.before(event)]} -> ${states[tdiMoved.get.after(event)]}`;
     case configurationWritten.kind: return `${device}: ${registers[configurationWritten.get.register(event) as Register]}`;
     case HandleMapped.kind: return `dma_map for ${device}: ${text(HandleMapped.get.address(event))} (${backends[HandleMapped.get.backend(event) as Backend]})`;
     case HandleUnmapped.kind: return `dma_unmap for ${device}: ${text(HandleUnmapped.get.address(event))} (${backends[HandleUnmapped.get.backend(event) as Backend]})`;

@@ -31,7 +31,7 @@ export const deadTableRead = event('dead table read', ['source', 'frame', 'owner
 export const invalidated = event('invalidated', ['unit', 'slot', 'first']);
 
 /** A device interface went from one `TdiState` to another, by a `Mover`. */
-export const tdiMoved = event('tdi moved', ['function', 'from', 'to', 'by']);
+export const tdiMoved = event('tdi moved', ['function', 'before', 'after', 'by']);
 
 /** A `Register` of a function that TDISP locks was written. Told before the interface answers to it. */
 export const configurationWritten = event('configuration written', ['function', 'register']);

@@ -38,8 +38,8 @@ export default invariant<Interfaces>({
 });
 
 function move(one: Interface, event: Cursor): void {
-  if (tdiMoved.get.from(event) === TdiState.RUN) one.ranUntil = event.stamp;
-  one.runs = tdiMoved.get.to(event) === TdiState.RUN;
+  if (tdiMoved.get.before(event) === TdiState.RUN) one.ranUntil = event.stamp;
+  one.runs = tdiMoved.get.after(event) === TdiState.RUN;
 }
 
 function reached(one: Interface, event: Cursor): Breach | null {

@@ -73,8 +73,8 @@ function unmapped(own: Map<number, Handle>, event: Cursor): Breach | null {
 }
 
 function flip(own: Map<number, Handle>, event: Cursor): void {
-  const ran = tdiMoved.get.from(event) === TdiState.RUN;
-  if (ran === (tdiMoved.get.to(event) === TdiState.RUN)) return;
+  const ran = tdiMoved.get.before(event) === TdiState.RUN;
+  if (ran === (tdiMoved.get.after(event) === TdiState.RUN)) return;
   for (const handle of own.values()) if (handle.backend === Backend.BOUNCE || handle.backend === Backend.TRANSLATED) handle.isStale = true;
 }
 

@@ -41,8 +41,8 @@ export default invariant<Interfaces>({
 });
 
 function moved(one: Interface, event: Cursor): Breach | null {
-  const from = tdiMoved.get.from(event);
-  const to = tdiMoved.get.to(event);
+  const from = tdiMoved.get.before(event);
+  const to = tdiMoved.get.after(event);
   one.state = to;
   one.mustFail = false;
   return isStep(from, to, tdiMoved.get.by(event)) ? null : breach(`the interface of ${functionText(event)} went from ${names[from]} to ${names[to]}`);
