@@ -1,7 +1,10 @@
 /** What threads of a VMM ask of the PCI core about device security: 7.2's `pci_tsm_*`, for which it has no user interface. */
 import type { Ref } from '#hostmem/object';
 import type { Request, RequestScope } from '../drivers/tsm/link-tsm.ts';
+import { PciFunction } from '../hardware/function.ts';
+import { changeConfiguration, Register } from '../hardware/tdisp.ts';
 import type { ErrnoName } from '../kernel/errno.ts';
+import { PciDevice } from '../kernel/iommu-group.ts';
 import { connect, disconnect, unbindInterface } from '../kernel/tsm.ts';
 import { errnoOf, type Vm } from './vm.ts';
 
@@ -29,6 +32,12 @@ export class SecurityManager {
   }
   unbind(): ErrnoName | null {
     return errnoOf(() => unbindInterface(this.#thread.kernel, this.#device));
+  }
+
+  /** The host writes a BAR of the device, which a locked interface does not forgive. */
+  writeBar(): void {
+    const memory = this.#thread.kernel.memory;
+    changeConfiguration(memory, PciFunction.tdi.peek(memory, PciDevice.function.peek(memory, this.#device)), Register.BAR);
   }
 
   /** Carries a request of the guest to the security manager. */

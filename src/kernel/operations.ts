@@ -24,7 +24,7 @@ import { abortFile } from './object-file.ts';
 import { removeObject } from './objects.ts';
 import { unpinUnfilled, type Copy } from './pages.ts';
 import { TBitPolicy, type Request, type RequestScope } from '../drivers/tsm/link-tsm.ts';
-import { bindInterface, guestRequest } from './tsm.ts';
+import { bindInterface, guestRequest, releaseInterface } from './tsm.ts';
 import { keepBack } from './tvm.ts';
 import { destroyVdevice, holdDevice, letDeviceGo, removeVdevice } from './vdevice.ts';
 import { destroyViommu } from './viommu.ts';
@@ -106,6 +106,8 @@ export interface TsmOperations {
   bind(kernel: Kernel, device: Ref<'PciDevice'>, tvm: Ref<'Tvm'>, tdiId: number): void;
   /** EINVAL, ENXIO, EIO. */
   guestRequest(kernel: Kernel, device: Ref<'PciDevice'>, scope: RequestScope, what: Request): void;
+  /** A user's DEVICE is about to go. */
+  release(kernel: Kernel, device: Ref<'PciDevice'>): void;
 }
 
 /** Confidential guests: what the T bit means on this host, when a device may change it, and how a page changes its role. */
@@ -153,7 +155,7 @@ export const linux72: Operations = Object.freeze({
       if (problem !== 0) fail(problem, 'the driver refuses the domain for the device');
     },
   }),
-  tsm: Object.freeze({ bind: bindInterface, guestRequest }),
+  tsm: Object.freeze({ bind: bindInterface, guestRequest, release: releaseInterface }),
   // Nothing of this is merged in 7.2: what V1 would allow, a switch without live mappings.
   confidential: Object.freeze({ policy: () => TBitPolicy.BYPASS, mayFlip: hasNoMappings, enterTrusted, flushConverted, giveUp: keepBack }),
   dma: Object.freeze({ queueIova }),

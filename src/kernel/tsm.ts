@@ -108,6 +108,11 @@ export function unbindInterface(kernel: Kernel, device: Ref<'PciDevice'>): void 
   TsmCore.rwsem.releaseRead(memory, core);
 }
 
+/** A user lets a device go: its interface is unbound before the host has it back (X6). Linux 7.2 has nobody who binds, and so not this. */
+export function releaseInterface(kernel: Kernel, device: Ref<'PciDevice'>): void {
+  if (kernel.tsm !== null) unbindInterface(kernel, device);
+}
+
 /** Under `rwsem`. */
 function unbindLocked(kernel: Kernel, device: Ref<'PciDevice'>, tsm: Ref<'PciTsm'>): void {
   const memory = kernel.memory;

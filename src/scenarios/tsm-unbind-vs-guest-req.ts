@@ -1,6 +1,6 @@
 /**
- * Two VMMs want the interface of one device for their guests, a guest has requests for it, and the host unplugs the device's security manager
- * and plugs it in again. All is in the order of two locks, `pci_tsm_rwsem` and that of the device.
+ * Two VMMs want the interface of one device for their guests, a guest has requests for it, and the host writes one of the device's BARs,
+ * disconnects the device and connects it again. All is in the order of two locks, `pci_tsm_rwsem` and that of the device.
  *
  * Forward-looking: 7.2 has this core and nobody who calls it.
  */
@@ -39,6 +39,7 @@ export default scenario({
 
     host: vm('blue', (thread) => {
       const manager = new SecurityManager(thread, 'A');
+      manager.writeBar();
       thread.check(manager.disconnect() === null, 'the device was not connected');
       thread.check(manager.connect() === null, 'the device is connected');
     }),

@@ -4,6 +4,7 @@ import { SecurityManager } from '#src/actors/security-manager';
 import { Request, RequestScope } from '#src/drivers/tsm/link-tsm';
 import { PciFunction } from '#src/hardware/function';
 import { Tdi, TdiState } from '#src/hardware/tdisp';
+import { close } from '#src/kernel/syscalls';
 import { bindInterface } from '#src/kernel/tsm';
 import { expect, test } from 'vitest';
 import { confidentialWorld } from './confidential-world.ts';
@@ -53,4 +54,25 @@ test('a disconnect unbinds and stops what runs; nothing is left of either', () =
   expect(state()).toBe(TdiState.UNLOCKED);
   red.connect();
   expect([liveObjects(memory), host.frames.inUse]).toEqual(before);
+});
+
+test('whoever closes the device has its interface unbound first', () => {
+  const { world, red, group, state } = managers();
+  const vmm = world.process('vmm');
+  const iommufd = vmm.iommufd();
+  const fd = vmm.bind(group.vfio[0]!, iommufd);
+  red.bind('red');
+  red.request(RequestScope.STATE_CHANGE, Request.LOCK);
+  world.kernel.enter(vmm.ref);
+  close(world.kernel, fd);
+  expect([state(), red.request(RequestScope.INFO, Request.REPORT), red.bind('red')]).toEqual([TdiState.UNLOCKED, 'ENXIO', null]);
+});
+
+test('a BAR written under lock ends in ERROR: no START, and STOP is the way out', () => {
+  const { red, state } = managers();
+  red.bind('red');
+  red.request(RequestScope.STATE_CHANGE, Request.LOCK);
+  red.writeBar();
+  expect([state(), red.request(RequestScope.STATE_CHANGE, Request.START)]).toEqual([TdiState.ERROR, 'EIO']);
+  expect([red.request(RequestScope.STATE_CHANGE, Request.STOP), state()]).toEqual([null, TdiState.UNLOCKED]);
 });
