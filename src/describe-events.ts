@@ -1,6 +1,7 @@
 /** Events of the kernel as lines of a story: `ATTACH A -> IOAS 3`. Knows the world's names, and who moves what where. */
 import { Owner } from '#hostmem/frames';
 import type { Cursor } from '#hostmem/history';
+import { describeConfidential } from './describe-confidential.ts';
 import { EntryWritten, EntryZeroed, FlushCalled, FlushReturned, LeavesCleared } from './drivers/events.ts';
 import { deadTableRead, dma, DmaFlags, entryFetched, peerReached, TableKind } from './hardware/events.ts';
 import { commandName } from './kernel/call-events.ts';
@@ -103,7 +104,7 @@ export class EventDescriber {
       case DirtyReported.kind: return `${dirtyRange(DirtyReported.get, event)}: reported`;
       case DirtyAnswered.kind: return `GET_DIRTY_BITMAP of ${dirtyRange(DirtyAnswered.get, event)} returned 0`;
       case dma.kind: return this.#dma(event);
-      default: return null;
+      default: return describeConfidential(event, (rid) => this.#names.functions.get(rid) ?? 'a function');
     }
   }
 

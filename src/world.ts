@@ -25,6 +25,9 @@ import { linux72 } from './kernel/operations.ts';
 import { createDmaDomain } from './kernel/dma-iommu.ts';
 import { deviceOf, groupOf } from './kernel/iommu-probe.ts';
 import { enumerate, type PciBus } from './kernel/pci.ts';
+import { createGuestDma } from './kernel/guest-dma.ts';
+import { connect, TsmCore } from './kernel/tsm.ts';
+import { createTvm, Tvm } from './kernel/tvm.ts';
 import { createProcess, ownerOf, Process, userAddress } from './kernel/process.ts';
 import { DevSet, VfioDevice } from './kernel/vfio.ts';
 import { VfioGroup } from './kernel/vfio-group.ts';
@@ -58,6 +61,11 @@ export interface WorldOptions extends HostSize {
   readonly caches: 'on' | 'off';
   /** Switch K8: false lets devices behind a bridge translate in scalable mode. */
   readonly aliasPasidTableSkipped: boolean;
+  /**
+   * Whether the host has confidential guests and a security manager for devices; if so, whether ownership is looked up for every access, or
+   * only before a translation is cached (SEMANTICS f.3 X2).
+   */
+  readonly confidential: 'no' | 'checks hits' | 'checks fills';
 }
 
 /** First device number that the world gives out on each root bus, as in the recorded machine. */
@@ -93,7 +101,7 @@ export class World {
   /** How many VMs the command line asks for; the host grows with it. */
   readonly vms: number;
 
-  constructor({ vms = 1, iommu = 'vtd-legacy', aliasPasidTableSkipped = true, fetchBits = 128, caches = 'on', ats = false, defaultDomain = 'dma', ...size }: Partial<WorldOptions> = {}) {
+  constructor({ vms = 1, iommu = 'vtd-legacy', aliasPasidTableSkipped = true, fetchBits = 128, caches = 'on', ats = false, defaultDomain = 'dma', confidential = 'no', ...size }: Partial<WorldOptions> = {}) {
     this.vms = vms;
     const ramBytes = size.ramBytes ?? baseSize.ramBytes + vms * sizePerVm.ramBytes;
     this.host = Host.create(ramBytes, size.kernelBytes ?? baseSize.kernelBytes + vms * sizePerVm.kernelBytes);
@@ -104,10 +112,12 @@ export class World {
     const mode = iommu === 'mock' || iommu === 'riscv' ? null : iommu === 'vtd-legacy and mock' ? 'vtd-legacy' : iommu;
     if (mode !== null) this.#unit = Machine.addUnit(this.host, { mode, ats, faultReasons: 'recorded', fetchBits, caches });
     else if (iommu === 'riscv') this.#unit = Machine.addRiscvUnit(this.host);
+    if (confidential !== 'no') Machine.addTrustedSide(this.host, { checksHits: confidential === 'checks hits' });
     const machine = new Machine(this.host);
     if (mode !== null) VtdDriver.boot(this.host, machine, { aliasPasidTableSkipped });
     else if (iommu === 'riscv') RiscvDriver.boot(this.host, machine);
     this.host.kernelRoot = KernelRoot.create(this.host.kernel);
+    if (confidential !== 'no') KernelRoot.tsm.poke(this.host.kernel, this.host.kernelRoot, TsmCore.create(this.host.kernel));
     this.kernel = new Kernel(this.host, linux72, driverInForce(this.host, machine));
   }
 
@@ -194,6 +204,7 @@ export class World {
     EduRegisters.function.poke(memory, registers, added);
     this.directory[name] = added;
     this.directory[`${name}.registers`] = registers;
+    this.directory[`${name}.pci`] = device;
     return device;
   }
 
@@ -294,5 +305,36 @@ export class World {
     this.directory[`${name}.frames`] = frames;
     return process;
   }
+
+  /**
+   * A confidential guest: a guest whose pages are its own but for the first two, where its ring and table are, and those that `shared` names.
+   * Its kernel's allocator begins with the pages that `free` names, of the first 31.
+   */
+  confidentialGuest(name: string, pages: number, { shared = [], free = [] }: ConfidentialPages): BuiltProcess {
+    const guest = this.guest(name, pages);
+    this.directory[`${name}.tvm`] = createTvm(this.kernel, guest.ref, this.directory[`${name}.frames`] as Ref<'Run'>, pages, [0, 1, ...shared], free);
+    return guest;
+  }
+
+  /** How many conversions to shared the host answers before it refuses one. */
+  refuseConversions(guest: string, after: number): void {
+    Tvm.patience.poke(this.host.kernel, this.directory[`${guest}.tvm`] as Ref<'Tvm'>, after);
+  }
+
+  /** Lets a confidential guest's driver use the DMA API for a device, with `bounce` as its bounce pages, which follow each other. */
+  guestDriver(name: string, guest: string, bounce: readonly number[]): void {
+    const tvm = this.directory[`${guest}.tvm`] as Ref<'Tvm'>;
+    this.directory[`${name}.driver`] = createGuestDma(this.kernel, this.directory[`${name}.pci`] as Ref<'PciDevice'>, tvm, bounce);
+  }
+
+  /** Connects a function to the security manager. Whom its interface is bound to is for a VMM to say. */
+  secure(name: string): void {
+    connect(this.kernel, this.directory[`${name}.pci`] as Ref<'PciDevice'>);
+  }
 }
 
+/** Pages of a confidential guest by their numbers. */
+interface ConfidentialPages {
+  readonly shared?: readonly number[];
+  readonly free?: readonly number[];
+}

@@ -247,7 +247,7 @@ export class Vm extends Actor {
 }
 
 /** The errno that ends a system call, null when it succeeds. */
-function errnoOf(call: () => unknown): ErrnoName | null {
+export function errnoOf(call: () => unknown): ErrnoName | null {
   try {
     call();
     return null;

@@ -17,6 +17,8 @@ import { RiscvRegisters, worldCapabilities, type RiscvUnitOptions } from './risc
 import { RiscvUnit } from './riscv/unit.ts';
 import { TaggedCache } from './tagged-cache.ts';
 import { TranslationUnit } from './translation-unit.ts';
+import { TrustedPath } from './trusted-path.ts';
+import { createInterface, createTrustedRoot } from './trusted-unit.ts';
 import { IommuUnit, UnitKind } from './unit.ts';
 import { InvalidationQueue } from './vtd/invalidation-queue.ts';
 import * as registers from './vtd/registers.ts';
@@ -84,7 +86,7 @@ export class Machine {
     this.#host = host;
     const units: Unit[] = [];
     const riscvUnits: RiscvUnitOfMachine[] = [];
-    for (let at = MachineRecord.firstUnit.peek(host.kernel, host.machine); at !== NULL; at = IommuUnit.next.peek(host.kernel, at)) {
+    for (const at of unitsOf(host)) {
       if (IommuUnit.kind.peek(host.kernel, at) === UnitKind.VTD) units.push(new Unit(host, at));
       else riscvUnits.push({ ref: at, translation: new RiscvUnit(host, at), queue: new CommandQueue(host, at) });
     }
@@ -132,7 +134,13 @@ export class Machine {
     PciFunction.nextOfUnit.poke(kernel, added, IommuUnit.firstFunction.peek(kernel, unit));
     MachineRecord.firstFunction.poke(kernel, machine, added);
     IommuUnit.firstFunction.poke(kernel, unit, added);
+    createInterface(kernel, added);
     return added;
+  }
+
+  /** Gives the machine's units a trusted side; functions that are added from now on have device interfaces. */
+  static addTrustedSide(host: Host, { checksHits }: { readonly checksHits: boolean }): void {
+    createTrustedRoot(host.kernel, unitsOf(host), checksHits);
   }
 
   /** All functions, in the order of their requester ids. */
@@ -157,7 +165,8 @@ export class Machine {
   dma(pciFunction: Ref<'PciFunction'>): DmaEngine {
     const unit = PciFunction.unit.peek(this.#host.kernel, pciFunction);
     const { translation } = this.riscvUnits.find(({ ref }) => ref === unit) ?? this.unit(unit);
-    return new DmaEngine(this.#host, translation, pciFunction);
+    const isConfidential = PciFunction.tdi.peek(this.#host.kernel, pciFunction) !== NULL;
+    return new DmaEngine(this.#host, isConfidential ? new TrustedPath(this.#host, translation, pciFunction) : translation, pciFunction);
   }
 
   /** The parts that act by themselves. */
@@ -214,14 +223,20 @@ function link(host: Host, kind: UnitKind): Ref<'IommuUnit'> {
   IommuUnit.number.poke(kernel, unit, number);
   IommuUnit.kind.poke(kernel, unit, kind);
   MachineRecord.units.poke(kernel, machine, number + 1);
-  const last = lastUnit(host);
-  if (last === NULL) MachineRecord.firstUnit.poke(kernel, machine, unit);
+  const last = unitsOf(host).at(-1);
+  if (last === undefined) MachineRecord.firstUnit.poke(kernel, machine, unit);
   else IommuUnit.next.poke(kernel, last, unit);
   return unit;
 }
 
-function lastUnit(host: Host): Ref<'IommuUnit'> {
-  let last: Ref<'IommuUnit'> = MachineRecord.firstUnit.peek(host.kernel, host.machine);
-  for (let at = last; at !== NULL; at = IommuUnit.next.peek(host.kernel, at)) last = at;
-  return last;
+/** What the trusted side of a machine's units shares; `NULL` on a machine without, and without a machine. */
+export function trustedRootOf(host: Host): Ref<'TrustedRoot'> {
+  const first = host.machine === NULL ? NULL : MachineRecord.firstUnit.peek(host.kernel, host.machine);
+  return first === NULL ? NULL : IommuUnit.trustedRoot.peek(host.kernel, first);
+}
+
+function unitsOf({ kernel, machine }: Host): Ref<'IommuUnit'>[] {
+  const found: Ref<'IommuUnit'>[] = [];
+  for (let at = MachineRecord.firstUnit.peek(kernel, machine); at !== NULL; at = IommuUnit.next.peek(kernel, at)) found.push(at);
+  return found;
 }

@@ -15,6 +15,8 @@ export const IommuUnit = object('IommuUnit', {
   next: ref('IommuUnit'),
   firstFunction: ref('PciFunction'),
   iotlb: ref('Iotlb'),
+  /** On a host with a TSM: what the trusted side of all its units shares. */
+  trustedRoot: ref('TrustedRoot'),
   /** Beside the IOTLB: of entries of requesters, of PASIDs (`NULL` for a unit without), of upper levels of page tables. */
   contextCache: ref('TaggedCache'),
   pasidCache: ref('TaggedCache'),

@@ -33,8 +33,9 @@ const hostMembers: Readonly<Record<keyof Omit<WorldOptions, 'vms'>, Member>> = {
   ats: optional(oneOf(true, false)),
   defaultDomain: optional(oneOf('dma', 'identity')),
   aliasPasidTableSkipped: optional(oneOf(true, false)),
+  confidential: optional(oneOf('no', 'checks hits', 'checks fills')),
 };
-const actorMembers = { role: sentence, subject: sentence, body: plainFunction };
+const actorMembers = { role: sentence, subject: sentence, steps: optional(wholeNumber(1, 0xffff)), body: plainFunction };
 
 /** Throws `InputError`; `vms` as the command line has it. Builds the world once to see that it can be built. */
 export function checkScenario(path: string, value: unknown, vms: number | null, knownVariants: readonly string[]): Scenario {
