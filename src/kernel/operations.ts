@@ -10,6 +10,8 @@ import { destroyEventQueue } from './event-queue.ts';
 import { destroyFaultQueue } from './fault-queue.ts';
 import { tryAutomatic, type Changed, type SlotChange } from './change-pt.ts';
 import { faultsOf72, type FaultsOf72 } from './faults-of-72.ts';
+import { amdOperations, type AmdOperations } from '../drivers/amd/operations.ts';
+import { smmuOperations, type SmmuOperations } from '../drivers/smmuv3/operations.ts';
 import { vtdOperations, type VtdOperations } from '../drivers/vtd/operations.ts';
 import type { Kernel } from './kernel.ts';
 import { destroyHwQueue } from './hw-queue.ts';
@@ -104,8 +106,10 @@ export interface Operations {
   readonly vdevice: VdeviceOperations;
   readonly driver: DriverOperations;
   readonly dma: DmaOperations;
-  /** The functions of the VT-d driver. */
+  /** The functions of the drivers. */
   readonly vtd: VtdOperations;
+  readonly amd: AmdOperations;
+  readonly smmuv3: SmmuOperations;
   readonly faults: FaultsOf72;
 }
 
@@ -127,5 +131,7 @@ export const linux72: Operations = Object.freeze({
   }),
   dma: Object.freeze({ queueIova }),
   vtd: Object.freeze({ ...vtdOperations }),
+  amd: Object.freeze({ ...amdOperations }),
+  smmuv3: Object.freeze({ ...smmuOperations }),
   faults: faultsOf72,
 });

@@ -36,6 +36,8 @@ export function operationsOf(changes: Variant): Operations {
     driver: Object.freeze({ ...linux72.driver, ...changes.driver }),
     dma: Object.freeze({ ...linux72.dma, ...changes.dma }),
     vtd: Object.freeze({ ...linux72.vtd, ...changes.vtd }),
+    amd: Object.freeze({ ...linux72.amd, ...changes.amd }),
+    smmuv3: Object.freeze({ ...linux72.smmuv3, ...changes.smmuv3 }),
     faults: Object.freeze({ ...linux72.faults, ...changes.faults }),
   });
 }

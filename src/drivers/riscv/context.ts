@@ -48,14 +48,14 @@ function writeContext({ kernel, ram }: Riscv, unit: RiscvMember, deviceId: numbe
   const at = contextAt(kernel, ram, unit, deviceId);
   if ((peek(ram, at) & Tc.VALID) !== 0) {
     write64(ram, at, 0, 0, device.contextLabels[0]!);
-    unit.ring.invalidateDevice(deviceId).submit();
+    unit.submitter.invalidateDevice(deviceId).submit();
   }
   if (context.valid) {
     const { pscid, mode, root } = context;
     write64(ram, at + Field.FSC * 4, mode << 28, root, device.contextLabels[3]!);
     write64(ram, at + Field.TA * 4, 0, pscid << 12, device.contextLabels[2]!);
     write64(ram, at, 0, Tc.VALID, device.contextLabels[0]!);
-    unit.ring.invalidateDevice(deviceId).submit();
+    unit.submitter.invalidateDevice(deviceId).submit();
   }
   RiscvUnitState.contextLock.release(kernel, unit.state);
 }
