@@ -6,7 +6,7 @@ import { NULL, type Ref } from '#hostmem/object';
 import { IommuGroup, PciDevice } from '../kernel/iommu-group.ts';
 import { KernelRoot } from '../kernel/kernel.ts';
 import { PciFunction } from '../hardware/function.ts';
-import { Hitless, IommuUnit } from '../hardware/unit.ts';
+import { Hitless, IommuUnit, type UnitKind } from '../hardware/unit.ts';
 import { IommuDomain } from '../drivers/domain.ts';
 import { Hwpt } from '../kernel/hwpt.ts';
 import { Ioas } from '../kernel/ioas.ts';
@@ -36,6 +36,8 @@ export class View {
   /** The processes that owned groups then, by the group's number. */
   readonly builtOwners: ReadonlyMap<number, number>;
   readonly #hitless = new Map<number, Hitless>();
+  readonly #kindOfRid = new Map<number, UnitKind>();
+  readonly #kindOfUnit = new Map<number, UnitKind>();
 
   constructor(buffers: HostBuffers) {
     this.host = new Host(buffers);
@@ -46,7 +48,11 @@ export class View {
         const rid = PciFunction.rid.peek(memory, pciFunction);
         this.#groupOfRid.set(rid, IommuGroup.number.peek(memory, group));
         const unit = PciFunction.unit.peek(memory, pciFunction);
-        if (unit !== NULL) this.#hitless.set(rid, IommuUnit.hitless.peek(memory, unit) as Hitless);
+        if (unit === NULL) continue;
+        const kind = IommuUnit.kind.peek(memory, unit) as UnitKind;
+        this.#hitless.set(rid, IommuUnit.hitless.peek(memory, unit) as Hitless);
+        this.#kindOfRid.set(rid, kind);
+        this.#kindOfUnit.set(IommuUnit.number.peek(memory, unit), kind);
       }
     }
     const hwpts = this.#hwpts();
@@ -84,6 +90,14 @@ export class View {
   /** Of which replaces the unit before a requester id promises that they let no request fault. */
   hitlessOf(rid: number): Hitless {
     return this.#hitless.get(rid) ?? Hitless.NEVER;
+  }
+
+  /** Whose unit has a number, or stands before a requester id; undefined where there is none. */
+  kindOfUnit(number: number): UnitKind | undefined {
+    return this.#kindOfUnit.get(number);
+  }
+  kindOfUnitBefore(rid: number): UnitKind | undefined {
+    return this.#kindOfRid.get(rid);
   }
 
   groups(): Ref<'IommuGroup'>[] {

@@ -20,7 +20,7 @@ import { InvalidationQueued, SubmitReturned } from './events.ts';
 export const mostCommands = 32;
 export const commandBytes = 16;
 const Status = { FREE: 0, IN_USE: 1, DONE: 2 } as const;
-const statusLabel = label('CommandRing.status');
+const statusLabel = label('UnitCommandRing.status');
 /** How often a waiter helps before it gives its core away for a moment: a device may have been descheduled in mid-transfer. */
 const helpsBeforeSleep = 20;
 const momentMs = 0.05;

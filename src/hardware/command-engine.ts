@@ -24,7 +24,7 @@ export const commandBytes = 16;
 /** One frame of them. */
 export const ringLength = pageBytes / commandBytes;
 
-export const CommandRing = object('CommandRing', {
+export const UnitCommandRing = object('UnitCommandRing', {
   /** 0 until software has given the unit a frame. */
   frame: u32,
   head: u32,
@@ -37,12 +37,12 @@ export const CommandRing = object('CommandRing', {
   helping: u32,
 });
 
-const waitLabel = label('CommandRing.wait');
-const errorLabel = label('CommandRing.error');
+const waitLabel = label('UnitCommandRing.wait');
+const errorLabel = label('UnitCommandRing.error');
 
 export abstract class CommandEngine implements Engine {
   readonly name: string;
-  readonly ring: Ref<'CommandRing'>;
+  readonly ring: Ref<'UnitCommandRing'>;
   protected readonly host: Host;
   protected readonly iotlb: IotlbView;
   readonly #number: number;
@@ -50,7 +50,7 @@ export abstract class CommandEngine implements Engine {
   readonly #drain: Drain;
   readonly #tailAt: number;
 
-  constructor(host: Host, unit: Ref<'IommuUnit'>, vendor: string, ring: Ref<'CommandRing'>) {
+  constructor(host: Host, unit: Ref<'IommuUnit'>, vendor: string, ring: Ref<'UnitCommandRing'>) {
     const kernel = host.kernel;
     this.host = host;
     this.ring = ring;
@@ -59,7 +59,7 @@ export abstract class CommandEngine implements Engine {
     this.name = `${vendor}${this.#number}.commands`;
     this.iotlb = new IotlbView(kernel, IommuUnit.iotlb.peek(kernel, unit));
     this.#drain = new Drain(kernel, unit);
-    this.#tailAt = CommandRing.tail.address(kernel, ring);
+    this.#tailAt = UnitCommandRing.tail.address(kernel, ring);
   }
 
   /** Of the command at the head. */
@@ -74,9 +74,9 @@ export abstract class CommandEngine implements Engine {
 
   ready(): boolean {
     const kernel = this.#kernel;
-    if (CommandRing.frame.peek(kernel, this.ring) === 0 || CommandRing.stopped.peek(kernel, this.ring) !== 0) return false;
-    if (CommandRing.head.peek(kernel, this.ring) === silent.load(kernel, this.#tailAt)) return false;
-    return CommandRing.draining.peek(kernel, this.ring) === 0 || this.#drain.done();
+    if (UnitCommandRing.frame.peek(kernel, this.ring) === 0 || UnitCommandRing.stopped.peek(kernel, this.ring) !== 0) return false;
+    if (UnitCommandRing.head.peek(kernel, this.ring) === silent.load(kernel, this.#tailAt)) return false;
+    return UnitCommandRing.draining.peek(kernel, this.ring) === 0 || this.#drain.done();
   }
 
   /** A wait works in RAM once it writes; everything else where look-ups and fills are announced. */
@@ -96,23 +96,23 @@ export abstract class CommandEngine implements Engine {
   step(): void {
     const kernel = this.#kernel;
     if (!this.isLegal()) {
-      CommandRing.stopped.poke(kernel, this.ring, 1);
+      UnitCommandRing.stopped.poke(kernel, this.ring, 1);
       this.refuse();
       return;
     }
-    const head = CommandRing.head.peek(kernel, this.ring);
+    const head = UnitCommandRing.head.peek(kernel, this.ring);
     const isWait = this.isWait();
     if (isWait && !this.#isDrained()) return;
     if (!isWait) this.invalidate();
     invalidated.emit(kernel, this.#number, head, this.word(0));
     if (isWait) this.#write();
-    CommandRing.head.poke(kernel, this.ring, (head + 1) % ringLength);
+    UnitCommandRing.head.poke(kernel, this.ring, (head + 1) % ringLength);
   }
 
   /** Free runs: carries out what is ready, unless another thread is already at it. */
   help(): void {
     const kernel = this.#kernel;
-    const helpingAt = CommandRing.helping.address(kernel, this.ring);
+    const helpingAt = UnitCommandRing.helping.address(kernel, this.ring);
     if (kernel.control !== null || !this.ready()) return;
     if (silent.compareExchange(kernel, helpingAt, 0, 1) !== 0) return;
     while (this.ready()) this.step();
@@ -121,21 +121,21 @@ export abstract class CommandEngine implements Engine {
 
   /** A word of the command at the head. */
   protected word(index: number): number {
-    const frame = CommandRing.frame.peek(this.#kernel, this.ring) as Frame;
-    return peek(this.host.ram, hpaOf(frame) + CommandRing.head.peek(this.#kernel, this.ring) * commandBytes + index * 4);
+    const frame = UnitCommandRing.frame.peek(this.#kernel, this.ring) as Frame;
+    return peek(this.host.ram, hpaOf(frame) + UnitCommandRing.head.peek(this.#kernel, this.ring) * commandBytes + index * 4);
   }
 
   /** A wait takes two steps: what was in flight at the first one has ended by the second. */
   #isDrained(): boolean {
     const kernel = this.#kernel;
-    const marked = CommandRing.draining.peek(kernel, this.ring) !== 0;
+    const marked = UnitCommandRing.draining.peek(kernel, this.ring) !== 0;
     if (!marked) this.#drain.mark(true, true);
-    CommandRing.draining.poke(kernel, this.ring, marked ? 0 : 1);
+    UnitCommandRing.draining.poke(kernel, this.ring, marked ? 0 : 1);
     return marked;
   }
 
   #isWrite(): boolean {
-    return this.isLegal() && this.isWait() && this.waitAddress() !== 0 && CommandRing.draining.peek(this.#kernel, this.ring) !== 0;
+    return this.isLegal() && this.isWait() && this.waitAddress() !== 0 && UnitCommandRing.draining.peek(this.#kernel, this.ring) !== 0;
   }
 
   #write(): void {

@@ -12,7 +12,7 @@ import { CommandBuffer } from './amd/command-buffer.ts';
 import { AmdRegisters } from './amd/registers.ts';
 import { AmdUnit } from './amd/unit.ts';
 import { Atc, AtcInvalidation } from './atc.ts';
-import { CommandRing, type CommandEngine } from './command-engine.ts';
+import { UnitCommandRing, type CommandEngine } from './command-engine.ts';
 import { DmaEngine } from './dma-engine.ts';
 import { EventRing } from './event-ring.ts';
 import { PciFunction } from './function.ts';
@@ -148,7 +148,7 @@ export class Machine {
     const { kernel } = host;
     const unit = link(host, UnitKind.AMD);
     const created = AmdRegisters.create(kernel);
-    AmdRegisters.commands.poke(kernel, created, CommandRing.create(kernel));
+    AmdRegisters.commands.poke(kernel, created, UnitCommandRing.create(kernel));
     AmdRegisters.events.poke(kernel, created, EventRing.create(kernel));
     AmdRegisters.fetchBits.poke(kernel, created, options.fetchBits ?? 128);
     IommuUnit.registers.poke(kernel, unit, created);
@@ -162,7 +162,7 @@ export class Machine {
     const { kernel } = host;
     const unit = link(host, UnitKind.SMMUV3);
     const created = SmmuRegisters.create(kernel);
-    SmmuRegisters.commands.poke(kernel, created, CommandRing.create(kernel));
+    SmmuRegisters.commands.poke(kernel, created, UnitCommandRing.create(kernel));
     SmmuRegisters.events.poke(kernel, created, EventRing.create(kernel));
     SmmuRegisters.fetchBits.poke(kernel, created, options.fetchBits ?? 128);
     IommuUnit.registers.poke(kernel, unit, created);

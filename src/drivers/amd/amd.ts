@@ -6,7 +6,7 @@ import { hpaOf, type Frame, type Memory } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
 import { PageTable } from '#hostmem/page-table';
 import { AmdRegisters } from '../../hardware/amd/registers.ts';
-import { CommandRing, type CommandEngine } from '../../hardware/command-engine.ts';
+import { UnitCommandRing, type CommandEngine } from '../../hardware/command-engine.ts';
 import type { Machine } from '../../hardware/machine.ts';
 import { IommuUnit } from '../../hardware/unit.ts';
 import { assert } from '../../kernel/errno.ts';
@@ -38,10 +38,10 @@ export class AmdMember {
     this.queue = queue;
     this.deviceTable = AmdRegisters.deviceTable.peek(kernel, this.registers) as Frame;
     const ring = AmdRegisters.commands.peek(kernel, this.registers);
-    this.ringAt = hpaOf(CommandRing.frame.peek(kernel, ring) as Frame);
+    this.ringAt = hpaOf(UnitCommandRing.frame.peek(kernel, ring) as Frame);
     this.semaphoreAt = hpaOf(AmdUnitState.semaphore.peek(kernel, this.state) as Frame);
-    this.headAt = CommandRing.head.address(kernel, ring);
-    this.tailAt = CommandRing.tail.address(kernel, ring);
+    this.headAt = UnitCommandRing.head.address(kernel, ring);
+    this.tailAt = UnitCommandRing.tail.address(kernel, ring);
     this.lockAt = AmdUnitState.ringLock.address(kernel, this.state);
   }
 }

@@ -8,7 +8,7 @@ import { lockLeaf, Op, peek, poke, read, silent, sleepWhile, unlockLeaf, Until }
 import { label } from '#hostmem/labels';
 import * as commands from '../../hardware/amd/commands.ts';
 import type { Command } from '../../hardware/amd/commands.ts';
-import { CommandRing, commandBytes, ringLength } from '../../hardware/command-engine.ts';
+import { UnitCommandRing, commandBytes, ringLength } from '../../hardware/command-engine.ts';
 import { assert } from '../../kernel/errno.ts';
 import { InvalidationQueued, SubmitReturned } from '../events.ts';
 import type { Amd, AmdMember } from './amd.ts';
@@ -53,7 +53,7 @@ function queueWait(amd: Amd, unit: AmdMember): number {
 
 /** Announces a change of the buffer, and locks it when there is room for two commands. One slot is kept free: a full ring would look empty. */
 function lockBuffer({ kernel }: Amd, unit: AmdMember): void {
-  if (kernel.control !== null) kernel.control.point(Op.STORE, kernel, unit.tailAt, CommandRing.tail.label);
+  if (kernel.control !== null) kernel.control.point(Op.STORE, kernel, unit.tailAt, UnitCommandRing.tail.label);
   lockLeaf(kernel, unit.lockAt);
   while ((silent.load(kernel, unit.headAt) - peek(kernel, unit.tailAt) - 2 + 2 * ringLength) % ringLength < 2) {
     assert(kernel.control === null, `a controlled run has so few actors that ${ringLength} commands have room`);

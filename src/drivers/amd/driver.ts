@@ -12,7 +12,7 @@ import type { WalkResult } from '#hostmem/page-table';
 import * as entry from '../../hardware/amd/device-table.ts';
 import { AmdRegisters } from '../../hardware/amd/registers.ts';
 import { firstLevels } from '../../hardware/amd/unit.ts';
-import { CommandRing } from '../../hardware/command-engine.ts';
+import { UnitCommandRing } from '../../hardware/command-engine.ts';
 import { EventRing } from '../../hardware/event-ring.ts';
 import { PciFunction } from '../../hardware/function.ts';
 import type { Machine } from '../../hardware/machine.ts';
@@ -207,7 +207,7 @@ function enableUnit(host: Host, unit: Ref<'AmdRegisters'>, state: Ref<'AmdUnitSt
   blockAll(ram, table, tableFrames * entry.entriesPerFrame);
   AmdUnitState.semaphore.poke(kernel, state, semaphore);
   AmdRegisters.deviceTableFrames.poke(kernel, unit, tableFrames);
-  CommandRing.frame.poke(kernel, AmdRegisters.commands.peek(kernel, unit), commands);
+  UnitCommandRing.frame.poke(kernel, AmdRegisters.commands.peek(kernel, unit), commands);
   EventRing.frame.poke(kernel, AmdRegisters.events.peek(kernel, unit), events);
   AmdRegisters.deviceTable.poke(kernel, unit, table);
 }

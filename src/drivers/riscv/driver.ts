@@ -140,8 +140,8 @@ export class RiscvDriver implements IommuDriver {
     const { kernel } = this.#riscv;
     const unit = this.#unitOf(device);
     const before = IommuDevice.domain.peek(kernel, device);
-    writeContexts(this.#riscv, unit, IommuDevice.function.peek(kernel, device), context);
     IommuDevice.domain.poke(kernel, device, domain);
+    writeContexts(this.#riscv, unit, IommuDevice.function.peek(kernel, device), context);
     if (before !== NULL) unlink(this.#riscv, before, unit);
   }
 

@@ -21,6 +21,7 @@ export function attachPaging(smmu: Smmu, device: Ref<'IommuDevice'>, domain: Ref
   const before = IommuDevice.domain.peek(kernel, device);
   const number = IommuDomain.driverData.peek(kernel, domain);
   const root = IommuDomain.root.peek(kernel, domain);
+  IommuDevice.domain.poke(kernel, device, domain);
   if (smmu.isSecondStage(domain)) {
     writeStreams(smmu, unit, device, stage2Entry(number, root));
     writeDescriptor(smmu, unit, device, noDescriptor);
@@ -28,7 +29,6 @@ export function attachPaging(smmu: Smmu, device: Ref<'IommuDevice'>, domain: Ref
     writeDescriptor(smmu, unit, device, descriptorOf(number, root));
     writeStreams(smmu, unit, device, stage1Entry(descriptorsOf(smmu, device)));
   }
-  IommuDevice.domain.poke(kernel, device, domain);
   if (before !== NULL) leave(smmu, unit, before);
   return 0;
 }

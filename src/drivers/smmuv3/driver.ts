@@ -8,7 +8,7 @@ import type { Host } from '#hostmem/host';
 import type { Frame } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import type { WalkResult } from '#hostmem/page-table';
-import { CommandRing } from '../../hardware/command-engine.ts';
+import { UnitCommandRing } from '../../hardware/command-engine.ts';
 import { EventRing } from '../../hardware/event-ring.ts';
 import { PciFunction } from '../../hardware/function.ts';
 import type { Machine } from '../../hardware/machine.ts';
@@ -214,7 +214,7 @@ function enableUnit(host: Host, unit: Ref<'SmmuRegisters'>, state: Ref<'SmmuUnit
   SmmuUnitState.queueStatus.poke(kernel, state, status);
   SmmuRegisters.streamTableFormat.poke(kernel, unit, linear ? StreamTableFormat.LINEAR : StreamTableFormat.TWO_LEVEL);
   SmmuRegisters.streamBits.poke(kernel, unit, linear ? linearBits : streamBits);
-  CommandRing.frame.poke(kernel, SmmuRegisters.commands.peek(kernel, unit), commands);
+  UnitCommandRing.frame.poke(kernel, SmmuRegisters.commands.peek(kernel, unit), commands);
   EventRing.frame.poke(kernel, SmmuRegisters.events.peek(kernel, unit), events);
   SmmuRegisters.streamTable.poke(kernel, unit, table);
 }

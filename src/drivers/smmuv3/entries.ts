@@ -18,7 +18,7 @@ import { streamEntryAt } from '../../hardware/smmuv3/streams.ts';
 import * as stream from '../../hardware/smmuv3/stream-table.ts';
 import type { StreamEntry } from '../../hardware/smmuv3/stream-table.ts';
 import { IommuDevice } from '../driver.ts';
-import { stagesOf } from '../entry-stages.ts';
+import { stagesOf, type WritePolicy } from '../entry-stages.ts';
 import { EntryFound, EntryWritten } from '../events.ts';
 import type { Smmu, SmmuMember } from './smmu.ts';
 import { SmmuUnitState } from './unit-state.ts';
@@ -55,8 +55,10 @@ export function abortAll({ ram }: Pick<Smmu, 'ram'>, table: Frame, entries: numb
   for (let index = 0; index < entries; index++) poke(ram, hpaOf(table) + index * stream.entryBytes, stream.abortEntry[0]);
 }
 
-/** Which values a stream's entry goes through. */
-export const streamStages = (current: StreamEntry, target: StreamEntry): StreamEntry[] => stagesOf('hitless', current, target, stream.usedBits);
+/** Which values a stream's entry goes through, by a policy of choice. */
+export const streamStagesBy = (policy: WritePolicy, current: StreamEntry, target: StreamEntry): StreamEntry[] => stagesOf(policy, current, target, stream.usedBits);
+/** What 7.2 does. */
+export const streamStages = (current: StreamEntry, target: StreamEntry): StreamEntry[] => streamStagesBy('hitless', current, target);
 
 /** Lets the streams of a function be as said; on return nothing uses what they were before. */
 export function writeStreams(smmu: Smmu, unit: SmmuMember, device: Ref<'IommuDevice'>, target: StreamEntry): void {

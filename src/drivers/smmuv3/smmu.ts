@@ -6,7 +6,7 @@ import type { Host } from '#hostmem/host';
 import type { Frame, Memory } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
 import { PageTable } from '#hostmem/page-table';
-import { CommandRing, ringLength, type CommandEngine } from '../../hardware/command-engine.ts';
+import { UnitCommandRing, ringLength, type CommandEngine } from '../../hardware/command-engine.ts';
 import type { Machine } from '../../hardware/machine.ts';
 import * as commands from '../../hardware/smmuv3/commands.ts';
 import { SmmuRegisters } from '../../hardware/smmuv3/registers.ts';
@@ -34,12 +34,12 @@ class SmmuSubmitter extends CommandSubmitter {
     const ring = SmmuRegisters.commands.peek(kernel, IommuUnit.registers.peek(kernel, unit) as Ref<'SmmuRegisters'>);
     super(host, {
       unit: IommuUnit.number.peek(kernel, unit),
-      commands: CommandRing.frame.peek(kernel, ring) as Frame,
+      commands: UnitCommandRing.frame.peek(kernel, ring) as Frame,
       status: SmmuUnitState.queueStatus.peek(kernel, state) as Frame,
-      headAt: CommandRing.head.address(kernel, ring),
-      tailAt: CommandRing.tail.address(kernel, ring),
+      headAt: UnitCommandRing.head.address(kernel, ring),
+      tailAt: UnitCommandRing.tail.address(kernel, ring),
       lockAt: SmmuUnitState.queueLock.address(kernel, state),
-      tailLabel: CommandRing.tail.label,
+      tailLabel: UnitCommandRing.tail.label,
       length: ringLength,
     });
     this.#engine = engine;

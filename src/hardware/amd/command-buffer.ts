@@ -2,7 +2,7 @@
 import type { Host } from '#hostmem/host';
 import { hpaOf, type Frame } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
-import { CommandEngine, CommandRing, commandBytes } from '../command-engine.ts';
+import { CommandEngine, UnitCommandRing, commandBytes } from '../command-engine.ts';
 import { TaggedCacheView } from '../tagged-cache.ts';
 import { IommuUnit } from '../unit.ts';
 import * as commands from './commands.ts';
@@ -52,8 +52,8 @@ export class CommandBuffer extends CommandEngine {
   }
 
   protected refuse(): void {
-    const ring = CommandRing.frame.peek(this.host.kernel, this.ring) as Frame;
-    illegalCommand(this.host, this.#registers, hpaOf(ring) + CommandRing.head.peek(this.host.kernel, this.ring) * commandBytes);
+    const ring = UnitCommandRing.frame.peek(this.host.kernel, this.ring) as Frame;
+    illegalCommand(this.host, this.#registers, hpaOf(ring) + UnitCommandRing.head.peek(this.host.kernel, this.ring) * commandBytes);
   }
 
   #invalidatePages(): void {

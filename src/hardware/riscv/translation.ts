@@ -14,6 +14,7 @@ import { pageBytes, type Frame, type Memory } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
 import type { PageTableFormat } from '#hostmem/page-table';
 import { fetchEntry } from '../entry-fetch.ts';
+import { entryFetched, TableKind } from '../events.ts';
 import { accessFault, Cause, guestPageFault, pageFault, Want } from './cause.ts';
 import * as device from './device-context.ts';
 import { Field, Tc } from './device-context.ts';
@@ -149,6 +150,7 @@ export class RiscvTranslation {
     const context = this.#device;
     fetchEntry(this.#ram, table * pageBytes + (deviceId & ((1 << bits) - 1)) * bytes, context, bytes >>> 3, this.#fetchBits, device.contextLabels);
     if ((context[Field.TC]! & Tc.VALID) === 0) return Cause.DDT_NOT_VALID;
+    entryFetched.emit(this.#kernel, TableKind.DEVICE_CONTEXT, deviceId, 0, context[Field.TC]!, context[Field.TA]!, context[Field.FSC]!);
     if (device.isMisconfigured(context, this.#capabilities, this.#capabilitiesHigh)) return Cause.DDT_MISCONFIGURED;
     this.control = context[Field.TC]!;
     return Cause.NONE;

@@ -10,7 +10,7 @@ export const SmmuRegisters = object('SmmuRegisters', {
   /** FMT, and LOG2SIZE: how many bits of a stream id there are. */
   streamTableFormat: u32,
   streamBits: u32,
-  commands: ref('CommandRing'),
+  commands: ref('UnitCommandRing'),
   events: ref('EventRing'),
   /** A property of the unit, no register: how many bits of an entry it fetches at once. */
   fetchBits: u32,
