@@ -4,7 +4,7 @@
  *
  *   copy      one stage: the new words over the old ones. Hardware that fetches in pieces sees mixtures.
  *   break     not present, then the other words, then the word with the present bit: hardware sees the old entry, none, or the new one.
- *   hitless   where what hardware uses differs in one word alone: the words that it does not use yet, that word, then what is no longer
+ *   hitless   where what hardware will use differs in one word alone: the words that it does not use yet, that word, then what is no longer
  *             used; hardware sees the old entry or the new one. `break` otherwise.
  */
 export type WritePolicy = 'copy' | 'break' | 'hitless';
@@ -32,7 +32,8 @@ function hitlessStages<E extends readonly number[]>(current: E, target: E, usedB
   const usedThen = usedBits(target);
   // Bits that hardware does not look at yet can be written at any time.
   const prepared = combine(current, target, usedNow);
-  const differs = prepared.map((word, i) => ((word ^ target[i]!) & (usedNow[i]! | usedThen[i]!)) !== 0);
+  // What the new entry does not use may stay until it is in force.
+  const differs = prepared.map((word, i) => ((word ^ target[i]!) & usedThen[i]!) !== 0);
   if (differs.filter(Boolean).length > 1) return null;
   const critical = differs.indexOf(true);
   if (critical < 0) return [prepared, target];

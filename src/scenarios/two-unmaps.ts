@@ -1,4 +1,5 @@
 /** Two VMs unmap at the same time, each a page of its own domain; both flushes go through one command buffer. */
+import type { Device } from '../actors/device.ts';
 import { scenario } from '../scenario.ts';
 
 const iova = 0x10000000;
@@ -27,11 +28,14 @@ export default scenario({
   actors: ({ vm, device }) => {
     const unmapper = (name: 'A' | 'B') => vm(`vmm ${name}`, (thread, stage) => {
       const { iommufd, ioas, va } = stage[name];
-      thread.check(thread.dma(name, 'read', iova, lineBytes) === 0, `${name} faulted on a mapped page`);
       thread.check(thread.unmap(iommufd, ioas, iova, page) === null, 'the unmap was refused');
-      thread.check(thread.dma(name, 'read', iova, lineBytes) !== 0, `${name} read a page whose unmap had returned`);
       thread.check(thread.map(iommufd, ioas, iova, va, page) === null, 'the map was refused');
     });
-    return { 'vmm A': unmapper('A'), 'vmm B': unmapper('B'), A: device('A', (dev) => dev.serve(2)), B: device('B', (dev) => dev.serve(2)) };
+    return { 'vmm A': unmapper('A'), 'vmm B': unmapper('B'), A: device('A', readTwice), B: device('B', readTwice) };
   },
 });
+
+/** What was unmapped in between faults; D1 watches that it does. */
+function readTwice(dev: Device): void {
+  for (let i = 0; i < 2; i++) dev.read(iova, lineBytes);
+}

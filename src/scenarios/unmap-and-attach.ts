@@ -27,18 +27,19 @@ export default scenario({
   },
 
   actors: ({ vm, device }) => ({
-    unmapper: vm('vmm', (thread, { iommufd, ioas, va }) => {
+    /** Leaves all as it was, so that the body can run again. */
+    unmapper: vm('vmm', (thread, { iommufd, ioas, va, fd }) => {
       thread.check(thread.unmap(iommufd, ioas, iova, page) === null, 'the unmap was refused');
       thread.check(thread.dma('A', 'read', iova, lineBytes) !== 0, 'A read a page whose unmap had returned');
       thread.check(thread.map(iommufd, ioas, iova, va, page) === null, 'the map was refused');
+      thread.detach(fd);
     }),
 
-    attacher: vm('vmm', (thread, { fd, hwpt }) => {
-      thread.check(thread.attach(fd, hwpt) === null, 'the attach failed');
-      thread.dma('A', 'read', iova, lineBytes);
-      thread.check(thread.detach(fd) === null, 'the detach failed');
-    }),
+    attacher: vm('vmm', (thread, { fd, hwpt }) => thread.check(thread.attach(fd, hwpt) === null, 'the attach failed')),
 
-    A: device('A', (dev) => dev.serve(2)),
+    A: device('A', (dev) => {
+      dev.read(iova, lineBytes);
+      dev.serve(1);
+    }),
   }),
 });
