@@ -8,7 +8,7 @@ import { run } from '#src/run';
 import { actorsOf, parametersOf } from '#src/scenario';
 import { describe, expect, test } from 'vitest';
 
-const seeds = [1, 2, 3];
+const seeds = [1, 2];
 
 const all = await Promise.all(scenarioNames().map((name) => findScenario(name)));
 
@@ -30,16 +30,14 @@ describe.each(all.filter(({ value }) => value.caught72 === undefined))('$name', 
     }
   });
 
-  test('the correct kernel is caught by none over a thousand schedules of every strategy', async () => {
-    for (const strategy of ['portfolio', 'random', 'pct4']) {
-      const { violation, schedules } = await explore({ scenario, variant: 'correct', seed: 11, strategy, schedules: 350, budgetMs: null, vms: null });
-      expect(violation).toBeNull();
-      expect(schedules).toBe(350);
-    }
+  test('the correct kernel is caught by none over some hundred schedules', async () => {
+    const { violation, schedules } = await explore({ scenario, variant: 'correct', seed: 11, strategy: 'portfolio', schedules: 300, budgetMs: null, vms: null });
+    expect(violation).toBeNull();
+    expect(schedules).toBe(300);
   });
 
   test('free, every actor has a thread of its own, all make progress, and nothing breaks', async () => {
-    const { threads, counts, violation } = await run({ scenario, variant: 'correct', seed: 1, durationMs: 2_500, vms: null });
+    const { threads, counts, violation } = await run({ scenario, variant: 'correct', seed: 1, durationMs: 1_000, vms: null });
     expect(violation).toBeNull();
     expect(threads.map(({ actor }) => actor)).toEqual(Object.keys(actorsOf(found.value, parametersOf(found.value, null))));
     expect(new Set(threads.map(({ threadId }) => threadId)).size).toBe(threads.length);
