@@ -88,7 +88,7 @@ async function joinHost(task: Task): Promise<Joined> {
   const host = new Host(task.host);
   const machine = new Machine(host);
   const operations = operationsOf(variant);
-  const kernel = new Kernel(host, operations, driverInForce(host, machine, operations.vtd));
+  const kernel = new Kernel(host, operations, driverInForce(host, machine, operations));
   const { buffer, rings, capacity } = task.history;
   const history = new History(buffer, rings, capacity);
   const invariants = await loadInvariants(task.holds);

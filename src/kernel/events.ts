@@ -34,7 +34,7 @@ export const ResetEnded = event('reset ended', ['group', 'function']);
 /** The attachment record of a group names another HWPT. */
 export const HwptRecorded = event('hwpt recorded', ['group', 'device', 'hwpt']);
 /** A domain, named by its root frame, holds an IOAS's translations from now on, or does no more. */
-export const DomainJoined = event('domain joined', ['ioas', 'process', 'root']);
+export const DomainJoined = event('domain joined', ['ioas', 'process', 'root', 'format']);
 export const DomainLeft = event('domain left', ['ioas', 'process', 'root']);
 /** A mapping took its place in an IOAS, whichever call makes it: from now on its range may be filled. `permissions` are `Access` bits. */
 export const AreaPlaced = event('area placed', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'process', 'permissions']);

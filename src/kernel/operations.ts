@@ -13,6 +13,8 @@ import { tryAutomatic, type Changed, type SlotChange } from './change-pt.ts';
 import { faultsOf72, type FaultsOf72 } from './faults-of-72.ts';
 import { flushConverted } from './flush-converted.ts';
 import { enterTrusted, hasNoMappings } from './guest-dma.ts';
+import { amdOperations, type AmdOperations } from '../drivers/amd/operations.ts';
+import { smmuOperations, type SmmuOperations } from '../drivers/smmuv3/operations.ts';
 import { vtdOperations, type VtdOperations } from '../drivers/vtd/operations.ts';
 import type { Kernel } from './kernel.ts';
 import { destroyHwQueue } from './hw-queue.ts';
@@ -152,8 +154,10 @@ export interface Operations {
   readonly tsm: TsmOperations;
   readonly confidential: ConfidentialOperations;
   readonly dma: DmaOperations;
-  /** The functions of the VT-d driver. */
+  /** The functions of the drivers. */
   readonly vtd: VtdOperations;
+  readonly amd: AmdOperations;
+  readonly smmuv3: SmmuOperations;
   readonly faults: FaultsOf72;
 }
 
@@ -179,5 +183,7 @@ export const linux72: Operations = Object.freeze({
   confidential: Object.freeze({ policy: () => TBitPolicy.BYPASS, mayFlip: hasNoMappings, enterTrusted, flushConverted, giveUp: keepBack }),
   dma: Object.freeze({ queueIova }),
   vtd: Object.freeze({ ...vtdOperations }),
+  amd: Object.freeze({ ...amdOperations }),
+  smmuv3: Object.freeze({ ...smmuOperations }),
   faults: faultsOf72,
 });

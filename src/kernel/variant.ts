@@ -41,6 +41,8 @@ export function operationsOf(changes: Variant): Operations {
     confidential: Object.freeze({ ...linux72.confidential, ...changes.confidential }),
     dma: Object.freeze({ ...linux72.dma, ...changes.dma }),
     vtd: Object.freeze({ ...linux72.vtd, ...changes.vtd }),
+    amd: Object.freeze({ ...linux72.amd, ...changes.amd }),
+    smmuv3: Object.freeze({ ...linux72.smmuv3, ...changes.smmuv3 }),
     faults: Object.freeze({ ...linux72.faults, ...changes.faults }),
   });
 }
