@@ -2,6 +2,7 @@
  * What each command answers: the objects that `--json` prints. Their member names are a contract; more may be added.
  */
 import type { WalkOutcome } from './conform/riscv-walk.ts';
+import type { ShardPart } from './shard.ts';
 
 /** An invariant that did not hold. `invariant` is the id alone (`G2`). */
 export interface Violation {
@@ -50,6 +51,11 @@ export interface ExploreResult {
   /** Of all schedules that were run. */
   readonly coverage: Coverage;
   readonly violation: FoundViolation | null;
+}
+
+/** Of `explore --shard`: its own schedules, and what `merge` needs of it. */
+export interface ShardResult extends ExploreResult {
+  readonly shard: ShardPart;
 }
 
 export interface ReplayResult {

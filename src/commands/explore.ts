@@ -5,6 +5,7 @@ import type { Failure } from '../report/failure.ts';
 import { writeReport } from '../report/write-report.ts';
 import type { ExploreResult, FoundViolation } from '../results.ts';
 import { formatSeconds } from '../duration.ts';
+import type { Shard } from '../shard.ts';
 import type { Terminal } from '../terminal.ts';
 import { bounded, checkStrategy } from './named.ts';
 
@@ -21,6 +22,8 @@ export interface ExploreOptions {
   /** Null: the strategy's own end. */
   readonly schedules: number | null;
   readonly budgetMs: number | null;
+  /** A share of the schedules, to be merged with the others'. */
+  readonly shard?: Shard | null;
   /** Where to write a report, if anywhere. */
   readonly out: string | null;
 }
@@ -43,9 +46,9 @@ export async function explore(options: ExploreOptions, terminal: Terminal): Prom
 /** Explores with a progress line. */
 export async function exploreAloud(options: Omit<ExploreOptions, 'out'>, terminal: Terminal): Promise<Told<ExploreResult>> {
   const composition = await import('../explore.ts');
-  const { scenario, variant, invariants = [], seed, strategy, schedules, budgetMs, vms } = options;
+  const { scenario, variant, invariants = [], seed, strategy, schedules, budgetMs, vms, shard = null } = options;
   return composition.explore({
-    scenario, variant, invariants, seed, strategy, schedules, budgetMs, vms,
+    scenario, variant, invariants, seed, strategy, schedules, budgetMs, vms, shard,
     onProgress: (done: number, perSecond: number) =>
       terminal.progress(`${scenario}, ${variant}: ${done} schedules, ${Math.round(perSecond)} a second`),
   });
