@@ -23,9 +23,8 @@ export function merge(files: readonly ShardFile[]): ExploreResult {
   const done = results.reduce((sum, { schedules }) => sum + schedules, 0);
   const seconds = Math.max(...results.map((result) => result.seconds));
   const schedules = failing === undefined ? done : failing.shard.failedAt! + 1;
-  const { shard: _, ...common } = first.result;
   return {
-    ...common,
+    ...onlyResult(first.result),
     schedules,
     seconds,
     schedulesPerSecond: schedules / seconds,
@@ -33,6 +32,12 @@ export function merge(files: readonly ShardFile[]): ExploreResult {
     coverage: sumUp(results.map(({ shard }) => unpackCover(shard.cover)), done, results.some(({ coverage }) => coverage.truncated)),
     violation: failing?.violation ?? null,
   };
+}
+
+function onlyResult(result: ShardResult): ExploreResult {
+  const common: Partial<ShardResult> & ExploreResult = { ...result };
+  delete common.shard;
+  return common;
 }
 
 /** What shards of one exploration have in common, in the words of the command line. */

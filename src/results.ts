@@ -55,7 +55,7 @@ export interface ExploreResult {
 
 /** Of `explore --shard`: its own schedules, and what `merge` needs of it. */
 export interface ShardResult extends ExploreResult {
-  readonly shard: ShardPart;
+  shard: ShardPart;
 }
 
 export interface ReplayResult {

@@ -61,6 +61,13 @@ export const Head = {
   firstLength: 51,
   redundant: 52,
   program: 53,
+  /** The step behind which the schedule is looked at for going on without an end, and what that has come to (`endless`). */
+  alarm: 54,
+  phase: 55,
+  roundEntries: 56,
+  roundHash: 57,
+  /** Whether operations go to the ring. */
+  recording: 58,
   // What the command has found.
   answer: 64,
   schedules: 65,

@@ -7,6 +7,7 @@ import type { Engine } from '#hostmem/engine';
 import { Until } from '#hostmem/atomics';
 import type { Memory } from '#hostmem/memory';
 import { BlockWord, Head, startOfSchedule, Status, type Board } from './board.ts';
+import { isInTurn, nextInTurn } from './endless.ts';
 import type { Choice, Strategy } from './strategy.ts';
 
 export const nobody = -1;
@@ -37,10 +38,15 @@ export class Chooser implements Choice {
     this.byDefault = this.#default();
     board.set(Head.isChoice, this.count > 1 ? 1 : 0);
     if (this.count > 1) board.set(Head.choices, board.get(Head.choices) + 1);
-    const next = strategy.pick(board, this);
-    if (next !== this.byDefault) board.recordSwitch(current, this.#ops(current), next);
+    const next = isInTurn(board) ? nextInTurn(this) : this.#draw(strategy);
     board.set(Head.current, next);
     if (next < board.actors) board.set(Head.lastActor, next);
+    return next;
+  }
+
+  #draw(strategy: Strategy): number {
+    const next = strategy.pick(this.#board, this);
+    if (next !== this.byDefault) this.#board.recordSwitch(this.current, this.#ops(this.current), next);
     return next;
   }
 

@@ -123,6 +123,17 @@ function busy({ host: { kernel }, cells }: Room): void {
   }
 }
 
+/** Wants something, and takes it back if the other one wants it too. */
+function giveWay({ host: { kernel }, cells }: Room, own: typeof Cells.m1, others: typeof Cells.m1): void {
+  for (;;) {
+    own.store(kernel, cells, 1);
+    if (others.load(kernel, cells) === 0) break;
+    own.store(kernel, cells, 0);
+  }
+  Cells.asked.store(kernel, cells, 1);
+  own.store(kernel, cells, 0);
+}
+
 function lockBoth(room: Room, first: typeof Cells.lock, second: typeof Cells.lock): void {
   const { kernel } = room.host;
   first.acquire(kernel, room.cells);
@@ -365,6 +376,37 @@ export const models: Record<string, Model> = {
         while (Cells.m1.load(kernel, cells) === 0);
       },
       ({ host: { kernel }, cells }) => Cells.m1.store(kernel, cells, 1),
+    ],
+  },
+
+  /** Looks once, before or after the other one, who waits to be told so by asking again and again. */
+  'missed-signal': {
+    actors: [
+      ({ host: { kernel }, cells }) => {
+        Cells.m1.store(kernel, cells, 1);
+        while (Cells.m2.load(kernel, cells) === 0);
+      },
+      ({ host: { kernel }, cells }) => {
+        if (Cells.m1.load(kernel, cells) === 1) Cells.m2.store(kernel, cells, 1);
+      },
+    ],
+  },
+
+  /** The same two in a circle of three steps each, and a third who waits for one of them to have done. */
+  'after-you': {
+    actors: [
+      (room) => giveWay(room, Cells.m1, Cells.m2),
+      (room) => giveWay(room, Cells.m2, Cells.m1),
+      ({ host: { kernel }, cells }) => Cells.asked.waitUntil(kernel, cells, Until.EQUAL, 1),
+    ],
+  },
+
+  /** Counts under a lock, for longer than anybody waits: not a step differs, but memory does. */
+  'counts': {
+    actors: [
+      (room) => {
+        for (;;) underLock(room, ({ host: { kernel }, cells }) => Cells.guarded.write(kernel, cells, Cells.guarded.read(kernel, cells) + 1));
+      },
     ],
   },
 
