@@ -163,6 +163,16 @@ export class Baton implements Control {
     this.#record(this.#actor, op, memory.space, at, label);
   }
 
+  /** An operation of its own, but no point: alternatives are independent of what others do. Engines have none. */
+  choose(count: number, label: number): number {
+    if (this.#mode !== Mode.PLAYING) return 0;
+    this.#words[this.#block + BlockWord.ops]! += 1;
+    const taken = this.#chooser.alternative(this.#actor, count, this.#strategy);
+    this.#record(this.#actor, Op.CHOICE, Space.RAM, 0, label);
+    this.saw(taken);
+    return taken;
+  }
+
   saw(value: number): void {
     if (this.#mode > Mode.STEPPING) return;
     // The next operation mixes it in.

@@ -6,7 +6,7 @@
 import type { Engine } from '#hostmem/engine';
 import { Until } from '#hostmem/atomics';
 import type { Memory } from '#hostmem/memory';
-import { BlockWord, Head, startOfSchedule, Status, type Board } from './board.ts';
+import { BlockWord, firstAlternative, Head, startOfSchedule, Status, type Board } from './board.ts';
 import { isInTurn, nextInTurn } from './endless.ts';
 import type { Choice, Strategy } from './strategy.ts';
 
@@ -42,6 +42,14 @@ export class Chooser implements Choice {
     board.set(Head.current, next);
     if (next < board.actors) board.set(Head.lastActor, next);
     return next;
+  }
+
+  /** One of the alternatives that an actor has at its present operation. In turn nothing unusual happens any more. */
+  alternative(actor: number, count: number, strategy: Strategy): number {
+    const board = this.#board;
+    const taken = isInTurn(board) ? 0 : strategy.choose(board, count, actor);
+    if (taken !== 0) board.recordSwitch(actor, this.#ops(actor), firstAlternative + taken);
+    return taken;
   }
 
   #draw(strategy: Strategy): number {
