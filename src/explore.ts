@@ -14,7 +14,7 @@ import { isExhaustive, Strategies } from './schedule/strategy.ts';
 import { sumUp } from './covered.ts';
 import type { Coverage, ExploreResult, FoundViolation, ReplayResult, ShardResult } from './results.ts';
 import { packCover, sharedOut, wholeRun, type Shard, type ShardPart } from './shard.ts';
-import { stepCapacity } from './schedule/board.ts';
+import { firstAlternative, stepCapacity, type Switch } from './schedule/board.ts';
 import { decodeToken, encodeToken, TokenError, type Token } from './schedule/token.ts';
 
 export interface ExploreOptions extends Choice {
@@ -153,8 +153,13 @@ async function tell(cell: CellProcess, chosen: Chosen, { seed, vms }: ExploreOpt
     switches: shrunk.switches,
   });
   const { failure, steps } = await cell.tell({ switches: shrunk.switches, workload: shrunk.workload, token });
-  const violation = { invariant, message: failure?.violation.message ?? message, token, switches: shrunk.switches.length, programSteps: shrunk.programSteps, steps };
+  const violation = { invariant, message: failure?.violation.message ?? message, token, ...counted(shrunk.switches), programSteps: shrunk.programSteps, steps };
   return { violation, failure, story: failure === null ? [] : tellStory(failure) };
+}
+
+function counted(switches: readonly Switch[]): { switches: number; faults: number } {
+  const faults = switches.filter(({ next }) => next >= firstAlternative).length;
+  return { switches: switches.length - faults, faults };
 }
 
 /** The numbers of a token: VMs (0: the scenario's own), then of programs their number and the steps that are run, each less the one before. */

@@ -13,8 +13,9 @@ export interface Violation {
 /** A violation with its shortest schedule. */
 export interface FoundViolation extends Violation {
   readonly token: string;
-  /** Forced switches in the token. */
+  /** Forced switches in the token, and faults: choices that are not the usual one. */
   readonly switches: number;
+  readonly faults: number;
   /** Steps that are left of the actors' programs; null where no actor has one. */
   readonly programSteps: number | null;
   readonly steps: readonly { readonly actor: string; readonly label: string }[];

@@ -70,8 +70,9 @@ export function summary(result: ExploreResult, terminal: Terminal): string[] {
 }
 
 /** `1 switch`, `3 steps of the actors' programs and 2 switches`. */
-function shrunkTo({ switches, programSteps }: FoundViolation): string {
-  const schedule = `${switches} ${switches === 1 ? 'switch' : 'switches'}`;
+function shrunkTo({ switches, faults, programSteps }: FoundViolation): string {
+  const inserted = faults === 0 ? '' : ` and ${faults} ${faults === 1 ? 'fault' : 'faults'}`;
+  const schedule = `${switches} ${switches === 1 ? 'switch' : 'switches'}${inserted}`;
   return programSteps === null ? schedule : `${programSteps} ${programSteps === 1 ? 'step' : 'steps'} of the actors' programs and ${schedule}`;
 }
 
