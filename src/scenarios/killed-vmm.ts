@@ -13,7 +13,7 @@ export default scenario({
   title: 'a VMM is killed or refused memory in the middle of its calls, and another one takes its device',
   seed: null,
   variants: [],
-  holds: ['O1', 'O2', 'O3', 'O4', 'O5', 'O6', 'G1', 'G2', 'D1', 'D4', 'P1', 'P3'],
+  holds: ['O1', 'O2', 'O3', 'O4', 'O5', 'O6', 'G1', 'G2', 'D1', 'D4', 'P1', 'P3', 'D3'],
 
   world(w) {
     const group = w.group('A');
