@@ -23,6 +23,7 @@ export function actorsThatMatter(failure: Failure): string[] {
     if (one.actor !== null) names.add(one.actor);
     names.add(one.next);
   }
+  for (const step of failure.steps) if (isFault(step)) names.add(step.actor);
   if (failure.violation.actor !== undefined) names.add(failure.violation.actor);
   if (names.size === 0) for (const event of failure.events) names.add(event.actor);
   return failure.actors.filter((actor) => names.has(actor));
@@ -56,8 +57,12 @@ function inOrder(a: Row, b: Row): number {
   return a.step - b.step || rank(a) - rank(b);
 }
 
+/** A choice that was not the usual one. */
+const isFault = ({ op, value }: TraceStep): boolean => op === 'CHOICE' && value !== 0;
+
 function rowOf(failure: Failure, locks: readonly LockSpan[], one: TraceStep): Row | null {
   const { step, actor, op, label, value } = one;
+  if (isFault(one)) return { step, actor, text: label, weight: weight.pause };
   if (failure.conflicts.some((word) => sameWord(word, one))) {
     const last = failure.conflicts.some((word) => word.lastWrite?.step === step);
     const shown = one.means ?? formatValue(value);
