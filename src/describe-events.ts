@@ -1,6 +1,7 @@
 /** Events of the kernel as lines of a story: `ATTACH A -> IOAS 3`. Knows the world's names, and who moves what where. */
 import { Owner } from '#hostmem/frames';
 import type { Cursor } from '#hostmem/history';
+import { describeConfidential } from './describe-confidential.ts';
 import { EntryWritten, EntryZeroed, FlushCalled, FlushReturned, LeavesCleared } from './drivers/events.ts';
 import { deadTableRead, dma, DmaFlags, entryFetched, peerReached, TableKind } from './hardware/events.ts';
 import { commandName } from './kernel/call-events.ts';
@@ -27,6 +28,9 @@ const toldByThemselves: ReadonlySet<string> = new Set([
   'open', 'close', 'IOMMU_IOAS_MAP', 'IOMMU_IOAS_UNMAP', 'IOMMU_HWPT_SET_DIRTY_TRACKING', 'IOMMU_HWPT_GET_DIRTY_BITMAP', 'VFIO_IOMMU_MAP_DMA',
   'VFIO_IOMMU_UNMAP_DMA', 'VFIO_DEVICE_BIND_IOMMUFD', 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', 'VFIO_DEVICE_DETACH_IOMMUFD_PT',
 ]);
+
+/** Steps of drivers and hardware. */
+const details: ReadonlySet<number> = new Set([EntryWritten, EntryZeroed, FlushCalled, FlushReturned, LeavesCleared, entryFetched].map(({ kind }) => kind));
 
 /** Names of the world, by the numbers that events carry. */
 export interface WorldNames {
@@ -100,7 +104,7 @@ export class EventDescriber {
       case DirtyReported.kind: return `${dirtyRange(DirtyReported.get, event)}: reported`;
       case DirtyAnswered.kind: return `GET_DIRTY_BITMAP of ${dirtyRange(DirtyAnswered.get, event)} returned 0`;
       case dma.kind: return this.#dma(event);
-      default: return null;
+      default: return describeConfidential(event, (rid) => this.#names.functions.get(rid) ?? 'a function');
     }
   }
 
@@ -128,6 +132,11 @@ export class EventDescriber {
 
   #requester(sourceId: number): string {
     return this.#names.functions.get(sourceId) ?? `requester 0x${sourceId.toString(16)}`;
+  }
+
+  /** Whether an event is of what drivers and hardware do for a call of the kernel's. */
+  isDetail({ kind }: Cursor): boolean {
+    return details.has(kind);
   }
 
   /** Whose memory a DMA reached; null for an event that is none. */

@@ -10,14 +10,16 @@ import { frameOf, pageBytes } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import { createRun, runSet } from '#hostmem/run';
 import { BuiltProcess } from './built-process.ts';
+import { AmdDriver } from './drivers/amd/driver.ts';
 import { driverInForce } from './drivers/in-force.ts';
 import { MockDriver } from './drivers/mock/driver.ts';
 import { RiscvDriver } from './drivers/riscv/driver.ts';
+import { SmmuDriver } from './drivers/smmuv3/driver.ts';
 import { VtdDriver } from './drivers/vtd/driver.ts';
 import { EduRegisters } from './hardware/edu.ts';
 import { PciFunction } from './hardware/function.ts';
 import { Machine } from './hardware/machine.ts';
-import type { defaultCapabilities } from './hardware/vtd/registers.ts';
+import { defaultCapabilities } from './hardware/vtd/registers.ts';
 import { IommuGroup, Move, PciDevice, setGroupDomain } from './kernel/iommu-group.ts';
 import { bindDriver } from './kernel/kernel-driver.ts';
 import { Kernel, KernelRoot } from './kernel/kernel.ts';
@@ -25,9 +27,19 @@ import { linux72 } from './kernel/operations.ts';
 import { createDmaDomain } from './kernel/dma-iommu.ts';
 import { deviceOf, groupOf } from './kernel/iommu-probe.ts';
 import { enumerate, type PciBus } from './kernel/pci.ts';
+import { createGuestDma } from './kernel/guest-dma.ts';
+import { connect, TsmCore } from './kernel/tsm.ts';
+import { createTvm, Tvm } from './kernel/tvm.ts';
 import { createProcess, ownerOf, Process, userAddress } from './kernel/process.ts';
 import { DevSet, VfioDevice } from './kernel/vfio.ts';
 import { VfioGroup } from './kernel/vfio-group.ts';
+
+/**
+ * Whose unit: VT-d in legacy mode, the recorded emulator in scalable mode, a VT-d unit of scalable mode that has a first stage too; or one of
+ * AMD, Arm or RISC-V.
+ */
+export type Iommu = keyof typeof defaultCapabilities | 'amd' | 'smmuv3' | 'riscv';
+export const iommus = [...(Object.keys(defaultCapabilities) as (keyof typeof defaultCapabilities)[]), 'amd', 'smmuv3', 'riscv'] as const satisfies readonly Iommu[];
 
 /** RAM and kernel memory of a host, in bytes. */
 export interface HostSize {
@@ -43,11 +55,8 @@ const sizePerVm: HostSize = { ramBytes: 1 << 19, kernelBytes: 1 << 17 };
 export interface WorldOptions extends HostSize {
   /** How many VMs it is for. */
   readonly vms: number;
-  /**
-   * The unit: VT-d in legacy mode, the recorded emulator in scalable mode, or a VT-d unit of scalable mode that has a first stage too, or one of RISC-V; or the
-   * mock IOMMU of the kernel's selftest, without a unit or beside one.
-   */
-  readonly iommu: keyof typeof defaultCapabilities | 'riscv' | 'mock' | 'vtd-legacy and mock';
+  /** The unit before its functions; or the mock IOMMU of the kernel's selftest, without a unit or beside one. */
+  readonly iommu: Iommu | 'mock' | 'vtd-legacy and mock';
   /** Whether unit and functions have ATS; a function uses it once `enableAts` was called for it. */
   readonly ats: boolean;
   /** How many bits of a context or PASID entry the unit fetches at once: 64, 128 (the default), or 512, any entry as a whole. */
@@ -58,6 +67,11 @@ export interface WorldOptions extends HostSize {
   readonly caches: 'on' | 'off';
   /** Switch K8: false lets devices behind a bridge translate in scalable mode. */
   readonly aliasPasidTableSkipped: boolean;
+  /**
+   * Whether the host has confidential guests and a security manager for devices; if so, whether ownership is looked up for every access, or
+   * only before a translation is cached (SEMANTICS f.3 X2).
+   */
+  readonly confidential: 'no' | 'checks hits' | 'checks fills';
 }
 
 /** First device number that the world gives out on each root bus, as in the recorded machine. */
@@ -93,7 +107,7 @@ export class World {
   /** How many VMs the command line asks for; the host grows with it. */
   readonly vms: number;
 
-  constructor({ vms = 1, iommu = 'vtd-legacy', aliasPasidTableSkipped = true, fetchBits = 128, caches = 'on', ats = false, defaultDomain = 'dma', ...size }: Partial<WorldOptions> = {}) {
+  constructor({ vms = 1, iommu = 'vtd-legacy', aliasPasidTableSkipped = true, fetchBits = 128, caches = 'on', ats = false, defaultDomain = 'dma', confidential = 'no', ...size }: Partial<WorldOptions> = {}) {
     this.vms = vms;
     const ramBytes = size.ramBytes ?? baseSize.ramBytes + vms * sizePerVm.ramBytes;
     this.host = Host.create(ramBytes, size.kernelBytes ?? baseSize.kernelBytes + vms * sizePerVm.kernelBytes);
@@ -101,13 +115,18 @@ export class World {
     this.#ats = ats;
     this.#passesThrough = defaultDomain === 'identity';
     if (iommu.endsWith('mock')) MockDriver.boot(this.host);
-    const mode = iommu === 'mock' || iommu === 'riscv' ? null : iommu === 'vtd-legacy and mock' ? 'vtd-legacy' : iommu;
-    if (mode !== null) this.#unit = Machine.addUnit(this.host, { mode, ats, faultReasons: 'recorded', fetchBits, caches });
-    else if (iommu === 'riscv') this.#unit = Machine.addRiscvUnit(this.host);
+    if (iommu === 'riscv') this.#unit = Machine.addRiscvUnit(this.host, { fetchBits, iotlb: caches === 'on' });
+    else if (iommu === 'amd') this.#unit = Machine.addAmdUnit(this.host, { fetchBits, caches });
+    else if (iommu === 'smmuv3') this.#unit = Machine.addSmmuUnit(this.host, { fetchBits, caches });
+    else if (iommu !== 'mock') this.#unit = Machine.addUnit(this.host, { mode: iommu === 'vtd-legacy and mock' ? 'vtd-legacy' : iommu, ats, faultReasons: 'recorded', fetchBits, caches });
+    if (confidential !== 'no') Machine.addTrustedSide(this.host, { checksHits: confidential === 'checks hits' });
     const machine = new Machine(this.host);
-    if (mode !== null) VtdDriver.boot(this.host, machine, { aliasPasidTableSkipped });
-    else if (iommu === 'riscv') RiscvDriver.boot(this.host, machine);
+    if (iommu === 'riscv') RiscvDriver.boot(this.host, machine);
+    else if (iommu === 'amd') AmdDriver.boot(this.host, machine);
+    else if (iommu === 'smmuv3') SmmuDriver.boot(this.host, machine);
+    else if (iommu !== 'mock') VtdDriver.boot(this.host, machine, { aliasPasidTableSkipped });
     this.host.kernelRoot = KernelRoot.create(this.host.kernel);
+    if (confidential !== 'no') KernelRoot.tsm.poke(this.host.kernel, this.host.kernelRoot, TsmCore.create(this.host.kernel));
     this.kernel = new Kernel(this.host, linux72, driverInForce(this.host, machine));
   }
 
@@ -194,6 +213,7 @@ export class World {
     EduRegisters.function.poke(memory, registers, added);
     this.directory[name] = added;
     this.directory[`${name}.registers`] = registers;
+    this.directory[`${name}.pci`] = device;
     return device;
   }
 
@@ -294,5 +314,36 @@ export class World {
     this.directory[`${name}.frames`] = frames;
     return process;
   }
+
+  /**
+   * A confidential guest: a guest whose pages are its own but for the first two, where its ring and table are, and those that `shared` names.
+   * Its kernel's allocator begins with the pages that `free` names, of the first 31.
+   */
+  confidentialGuest(name: string, pages: number, { shared = [], free = [] }: ConfidentialPages): BuiltProcess {
+    const guest = this.guest(name, pages);
+    this.directory[`${name}.tvm`] = createTvm(this.kernel, guest.ref, this.directory[`${name}.frames`] as Ref<'Run'>, pages, [0, 1, ...shared], free);
+    return guest;
+  }
+
+  /** How many conversions to shared the host answers before it refuses one. */
+  refuseConversions(guest: string, after: number): void {
+    Tvm.patience.poke(this.host.kernel, this.directory[`${guest}.tvm`] as Ref<'Tvm'>, after);
+  }
+
+  /** Lets a confidential guest's driver use the DMA API for a device, with `bounce` as its bounce pages, which follow each other. */
+  guestDriver(name: string, guest: string, bounce: readonly number[]): void {
+    const tvm = this.directory[`${guest}.tvm`] as Ref<'Tvm'>;
+    this.directory[`${name}.driver`] = createGuestDma(this.kernel, this.directory[`${name}.pci`] as Ref<'PciDevice'>, tvm, bounce);
+  }
+
+  /** Connects a function to the security manager. Whom its interface is bound to is for a VMM to say. */
+  secure(name: string): void {
+    connect(this.kernel, this.directory[`${name}.pci`] as Ref<'PciDevice'>);
+  }
 }
 
+/** Pages of a confidential guest by their numbers. */
+interface ConfidentialPages {
+  readonly shared?: readonly number[];
+  readonly free?: readonly number[];
+}

@@ -10,6 +10,9 @@ import { describe, expect, test } from 'vitest';
 
 const seeds = [1, 2];
 
+/** Switches of every failing schedule that was shrunk here. */
+const shrunk: number[] = [];
+
 const all = await Promise.all(scenarioNames().map((name) => findScenario(name)));
 
 /** Variants that hold: the design that was merged, and proposals that were as good. */
@@ -33,6 +36,7 @@ describe.each(all.filter(({ value }) => value.caught72 === undefined))('$name', 
       const { violation, story } = await explore({ scenario, variant, seed, strategy: 'portfolio', schedules: 1_000, budgetMs: null, vms: null });
       expect(violation?.invariant).toBe(value.caughtBy);
       expect(violation!.switches).toBeLessThanOrEqual(3);
+      shrunk.push(violation!.switches);
       expect(violation!.token.length).toBeLessThanOrEqual(64);
       expect(story.length).toBeGreaterThan(8);
       expect(story.length).toBeLessThanOrEqual(25);
@@ -58,6 +62,12 @@ describe.each(all.filter(({ value }) => value.caught72 === undefined))('$name', 
     if (!['fleet', 'group-replace'].includes(scenario)) return;
     for (const [name, count] of Object.entries(counts)) if (name !== 'faults') expect(count, name).toBeGreaterThan(0);
   });
+});
+
+test('half of all failing schedules are shrunk to two switches or fewer', () => {
+  const half = shrunk.toSorted((one, other) => one - other).slice(0, Math.ceil(shrunk.length / 2));
+  expect(half.length).toBeGreaterThan(10);
+  expect(half.at(-1)).toBeLessThanOrEqual(2);
 });
 
 test('the same seed gives the same violation and token, whatever the order of the cells', async () => {

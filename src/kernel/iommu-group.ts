@@ -49,6 +49,8 @@ export const PciDevice = object('PciDevice', {
   resetDepth: u32.under('group.mutex'),
   /** It is parked there, whatever the group's domain is. */
   blocked: u32.under('group.mutex'),
+  /** `NULL` while it is not connected to a security manager. */
+  tsm: ref('PciTsm'),
 });
 
 /** Which driver a device has. One that manages DMA itself (`driver_managed_dma`: vfio-pci, portdrv) leaves the default domain alone. */

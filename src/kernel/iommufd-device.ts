@@ -103,6 +103,7 @@ export function destroyDevice(kernel: Kernel, device: Ref<'IommufdDevice'>): voi
   const memory = kernel.memory;
   const shared = IommufdDevice.group.peek(memory, device);
   DeviceGoes.emit(memory, kernel.processNumber, deviceId(kernel, device));
+  kernel.operations.tsm.release(kernel, IommufdDevice.device.peek(memory, device));
   releaseOwner(kernel, IommufdGroup.group.peek(memory, shared));
   putGroup(kernel, shared);
   IommufdDevice.free(memory, device);

@@ -37,8 +37,12 @@ export function operationsOf(changes: Variant): Operations {
     access: Object.freeze({ ...linux72.access, ...changes.access }),
     vdevice: Object.freeze({ ...linux72.vdevice, ...changes.vdevice }),
     driver: Object.freeze({ ...linux72.driver, ...changes.driver }),
+    tsm: Object.freeze({ ...linux72.tsm, ...changes.tsm }),
+    confidential: Object.freeze({ ...linux72.confidential, ...changes.confidential }),
     dma: Object.freeze({ ...linux72.dma, ...changes.dma }),
     vtd: Object.freeze({ ...linux72.vtd, ...changes.vtd }),
+    amd: Object.freeze({ ...linux72.amd, ...changes.amd }),
+    smmuv3: Object.freeze({ ...linux72.smmuv3, ...changes.smmuv3 }),
     faults: Object.freeze({ ...linux72.faults, ...changes.faults }),
   });
 }
