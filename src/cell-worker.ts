@@ -55,7 +55,7 @@ export class CellWorker {
   static async open(request: OpenRequest): Promise<CellWorker> {
     const scenario = await load<Scenario>(request.scenario);
     const variant = await loadVariant(request.variant);
-    const parameters = parametersOf(scenario.value, request.vms);
+    const parameters = parametersOf(scenario.value, request.vms, request.iommu);
     const arena = new Arena({ scenario, variant, holds: request.holds, seed: request.seed, parameters, rings: 1, capacity: eventCapacity });
     const { host } = arena.world;
     const machine = new Machine(host);

@@ -53,6 +53,7 @@ const invariants = [
   '--invariant <path>', 'a file of an invariant that must hold too (may be given again)',
   (path: string, others: readonly string[]): readonly string[] => [...others, path], [] as readonly string[],
 ] as const;
+const iommu = ['--iommu <name>', 'whose unit: vtd-legacy, vtd-scalable, vtd-first-stage, amd, smmuv3, riscv'] as const;
 const strategy = ['--strategy <name>', 'who goes next', defaultStrategy] as const;
 const json = ['--json', 'one JSON object on stdout; text goes to stderr'] as const;
 const count = Number.MAX_SAFE_INTEGER;
@@ -110,6 +111,7 @@ function addRun(root: Command): void {
     .option(...seed)
     .option('--duration <time>', '500ms, 10s, 2m', duration('--duration'), 10_000)
     .option('--vms <n>', 'how many VMs, where the scenario has such a number', whole('--vms', mostVms))
+    .option(...iommu)
     .option(...invariants)
     .option('--hosts <n>', 'how many hosts, side by side in one run', whole('--hosts', mostHosts), 1)
     .option(...json)
@@ -124,6 +126,7 @@ interface RunFlags {
   seed: number;
   duration: number;
   vms?: number;
+  iommu?: string;
   hosts: number;
   json?: boolean;
 }
@@ -137,6 +140,7 @@ interface ExploreFlags {
   schedules?: number;
   budget?: number;
   vms?: number;
+  iommu?: string;
   shard?: Shard;
   out?: string;
   json?: boolean;
@@ -154,6 +158,7 @@ function addExplore(root: Command): void {
     .option('--schedules <n>', 'stop after so many schedules', whole('--schedules', count))
     .option('--budget <time>', 'stop after so long: 30s, 2m', duration('--budget'))
     .option('--vms <n>', 'how many VMs, where the scenario has such a number', whole('--vms', mostVms))
+    .option(...iommu)
     .option('--shard <i/n>', 'only the i-th of n shares of the schedules: see merge', parseShard)
     .option(...invariants)
     .option('--out <dir>', 'write a report')

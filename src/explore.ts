@@ -3,7 +3,7 @@
  * that the result does not depend on how many cells there were. An exhaustive strategy, whose schedules follow from one
  * another, has one cell.
  */
-import { choose, chooseAgain, replayFlags, tokenWords, type Choice, type Chosen, type TokenFiles } from './chosen.ts';
+import { choose, chooseAgain, replayFlags, sizeOf, sizeWord, tokenWords, type Choice, type Chosen, type TokenFiles } from './chosen.ts';
 import { CellProcess, cellCpus } from './cell-process.ts';
 import type { Explored, OpenRequest, ShrunkAnswer, Workload } from './cell-protocol.ts';
 import { codeHash } from './code-hash.ts';
@@ -149,7 +149,7 @@ async function tell(cell: CellProcess, chosen: Chosen, { seed, vms }: ExploreOpt
     ...tokenWords(chosen),
     codeHash: codeHash(),
     seed: seed,
-    parameters: parametersOf(vms, shrunk),
+    parameters: parametersOf(sizeWord(vms, chosen.iommu), shrunk),
     switches: shrunk.switches,
   });
   const { failure, steps } = await cell.tell({ switches: shrunk.switches, workload: shrunk.workload, token });
@@ -162,15 +162,11 @@ function counted(switches: readonly Switch[]): { switches: number; faults: numbe
   return { switches: switches.length - faults, faults };
 }
 
-/** The numbers of a token: VMs (0: the scenario's own), then of programs their number and the steps that are run, each less the one before. */
-function parametersOf(vms: number | null, { workload: { program, leftOut }, programSteps }: ShrunkAnswer): number[] {
-  if (programSteps === null) return vms === null ? [] : [vms];
+/** The numbers of a token: its size word, then of programs their number and the steps that are run, each less the one before. */
+function parametersOf(size: number, { workload: { program, leftOut }, programSteps }: ShrunkAnswer): number[] {
+  if (programSteps === null) return size === 0 ? [] : [size];
   const kept = Array.from({ length: programSteps + leftOut.length }, (_, step) => step).filter((step) => !leftOut.includes(step));
-  return [vms ?? 0, program, ...kept.map((step, index) => step - (kept[index - 1] ?? 0))];
-}
-
-function vmsOf({ parameters: [vms = 0] }: Token): number | null {
-  return vms === 0 ? null : vms;
+  return [size, program, ...kept.map((step, index) => step - (kept[index - 1] ?? 0))];
 }
 
 /** Steps beyond those that are run are left out, however many there are. */
@@ -194,7 +190,7 @@ interface ReplayOptions extends TokenFiles {
 export async function replay({ token: text, times, ...files }: ReplayOptions): Promise<ReplayResult & Telling & { note: string | null }> {
   const token = parse(text);
   const chosen = await chooseAgain(token, files);
-  const cell = await CellProcess.open(cellCpus()[0]!, openRequest(chosen, token.seed, vmsOf(token)), () => {});
+  const cell = await CellProcess.open(cellCpus()[0]!, openRequest(chosen, token.seed, sizeOf(token).vms), () => {});
   try {
     const { hashes, times: done, violation } = await cell.replay({ switches: token.switches, times, workload: workloadOf(token) });
     const { failure } = await cell.tell({ switches: token.switches, workload: workloadOf(token), token: text });
@@ -213,13 +209,14 @@ function whatChanged(token: Token, files: readonly string[]): string | null {
 }
 
 function openRequest(chosen: Chosen, seed: number, vms: number | null): Omit<OpenRequest, 'kind'> {
-  const { scenario, variant, holds } = chosen;
+  const { scenario, variant, holds, iommu } = chosen;
   return {
     scenario: { name: scenario.name, url: scenario.url },
     variant: { name: variant.name, url: variant.url },
     holds,
     seed,
     vms,
+    iommu,
     replayFlags: replayFlags(chosen),
   };
 }

@@ -155,6 +155,8 @@ export interface ListedVariant {
   readonly mistake: string | null;
   readonly source: string;
   readonly caughtBy: string | null;
+  /** Invariants that it is judged by beside the scenario's. */
+  readonly judgedBy: readonly string[];
 }
 
 export interface ListedScenario {

@@ -41,7 +41,7 @@ export function tellFailure({ scenario, variant, violation, names, directory, ho
   const events = keptEvents(kept.events).flatMap(({ step, cursor }) => {
     const text = describer.describe(cursor);
     const reached = describer.reached(cursor);
-    return text === null ? [] : [{ step, actor: names[cursor.actor] ?? '', text, ...(reached !== null && { reached }) }];
+    return text === null ? [] : [{ step, actor: names[cursor.actor] ?? '', text, ...(reached !== null && { reached }), ...(describer.isDetail(cursor) && { detail: true as const }) }];
   });
   return {
     scenario,

@@ -19,6 +19,7 @@ import { Machine } from '#src/hardware/machine';
 import { Kernel } from '#src/kernel/kernel';
 import { correct, operationsOf, type Variant } from '#src/kernel/variant';
 import { judgeExecution } from '#src/check/execution';
+import { loadModule } from '#src/load-module';
 import { keepEvent } from '#src/kept-events';
 import { writeHwpts } from '#src/check/named-hwpts';
 import { Baton } from '#src/schedule/baton';
@@ -46,7 +47,7 @@ interface Joined {
 /** Lives the life of one actor; `enter` makes it from its seat. */
 export async function join(task: Task, role: Role, enter: (seat: Seat, subject: string) => Actor): Promise<ActorReport> {
   const name = task.names[task.actor]!;
-  const { default: scenario } = (await import(task.scenarioUrl)) as { default: Scenario };
+  const { default: scenario } = await loadModule<{ default: Scenario }>(task.scenarioUrl);
   const definition = actorsOf(scenario, task.parameters)[name] as AnyActor;
   const joined = await joinHost(task);
   const counters = new Counters(task.counters, task.actor);
@@ -95,11 +96,11 @@ function play({ actor, steps, firstStep, body }: Part, program: number, isLeftOu
 const nothingLeftOut = (): boolean => false;
 
 async function joinHost(task: Task): Promise<Joined> {
-  const variant: Variant = task.variantUrl === null ? correct : ((await import(task.variantUrl)) as { default: Variant }).default;
+  const variant: Variant = task.variantUrl === null ? correct : (await loadModule<{ default: Variant }>(task.variantUrl)).default;
   const host = new Host(task.host);
   const machine = new Machine(host);
   const operations = operationsOf(variant);
-  const kernel = new Kernel(host, operations, driverInForce(host, machine, operations.vtd));
+  const kernel = new Kernel(host, operations, driverInForce(host, machine, operations));
   const { buffer, rings, capacity } = task.history;
   const history = new History(buffer, rings, capacity);
   const invariants = await loadInvariants(task.holds);

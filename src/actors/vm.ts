@@ -10,6 +10,7 @@ import { EduOp, EduRegisters } from '../hardware/edu.ts';
 import type { Argument } from '../kernel/argument.ts';
 import { Errno, type ErrnoName } from '../kernel/errno.ts';
 import { MapFlag } from '../kernel/ioas.ts';
+import { bindDriver, unbindDriver } from '../kernel/kernel-driver.ts';
 import { mmap, munmap, userAddress } from '../kernel/process.ts';
 import { testIoctl, type TestCommands } from '../kernel/selftest/commands.ts';
 import { close, ioctl, open, type Commands } from '../kernel/syscalls.ts';
@@ -202,6 +203,14 @@ export class Vm extends Actor {
     return this.testIoctl(iommufd, 'IOMMU_TEST_ACCESS_REPLACE_IOAS', { fd: access, ioasId });
   }
 
+  /** The host's own part: a driver of the kernel binds to a function and does DMA through its default domain, or leaves it. */
+  bindDriver(device: string): ErrnoName | null {
+    return errnoOf(() => bindDriver(this.kernel, this.named(device) as Ref<'PciFunction'>));
+  }
+  unbindDriver(device: string): void {
+    unbindDriver(this.kernel, this.named(device) as Ref<'PciFunction'>);
+  }
+
   /** mmap(2) of zeroed, writable memory; returns its address. */
   mmap(lengthBytes: number): bigint {
     return mmap(this.kernel, this.kernel.process, lengthBytes, true, null);
@@ -275,7 +284,7 @@ export class Vm extends Actor {
 }
 
 /** The errno that ends a system call, null when it succeeds. */
-function errnoOf(call: () => unknown): ErrnoName | null {
+export function errnoOf(call: () => unknown): ErrnoName | null {
   try {
     call();
     return null;

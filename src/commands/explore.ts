@@ -16,6 +16,8 @@ export interface ExploreOptions {
   readonly invariants?: readonly string[];
   readonly seed: number;
   readonly vms: number | null;
+  /** Whose unit; null: the scenario's own. */
+  readonly iommu?: string | null;
   readonly strategy: string;
   /** Preemptions, with `icb`; null: the strategy's own bound. */
   readonly bound?: number | null;
@@ -46,9 +48,9 @@ export async function explore(options: ExploreOptions, terminal: Terminal): Prom
 /** Explores with a progress line. */
 export async function exploreAloud(options: Omit<ExploreOptions, 'out'>, terminal: Terminal): Promise<Told<ExploreResult>> {
   const composition = await import('../explore.ts');
-  const { scenario, variant, invariants = [], seed, strategy, schedules, budgetMs, vms, shard = null } = options;
+  const { scenario, variant, invariants = [], seed, strategy, schedules, budgetMs, vms, iommu = null, shard = null } = options;
   return composition.explore({
-    scenario, variant, invariants, seed, strategy, schedules, budgetMs, vms, shard,
+    scenario, variant, invariants, seed, strategy, schedules, budgetMs, vms, iommu, shard,
     onProgress: (done: number, perSecond: number) =>
       terminal.progress(`${scenario}, ${variant}: ${done} schedules, ${Math.round(perSecond)} a second`),
   });

@@ -22,6 +22,8 @@ export const PciFunction = object('PciFunction', {
   /** The id that the unit sees on its requests: a bridge may have put its own in place of `rid`. */
   sourceId: u32,
   unit: ref('IommuUnit'),
+  /** Its device interface, where it has TDISP. */
+  tdi: ref('Tdi'),
   /** Its address translation cache; `NULL` for a function without ATS. */
   atc: ref('Atc'),
   /**

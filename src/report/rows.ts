@@ -14,7 +14,7 @@ export interface Row {
   readonly weight: number;
 }
 
-const weight = { read: 1, lock: 2, write: 3, event: 4, lastWrite: 5, pause: 6 } as const;
+const weight = { read: 1, lock: 2, detail: 2.5, write: 3, event: 4, lastWrite: 5, pause: 6 } as const;
 
 /** Actors without whom the failure would not be: in the scenario's order. */
 export function actorsThatMatter(failure: Failure): string[] {
@@ -38,7 +38,7 @@ export function rowsThatMatter(
 ): { rows: Row[]; leftOut: number } {
   const actors = new Set(actorsThatMatter(failure));
   const rows: Row[] = [];
-  for (const event of failure.events) rows.push({ step: event.step, actor: event.actor, text: event.text, weight: weight.event });
+  for (const event of failure.events) rows.push({ step: event.step, actor: event.actor, text: event.text, weight: event.detail === true ? weight.detail : weight.event });
   const locks = locksThatMatter(failure, spans, held);
   for (const step of failure.steps) {
     const row = rowOf(failure, locks, step);
@@ -53,7 +53,7 @@ export function rowsThatMatter(
 
 /** By step; at one step the access, then what it led to, then the pause. */
 function inOrder(a: Row, b: Row): number {
-  const rank = (row: Row): number => (row.weight === weight.pause ? 2 : row.weight === weight.event ? 1 : 0);
+  const rank = (row: Row): number => (row.weight === weight.pause ? 2 : row.weight === weight.event || row.weight === weight.detail ? 1 : 0);
   return a.step - b.step || rank(a) - rank(b);
 }
 

@@ -6,6 +6,7 @@
  * whose default export is a `StrategyFile`; its name may end in a number, which is handed to `make`.
  */
 import { readdirSync } from 'node:fs';
+import { loadModule } from '../load-module.ts';
 import type { Board } from './board.ts';
 
 /** The actors and engines that can go on at this moment. */
@@ -64,7 +65,7 @@ export class Strategies {
   static async load(): Promise<Strategies> {
     const folder = new URL('./strategies/', import.meta.url);
     const names = readdirSync(folder).filter((name) => name.endsWith('.js'));
-    const modules = await Promise.all(names.sort().map((name) => import(new URL(name, folder).href) as Promise<{ default: StrategyFile }>));
+    const modules = await Promise.all(names.sort().map((name) => loadModule<{ default: StrategyFile }>(new URL(name, folder).href)));
     return new Strategies(modules.map((module) => module.default));
   }
 
