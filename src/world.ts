@@ -16,6 +16,7 @@ import { VtdDriver } from './drivers/vtd/driver.ts';
 import { EduRegisters } from './hardware/edu.ts';
 import { PciFunction } from './hardware/function.ts';
 import { Machine } from './hardware/machine.ts';
+import type { OwnershipRules } from './hardware/trusted-unit.ts';
 import type { defaultCapabilities } from './hardware/vtd/registers.ts';
 import { IommuGroup, Move, PciDevice, setGroupDomain } from './kernel/iommu-group.ts';
 import { Kernel, KernelRoot } from './kernel/kernel.ts';
@@ -57,11 +58,8 @@ export interface WorldOptions extends HostSize {
   readonly caches: 'on' | 'off';
   /** Switch K8: false lets devices behind a bridge translate in scalable mode. */
   readonly aliasPasidTableSkipped: boolean;
-  /**
-   * Whether the host has confidential guests and a security manager for devices; if so, whether ownership is looked up for every access, or
-   * only before a translation is cached (SEMANTICS f.3 X2).
-   */
-  readonly confidential: 'no' | 'checks hits' | 'checks fills';
+  /** Null where the host has no confidential guests and no security manager for devices; else how the hardware looks after owned memory. */
+  readonly confidential: OwnershipRules | null;
 }
 
 /** First device number that the world gives out on each root bus, as in the recorded machine. */
@@ -96,7 +94,7 @@ export class World {
   /** How many VMs the command line asks for; the host grows with it. */
   readonly vms: number;
 
-  constructor({ vms = 1, iommu = 'vtd-legacy', aliasPasidTableSkipped = true, fetchBits = 128, caches = 'on', ats = false, confidential = 'no', ...size }: Partial<WorldOptions> = {}) {
+  constructor({ vms = 1, iommu = 'vtd-legacy', aliasPasidTableSkipped = true, fetchBits = 128, caches = 'on', ats = false, confidential = null, ...size }: Partial<WorldOptions> = {}) {
     this.vms = vms;
     const ramBytes = size.ramBytes ?? baseSize.ramBytes + vms * sizePerVm.ramBytes;
     this.host = Host.create(ramBytes, size.kernelBytes ?? baseSize.kernelBytes + vms * sizePerVm.kernelBytes);
@@ -106,12 +104,12 @@ export class World {
     const mode = iommu === 'mock' || iommu === 'riscv' ? null : iommu === 'vtd-legacy and mock' ? 'vtd-legacy' : iommu;
     if (mode !== null) this.#unit = Machine.addUnit(this.host, { mode, ats, faultReasons: 'recorded', fetchBits, caches });
     else if (iommu === 'riscv') this.#unit = Machine.addRiscvUnit(this.host);
-    if (confidential !== 'no') Machine.addTrustedSide(this.host, { checksHits: confidential === 'checks hits' });
+    if (confidential !== null) Machine.addTrustedSide(this.host, confidential);
     const machine = new Machine(this.host);
     if (mode !== null) VtdDriver.boot(this.host, machine, { aliasPasidTableSkipped });
     else if (iommu === 'riscv') RiscvDriver.boot(this.host, machine);
     this.host.kernelRoot = KernelRoot.create(this.host.kernel);
-    if (confidential !== 'no') KernelRoot.tsm.poke(this.host.kernel, this.host.kernelRoot, TsmCore.create(this.host.kernel));
+    if (confidential !== null) KernelRoot.tsm.poke(this.host.kernel, this.host.kernelRoot, TsmCore.create(this.host.kernel));
     this.kernel = new Kernel(this.host, linux72, driverInForce(this.host, machine));
   }
 

@@ -18,7 +18,7 @@ import { RiscvUnit } from './riscv/unit.ts';
 import { TaggedCache } from './tagged-cache.ts';
 import { TranslationUnit } from './translation-unit.ts';
 import { TrustedPath } from './trusted-path.ts';
-import { createInterface, createTrustedRoot } from './trusted-unit.ts';
+import { createInterface, createTrustedRoot, type OwnershipRules } from './trusted-unit.ts';
 import { IommuUnit, UnitKind } from './unit.ts';
 import { InvalidationQueue } from './vtd/invalidation-queue.ts';
 import * as registers from './vtd/registers.ts';
@@ -139,8 +139,8 @@ export class Machine {
   }
 
   /** Gives the machine's units a trusted side; functions that are added from now on have device interfaces. */
-  static addTrustedSide(host: Host, { checksHits }: { readonly checksHits: boolean }): void {
-    createTrustedRoot(host.kernel, unitsOf(host), checksHits);
+  static addTrustedSide(host: Host, rules: OwnershipRules): void {
+    createTrustedRoot(host.kernel, unitsOf(host), rules);
   }
 
   /** All functions, in the order of their requester ids. */

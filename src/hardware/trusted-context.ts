@@ -41,6 +41,8 @@ export const TrustedRoot = object('TrustedRoot', {
   iotlb: ref('Iotlb'),
   /** Whether ownership is looked up for hits too, or only before a translation is cached. */
   checksHits: u32,
+  /** Whether a request with T = 1 may reach pages that are not private. */
+  reachesShared: u32,
   /** All device interfaces of the host, through `Tdi.next`. */
   firstTdi: ref('Tdi'),
   contexts: u32,

@@ -37,6 +37,7 @@ export class TrustedPath implements Translator {
   readonly #rid: number;
   readonly #trustedIotlb: IotlbView;
   readonly #checksHits: boolean;
+  readonly #reachesShared: boolean;
   readonly #tables: PageTable;
   readonly #walk = new WalkResult();
   /** Of the last request. */
@@ -55,6 +56,7 @@ export class TrustedPath implements Translator {
     const trustedRoot = IommuUnit.trustedRoot.peek(kernel, PciFunction.unit.peek(kernel, pciFunction));
     this.#trustedIotlb = new IotlbView(kernel, TrustedRoot.iotlb.peek(kernel, trustedRoot));
     this.#checksHits = TrustedRoot.checksHits.peek(kernel, trustedRoot) !== 0;
+    this.#reachesShared = TrustedRoot.reachesShared.peek(kernel, trustedRoot) !== 0;
     this.#tables = new PageTable(host.ram, host.frames, trustedFormat);
   }
 
@@ -115,7 +117,8 @@ export class TrustedPath implements Translator {
   }
 
   #check(frame: Frame, guest: number, claim: Claim): number {
-    return frame === 0 || frame >= this.#frames.count ? 0 : judgeAccess(this.#frames.readVisibility(frame), this.#trusted, guest, claim);
+    if (frame === 0 || frame >= this.#frames.count) return 0;
+    return judgeAccess(this.#frames.readVisibility(frame), this.#trusted, guest, claim, this.#reachesShared);
   }
 }
 

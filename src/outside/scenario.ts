@@ -32,7 +32,7 @@ const hostMembers: Readonly<Record<keyof Omit<WorldOptions, 'vms'>, Member>> = {
   caches: optional(oneOf('on', 'off')),
   ats: optional(oneOf(true, false)),
   aliasPasidTableSkipped: optional(oneOf(true, false)),
-  confidential: optional(oneOf('no', 'checks hits', 'checks fills')),
+  confidential: optional({ needs: 'an object, as { checksHits: true }', fits: (value) => typeof value === 'object' && value !== null && 'checksHits' in value }),
 };
 const actorMembers = { role: sentence, subject: sentence, steps: optional(wholeNumber(1, 0xffff)), body: plainFunction };
 
