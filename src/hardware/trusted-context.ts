@@ -59,5 +59,6 @@ const secondStage = vtdSecondStage(3);
 export const trustedFormat: PageTableFormat = {
   ...secondStage,
   name: 'trusted-second-stage-3',
-  leafHigh: (frame, permissions, level) => secondStage.leafHigh(frame, permissions & (Access.READ | Access.WRITE), level) | ((permissions & privatePage) !== 0 ? cBit : 0),
+  leafHigh: (frame, permissions, level) =>
+    secondStage.leafHigh(frame, permissions & (Access.READ | Access.WRITE), level) | ((permissions & privatePage) !== 0 ? cBit : 0),
 };

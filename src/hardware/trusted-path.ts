@@ -70,8 +70,9 @@ export class TrustedPath implements Translator {
     const guest = TrustedContext.guest.load(kernel, this.#context);
     if (this.#trusted && guest === 0) return TrustReason.NO_CONTEXT;
     const policy = TrustedContext.policy.peek(kernel, this.#context);
-    const isShared = guest !== 0 && (policy === TBitPolicy.ONE_TABLE || policy === TBitPolicy.C_BIT);
-    return this.#trusted || isShared ? this.#throughTrusted(guest, policy, iovaHigh, iovaLow, access) : this.#throughHost(sourceId, iovaHigh, iovaLow, access, epoch);
+    const isOneTable = guest !== 0 && (policy === TBitPolicy.ONE_TABLE || policy === TBitPolicy.C_BIT);
+    if (this.#trusted || isOneTable) return this.#throughTrusted(guest, policy, iovaHigh, iovaLow, access);
+    return this.#throughHost(sourceId, iovaHigh, iovaLow, access, epoch);
   }
 
   /** Tells of the transaction's end, while it is still in flight and after its data have moved. */
