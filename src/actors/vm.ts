@@ -10,17 +10,22 @@ import { EduOp, EduRegisters } from '../hardware/edu.ts';
 import type { Argument } from '../kernel/argument.ts';
 import { Errno, type ErrnoName } from '../kernel/errno.ts';
 import { MapFlag } from '../kernel/ioas.ts';
+import { bindDriver, unbindDriver } from '../kernel/kernel-driver.ts';
 import { mmap, munmap, userAddress } from '../kernel/process.ts';
 import { testIoctl, type TestCommands } from '../kernel/selftest/commands.ts';
 import { close, ioctl, open, type Commands } from '../kernel/syscalls.ts';
 import { VfioFlag } from '../kernel/vfio.ts';
 import { Actor, highOf, lowOf, type Seat } from './actor.ts';
+import { ChosenRefusal } from '#hostmem/fault-injection';
+import { Mortal } from './mortal.ts';
 import { guestAddress } from './guest-memory.ts';
 import { CommandRing, commandAt, GuestCommand, GuestOp, guestPresent, guestTableEntries, guestTableGpa } from './command-ring.ts';
 
 const ramWord = label('user memory');
 
 export class Vm extends Actor {
+  #mortal: Mortal | null = null;
+
   constructor(seat: Seat, processName: string) {
     super(seat);
     this.kernel.enter(this.named(processName) as Ref<'Process'>);
@@ -28,18 +33,51 @@ export class Vm extends Actor {
 
   /** ioctl(2): null, or the errno. What the kernel wrote is in `arg`. */
   ioctl<N extends keyof Commands>(fd: number, command: N, arg: Commands[N]): ErrnoName | null {
-    return errnoOf(() => ioctl(this.kernel, fd, command, arg));
+    try {
+      this.#mortal?.atUserMode();
+      return errnoOf(() => ioctl(this.kernel, fd, command, arg));
+    } finally {
+      this.host.kernel.faults = null;
+    }
   }
   /** An operation of the kernel's selftest, otherwise as `ioctl`. */
   testIoctl<N extends keyof TestCommands>(fd: number, command: N, arg: TestCommands[N]): ErrnoName | null {
-    return errnoOf(() => testIoctl(this.kernel, fd, command, arg));
+    try {
+      this.#mortal?.atUserMode();
+      return errnoOf(() => testIoctl(this.kernel, fd, command, arg));
+    } finally {
+      this.host.kernel.faults = null;
+    }
   }
 
   open(path: string): number {
+    this.#mortal?.atUserMode();
     return open(this.kernel, path);
   }
   close(fd: number): void {
+    this.#mortal?.atUserMode();
     close(this.kernel, fd);
+  }
+
+  /**
+   * From here to the end of the body the process may be killed before every system call, where a strategy wants it to be; `threads` of its threads
+   * may be, and say so. Not for a body of several steps. In a free run nobody is killed.
+   */
+  mayBeKilled(threads: number = 1): void {
+    if (this.host.kernel.control !== null) this.#mortal = new Mortal(this.kernel, threads);
+  }
+
+  override beginBody(): void {
+    this.#mortal = null;
+  }
+  override endBody(): void {
+    this.#mortal?.end();
+  }
+
+  /** The next ioctl may be refused one allocation, pin or copy, where a strategy wants it to be; none in a free run. */
+  mayBeRefused(): this {
+    this.host.kernel.faults = new ChosenRefusal(this.host.kernel);
+    return this;
   }
 
   /** The id of a new IOAS, or the errno; and so on below, of each kind. */
@@ -163,6 +201,14 @@ export class Vm extends Actor {
   }
   moveAccess(iommufd: number, access: number, ioasId: number): ErrnoName | null {
     return this.testIoctl(iommufd, 'IOMMU_TEST_ACCESS_REPLACE_IOAS', { fd: access, ioasId });
+  }
+
+  /** The host's own part: a driver of the kernel binds to a function and does DMA through its default domain, or leaves it. */
+  bindDriver(device: string): ErrnoName | null {
+    return errnoOf(() => bindDriver(this.kernel, this.named(device) as Ref<'PciFunction'>));
+  }
+  unbindDriver(device: string): void {
+    unbindDriver(this.kernel, this.named(device) as Ref<'PciFunction'>);
   }
 
   /** mmap(2) of zeroed, writable memory; returns its address. */

@@ -19,7 +19,7 @@ export const dma = event('dma', ['function', 'iovaHigh', 'iovaLow', 'frame', 'ro
 export const peerReached = event('peer reached', ['function', 'iovaHigh', 'iovaLow', 'peer']);
 
 /** Tables of a unit whose entries have more than one word. */
-export const TableKind = { CONTEXT: 1, SCALABLE_CONTEXT: 2, PASID: 3 } as const;
+export const TableKind = { CONTEXT: 1, SCALABLE_CONTEXT: 2, PASID: 3, DEVICE_TABLE: 4, STREAM: 5, CONTEXT_DESCRIPTOR: 6, DEVICE_CONTEXT: 7 } as const;
 
 /** A present entry was read from its table and is used: the low words of its quadwords, 0 for one that the entry's type does not use. */
 export const entryFetched = event('entry fetched', ['table', 'source', 'pasid', 'word0', 'word1', 'word2']);

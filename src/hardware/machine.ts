@@ -8,18 +8,27 @@ import type { Engine } from '#hostmem/engine';
 import type { Host } from '#hostmem/host';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
+import { CommandBuffer } from './amd/command-buffer.ts';
+import { AmdRegisters } from './amd/registers.ts';
+import { AmdUnit } from './amd/unit.ts';
 import { Atc, AtcInvalidation } from './atc.ts';
+import { UnitCommandRing, type CommandEngine } from './command-engine.ts';
 import { DmaEngine } from './dma-engine.ts';
+import { EventRing } from './event-ring.ts';
 import { PciFunction } from './function.ts';
 import { Iotlb } from './iotlb.ts';
 import { CommandQueue } from './riscv/command-queue.ts';
 import { RiscvRegisters, worldCapabilities, type RiscvUnitOptions } from './riscv/registers.ts';
 import { RiscvUnit } from './riscv/unit.ts';
+import { SmmuCommandQueue } from './smmuv3/command-queue.ts';
+import { SmmuRegisters } from './smmuv3/registers.ts';
+import { SmmuUnit } from './smmuv3/unit.ts';
 import { TaggedCache } from './tagged-cache.ts';
 import { TranslationUnit } from './translation-unit.ts';
 import { TrustedPath } from './trusted-path.ts';
 import { createInterface, createTrustedRoot, type OwnershipRules } from './trusted-unit.ts';
-import { IommuUnit, UnitKind } from './unit.ts';
+import type { Translator } from './translator.ts';
+import { IommuUnit, UnitKind, type EntryUnitOptions } from './unit.ts';
 import { InvalidationQueue } from './vtd/invalidation-queue.ts';
 import * as registers from './vtd/registers.ts';
 import { VtdRegisters } from './vtd/registers.ts';
@@ -75,10 +84,19 @@ export interface RiscvUnitOfMachine {
   readonly queue: CommandQueue;
 }
 
+/** A unit of AMD's or Arm's. */
+export interface EntryUnitOfMachine {
+  readonly ref: Ref<'IommuUnit'>;
+  readonly translation: Translator;
+  readonly queue: CommandEngine;
+}
+
 export class Machine {
-  /** Those of VT-d, and those of RISC-V; a machine has one kind. */
+  /** By vendor; a machine has one kind. */
   readonly units: readonly Unit[];
   readonly riscvUnits: readonly RiscvUnitOfMachine[];
+  readonly amdUnits: readonly EntryUnitOfMachine[];
+  readonly smmuUnits: readonly EntryUnitOfMachine[];
   readonly #host: Host;
 
   /** Joins the machine of a host that `create` made. Units added later are not seen. */
@@ -86,12 +104,19 @@ export class Machine {
     this.#host = host;
     const units: Unit[] = [];
     const riscvUnits: RiscvUnitOfMachine[] = [];
+    const amdUnits: EntryUnitOfMachine[] = [];
+    const smmuUnits: EntryUnitOfMachine[] = [];
     for (const at of unitsOf(host)) {
-      if (IommuUnit.kind.peek(host.kernel, at) === UnitKind.VTD) units.push(new Unit(host, at));
+      const kind = IommuUnit.kind.peek(host.kernel, at);
+      if (kind === UnitKind.VTD) units.push(new Unit(host, at));
+      else if (kind === UnitKind.AMD) amdUnits.push({ ref: at, translation: new AmdUnit(host, at), queue: new CommandBuffer(host, at) });
+      else if (kind === UnitKind.SMMUV3) smmuUnits.push({ ref: at, translation: new SmmuUnit(host, at), queue: new SmmuCommandQueue(host, at) });
       else riscvUnits.push({ ref: at, translation: new RiscvUnit(host, at), queue: new CommandQueue(host, at) });
     }
     this.units = units;
     this.riscvUnits = riscvUnits;
+    this.amdUnits = amdUnits;
+    this.smmuUnits = smmuUnits;
   }
 
   /** An empty machine, kept as the host's. */
@@ -116,9 +141,36 @@ export class Machine {
     RiscvRegisters.capabilities.poke(kernel, created, 0, worldCapabilities);
     RiscvRegisters.fetchBits.poke(kernel, created, options.fetchBits ?? 128);
     IommuUnit.registers.poke(kernel, unit, created);
-    const iotlb = Iotlb.create(kernel);
-    Iotlb.on.poke(kernel, iotlb, (options.iotlb ?? true) ? 1 : 0);
-    IommuUnit.iotlb.poke(kernel, unit, iotlb);
+    IommuUnit.iotlb.poke(kernel, unit, createIotlb(host, options.iotlb ?? true));
+    return unit;
+  }
+
+  /** Adds a unit of AMD's as it is after reset: it lets everything pass until software gives it a device table. */
+  static addAmdUnit(host: Host, options: EntryUnitOptions = {}): Ref<'IommuUnit'> {
+    const { kernel } = host;
+    const unit = link(host, UnitKind.AMD);
+    const created = AmdRegisters.create(kernel);
+    AmdRegisters.commands.poke(kernel, created, UnitCommandRing.create(kernel));
+    AmdRegisters.events.poke(kernel, created, EventRing.create(kernel));
+    AmdRegisters.fetchBits.poke(kernel, created, options.fetchBits ?? 128);
+    IommuUnit.registers.poke(kernel, unit, created);
+    IommuUnit.iotlb.poke(kernel, unit, createIotlb(host, options.caches !== 'off'));
+    IommuUnit.contextCache.poke(kernel, unit, createCache(host, options.caches !== 'off'));
+    return unit;
+  }
+
+  /** Adds an SMMUv3 as it is after reset: it lets everything pass until software gives it a stream table. */
+  static addSmmuUnit(host: Host, options: EntryUnitOptions = {}): Ref<'IommuUnit'> {
+    const { kernel } = host;
+    const unit = link(host, UnitKind.SMMUV3);
+    const created = SmmuRegisters.create(kernel);
+    SmmuRegisters.commands.poke(kernel, created, UnitCommandRing.create(kernel));
+    SmmuRegisters.events.poke(kernel, created, EventRing.create(kernel));
+    SmmuRegisters.fetchBits.poke(kernel, created, options.fetchBits ?? 128);
+    IommuUnit.registers.poke(kernel, unit, created);
+    IommuUnit.iotlb.poke(kernel, unit, createIotlb(host, options.caches !== 'off'));
+    IommuUnit.contextCache.poke(kernel, unit, createCache(host, options.caches !== 'off'));
+    IommuUnit.pasidCache.poke(kernel, unit, createCache(host, options.caches !== 'off'));
     return unit;
   }
 
@@ -164,7 +216,8 @@ export class Machine {
   /** The DMA engine of a function; the thread that drives the function takes one. */
   dma(pciFunction: Ref<'PciFunction'>): DmaEngine {
     const unit = PciFunction.unit.peek(this.#host.kernel, pciFunction);
-    const { translation } = this.riscvUnits.find(({ ref }) => ref === unit) ?? this.unit(unit);
+    const others = [...this.riscvUnits, ...this.amdUnits, ...this.smmuUnits];
+    const { translation } = others.find(({ ref }) => ref === unit) ?? this.unit(unit);
     const isConfidential = PciFunction.tdi.peek(this.#host.kernel, pciFunction) !== NULL;
     return new DmaEngine(this.#host, isConfidential ? new TrustedPath(this.#host, translation, pciFunction) : translation, pciFunction);
   }
@@ -173,7 +226,7 @@ export class Machine {
   engines(): readonly Engine[] {
     const kernel = this.#host.kernel;
     const withAtc = this.functions().filter((one) => PciFunction.atc.peek(kernel, one) !== NULL);
-    return [...[...this.units, ...this.riscvUnits].map((unit) => unit.queue), ...withAtc.map((one) => new AtcInvalidation(this.#host, one))];
+    return [...[...this.units, ...this.riscvUnits, ...this.amdUnits, ...this.smmuUnits].map((unit) => unit.queue), ...withAtc.map((one) => new AtcInvalidation(this.#host, one))];
   }
 }
 
@@ -190,29 +243,34 @@ function createRegisters({ kernel }: Host, options: VtdUnitOptions): Ref<'VtdReg
   return created;
 }
 
-function createAtc({ kernel }: Host): Ref<'Atc'> {
+function createAtc(host: Host): Ref<'Atc'> {
+  const { kernel } = host;
   const atc = Atc.create(kernel);
-  const lines = TaggedCache.create(kernel);
-  TaggedCache.on.poke(kernel, lines, 1);
-  Atc.lines.poke(kernel, atc, lines);
+  Atc.lines.poke(kernel, atc, createCache(host, true));
   return atc;
 }
 
-function createCaches({ kernel }: Host, unit: Ref<'IommuUnit'>, options: VtdUnitOptions): void {
-  const isOn = (one: boolean | undefined): number => ((one ?? options.caches !== 'off') ? 1 : 0);
-  const create = (one: boolean | undefined): Ref<'TaggedCache'> => {
-    const cache = TaggedCache.create(kernel);
-    TaggedCache.on.poke(kernel, cache, isOn(one));
-    return cache;
-  };
+function createIotlb({ kernel }: Host, on: boolean): Ref<'Iotlb'> {
   const iotlb = Iotlb.create(kernel);
-  Iotlb.on.poke(kernel, iotlb, isOn(options.iotlb));
-  IommuUnit.iotlb.poke(kernel, unit, iotlb);
-  IommuUnit.contextCache.poke(kernel, unit, create(options.contextCache));
-  IommuUnit.walkCache.poke(kernel, unit, create(options.walkCache));
+  Iotlb.on.poke(kernel, iotlb, on ? 1 : 0);
+  return iotlb;
+}
+
+function createCache({ kernel }: Host, on: boolean): Ref<'TaggedCache'> {
+  const cache = TaggedCache.create(kernel);
+  TaggedCache.on.poke(kernel, cache, on ? 1 : 0);
+  return cache;
+}
+
+function createCaches(host: Host, unit: Ref<'IommuUnit'>, options: VtdUnitOptions): void {
+  const { kernel } = host;
+  const isOn = (one: boolean | undefined): boolean => one ?? options.caches !== 'off';
+  IommuUnit.iotlb.poke(kernel, unit, createIotlb(host, isOn(options.iotlb)));
+  IommuUnit.contextCache.poke(kernel, unit, createCache(host, isOn(options.contextCache)));
+  IommuUnit.walkCache.poke(kernel, unit, createCache(host, isOn(options.walkCache)));
   const extendedHigh = VtdRegisters.extendedCapability.peekHigh(kernel, IommuUnit.registers.peek(kernel, unit) as Ref<'VtdRegisters'>);
   // A unit without scalable mode has no use for one.
-  if (registers.supportsScalable(extendedHigh)) IommuUnit.pasidCache.poke(kernel, unit, create(options.pasidCache));
+  if (registers.supportsScalable(extendedHigh)) IommuUnit.pasidCache.poke(kernel, unit, createCache(host, isOn(options.pasidCache)));
 }
 
 /** A unit at the end of the machine's list. */

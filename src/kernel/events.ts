@@ -21,10 +21,20 @@ export const GroupBlocked = event('group blocked', ['group']);
 export const GroupClaimed = event('group claimed', ['group', 'process']);
 /** The last owner let go: back to the default domain. */
 export const GroupReleased = event('group released', ['group']);
+/** A driver starts to bind to a function (its requester id); `driver` is a `KernelDriver`. One that does DMA may do so from now on. */
+export const DriverProbes = event('driver probes', ['group', 'function', 'driver']);
+/** It was refused; it is bound; it is not any more. Of one that uses the default domain the latter two are emitted under the group's mutex. */
+export const DriverRefused = event('driver refused', ['group', 'function', 'driver']);
+export const DriverBound = event('driver bound', ['group', 'function', 'driver']);
+export const DriverUnbound = event('driver unbound', ['group', 'function', 'driver']);
+/** A function is parked in blocking, for its reset; it is about to go back to its group's domain; it is there. All under the group's mutex. */
+export const ResetPrepared = event('reset prepared', ['group', 'function']);
+export const ResetEnds = event('reset ends', ['group', 'function']);
+export const ResetEnded = event('reset ended', ['group', 'function']);
 /** The attachment record of a group names another HWPT. */
 export const HwptRecorded = event('hwpt recorded', ['group', 'device', 'hwpt']);
 /** A domain, named by its root frame, holds an IOAS's translations from now on, or does no more. */
-export const DomainJoined = event('domain joined', ['ioas', 'process', 'root']);
+export const DomainJoined = event('domain joined', ['ioas', 'process', 'root', 'format']);
 export const DomainLeft = event('domain left', ['ioas', 'process', 'root']);
 /** A mapping took its place in an IOAS, whichever call makes it: from now on its range may be filled. `permissions` are `Access` bits. */
 export const AreaPlaced = event('area placed', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'process', 'permissions']);

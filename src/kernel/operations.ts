@@ -4,6 +4,7 @@
 import type { Ref } from '#hostmem/object';
 import type { Frame } from '#hostmem/memory';
 import { pinThroughAccess } from './access.ts';
+import { claimOwner, unuseDefaultDomain, useDefaultDomain } from './dma-owner.ts';
 import { fail } from './errno.ts';
 import { queueIova } from './dma-iommu.ts';
 import { destroyEventQueue } from './event-queue.ts';
@@ -12,12 +13,15 @@ import { tryAutomatic, type Changed, type SlotChange } from './change-pt.ts';
 import { faultsOf72, type FaultsOf72 } from './faults-of-72.ts';
 import { flushConverted } from './flush-converted.ts';
 import { enterTrusted, hasNoMappings } from './guest-dma.ts';
+import { amdOperations, type AmdOperations } from '../drivers/amd/operations.ts';
+import { smmuOperations, type SmmuOperations } from '../drivers/smmuv3/operations.ts';
 import { vtdOperations, type VtdOperations } from '../drivers/vtd/operations.ts';
 import type { Kernel } from './kernel.ts';
 import { destroyHwQueue } from './hw-queue.ts';
 import { destroyHwpt } from './hwpt.ts';
 import { destroyNestedHwpt } from './hwpt-nested.ts';
 import { destroyIoas } from './ioas.ts';
+import { admitMove, idleDomain, moveMembers } from './iommu-group.ts';
 import { fillAndPublish, resumeUnmap } from './iopt.ts';
 import { emptyArea } from './iopt-fill.ts';
 import { abortFile } from './object-file.ts';
@@ -46,6 +50,21 @@ export interface ObjectOperations {
   destroyVdevice(kernel: Kernel, vdevice: Ref<'Vdevice'>): void;
   destroyEventQueue(kernel: Kernel, queue: Ref<'EventQueue'>): void;
   destroyHwQueue(kernel: Kernel, queue: Ref<'HwQueue'>): void;
+}
+
+/** Who may use a group, and what it translates through. The caller of the last three holds its mutex. */
+export interface GroupOperations {
+  /** EPERM, EBUSY, EINVAL. */
+  claimOwner(kernel: Kernel, group: Ref<'IommuGroup'>, owner: number): void;
+  /** EBUSY, EPROBE_DEFER. */
+  useDefaultDomain(kernel: Kernel, device: Ref<'PciDevice'>): void;
+  unuseDefaultDomain(kernel: Kernel, device: Ref<'PciDevice'>): void;
+  /** What the group has when nothing is attached and that owner, or nobody (0), owns it. */
+  idleDomain(kernel: Kernel, group: Ref<'IommuGroup'>, owner: number): Ref<'IommuDomain'>;
+  /** Whether the group moves, which a reset may forbid. EBUSY. */
+  admitMove(kernel: Kernel, group: Ref<'IommuGroup'>, how: number): boolean;
+  /** All or none; what a member says. */
+  moveMembers(kernel: Kernel, group: Ref<'IommuGroup'>, old: Ref<'IommuDomain'>, domain: Ref<'IommuDomain'>): void;
 }
 
 /** How a device joins, moves and leaves its group's attachment. */
@@ -125,6 +144,7 @@ export interface ConfidentialOperations {
 
 export interface Operations {
   readonly objects: ObjectOperations;
+  readonly group: GroupOperations;
   readonly attach: AttachOperations;
   readonly iopt: IoptOperations;
   readonly pages: PagesOperations;
@@ -134,8 +154,10 @@ export interface Operations {
   readonly tsm: TsmOperations;
   readonly confidential: ConfidentialOperations;
   readonly dma: DmaOperations;
-  /** The functions of the VT-d driver. */
+  /** The functions of the drivers. */
   readonly vtd: VtdOperations;
+  readonly amd: AmdOperations;
+  readonly smmuv3: SmmuOperations;
   readonly faults: FaultsOf72;
 }
 
@@ -144,6 +166,7 @@ export const linux72: Operations = Object.freeze({
     remove: removeObject, abortFile,
     destroyIoas, destroyHwpt, destroyDevice, destroyFaultQueue, destroyNestedHwpt, destroyViommu, destroyVdevice, destroyEventQueue, destroyHwQueue,
   }),
+  group: Object.freeze({ claimOwner, useDefaultDomain, unuseDefaultDomain, idleDomain, admitMove, moveMembers }),
   attach: Object.freeze({ attach, replace, detach, tryAutomatic }),
   iopt: Object.freeze({ emptyArea, fillAndPublish, resumeUnmap }),
   pages: Object.freeze({ unpinUnfilled }),
@@ -160,5 +183,7 @@ export const linux72: Operations = Object.freeze({
   confidential: Object.freeze({ policy: () => TBitPolicy.BYPASS, mayFlip: hasNoMappings, enterTrusted, flushConverted, giveUp: keepBack }),
   dma: Object.freeze({ queueIova }),
   vtd: Object.freeze({ ...vtdOperations }),
+  amd: Object.freeze({ ...amdOperations }),
+  smmuv3: Object.freeze({ ...smmuOperations }),
   faults: faultsOf72,
 });

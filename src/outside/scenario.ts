@@ -2,7 +2,7 @@
 import { InputError, unknownName } from '../input-error.ts';
 import { actorsOf, parametersOf, worldOptions, type Actors, type Parameters, type Role, type Scenario } from '../scenario.ts';
 import { violationOf } from '../schedule/violation.ts';
-import { World, type WorldOptions } from '../world.ts';
+import { iommus, World, type WorldOptions } from '../world.ts';
 import { tell } from './file.ts';
 import { checkMembers, oneOf, optional, plainFunction, sentence, sentenceOrNull, texts, wholeNumber, type Member } from './shape.ts';
 
@@ -27,10 +27,11 @@ const members = {
 const hostMembers: Readonly<Record<keyof Omit<WorldOptions, 'vms'>, Member>> = {
   ramBytes: optional(wholeNumber(65_536, 0xffff0000)),
   kernelBytes: optional(wholeNumber(65_536, 64 << 20)),
-  iommu: optional(oneOf('vtd-legacy', 'vtd-scalable', 'vtd-first-stage')),
+  iommu: optional(oneOf(...iommus)),
   fetchBits: optional(oneOf(64, 128, 512)),
   caches: optional(oneOf('on', 'off')),
   ats: optional(oneOf(true, false)),
+  defaultDomain: optional(oneOf('dma', 'identity')),
   aliasPasidTableSkipped: optional(oneOf(true, false)),
   confidential: optional({ needs: 'an object, as { checksHits: true }', fits: (value) => typeof value === 'object' && value !== null && 'checksHits' in value }),
 };
