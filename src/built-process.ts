@@ -9,6 +9,7 @@ import { mmap, userAddress } from './kernel/process.ts';
 import { testIoctl } from './kernel/selftest/commands.ts';
 import { CreateFlag } from './kernel/selftest/test-access.ts';
 import { ioctl, open } from './kernel/syscalls.ts';
+import { VfioFlag } from './kernel/vfio.ts';
 
 /** A device of the selftest: its own object, and the DEVICE object of its binding. */
 interface BuiltMockDevice {
@@ -122,6 +123,11 @@ export class BuiltProcess {
 
   attach(vfioFd: number, ptId: number): void {
     this.#ioctl(vfioFd, 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', { argsz: 16, flags: 0, ptId });
+  }
+
+  /** Lets requests with a PASID go through an HWPT made for PASIDs. */
+  attachPasid(vfioFd: number, pasid: number, ptId: number): void {
+    this.#ioctl(vfioFd, 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', { argsz: 16, flags: VfioFlag.PASID, ptId, pasid });
   }
 
   #ioctl(...[fd, command, arg]: Parameters<typeof ioctl> extends [Kernel, ...infer Rest] ? Rest : never): void {

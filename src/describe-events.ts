@@ -2,13 +2,13 @@
 import { Owner } from '#hostmem/frames';
 import type { Cursor } from '#hostmem/history';
 import { EntryWritten, EntryZeroed, FlushCalled, FlushReturned, LeavesCleared } from './drivers/events.ts';
-import { deadTableRead, dma, DmaFlags, entryFetched, TableKind } from './hardware/events.ts';
+import { deadTableRead, dma, DmaFlags, dmaOwnerShift, dmaPasidMask, entryFetched, pasidDma, TableKind } from './hardware/events.ts';
 import { commandName } from './kernel/call-events.ts';
 import { stormCallName } from './kernel/storm-calls.ts';
 import { errnoName } from './kernel/errno.ts';
 import {
   AreaTaken, CallBegan, CallEnded, DestroyRefused, DeviceGoes, DirtyAnswered, DirtyQueried, DirtyReported, DirtyTracked, DmaMapped, DmaUnmapped, GroupBlocked,
-  GroupMoved, GroupMoves, HwptLinked, HwptRecorded, MapCalled, MapReturned, StormCalled, StormReturned, UnmapCalled, UnmapReturned, VfioCall, VfioCalled,
+  GroupMoved, GroupMoves, HwptLinked, HwptRecorded, MapCalled, MapReturned, PasidFreed, PasidMoved, PasidMoves, StormCalled, StormReturned, UnmapCalled, UnmapReturned, VfioCall, VfioCalled,
   VfioReturned,
 } from './kernel/events.ts';
 import { kindNames } from './kernel/objects.ts';
@@ -89,6 +89,10 @@ export class EventDescriber {
       case DirtyQueried.kind: return `GET_DIRTY_BITMAP of ${dirtyRange(DirtyQueried.get, event)}`;
       case DirtyReported.kind: return `${dirtyRange(DirtyReported.get, event)}: reported`;
       case DirtyAnswered.kind: return `GET_DIRTY_BITMAP of ${dirtyRange(DirtyAnswered.get, event)} returned 0`;
+      case PasidMoves.kind: return `PASID ${PasidMoves.get.pasid(event)} of group ${PasidMoves.get.group(event)} starts to move to ${PasidMoves.get.newRoot(event) === 0 ? 'nothing' : this.#asked.get(event.actor) ?? 'another domain'}`;
+      case PasidMoved.kind: return `PASID ${PasidMoved.get.pasid(event)} of group ${PasidMoved.get.group(event)} ${PasidMoved.get.root(event) === 0 ? 'is blocked' : 'has moved'}`;
+      case PasidFreed.kind: return `PASID ${PasidFreed.get.pasid(event)} may be given to another process`;
+      case pasidDma.kind: return this.#pasidDma(event);
       case dma.kind: return this.#dma(event);
       default: return null;
     }
@@ -131,6 +135,16 @@ export class EventDescriber {
     if (owner === Owner.FREE) return 'a free frame';
     if (owner === Owner.TABLE) return 'a page table';
     return this.#names.processes.get(owner) ?? 'memory of the kernel';
+  }
+
+  #pasidDma(event: Cursor): string {
+    const word = pasidDma.get.function(event);
+    const reason = word >>> DmaFlags.reasonShift;
+    const what = `${(word & DmaFlags.WRITE) !== 0 ? 'write' : 'read'} 0x${((pasidDma.get.page(event) >>> 0) * 4096).toString(16)}`;
+    const owner = this.#owner(pasidDma.get.pasidOwner(event) >>> dmaOwnerShift);
+    const outcome = reason !== 0 ? `fault 0x${reason.toString(16)}` : `${owner}, frame 0x${pasidDma.get.frame(event).toString(16)}`;
+    const name = this.#names.functions.get(word & DmaFlags.ridMask) ?? 'a function';
+    return `${name}: DMA with PASID ${pasidDma.get.pasidOwner(event) & dmaPasidMask}, ${what}: ${outcome}`;
   }
 
   #dma(event: Cursor): string {

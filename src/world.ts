@@ -16,7 +16,7 @@ import { VtdDriver } from './drivers/vtd/driver.ts';
 import { EduRegisters } from './hardware/edu.ts';
 import { PciFunction } from './hardware/function.ts';
 import { Machine } from './hardware/machine.ts';
-import type { defaultCapabilities } from './hardware/vtd/registers.ts';
+import { pasidBits, type defaultCapabilities } from './hardware/vtd/registers.ts';
 import { IommuGroup, Move, PciDevice, setGroupDomain } from './kernel/iommu-group.ts';
 import { Kernel, KernelRoot } from './kernel/kernel.ts';
 import { linux72 } from './kernel/operations.ts';
@@ -48,6 +48,10 @@ export interface WorldOptions extends HostSize {
   readonly iommu: keyof typeof defaultCapabilities | 'riscv' | 'mock' | 'vtd-legacy and mock';
   /** Whether unit and functions have ATS; a function uses it once `enableAts` was called for it. */
   readonly ats: boolean;
+  /** Whether unit and functions have PASIDs, 2^15 of them. */
+  readonly pasids: boolean;
+  /** How many units of that kind; functions are behind the first unless `behindUnit` says otherwise. */
+  readonly units: number;
   /** How many bits of a context or PASID entry the unit fetches at once: 64, 128 (the default), or 512, any entry as a whole. */
   readonly fetchBits: 64 | 128 | 512;
   /** Whether the unit has caches; 'on' by default. */
@@ -78,26 +82,33 @@ export class World {
   readonly kernel: Kernel;
   /** What actors find by name: functions and their registers, processes, guests' memory. */
   readonly directory: Record<string, number> = {};
-  #unit: Ref<'IommuUnit'> = NULL;
+  /** Units, and the one that functions are plugged in behind. */
+  readonly #units: Ref<'IommuUnit'>[] = [];
+  #unit: Ref<'IommuUnit'>;
   readonly #groups: Ref<'IommuGroup'>[] = [];
   readonly #processes: Ref<'Process'>[] = [];
   readonly #ats: boolean;
+  readonly #pasids: number;
   #vfioDevices = 0;
   #slots = 0;
 
   /** How many VMs the command line asks for; the host grows with it. */
   readonly vms: number;
 
-  constructor({ vms = 1, iommu = 'vtd-legacy', aliasPasidTableSkipped = true, fetchBits = 128, caches = 'on', ats = false, ...size }: Partial<WorldOptions> = {}) {
+  constructor({ vms = 1, iommu = 'vtd-legacy', aliasPasidTableSkipped = true, fetchBits = 128, caches = 'on', ats = false, pasids = false, units = 1, ...size }: Partial<WorldOptions> = {}) {
     this.vms = vms;
     const ramBytes = size.ramBytes ?? baseSize.ramBytes + vms * sizePerVm.ramBytes;
     this.host = Host.create(ramBytes, size.kernelBytes ?? baseSize.kernelBytes + vms * sizePerVm.kernelBytes);
     Machine.create(this.host);
     this.#ats = ats;
+    this.#pasids = pasids ? 1 << pasidBits : 0;
     if (iommu.endsWith('mock')) MockDriver.boot(this.host);
     const mode = iommu === 'mock' || iommu === 'riscv' ? null : iommu === 'vtd-legacy and mock' ? 'vtd-legacy' : iommu;
-    if (mode !== null) this.#unit = Machine.addUnit(this.host, { mode, ats, faultReasons: 'recorded', fetchBits, caches });
-    else if (iommu === 'riscv') this.#unit = Machine.addRiscvUnit(this.host);
+    for (let unit = 0; unit < units; unit++) {
+      if (mode !== null) this.#units.push(Machine.addUnit(this.host, { mode, ats, pasids, faultReasons: 'recorded', fetchBits, caches }));
+      else if (iommu === 'riscv') this.#units.push(Machine.addRiscvUnit(this.host));
+    }
+    this.#unit = this.#units[0] ?? NULL;
     const machine = new Machine(this.host);
     if (mode !== null) VtdDriver.boot(this.host, machine, { aliasPasidTableSkipped });
     else if (iommu === 'riscv') RiscvDriver.boot(this.host, machine);
@@ -133,6 +144,13 @@ export class World {
     for (const { core } of groups) this.#settleOnDefault(core);
     this.#linkGroups();
     return groups.map(({ number }, index) => ({ number, vfio: vfio[index]! }));
+  }
+
+  /** What is plugged in from now on is behind that unit, counted from 0. */
+  behindUnit(index: number): void {
+    const unit = this.#units[index];
+    if (unit === undefined) throw new Error(`there is no unit ${index}; the host has ${this.#units.length}`);
+    this.#unit = unit;
   }
 
   /** Interrupts are not remapped (`intremap=off`): no device can be bound by a user. */
@@ -175,7 +193,7 @@ export class World {
 
   #member({ core }: NewGroup, name: string | null, rid: number, sourceId: number | null): Ref<'PciDevice'> {
     const memory = this.host.kernel;
-    const added = Machine.addFunction(this.host, this.#unit, { rid, sourceId: sourceId ?? rid, ats: this.#ats });
+    const added = Machine.addFunction(this.host, this.#unit, { rid, sourceId: sourceId ?? rid, ats: this.#ats, pasids: this.#pasids });
     this.kernel.driver.probe(added);
     const device = PciDevice.create(memory);
     PciDevice.address.poke(memory, device, rid);

@@ -10,12 +10,17 @@ import { describe, expect, test } from 'vitest';
 
 const seeds = [1, 2, 3];
 
-const all = await Promise.all(scenarioNames().map((name) => findScenario(name)));
+const all = await Promise.all(scenarioNames().map(async (name) => {
+  const found = await findScenario(name);
+  const variants = await Promise.all(found.value.variants.map((variant) => findVariant(found, variant)));
+  const named = (areCaught: boolean): string[] => variants.filter(({ value }) => (value.caughtBy !== null) === areCaught).map((variant) => variant.name);
+  return { ...found, mistakes: named(true), designs: named(false) };
+}));
 
 describe.each(all.filter(({ value }) => value.caught72 === undefined))('$name', (found) => {
   const scenario = found.name;
 
-  test.each(found.value.variants)('mistake %s is caught by the invariant it names, in few switches, and replays as one hash', async (variant) => {
+  test.each(found.mistakes)('mistake %s is caught by the invariant it names, in few switches, and replays as one hash', async (variant) => {
     const { value } = await findVariant(found, variant);
     for (const seed of seeds) {
       const { violation, story } = await explore({ scenario, variant, seed, strategy: 'portfolio', schedules: 1_000, budgetMs: null, vms: null });
@@ -28,6 +33,11 @@ describe.each(all.filter(({ value }) => value.caught72 === undefined))('$name', 
       expect(again.hashes).toHaveLength(1);
       expect(again.violation?.invariant).toBe(value.caughtBy);
     }
+  });
+
+  test.each(found.designs)('design %s is caught by none', async (variant) => {
+    const { violation } = await explore({ scenario, variant, seed: 11, strategy: 'portfolio', schedules: 350, budgetMs: null, vms: null });
+    expect(violation).toBeNull();
   });
 
   test('the correct kernel is caught by none over a thousand schedules of every strategy', async () => {

@@ -19,14 +19,14 @@ export class Device extends Actor {
     this.engine = new Machine(seat.host).dma(this.named(name) as Ref<'PciFunction'>);
   }
 
-  /** DMA from memory into the buffer; 0, or the unit's fault reason. */
-  read(iova: number, lengthBytes: number): number {
-    return this.#count(this.engine.read(highOf(iova), lowOf(iova), lengthBytes), lengthBytes);
+  /** DMA from memory into the buffer, its requests tagged with a PASID if one is given; 0, or the unit's fault reason. */
+  read(iova: number, lengthBytes: number, pasid?: number): number {
+    return this.#count(this.engine.read(highOf(iova), lowOf(iova), lengthBytes, 0, pasid), lengthBytes);
   }
 
-  /** DMA from the buffer to memory; 0, or the unit's fault reason. */
-  write(iova: number, lengthBytes: number): number {
-    return this.#count(this.engine.write(highOf(iova), lowOf(iova), lengthBytes), lengthBytes);
+  /** DMA from the buffer to memory, as `read`. */
+  write(iova: number, lengthBytes: number, pasid?: number): number {
+    return this.#count(this.engine.write(highOf(iova), lowOf(iova), lengthBytes, 0, pasid), lengthBytes);
   }
 
   /** A word of the device's buffer. */
@@ -46,8 +46,9 @@ export class Device extends Actor {
       const lengthBytes = EduRegisters.lengthBytes.peek(memory, this.#registers);
       const high = EduRegisters.iova.peekHigh(memory, this.#registers);
       const low = EduRegisters.iova.peek(memory, this.#registers);
+      const pasid = EduRegisters.pasid.peek(memory, this.#registers);
       const isRead = EduRegisters.op.peek(memory, this.#registers) === EduOp.READ;
-      const fault = isRead ? this.engine.read(high, low, lengthBytes) : this.engine.write(high, low, lengthBytes);
+      const fault = isRead ? this.engine.read(high, low, lengthBytes, 0, pasid) : this.engine.write(high, low, lengthBytes, 0, pasid);
       EduRegisters.status.poke(memory, this.#registers, this.#count(fault, lengthBytes));
       EduRegisters.finished.store(memory, this.#registers, finished + 1);
     }

@@ -9,7 +9,10 @@ import { viommuType } from '../drivers/mock/viommu.ts';
 import { EduOp, EduRegisters } from '../hardware/edu.ts';
 import type { Argument } from '../kernel/argument.ts';
 import { Errno, type ErrnoName } from '../kernel/errno.ts';
+import { noPasid } from '../hardware/vtd/scalable-requester.ts';
+import { File, getFile, putFile } from '../kernel/file.ts';
 import { MapFlag } from '../kernel/ioas.ts';
+import { bindProcess, ownPasid } from '../kernel/process-pasid.ts';
 import { mmap, munmap, userAddress } from '../kernel/process.ts';
 import { testIoctl, type TestCommands } from '../kernel/selftest/commands.ts';
 import { close, ioctl, open, type Commands } from '../kernel/syscalls.ts';
@@ -106,6 +109,26 @@ export class Vm extends Actor {
     return this.ioctl(vfio, 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', { argsz: 16, flags: VfioFlag.PASID, pasid, ptId });
   }
 
+  detachPasid(vfio: number, pasid: number): ErrnoName | null {
+    return this.ioctl(vfio, 'VFIO_DEVICE_DETACH_IOMMUFD_PT', { argsz: 12, flags: VfioFlag.PASID, pasid });
+  }
+
+  /** Lets a device reach an HWPT under this process's PASID: the number, or the errno. */
+  bindProcess(vfio: number, ptId: number): number | ErrnoName {
+    let pasid = 0;
+    return errnoOf(() => (pasid = bindProcess(this.kernel, this.#vfioFile(vfio), ptId))) ?? pasid;
+  }
+  unbindProcess(vfio: number): ErrnoName | null {
+    return errnoOf(() => this.kernel.operations.pasid.unbind(this.kernel, this.#vfioFile(vfio)));
+  }
+  /** What a descriptor of a device stands for; it stays open. */
+  #vfioFile(fd: number): Ref<'VfioFile'> {
+    const file = getFile(this.kernel, fd);
+    const body = File.body.peek(this.kernel.memory, file) as Ref<'VfioFile'>;
+    putFile(this.kernel, file);
+    return body;
+  }
+
   /** IOMMU_HWPT_SET_DIRTY_TRACKING. */
   trackDirty(iommufd: number, hwptId: number, on: boolean): ErrnoName | null {
     return this.ioctl(iommufd, 'IOMMU_HWPT_SET_DIRTY_TRACKING', { flags: on ? 1 : 0, hwptId });
@@ -182,15 +205,22 @@ export class Vm extends Actor {
   }
 
   /** The driver's part: gives a device a DMA command and waits for its end. 0, or the unit's fault reason. */
-  dma(device: string, op: 'read' | 'write', iova: number, lengthBytes: number): number {
+  dma(device: string, op: 'read' | 'write', iova: number, lengthBytes: number, pasid: number = noPasid): number {
     const memory = this.host.kernel;
     const registers = this.named(`${device}.registers`) as Ref<'EduRegisters'>;
     EduRegisters.op.poke(memory, registers, op === 'read' ? EduOp.READ : EduOp.WRITE);
     EduRegisters.iova.poke(memory, registers, highOf(iova), lowOf(iova));
     EduRegisters.lengthBytes.poke(memory, registers, lengthBytes);
+    EduRegisters.pasid.poke(memory, registers, pasid);
     const given = EduRegisters.given.add(memory, registers, 1) + 1;
     this.waitIdle(EduRegisters.finished, memory, registers, Until.EQUAL, given);
     return EduRegisters.status.peek(memory, registers);
+  }
+
+  /** ENQCMD: the same from user mode, in the name of this process. EINVAL where it has no PASID. */
+  enqcmd(device: string, op: 'read' | 'write', iova: number, lengthBytes: number): number | ErrnoName {
+    const pasid = ownPasid(this.kernel);
+    return pasid === 0 ? 'EINVAL' : this.dma(device, op, iova, lengthBytes, pasid);
   }
 
   /** The guest's part: maps `pages` of guest memory at an iova of its virtual IOMMU. True on success. */

@@ -2,6 +2,7 @@
 import { NULL, type Ref } from '#hostmem/object';
 import { CacheTag, IommuDomain } from '../drivers/domain.ts';
 import { IommuDevice } from '../drivers/driver.ts';
+import { DevicePasid } from '../drivers/vtd/device-pasid.ts';
 import { Atc } from '../hardware/atc.ts';
 import { PciFunction } from '../hardware/function.ts';
 import { iotlbLines } from '../hardware/iotlb.ts';
@@ -45,9 +46,16 @@ export function cachedTranslations(view: View): CachedTranslation[] {
 function domainsInUse(view: View): Ref<'IommuDomain'>[] {
   const kernel = view.host.kernel;
   const devices = functionsOf(view).map((one) => PciFunction.driverData.peek(kernel, one) as Ref<'IommuDevice'>).filter((device) => device !== NULL);
-  const ofDevices = devices.map((device) => IommuDevice.domain.peek(kernel, device));
+  const ofDevices = devices.flatMap((device) => [IommuDevice.domain.peek(kernel, device), ...pasidDomains(view, device)]);
   const ofGroups = view.groups().flatMap((group) => [IommuGroup.domain.peek(kernel, group), IommuGroup.defaultDomain.peek(kernel, group)]);
   return [...new Set([...ofDevices, ...ofGroups])].filter((domain) => domain !== NULL);
+}
+
+function pasidDomains(view: View, device: Ref<'IommuDevice'>): Ref<'IommuDomain'>[] {
+  const kernel = view.host.kernel;
+  const found: Ref<'IommuDomain'>[] = [];
+  for (let at = IommuDevice.pasids.peek(kernel, device); at !== NULL; at = DevicePasid.next.peek(kernel, at)) found.push(DevicePasid.domain.peek(kernel, at));
+  return found;
 }
 
 /** Whether some domain in use has that root table and a cache tag for the cache. */
@@ -67,4 +75,16 @@ export function cachedDomainIds(view: View, unit: Ref<'IommuUnit'>): Set<number>
   const tagged = [IommuUnit.contextCache, IommuUnit.pasidCache, IommuUnit.walkCache].flatMap((cache) => taggedLines(kernel, cache.peek(kernel, unit)));
   const ids = [...tagged.map(({ tag }) => tag & 0xffff), ...iotlbLines(kernel, IommuUnit.iotlb.peek(kernel, unit)).map(({ domainId }) => domainId)];
   return new Set(ids);
+}
+
+/** The PASIDs under which a cache holds anything: entries of PASID tables, first-stage translations, and what devices were told on requests with one. */
+export function cachedPasids(view: View): Set<number> {
+  const kernel = view.host.kernel;
+  const entries = unitsOf(view).map((unit) => IommuUnit.pasidCache.peek(kernel, unit)).flatMap((cache) => taggedLines(kernel, cache).map(({ owner }) => owner));
+  const translations = unitsOf(view).flatMap((unit) => iotlbLines(kernel, IommuUnit.iotlb.peek(kernel, unit)).map(({ pasid }) => pasid));
+  const told = functionsOf(view).flatMap((one) => {
+    const atc = PciFunction.atc.peek(kernel, one);
+    return atc === NULL ? [] : taggedLines(kernel, Atc.lines.peek(kernel, atc)).map(({ owner }) => owner);
+  });
+  return new Set([...entries, ...translations, ...told]);
 }

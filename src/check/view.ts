@@ -12,7 +12,7 @@ import { Hwpt } from '../kernel/hwpt.ts';
 import { Ioas } from '../kernel/ioas.ts';
 import { Iommufd, IommufdObject, Kind } from '../kernel/objects.ts';
 import { Process } from '../kernel/process.ts';
-import { blockedGroups, contexts, mappings, objects, trackedRoots, type Mapping } from './records.ts';
+import { blockedGroups, contexts, mappings, objects, pasidsInForce, trackedRoots, type Mapping, type PasidInForce } from './records.ts';
 
 /** What the world was like when its threads joined it: what every schedule begins with, whenever a judge begins to fold it. */
 interface Beginning {
@@ -23,6 +23,8 @@ interface Beginning {
   /** Root frames of the domains whose writes are tracked. */
   readonly trackedRoots: readonly number[];
   readonly mappings: readonly Mapping[];
+  /** PASIDs of groups, and the root frames of what they go through. */
+  readonly pasids: readonly PasidInForce[];
 }
 
 export class View {
@@ -47,7 +49,7 @@ export class View {
         if (unit !== NULL && IommuUnit.hitless.peek(memory, unit) !== 0) this.#hitless.add(rid);
       }
     }
-    this.beginning = { ioasOfRoot: this.ioasOfRoots(), blockedGroups: blockedGroups(this), trackedRoots: trackedRoots(this), mappings: mappings(this) };
+    this.beginning = { ioasOfRoot: this.ioasOfRoots(), blockedGroups: blockedGroups(this), trackedRoots: trackedRoots(this), mappings: mappings(this), pasids: pasidsInForce(this) };
     this.builtObjects = this.#kindsOfObjects();
     const numbers = this.groups().map((group) => IommuGroup.number.peek(memory, group));
     this.builtOwners = new Map(numbers.map((group) => [group, this.processOwning(group)]));

@@ -22,6 +22,8 @@ export const IommuDevice = object('IommuDevice', {
   pasidDirectory: u32,
   /** Not 0 when the function may make translation requests. */
   atsEnabled: u32,
+  /** The PASIDs that are set, and their domains. */
+  pasids: ref('DevicePasid'),
 });
 
 /** Flags of `allocPagingDomain`: those of IOMMU_HWPT_ALLOC that reach a driver. */

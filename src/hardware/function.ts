@@ -22,6 +22,8 @@ export const PciFunction = object('PciFunction', {
   /** The id that the unit sees on its requests: a bridge may have put its own in place of `rid`. */
   sourceId: u32,
   unit: ref('IommuUnit'),
+  /** How many PASIDs its requests may carry; 0 without the PASID capability. */
+  pasids: u32,
   /** Its address translation cache; `NULL` for a function without ATS. */
   atc: ref('Atc'),
   /**

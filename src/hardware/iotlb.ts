@@ -210,6 +210,7 @@ function tagOf(domainId: number, iovaHigh: number): number {
 export interface IotlbLine {
   readonly domainId: number;
   readonly root: Frame;
+  readonly pasid: number;
 }
 
 /** Every cached translation, as no point: for oracles. */
@@ -219,7 +220,7 @@ export function iotlbLines(kernel: Memory, iotlb: Ref<'Iotlb'>): IotlbLine[] {
   for (let set = sets; set < sets + setCount * setWords * 4; set += setWords * 4) {
     for (let at = set + firstWay * 4; at < set + setWords * 4; at += wayWords * 4) {
       if (peek(kernel, at + Way.PASID * 4) >= 0) continue;
-      found.push({ domainId: peek(kernel, at + Way.TAG * 4) & 0xffff, root: peek(kernel, at + Way.ROOT * 4) as Frame });
+      found.push({ domainId: peek(kernel, at + Way.TAG * 4) & 0xffff, root: peek(kernel, at + Way.ROOT * 4) as Frame, pasid: peek(kernel, at + Way.PASID * 4) & pasidMask });
     }
   }
   return found;

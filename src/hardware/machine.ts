@@ -29,6 +29,8 @@ export interface VtdUnitOptions {
   readonly mode?: keyof typeof registers.defaultCapabilities;
   /** Whether ECAP says, beside what it says already, that the unit serves device TLBs. */
   readonly ats?: boolean;
+  /** Whether ECAP says, beside what it says already, that requests may carry PASIDs. */
+  readonly pasids?: boolean;
   /** CAP and ECAP. */
   readonly capability?: bigint;
   readonly extendedCapability?: bigint;
@@ -50,6 +52,8 @@ export interface PciFunctionOptions {
   readonly rid: number;
   /** Whether it has ATS, which software may enable. */
   readonly ats?: boolean;
+  /** How many PASIDs its requests may carry; 0, the default, for a function without the capability. */
+  readonly pasids?: number;
   /** The id under which its requests reach the unit, where a bridge takes ownership of them; `rid` by default. */
   readonly sourceId?: number;
 }
@@ -127,6 +131,7 @@ export class Machine {
     PciFunction.rid.poke(kernel, added, options.rid);
     PciFunction.sourceId.poke(kernel, added, options.sourceId ?? options.rid);
     PciFunction.unit.poke(kernel, added, unit);
+    PciFunction.pasids.poke(kernel, added, options.pasids ?? 0);
     if (options.ats === true) PciFunction.atc.poke(kernel, added, createAtc(host));
     PciFunction.nextOfMachine.poke(kernel, added, MachineRecord.firstFunction.peek(kernel, machine));
     PciFunction.nextOfUnit.poke(kernel, added, IommuUnit.firstFunction.peek(kernel, unit));
@@ -173,7 +178,7 @@ function createRegisters({ kernel }: Host, options: VtdUnitOptions): Ref<'VtdReg
   const defaults = registers.defaultCapabilities[options.mode ?? 'vtd-legacy'];
   const extended = options.extendedCapability ?? defaults.extended;
   VtdRegisters.capability.pokeBig(kernel, created, options.capability ?? defaults.capability);
-  VtdRegisters.extendedCapability.pokeBig(kernel, created, options.ats === true ? extended | registers.deviceTlbs : extended);
+  VtdRegisters.extendedCapability.pokeBig(kernel, created, extended | (options.ats === true ? registers.deviceTlbs : 0n) | (options.pasids === true ? registers.pasids : 0n));
   VtdRegisters.fetchBits.poke(kernel, created, options.fetchBits ?? 128);
   VtdRegisters.recordedReasons.poke(kernel, created, options.faultReasons === 'recorded' ? 1 : 0);
   const records = registers.faultRecordsOf(VtdRegisters.capability.peekHigh(kernel, created));

@@ -21,6 +21,12 @@ export const GroupBlocked = event('group blocked', ['group']);
 export const GroupClaimed = event('group claimed', ['group', 'process']);
 /** The last owner let go: back to the default domain. */
 export const GroupReleased = event('group released', ['group']);
+/** Requests of a group with a PASID may go through the domain `newRoot` too from now on (0: none, the PASID is blocked). Emitted under the group's mutex; by `process`. */
+export const PasidMoves = event('pasid moves', ['group', 'pasid', 'oldRoot', 'newRoot', 'process']);
+/** From now on they go through this one alone. Emitted under the same hold of the mutex. */
+export const PasidMoved = event('pasid moved', ['group', 'pasid', 'root']);
+/** A number that was one process's PASID may be given to another from now on. Emitted under the lock of the numbers. */
+export const PasidFreed = event('pasid freed', ['pasid', 'process']);
 /** The attachment record of a group names another HWPT. */
 export const HwptRecorded = event('hwpt recorded', ['group', 'device', 'hwpt']);
 /** A domain, named by its root frame, holds an IOAS's translations from now on, or does no more. */

@@ -5,13 +5,16 @@
  */
 import type { Host } from '#hostmem/host';
 import type { Memory } from '#hostmem/memory';
+import { mutex } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
-import { object, ref, u32 } from '#hostmem/struct';
+import { object, ref, u32, words } from '#hostmem/struct';
 import type { IommuDriver } from '../drivers/driver.ts';
 import { putFile } from './file.ts';
 import { putObject, type ObjectRef } from './objects.ts';
 import type { Operations } from './operations.ts';
 import { Process } from './process.ts';
+
+const pasidWords = 2;
 
 /** What exists once per host. The lists are fixed when the world is built. */
 export const KernelRoot = object('KernelRoot', {
@@ -24,7 +27,13 @@ export const KernelRoot = object('KernelRoot', {
   /** Interrupts of devices are not remapped: whoever can do DMA can forge them. */
   unsafeInterrupts: u32,
   processCount: u32,
+  /** The numbers of processes, see `process-pasid.ts` (`iommu_sva_lock`, `iommu_global_pasid_ida`). */
+  pasidLock: mutex,
+  pasids: words(pasidWords),
 });
+
+/** Bits of `KernelRoot.pasids`: as many processes can have a PASID at a time. */
+export const pasidCount = pasidWords * 32;
 
 export class Kernel {
   readonly host: Host;

@@ -21,6 +21,7 @@ import { emptyArea } from './iopt-fill.ts';
 import { abortFile } from './object-file.ts';
 import { removeObject } from './objects.ts';
 import { unpinUnfilled, type Copy } from './pages.ts';
+import { unbindProcess } from './process-pasid.ts';
 import { destroyVdevice, holdDevice, letDeviceGo, removeVdevice } from './vdevice.ts';
 import { destroyViommu } from './viommu.ts';
 import { attach, detach, replace } from './iommufd-attach.ts';
@@ -95,6 +96,12 @@ export interface DmaOperations {
   queueIova(kernel: Kernel, dma: Ref<'DmaDomain'>, page: number, pages: number): void;
 }
 
+/** When the number of a process is another's to have. */
+export interface PasidOperations {
+  /** Takes a bond away, by the device's open file. */
+  unbind(kernel: Kernel, file: Ref<'VfioFile'>): void;
+}
+
 export interface Operations {
   readonly objects: ObjectOperations;
   readonly attach: AttachOperations;
@@ -104,6 +111,7 @@ export interface Operations {
   readonly vdevice: VdeviceOperations;
   readonly driver: DriverOperations;
   readonly dma: DmaOperations;
+  readonly pasid: PasidOperations;
   /** The functions of the VT-d driver. */
   readonly vtd: VtdOperations;
   readonly faults: FaultsOf72;
@@ -126,6 +134,7 @@ export const linux72: Operations = Object.freeze({
     },
   }),
   dma: Object.freeze({ queueIova }),
+  pasid: Object.freeze({ unbind: unbindProcess }),
   vtd: Object.freeze({ ...vtdOperations }),
   faults: faultsOf72,
 });

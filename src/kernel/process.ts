@@ -33,6 +33,9 @@ export const Process = object('Process', {
   /** RLIMIT_MEMLOCK. */
   lockLimitPages: u32,
   user: ref('User'),
+  /** Its PASID, 0 for none yet, and how many devices it is bound to by it. Under `KernelRoot.pasidLock`. */
+  pasid: u32,
+  pasidBonds: u32,
   /** The effective set, a bit each. */
   capabilities: u32,
   /** It has ended: its memory and files are no more. */

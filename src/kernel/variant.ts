@@ -35,6 +35,7 @@ export function operationsOf(changes: Variant): Operations {
     vdevice: Object.freeze({ ...linux72.vdevice, ...changes.vdevice }),
     driver: Object.freeze({ ...linux72.driver, ...changes.driver }),
     dma: Object.freeze({ ...linux72.dma, ...changes.dma }),
+    pasid: Object.freeze({ ...linux72.pasid, ...changes.pasid }),
     vtd: Object.freeze({ ...linux72.vtd, ...changes.vtd }),
     faults: Object.freeze({ ...linux72.faults, ...changes.faults }),
   });

@@ -8,6 +8,7 @@ import { PciFunction } from '../../hardware/function.ts';
 import { supportsDeviceTlbs } from '../../hardware/vtd/registers.ts';
 import { fail } from '../../kernel/errno.ts';
 import { IommuDevice } from '../driver.ts';
+import { DevicePasid } from './device-pasid.ts';
 import type { Vtd, VtdUnit } from './vtd.ts';
 
 /** Whether the unit serves device TLBs and the function has one. */
@@ -23,6 +24,10 @@ export function enableAts(vtd: Vtd, device: Ref<'IommuDevice'>): void {
   if (!supportsAts(vtd, unit, pciFunction) || IommuDevice.atsEnabled.peek(kernel, device) !== 0) return;
   const domain = IommuDevice.domain.peek(kernel, device);
   if (domain !== NULL && !vtd.operations.assignDeviceTag(vtd, domain, unit, pciFunction)) fail('ENOMEM', 'no memory for a cache tag');
+  for (let at = IommuDevice.pasids.peek(kernel, device); at !== NULL; at = DevicePasid.next.peek(kernel, at)) {
+    const tagged = vtd.operations.assignDeviceTag(vtd, DevicePasid.domain.peek(kernel, at), unit, pciFunction, DevicePasid.pasid.peek(kernel, at));
+    if (!tagged) fail('ENOMEM', 'no memory for a cache tag');
+  }
   setAts(vtd, device, true);
 }
 
@@ -43,4 +48,9 @@ export function disableAts(vtd: Vtd, device: Ref<'IommuDevice'>): void {
   vtd.operations.submit(vtd, unit, vtd.batch.clear().deviceTlb(PciFunction.rid.peek(kernel, pciFunction), 0, 0, 52));
   const domain = IommuDevice.domain.peek(kernel, device);
   if (domain !== NULL) vtd.operations.unassignDeviceTag(vtd, domain, unit, pciFunction);
+  for (let at = IommuDevice.pasids.peek(kernel, device); at !== NULL; at = DevicePasid.next.peek(kernel, at)) {
+    const pasid = DevicePasid.pasid.peek(kernel, at);
+    vtd.operations.submit(vtd, unit, vtd.batch.clear().deviceTlb(PciFunction.rid.peek(kernel, pciFunction), 0, 0, 52, pasid));
+    vtd.operations.unassignDeviceTag(vtd, DevicePasid.domain.peek(kernel, at), unit, pciFunction, pasid);
+  }
 }

@@ -30,18 +30,18 @@ export function blockTranslation(vtd: Vtd, device: Ref<'IommuDevice'>): void {
 }
 
 /** Takes the caches that the device filled off the domain's list; they are flushed. */
-export function leaveDomain(vtd: Vtd, device: Ref<'IommuDevice'>, unit: VtdUnit, domain: Ref<'IommuDomain'>): void {
+export function leaveDomain(vtd: Vtd, device: Ref<'IommuDevice'>, unit: VtdUnit, domain: Ref<'IommuDomain'>, pasid: number = ridPasid): void {
   const pciFunction = IommuDevice.function.peek(vtd.kernel, device);
-  if (IommuDevice.atsEnabled.peek(vtd.kernel, device) !== 0) vtd.operations.unassignDeviceTag(vtd, domain, unit, pciFunction);
-  vtd.operations.unassignTag(vtd, domain, unit);
+  if (IommuDevice.atsEnabled.peek(vtd.kernel, device) !== 0) vtd.operations.unassignDeviceTag(vtd, domain, unit, pciFunction, pasid);
+  vtd.operations.unassignTag(vtd, domain, unit, pasid);
 }
 
 /** Puts the unit, and the device's own cache if it has one, on the domain's list. Returns as `assignTag`. */
-export function joinDomain(vtd: Vtd, device: Ref<'IommuDevice'>, unit: VtdUnit, domain: Ref<'IommuDomain'>): number {
-  const domainId = vtd.operations.assignTag(vtd, domain, unit);
+export function joinDomain(vtd: Vtd, device: Ref<'IommuDevice'>, unit: VtdUnit, domain: Ref<'IommuDomain'>, pasid: number = ridPasid): number {
+  const domainId = vtd.operations.assignTag(vtd, domain, unit, pasid);
   if (domainId <= 0 || IommuDevice.atsEnabled.peek(vtd.kernel, device) === 0) return domainId;
-  if (vtd.operations.assignDeviceTag(vtd, domain, unit, IommuDevice.function.peek(vtd.kernel, device))) return domainId;
-  vtd.operations.unassignTag(vtd, domain, unit);
+  if (vtd.operations.assignDeviceTag(vtd, domain, unit, IommuDevice.function.peek(vtd.kernel, device), pasid)) return domainId;
+  vtd.operations.unassignTag(vtd, domain, unit, pasid);
   return -1;
 }
 

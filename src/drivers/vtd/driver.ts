@@ -22,6 +22,7 @@ import { LeavesCleared, TablesFreed } from '../events.ts';
 import { firstStageLevels, hasFirstStage, hasSecondStage, widestLevels } from './attach.ts';
 import { supportsAts } from './ats.ts';
 import { ensureContextTable } from './context.ts';
+import { pasidsOf } from './device-pasid.ts';
 import { vtdOperations, type VtdOperations } from './operations.ts';
 import { descriptorBytes, wideDescriptorBytes } from '../../hardware/vtd/descriptors.ts';
 import { endOfUnmap, pageOf } from './gather.ts';
@@ -157,6 +158,18 @@ export class VtdDriver implements IommuDriver {
     return 0;
   }
 
+  pasidsOf(pciFunction: Ref<'PciFunction'>): number {
+    return pasidsOf(this.#vtd, this.#unit(pciFunction), pciFunction);
+  }
+
+  setPasid(domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>, pasid: number): 0 | AttachError {
+    const vtd = this.#vtd;
+    const device = this.#device(pciFunction);
+    if (this.#isPaging(domain)) return vtd.operations.setPasid(vtd, device, pasid, domain);
+    vtd.operations.removePasid(vtd, device, pasid);
+    return 0;
+  }
+
   map(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, frame: Frame, permissions: number, pages: number = 1): 0 | MapError {
     if ((iovaLow & 0xfff) !== 0 || !this.#isPaging(domain)) return 'EINVAL';
     const kernel = this.#vtd.kernel;
@@ -195,7 +208,7 @@ export class VtdDriver implements IommuDriver {
     const kernel = this.#vtd.kernel;
     const words = [VtdRegisters.capability.peekBig(kernel, unit.registers), VtdRegisters.extendedCapability.peekBig(kernel, unit.registers)];
     const capabilities = supportsAts(this.#vtd, unit, pciFunction) ? 0 : atsNotSupported;
-    return { type: hwInfoTypeVtd, flags: knownErratum, words, capabilities, maxPasidLog2: 0 };
+    return { type: hwInfoTypeVtd, flags: knownErratum, words, capabilities, maxPasidLog2: Math.log2(Math.max(1, this.pasidsOf(pciFunction))) };
   }
 
   reservedRegions(): readonly ReservedRegion[] {
