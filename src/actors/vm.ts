@@ -12,6 +12,7 @@ import { Errno, type ErrnoName } from '../kernel/errno.ts';
 import { noPasid } from '../hardware/vtd/scalable-requester.ts';
 import { File, getFile, putFile } from '../kernel/file.ts';
 import { MapFlag } from '../kernel/ioas.ts';
+import { revokeByDesign } from '../kernel/pasid-authority.ts';
 import { bindProcess, ownPasid } from '../kernel/process-pasid.ts';
 import { mmap, munmap, userAddress } from '../kernel/process.ts';
 import { testIoctl, type TestCommands } from '../kernel/selftest/commands.ts';
@@ -111,6 +112,18 @@ export class Vm extends Actor {
 
   detachPasid(vfio: number, pasid: number): ErrnoName | null {
     return this.ioctl(vfio, 'VFIO_DEVICE_DETACH_IOMMUFD_PT', { argsz: 12, flags: VfioFlag.PASID, pasid });
+  }
+
+  /** A PASID for a device, by the design in force: the one that is wanted, where the user picks. Or the errno. */
+  requestPasid(vfio: number, wanted: number): number | ErrnoName {
+    let pasid = 0;
+    return errnoOf(() => (pasid = this.kernel.operations.pasid.request(this.kernel, this.#vfioFile(vfio), wanted))) ?? pasid;
+  }
+  authorise(vfio: number, pasid: number, ptId: number): ErrnoName | null {
+    return errnoOf(() => this.kernel.operations.pasid.authorise(this.kernel, this.#vfioFile(vfio), pasid, ptId));
+  }
+  revoke(vfio: number, pasid: number): ErrnoName | null {
+    return errnoOf(() => revokeByDesign(this.kernel, this.#vfioFile(vfio), pasid));
   }
 
   /** Lets a device reach an HWPT under this process's PASID: the number, or the errno. */

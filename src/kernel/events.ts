@@ -25,6 +25,8 @@ export const GroupReleased = event('group released', ['group']);
 export const PasidMoves = event('pasid moves', ['group', 'pasid', 'oldRoot', 'newRoot', 'process']);
 /** From now on they go through this one alone. Emitted under the same hold of the mutex. */
 export const PasidMoved = event('pasid moved', ['group', 'pasid', 'root']);
+/** A user took back what a PASID of a group was authorised for, and the call is about to return. */
+export const PasidRevoked = event('pasid revoked', ['group', 'pasid']);
 /** A number that was one process's PASID may be given to another from now on. Emitted under the lock of the numbers. */
 export const PasidFreed = event('pasid freed', ['pasid', 'process']);
 /** The attachment record of a group names another HWPT. */

@@ -30,6 +30,9 @@ export const KernelRoot = object('KernelRoot', {
   /** The numbers of processes, see `process-pasid.ts` (`iommu_sva_lock`, `iommu_global_pasid_ida`). */
   pasidLock: mutex,
   pasids: words(pasidWords),
+  /** Of that design: the lock of all sets, and what it has put off. */
+  ioasidLock: mutex,
+  ioasidWork: ref('IoasidBond'),
 });
 
 /** Bits of `KernelRoot.pasids`: as many processes can have a PASID at a time. */

@@ -21,6 +21,7 @@ import { emptyArea } from './iopt-fill.ts';
 import { abortFile } from './object-file.ts';
 import { removeObject } from './objects.ts';
 import { unpinUnfilled, type Copy } from './pages.ts';
+import { authorisePasid, doPasidWork, requestPasid, revokePasid } from './pasid-authority.ts';
 import { unbindProcess } from './process-pasid.ts';
 import { destroyVdevice, holdDevice, letDeviceGo, removeVdevice } from './vdevice.ts';
 import { destroyViommu } from './viommu.ts';
@@ -96,10 +97,18 @@ export interface DmaOperations {
   queueIova(kernel: Kernel, dma: Ref<'DmaDomain'>, page: number, pages: number): void;
 }
 
-/** When the number of a process is another's to have. */
+/** PASIDs of processes, and who may reach what by a PASID. */
 export interface PasidOperations {
   /** Takes a bond away, by the device's open file. */
   unbind(kernel: Kernel, file: Ref<'VfioFile'>): void;
+  /** A number for the device. ENOSPC. */
+  request(kernel: Kernel, file: Ref<'VfioFile'>, wanted: number): number;
+  /** Lets the device reach an HWPT under the number. EPERM, and as `vfioAttach`. */
+  authorise(kernel: Kernel, file: Ref<'VfioFile'>, pasid: number, ptId: number): void;
+  /** Takes it back. EPERM. */
+  revoke(kernel: Kernel, file: Ref<'VfioFile'>, pasid: number): void;
+  /** What the others have put off. */
+  work(kernel: Kernel): void;
 }
 
 export interface Operations {
@@ -134,7 +143,7 @@ export const linux72: Operations = Object.freeze({
     },
   }),
   dma: Object.freeze({ queueIova }),
-  pasid: Object.freeze({ unbind: unbindProcess }),
+  pasid: Object.freeze({ unbind: unbindProcess, request: requestPasid, authorise: authorisePasid, revoke: revokePasid, work: doPasidWork }),
   vtd: Object.freeze({ ...vtdOperations }),
   faults: faultsOf72,
 });

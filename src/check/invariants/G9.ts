@@ -1,6 +1,6 @@
 /** G9, PASID isolation: what a request with a PASID reaches, somebody with both descriptors had authorised for that device and that number. */
 import { pasidDma } from '../../hardware/events.ts';
-import { PasidMoved, PasidMoves } from '../../kernel/events.ts';
+import { PasidMoved, PasidMoves, PasidRevoked } from '../../kernel/events.ts';
 import { dmaPasid, frameText, functionText, ridOf } from '../dma-words.ts';
 import { breach, invariant } from '../invariant.ts';
 
@@ -15,15 +15,18 @@ interface Grant {
 type Grants = Map<string, Grant[]>;
 
 const kept = 64;
+/** No root table: what nothing is granted for. */
+const nobody = 0;
 
 export default invariant<Grants>({
   id: 'G9',
   claim: 'a DMA with a PASID reaches only the address space that the PASID of that device is authorised for, from the call that does it to the one that takes it back',
-  events: [PasidMoves, PasidMoved, pasidDma],
+  events: [PasidMoves, PasidMoved, PasidRevoked, pasidDma],
   start: (view) => new Map(view.beginning.pasids.map(({ group, pasid, root }) => [`${group}.${pasid}`, [{ root, from: 0, until: Infinity }]])),
   step(grants, event, view) {
     if (event.kind === PasidMoves.kind) return begin(grants, `${PasidMoves.get.group(event)}.${PasidMoves.get.pasid(event)}`, PasidMoves.get.newRoot(event), event.stamp);
     if (event.kind === PasidMoved.kind) return settle(grants, `${PasidMoved.get.group(event)}.${PasidMoved.get.pasid(event)}`, PasidMoved.get.root(event), event.stamp);
+    if (event.kind === PasidRevoked.kind) return settle(grants, `${PasidRevoked.get.group(event)}.${PasidRevoked.get.pasid(event)}`, nobody, event.stamp);
     if (pasidDma.get.frame(event) === 0) return null;
     const pasid = dmaPasid(event);
     const known = grants.get(`${view.groupOf(ridOf(event))}.${pasid}`) ?? [];
