@@ -4,12 +4,13 @@ import type { Ref } from '#hostmem/object';
 import { viommuType } from './drivers/mock/viommu.ts';
 import { HwptFlag } from './kernel/hwpt.ts';
 import { MapFlag } from './kernel/ioas.ts';
+import { addVfioFile } from './kernel/kvm-vfio.ts';
 import type { Kernel } from './kernel/kernel.ts';
 import { mmap, userAddress } from './kernel/process.ts';
 import { testIoctl } from './kernel/selftest/commands.ts';
 import { CreateFlag } from './kernel/selftest/test-access.ts';
 import { ioctl, open } from './kernel/syscalls.ts';
-import { VfioFlag } from './kernel/vfio.ts';
+import { vfioFileOf, VfioFlag } from './kernel/vfio.ts';
 
 /** A device of the selftest: its own object, and the DEVICE object of its binding. */
 interface BuiltMockDevice {
@@ -128,6 +129,12 @@ export class BuiltProcess {
   /** Lets requests with a PASID go through an HWPT made for PASIDs. */
   attachPasid(vfioFd: number, pasid: number, ptId: number): void {
     this.#ioctl(vfioFd, 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', { argsz: 16, flags: VfioFlag.PASID, ptId, pasid });
+  }
+
+  /** A device is for a VM of KVM. */
+  handToVm(kvm: Ref<'Kvm'>, vfioFd: number): void {
+    this.#kernel.enter(this.ref);
+    addVfioFile(this.#kernel, kvm, vfioFileOf(this.#kernel, vfioFd));
   }
 
   #ioctl(...[fd, command, arg]: Parameters<typeof ioctl> extends [Kernel, ...infer Rest] ? Rest : never): void {

@@ -7,8 +7,8 @@ import { commandName } from './kernel/call-events.ts';
 import { stormCallName } from './kernel/storm-calls.ts';
 import { errnoName } from './kernel/errno.ts';
 import {
-  AreaTaken, CallBegan, CallEnded, DestroyRefused, DeviceGoes, DirtyAnswered, DirtyQueried, DirtyReported, DirtyTracked, DmaMapped, DmaUnmapped, GroupBlocked,
-  GroupMoved, GroupMoves, HwptLinked, HwptRecorded, MapCalled, MapReturned, PasidFreed, PasidMoved, PasidMoves, PasidRevoked, StormCalled, StormReturned, UnmapCalled, UnmapReturned, VfioCall, VfioCalled,
+  AreaTaken, CallBegan, CallEnded, DestroyRefused, DeviceGoes, DriverOpens, KvmTells, DirtyAnswered, DirtyQueried, DirtyReported, DirtyTracked, DmaMapped, DmaUnmapped, GroupBlocked,
+  GroupMoved, GroupMoves, HwptLinked, HwptRecorded, MapCalled, MapReturned, PasidFreed, PasidMoved, PasidMoves, PasidRevoked, PasidSubmitted, StormCalled, StormReturned, UnmapCalled, UnmapReturned, VfioCall, VfioCalled,
   VfioReturned,
 } from './kernel/events.ts';
 import { kindNames } from './kernel/objects.ts';
@@ -91,6 +91,9 @@ export class EventDescriber {
       case DirtyAnswered.kind: return `GET_DIRTY_BITMAP of ${dirtyRange(DirtyAnswered.get, event)} returned 0`;
       case PasidMoves.kind: return `PASID ${PasidMoves.get.pasid(event)} of group ${PasidMoves.get.group(event)} starts to move to ${PasidMoves.get.newRoot(event) === 0 ? 'nothing' : this.#asked.get(event.actor) ?? 'another domain'}`;
       case PasidMoved.kind: return `PASID ${PasidMoved.get.pasid(event)} of group ${PasidMoved.get.group(event)} ${PasidMoved.get.root(event) === 0 ? 'is blocked' : 'has moved'}`;
+      case KvmTells.kind: return `KVM, its lock held: ${this.#names.devices[KvmTells.get.device(event)]} is for ${KvmTells.get.on(event) === 0 ? 'no VM' : 'this VM'}`;
+      case DriverOpens.kind: return `VFIO, its lock held: the driver of ${this.#names.devices[DriverOpens.get.device(event)]} is opened`;
+      case PasidSubmitted.kind: return `work of process ${PasidSubmitted.get.process(event)} is taken under PASID ${PasidSubmitted.get.pasid(event)}`;
       case PasidRevoked.kind: return `PASID ${PasidRevoked.get.pasid(event)} of group ${PasidRevoked.get.group(event)} is taken back, the call returns`;
       case PasidFreed.kind: return `PASID ${PasidFreed.get.pasid(event)} may be given to another process`;
       case pasidDma.kind: return this.#pasidDma(event);

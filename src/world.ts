@@ -22,6 +22,7 @@ import { Kernel, KernelRoot } from './kernel/kernel.ts';
 import { linux72 } from './kernel/operations.ts';
 import { createDmaDomain } from './kernel/dma-iommu.ts';
 import { groupOf } from './kernel/iommu-probe.ts';
+import { Mdev } from './kernel/mdev.ts';
 import { enumerate, type PciBus } from './kernel/pci.ts';
 import { createProcess, ownerOf, Process, userAddress } from './kernel/process.ts';
 import { DevSet, VfioDevice } from './kernel/vfio.ts';
@@ -251,6 +252,18 @@ export class World {
     const memory = this.host.kernel;
     this.#groups.forEach((group, index) => IommuGroup.next.poke(memory, group, this.#groups[index + 1] ?? NULL));
     KernelRoot.groups.poke(memory, this.kernel.root, this.#groups[0] ?? NULL);
+  }
+
+  /** A share of a function that a kernel driver hands out, with a register file of its own. */
+  share(name: string, ofFunction: string): void {
+    const memory = this.host.kernel;
+    const parent = this.directory[ofFunction] as Ref<'PciFunction'>;
+    const share = Mdev.create(memory);
+    Mdev.function.poke(memory, share, parent);
+    const registers = EduRegisters.create(memory);
+    EduRegisters.function.poke(memory, registers, parent);
+    this.directory[name] = share;
+    this.directory[`${name}.portal`] = registers;
   }
 
   /** Lets kernel drivers of a function use the DMA API, on its group's default domain; actors find it as `<function>.dma`. */

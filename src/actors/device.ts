@@ -37,20 +37,21 @@ export class Device extends Actor {
     this.engine.setBufferWord(index, value);
   }
 
-  /** Serves `count` commands of the driver. */
-  serve(count: number): void {
+  /** Serves `count` commands of the driver, or of who has a share of the device. */
+  serve(count: number, share?: string): void {
+    const registers = share === undefined ? this.#registers : (this.named(`${share}.portal`) as Ref<'EduRegisters'>);
     const memory = this.host.kernel;
     for (let i = 0; i < count; i++) {
-      const finished = EduRegisters.finished.load(memory, this.#registers);
-      this.waitIdle(EduRegisters.given, memory, this.#registers, Until.DIFFERENT, finished);
-      const lengthBytes = EduRegisters.lengthBytes.peek(memory, this.#registers);
-      const high = EduRegisters.iova.peekHigh(memory, this.#registers);
-      const low = EduRegisters.iova.peek(memory, this.#registers);
-      const pasid = EduRegisters.pasid.peek(memory, this.#registers);
-      const isRead = EduRegisters.op.peek(memory, this.#registers) === EduOp.READ;
+      const finished = EduRegisters.finished.load(memory, registers);
+      this.waitIdle(EduRegisters.given, memory, registers, Until.DIFFERENT, finished);
+      const lengthBytes = EduRegisters.lengthBytes.peek(memory, registers);
+      const high = EduRegisters.iova.peekHigh(memory, registers);
+      const low = EduRegisters.iova.peek(memory, registers);
+      const pasid = EduRegisters.pasid.peek(memory, registers);
+      const isRead = EduRegisters.op.peek(memory, registers) === EduOp.READ;
       const fault = isRead ? this.engine.read(high, low, lengthBytes, 0, pasid) : this.engine.write(high, low, lengthBytes, 0, pasid);
-      EduRegisters.status.poke(memory, this.#registers, this.#count(fault, lengthBytes));
-      EduRegisters.finished.store(memory, this.#registers, finished + 1);
+      EduRegisters.status.poke(memory, registers, this.#count(fault, lengthBytes));
+      EduRegisters.finished.store(memory, registers, finished + 1);
     }
   }
 

@@ -10,14 +10,15 @@ import { EduOp, EduRegisters } from '../hardware/edu.ts';
 import type { Argument } from '../kernel/argument.ts';
 import { Errno, type ErrnoName } from '../kernel/errno.ts';
 import { noPasid } from '../hardware/vtd/scalable-requester.ts';
-import { File, getFile, putFile } from '../kernel/file.ts';
 import { MapFlag } from '../kernel/ioas.ts';
+import { addVfioFile, openDriver, removeVfioFile } from '../kernel/kvm-vfio.ts';
+import { allowPasid, disallowPasid, submitWork } from '../kernel/mdev.ts';
 import { revokeByDesign } from '../kernel/pasid-authority.ts';
 import { bindProcess, ownPasid } from '../kernel/process-pasid.ts';
 import { mmap, munmap, userAddress } from '../kernel/process.ts';
 import { testIoctl, type TestCommands } from '../kernel/selftest/commands.ts';
 import { close, ioctl, open, type Commands } from '../kernel/syscalls.ts';
-import { VfioFlag } from '../kernel/vfio.ts';
+import { VfioFlag, vfioFileOf } from '../kernel/vfio.ts';
 import { Actor, highOf, lowOf, type Seat } from './actor.ts';
 import { guestAddress } from './guest-memory.ts';
 import { CommandRing, commandAt, GuestCommand, GuestOp, guestPresent, guestTableEntries, guestTableGpa } from './command-ring.ts';
@@ -114,32 +115,36 @@ export class Vm extends Actor {
     return this.ioctl(vfio, 'VFIO_DEVICE_DETACH_IOMMUFD_PT', { argsz: 12, flags: VfioFlag.PASID, pasid });
   }
 
+  /** KVM_DEV_VFIO_FILE_ADD and its counterpart: a device is for a VM; and its driver is opened. */
+  handToVm(kvm: Ref<'Kvm'>, vfio: number): void {
+    addVfioFile(this.kernel, kvm, vfioFileOf(this.kernel, vfio));
+  }
+  takeFromVm(kvm: Ref<'Kvm'>, vfio: number): void {
+    removeVfioFile(this.kernel, kvm, vfioFileOf(this.kernel, vfio));
+  }
+  openForVm(vfio: number): void {
+    openDriver(this.kernel, vfioFileOf(this.kernel, vfio));
+  }
+
   /** A PASID for a device, by the design in force: the one that is wanted, where the user picks. Or the errno. */
   requestPasid(vfio: number, wanted: number): number | ErrnoName {
     let pasid = 0;
-    return errnoOf(() => (pasid = this.kernel.operations.pasid.request(this.kernel, this.#vfioFile(vfio), wanted))) ?? pasid;
+    return errnoOf(() => (pasid = this.kernel.operations.pasid.request(this.kernel, vfioFileOf(this.kernel, vfio), wanted))) ?? pasid;
   }
   authorise(vfio: number, pasid: number, ptId: number): ErrnoName | null {
-    return errnoOf(() => this.kernel.operations.pasid.authorise(this.kernel, this.#vfioFile(vfio), pasid, ptId));
+    return errnoOf(() => this.kernel.operations.pasid.authorise(this.kernel, vfioFileOf(this.kernel, vfio), pasid, ptId));
   }
   revoke(vfio: number, pasid: number): ErrnoName | null {
-    return errnoOf(() => revokeByDesign(this.kernel, this.#vfioFile(vfio), pasid));
+    return errnoOf(() => revokeByDesign(this.kernel, vfioFileOf(this.kernel, vfio), pasid));
   }
 
   /** Lets a device reach an HWPT under this process's PASID: the number, or the errno. */
   bindProcess(vfio: number, ptId: number): number | ErrnoName {
     let pasid = 0;
-    return errnoOf(() => (pasid = bindProcess(this.kernel, this.#vfioFile(vfio), ptId))) ?? pasid;
+    return errnoOf(() => (pasid = bindProcess(this.kernel, vfioFileOf(this.kernel, vfio), ptId))) ?? pasid;
   }
   unbindProcess(vfio: number): ErrnoName | null {
-    return errnoOf(() => this.kernel.operations.pasid.unbind(this.kernel, this.#vfioFile(vfio)));
-  }
-  /** What a descriptor of a device stands for; it stays open. */
-  #vfioFile(fd: number): Ref<'VfioFile'> {
-    const file = getFile(this.kernel, fd);
-    const body = File.body.peek(this.kernel.memory, file) as Ref<'VfioFile'>;
-    putFile(this.kernel, file);
-    return body;
+    return errnoOf(() => this.kernel.operations.pasid.unbind(this.kernel, vfioFileOf(this.kernel, vfio)));
   }
 
   /** IOMMU_HWPT_SET_DIRTY_TRACKING. */
@@ -217,10 +222,13 @@ export class Vm extends Actor {
     write(this.host.ram, userAddress(this.kernel, this.kernel.process, va), value, ramWord);
   }
 
-  /** The driver's part: gives a device a DMA command and waits for its end. 0, or the unit's fault reason. */
+  /** The driver's part: gives a device a DMA command, whose requests carry a PASID if one is given, and waits for its end. 0, or the unit's fault reason. */
   dma(device: string, op: 'read' | 'write', iova: number, lengthBytes: number, pasid: number = noPasid): number {
+    return this.#give(this.named(`${device}.registers`) as Ref<'EduRegisters'>, op, iova, lengthBytes, pasid);
+  }
+
+  #give(registers: Ref<'EduRegisters'>, op: 'read' | 'write', iova: number, lengthBytes: number, pasid: number): number {
     const memory = this.host.kernel;
-    const registers = this.named(`${device}.registers`) as Ref<'EduRegisters'>;
     EduRegisters.op.poke(memory, registers, op === 'read' ? EduOp.READ : EduOp.WRITE);
     EduRegisters.iova.poke(memory, registers, highOf(iova), lowOf(iova));
     EduRegisters.lengthBytes.poke(memory, registers, lengthBytes);
@@ -228,6 +236,19 @@ export class Vm extends Actor {
     const given = EduRegisters.given.add(memory, registers, 1) + 1;
     this.waitIdle(EduRegisters.finished, memory, registers, Until.EQUAL, given);
     return EduRegisters.status.peek(memory, registers);
+  }
+
+  /** The same through a share of a device, with a PASID that its driver lets through, or the errno. */
+  submit(share: string, op: 'read' | 'write', iova: number, lengthBytes: number, pasid: number): number | ErrnoName {
+    const portal = this.named(`${share}.portal`) as Ref<'EduRegisters'>;
+    return errnoOf(() => submitWork(this.kernel, this.named(share) as Ref<'Mdev'>, pasid)) ?? this.#give(portal, op, iova, lengthBytes, pasid);
+  }
+  /** Lets a share reach an HWPT under a PASID; and takes it back. */
+  allow(share: string, pasid: number, iommufd: number, hwptId: number): ErrnoName | null {
+    return errnoOf(() => allowPasid(this.kernel, this.named(share) as Ref<'Mdev'>, pasid, iommufd, hwptId));
+  }
+  disallow(share: string, pasid: number): ErrnoName | null {
+    return errnoOf(() => disallowPasid(this.kernel, this.named(share) as Ref<'Mdev'>, pasid));
   }
 
   /** ENQCMD: the same from user mode, in the name of this process. EINVAL where it has no PASID. */

@@ -27,6 +27,11 @@ export const PasidMoves = event('pasid moves', ['group', 'pasid', 'oldRoot', 'ne
 export const PasidMoved = event('pasid moved', ['group', 'pasid', 'root']);
 /** A user took back what a PASID of a group was authorised for, and the call is about to return. */
 export const PasidRevoked = event('pasid revoked', ['group', 'pasid']);
+/** The driver of a device took work from a process, to be done under a PASID. */
+export const PasidSubmitted = event('pasid submitted', ['group', 'pasid', 'process']);
+/** KVM tells VFIO under its lock that a device is for its VM (`on`), or is no more; a driver opens a device under that one's lock. */
+export const KvmTells = event('kvm tells', ['device', 'on']);
+export const DriverOpens = event('driver opens', ['device']);
 /** A number that was one process's PASID may be given to another from now on. Emitted under the lock of the numbers. */
 export const PasidFreed = event('pasid freed', ['pasid', 'process']);
 /** The attachment record of a group names another HWPT. */

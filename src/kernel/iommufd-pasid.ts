@@ -115,12 +115,16 @@ export function hwptOfPasid(kernel: Kernel, device: Ref<'IommufdDevice'>, pasid:
 }
 
 /**
- * Lets requests of all members that have PASIDs go through a domain (`__iommu_set_group_pasid`). A member that refuses makes
- * those before it go back to `old`. EINVAL for a PASID that a member does not have, and what the driver says.
+ * Lets requests of all members that have PASIDs go through a domain (`__iommu_set_group_pasid`), of who owns the group. A member that refuses makes those
+ * before it go back to `old`. EINVAL for a PASID that a member does not have or for a domain of another driver, and what the driver says.
  */
 function setPasidDomain(kernel: Kernel, group: Ref<'IommufdGroup'>, pasid: number, domain: Ref<'IommuDomain'>, old: Ref<'IommuDomain'>): void {
+  setFunctionPasid(kernel, IommufdGroup.group.peek(kernel.memory, group), pasid, domain, old);
+}
+
+/** The same for who has the group in any other way: its kernel driver (`iommu_attach_device_pasid`). */
+export function setFunctionPasid(kernel: Kernel, core: Ref<'IommuGroup'>, pasid: number, domain: Ref<'IommuDomain'>, old: Ref<'IommuDomain'>): void {
   const memory = kernel.memory;
-  const core = IommufdGroup.group.peek(memory, group);
   if (domain !== kernel.driver.blockedDomain) checkOwner(kernel, core, domain);
   const number = IommuGroup.number.peek(memory, core);
   IommuGroup.mutex.acquire(memory, core);
@@ -154,7 +158,7 @@ function setMembers(kernel: Kernel, core: Ref<'IommuGroup'>, pasid: number, doma
 }
 
 /** The root frame by which hardware names a domain; 0 for blocking. */
-const rootOf = (kernel: Kernel, domain: Ref<'IommuDomain'>): number => IommuDomain.root.peek(kernel.memory, domain);
+const rootOf = (kernel: Kernel, domain: Ref<'IommuDomain'>): number => (domain === NULL ? 0 : IommuDomain.root.peek(kernel.memory, domain));
 
 const isForPasids = (kernel: Kernel, hwpt: Ref<'Hwpt'>): boolean => (Hwpt.flags.peek(kernel.memory, hwpt) & HwptFlag.PASID) !== 0;
 

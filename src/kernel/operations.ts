@@ -19,8 +19,10 @@ import { destroyIoas } from './ioas.ts';
 import { fillAndPublish, resumeUnmap } from './iopt.ts';
 import { emptyArea } from './iopt-fill.ts';
 import { abortFile } from './object-file.ts';
+import { setKvm } from './kvm-vfio.ts';
 import { removeObject } from './objects.ts';
 import { unpinUnfilled, type Copy } from './pages.ts';
+import { mayUse } from './mdev.ts';
 import { authorisePasid, doPasidWork, requestPasid, revokePasid } from './pasid-authority.ts';
 import { unbindProcess } from './process-pasid.ts';
 import { destroyVdevice, holdDevice, letDeviceGo, removeVdevice } from './vdevice.ts';
@@ -97,6 +99,11 @@ export interface DmaOperations {
   queueIova(kernel: Kernel, dma: Ref<'DmaDomain'>, page: number, pages: number): void;
 }
 
+/** What KVM tells VFIO. */
+export interface KvmOperations {
+  setKvm(kernel: Kernel, device: Ref<'VfioDevice'>, kvm: Ref<'Kvm'>): void;
+}
+
 /** PASIDs of processes, and who may reach what by a PASID. */
 export interface PasidOperations {
   /** Takes a bond away, by the device's open file. */
@@ -107,6 +114,8 @@ export interface PasidOperations {
   authorise(kernel: Kernel, file: Ref<'VfioFile'>, pasid: number, ptId: number): void;
   /** Takes it back. EPERM. */
   revoke(kernel: Kernel, file: Ref<'VfioFile'>, pasid: number): void;
+  /** Whether a share of a device may use the number. */
+  mayUse(kernel: Kernel, mdev: Ref<'Mdev'>, pasid: number): boolean;
   /** What the others have put off. */
   work(kernel: Kernel): void;
 }
@@ -121,6 +130,7 @@ export interface Operations {
   readonly driver: DriverOperations;
   readonly dma: DmaOperations;
   readonly pasid: PasidOperations;
+  readonly kvm: KvmOperations;
   /** The functions of the VT-d driver. */
   readonly vtd: VtdOperations;
   readonly faults: FaultsOf72;
@@ -143,7 +153,8 @@ export const linux72: Operations = Object.freeze({
     },
   }),
   dma: Object.freeze({ queueIova }),
-  pasid: Object.freeze({ unbind: unbindProcess, request: requestPasid, authorise: authorisePasid, revoke: revokePasid, work: doPasidWork }),
+  kvm: Object.freeze({ setKvm }),
+  pasid: Object.freeze({ unbind: unbindProcess, request: requestPasid, authorise: authorisePasid, revoke: revokePasid, mayUse, work: doPasidWork }),
   vtd: Object.freeze({ ...vtdOperations }),
   faults: faultsOf72,
 });
