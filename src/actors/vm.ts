@@ -241,7 +241,11 @@ export class Vm extends Actor {
   /** The same through a share of a device, with a PASID that its driver lets through, or the errno. */
   submit(share: string, op: 'read' | 'write', iova: number, lengthBytes: number, pasid: number): number | ErrnoName {
     const portal = this.named(`${share}.portal`) as Ref<'EduRegisters'>;
-    return errnoOf(() => submitWork(this.kernel, this.named(share) as Ref<'Mdev'>, pasid)) ?? this.#give(portal, op, iova, lengthBytes, pasid);
+    return this.offer(share, pasid) ?? this.#give(portal, op, iova, lengthBytes, pasid);
+  }
+  /** Whether the driver would take such work: null, or EPERM. */
+  offer(share: string, pasid: number): ErrnoName | null {
+    return errnoOf(() => submitWork(this.kernel, this.named(share) as Ref<'Mdev'>, pasid));
   }
   /** Lets a share reach an HWPT under a PASID; and takes it back. */
   allow(share: string, pasid: number, iommufd: number, hwptId: number): ErrnoName | null {
