@@ -83,9 +83,14 @@ export class BuiltProcess {
 
   /** An HWPT that delivers page requests to a queue of its own. Returns the id. */
   faultHwpt(iommufd: number, deviceId: number, ioasId: number): number {
+    return this.faultHwptAndQueue(iommufd, deviceId, ioasId).hwpt;
+  }
+
+  /** As `faultHwpt`, with the descriptor of the queue. */
+  faultHwptAndQueue(iommufd: number, deviceId: number, ioasId: number): { readonly hwpt: number; readonly faultFd: number } {
     const arg = { flags: 0, outFaultId: 0, outFaultFd: 0 };
     this.#ioctl(iommufd, 'IOMMU_FAULT_QUEUE_ALLOC', arg);
-    return this.hwpt(iommufd, deviceId, ioasId, HwptFlag.FAULT_ID_VALID, arg.outFaultId);
+    return { hwpt: this.hwpt(iommufd, deviceId, ioasId, HwptFlag.FAULT_ID_VALID, arg.outFaultId), faultFd: arg.outFaultFd };
   }
 
   /** Switches dirty tracking of an HWPT on. */

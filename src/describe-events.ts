@@ -2,13 +2,13 @@
 import { Owner } from '#hostmem/frames';
 import type { Cursor } from '#hostmem/history';
 import { EntryWritten, EntryZeroed, FlushCalled, FlushReturned, LeavesCleared } from './drivers/events.ts';
-import { deadTableRead, dma, DmaFlags, dmaOwnerShift, dmaPasidMask, entryFetched, pasidDma, TableKind } from './hardware/events.ts';
+import { deadTableRead, dma, DmaFlags, dmaOwnerShift, dmaPasidMask, entryFetched, pageAnswered, pageRequested, pasidDma, TableKind } from './hardware/events.ts';
 import { commandName } from './kernel/call-events.ts';
 import { stormCallName } from './kernel/storm-calls.ts';
 import { errnoName } from './kernel/errno.ts';
 import {
   AreaTaken, CallBegan, CallEnded, DestroyRefused, DeviceGoes, DriverOpens, KvmTells, DirtyAnswered, DirtyQueried, DirtyReported, DirtyTracked, DmaMapped, DmaUnmapped, GroupBlocked,
-  GroupMoved, GroupMoves, HwptLinked, HwptRecorded, MapCalled, MapReturned, PasidFreed, PasidMoved, PasidMoves, PasidRevoked, PasidSubmitted, StormCalled, StormReturned, UnmapCalled, UnmapReturned, VfioCall, VfioCalled,
+  GroupMoved, GroupMoves, HwptLinked, HwptRecorded, MapCalled, MapReturned, PageRequestQueued, PasidFreed, PasidMoved, PasidMoves, PasidRevoked, PasidSubmitted, StormCalled, StormReturned, UnmapCalled, UnmapReturned, VfioCall, VfioCalled,
   VfioReturned,
 } from './kernel/events.ts';
 import { kindNames } from './kernel/objects.ts';
@@ -94,6 +94,9 @@ export class EventDescriber {
       case KvmTells.kind: return `KVM, its lock held: ${this.#names.devices[KvmTells.get.device(event)]} is for ${KvmTells.get.on(event) === 0 ? 'no VM' : 'this VM'}`;
       case DriverOpens.kind: return `VFIO, its lock held: the driver of ${this.#names.devices[DriverOpens.get.device(event)]} is opened`;
       case PasidSubmitted.kind: return `work of process ${PasidSubmitted.get.process(event)} is taken under PASID ${PasidSubmitted.get.pasid(event)}`;
+      case pageRequested.kind: return `${this.#requester(pageRequested.get.function(event))} asks for page 0x${(pageRequested.get.page(event) >>> 0).toString(16)}, group ${pageRequested.get.group(event)}`;
+      case pageAnswered.kind: return `${this.#requester(pageAnswered.get.function(event))}: group ${pageAnswered.get.group(event)} is answered ${pageAnswered.get.code(event) === 0 ? 'success' : 'invalid'}`;
+      case PageRequestQueued.kind: return `page request ${PageRequestQueued.get.group(event)} of device ${PageRequestQueued.get.device(event)} is queued for the user`;
       case PasidRevoked.kind: return `PASID ${PasidRevoked.get.pasid(event)} of group ${PasidRevoked.get.group(event)} is taken back, the call returns`;
       case PasidFreed.kind: return `PASID ${PasidFreed.get.pasid(event)} may be given to another process`;
       case pasidDma.kind: return this.#pasidDma(event);

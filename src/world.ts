@@ -51,6 +51,8 @@ export interface WorldOptions extends HostSize {
   readonly ats: boolean;
   /** Whether unit and functions have PASIDs, 2^15 of them. */
   readonly pasids: boolean;
+  /** Whether unit and functions have page requests, for which functions need ATS too. */
+  readonly pageRequests: boolean;
   /** How many units of that kind; functions are behind the first unless `behindUnit` says otherwise. */
   readonly units: number;
   /** How many bits of a context or PASID entry the unit fetches at once: 64, 128 (the default), or 512, any entry as a whole. */
@@ -89,6 +91,7 @@ export class World {
   readonly #groups: Ref<'IommuGroup'>[] = [];
   readonly #processes: Ref<'Process'>[] = [];
   readonly #ats: boolean;
+  readonly #pageRequests: boolean;
   readonly #pasids: number;
   #vfioDevices = 0;
   #slots = 0;
@@ -96,17 +99,18 @@ export class World {
   /** How many VMs the command line asks for; the host grows with it. */
   readonly vms: number;
 
-  constructor({ vms = 1, iommu = 'vtd-legacy', aliasPasidTableSkipped = true, fetchBits = 128, caches = 'on', ats = false, pasids = false, units = 1, ...size }: Partial<WorldOptions> = {}) {
+  constructor({ vms = 1, iommu = 'vtd-legacy', aliasPasidTableSkipped = true, fetchBits = 128, caches = 'on', ats = false, pasids = false, pageRequests = false, units = 1, ...size }: Partial<WorldOptions> = {}) {
     this.vms = vms;
     const ramBytes = size.ramBytes ?? baseSize.ramBytes + vms * sizePerVm.ramBytes;
     this.host = Host.create(ramBytes, size.kernelBytes ?? baseSize.kernelBytes + vms * sizePerVm.kernelBytes);
     Machine.create(this.host);
     this.#ats = ats;
+    this.#pageRequests = pageRequests;
     this.#pasids = pasids ? 1 << pasidBits : 0;
     if (iommu.endsWith('mock')) MockDriver.boot(this.host);
     const mode = iommu === 'mock' || iommu === 'riscv' ? null : iommu === 'vtd-legacy and mock' ? 'vtd-legacy' : iommu;
     for (let unit = 0; unit < units; unit++) {
-      if (mode !== null) this.#units.push(Machine.addUnit(this.host, { mode, ats, pasids, faultReasons: 'recorded', fetchBits, caches }));
+      if (mode !== null) this.#units.push(Machine.addUnit(this.host, { mode, ats, pasids, pageRequests, faultReasons: 'recorded', fetchBits, caches }));
       else if (iommu === 'riscv') this.#units.push(Machine.addRiscvUnit(this.host));
     }
     this.#unit = this.#units[0] ?? NULL;
@@ -194,7 +198,7 @@ export class World {
 
   #member({ core }: NewGroup, name: string | null, rid: number, sourceId: number | null): Ref<'PciDevice'> {
     const memory = this.host.kernel;
-    const added = Machine.addFunction(this.host, this.#unit, { rid, sourceId: sourceId ?? rid, ats: this.#ats, pasids: this.#pasids });
+    const added = Machine.addFunction(this.host, this.#unit, { rid, sourceId: sourceId ?? rid, ats: this.#ats, pasids: this.#pasids, pageRequests: this.#pageRequests });
     this.kernel.driver.probe(added);
     const device = PciDevice.create(memory);
     PciDevice.address.poke(memory, device, rid);

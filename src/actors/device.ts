@@ -4,8 +4,10 @@
  */
 import { Until } from '#hostmem/atomics';
 import type { Ref } from '#hostmem/object';
+import { Access } from '#hostmem/page-table';
 import type { DmaEngine } from '../hardware/dma-engine.ts';
 import { Machine } from '../hardware/machine.ts';
+import { askForPage } from '../hardware/page-requests.ts';
 import { EduOp, EduRegisters } from '../hardware/edu.ts';
 import { Actor, highOf, lowOf, type Seat } from './actor.ts';
 
@@ -27,6 +29,11 @@ export class Device extends Actor {
   /** DMA from the buffer to memory, as `read`. */
   write(iova: number, lengthBytes: number, pasid?: number): number {
     return this.#count(this.engine.write(highOf(iova), lowOf(iova), lengthBytes, 0, pasid), lengthBytes);
+  }
+
+  /** Asks for a page, and does not wait for the answer; returns the number of the group. */
+  ask(iova: number): number {
+    return askForPage(this.host.kernel, this.engine.function, null, Math.floor(iova / 4096), Access.READ);
   }
 
   /** A word of the device's buffer. */

@@ -17,13 +17,17 @@ import { revokeByDesign } from '../kernel/pasid-authority.ts';
 import { bindProcess, ownPasid } from '../kernel/process-pasid.ts';
 import { mmap, munmap, userAddress } from '../kernel/process.ts';
 import { testIoctl, type TestCommands } from '../kernel/selftest/commands.ts';
-import { close, ioctl, open, type Commands } from '../kernel/syscalls.ts';
+import { handOnRequests, queueOf } from '../kernel/iopf.ts';
+import { close, ioctl, open, read as readFile, write as writeFile, type Commands } from '../kernel/syscalls.ts';
 import { VfioFlag, vfioFileOf } from '../kernel/vfio.ts';
 import { Actor, highOf, lowOf, type Seat } from './actor.ts';
 import { guestAddress } from './guest-memory.ts';
 import { CommandRing, commandAt, GuestCommand, GuestOp, guestPresent, guestTableEntries, guestTableGpa } from './command-ring.ts';
 
 const ramWord = label('user memory');
+/** Of a record of a page request: its size, and where its cookie is. */
+const requestBytes = 40;
+const cookieOffset = 36;
 
 export class Vm extends Actor {
   constructor(seat: Seat, processName: string) {
@@ -113,6 +117,21 @@ export class Vm extends Actor {
 
   detachPasid(vfio: number, pasid: number): ErrnoName | null {
     return this.ioctl(vfio, 'VFIO_DEVICE_DETACH_IOMMUFD_PT', { argsz: 12, flags: VfioFlag.PASID, pasid });
+  }
+
+  /** The thread of the interrupt of page requests: hands on what the unit before a function has. */
+  handOn(ofFunction: string): void {
+    handOnRequests(this.kernel, queueOf(this.kernel, this.named(ofFunction) as Ref<'PciFunction'>));
+  }
+  /** Reads up to four page requests; the cookies to answer them by. */
+  readRequests(faultFd: number): number[] {
+    const records = readFile(this.kernel, faultFd, 4 * requestBytes);
+    const view = new DataView(records.buffer, records.byteOffset, records.byteLength);
+    return Array.from({ length: records.byteLength / requestBytes }, (_, index) => view.getUint32(index * requestBytes + cookieOffset, true));
+  }
+  /** Answers a request with success: null, or the errno; EINVAL for one that was answered for the device meanwhile. */
+  answerRequest(faultFd: number, cookie: number): ErrnoName | null {
+    return errnoOf(() => writeFile(this.kernel, faultFd, new Uint8Array(Uint32Array.of(cookie, 0).buffer)));
   }
 
   /** KVM_DEV_VFIO_FILE_ADD and its counterpart: a device is for a VM; and its driver is opened. */

@@ -148,6 +148,10 @@ export interface IommuDriver {
   pasidsOf?(pciFunction: Ref<'PciFunction'>): number;
   /** Lets requests with the PASID go through a domain (`set_dev_pasid`). 0, or an errno after which all is as before. */
   setPasid?(domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>, pasid: number): 0 | ErrnoName;
+  /** Whether a function's page requests reach the kernel. Absent where none do. */
+  takesPageRequests?(pciFunction: Ref<'PciFunction'>): boolean;
+  /** `page_response`: answers a group of page requests of a function with a code of PRI. */
+  answerPage?(pciFunction: Ref<'PciFunction'>, group: number, code: number): void;
   /** `hw_info` for another type than the driver's own; null for one that it does not have. */
   hwInfoOf?(pciFunction: Ref<'PciFunction'>, type: number): HwInfo | null;
   /** A paging domain from a user's data (`domain_alloc_paging_flags` with data). EOPNOTSUPP, EINVAL, ENOMEM. */

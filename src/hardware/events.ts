@@ -38,5 +38,9 @@ export const entryFetched = event('entry fetched', ['table', 'source', 'pasid', 
 /** A walk read a table in a frame that holds no table any more: `owner` as the frame table says. */
 export const deadTableRead = event('dead table read', ['source', 'frame', 'owner']);
 
+/** A function asks for a page (`pasid` -1: without one); and it was answered with a code of PRI. `group` is the function's own number for it. */
+export const pageRequested = event('page requested', ['function', 'group', 'pasid', 'page']);
+export const pageAnswered = event('page answered', ['function', 'group', 'code']);
+
 /** A unit's queue has carried out the descriptor in `slot`, whose first word this is. */
 export const invalidated = event('invalidated', ['unit', 'slot', 'first']);

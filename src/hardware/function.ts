@@ -24,6 +24,8 @@ export const PciFunction = object('PciFunction', {
   unit: ref('IommuUnit'),
   /** How many PASIDs its requests may carry; 0 without the PASID capability. */
   pasids: u32,
+  /** The number of its next group of page requests; 0 for a function without PRI. */
+  nextGroup: u32,
   /** Its address translation cache; `NULL` for a function without ATS. */
   atc: ref('Atc'),
   /**

@@ -19,6 +19,8 @@ export const IommuUnit = object('IommuUnit', {
   contextCache: ref('TaggedCache'),
   pasidCache: ref('TaggedCache'),
   walkCache: ref('TaggedCache'),
+  /** Where page requests wait; `NULL` for a unit that takes none. */
+  pageRequests: ref('PageRequests'),
   /** The vendor's register file: `VtdRegisters` or `RiscvRegisters`. */
   registers: u32,
   /**

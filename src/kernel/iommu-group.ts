@@ -35,6 +35,12 @@ export const PciDevice = object('PciDevice', {
   function: ref('PciFunction'),
   group: ref('IommuGroup'),
   nextInGroup: ref('PciDevice'),
+  /** Where its page requests go, see `iopf.ts`; read without a lock. */
+  faultHwpt: ref('Hwpt'),
+  faultDevice: ref('IommufdDevice'),
+  faultLock: mutex,
+  /** Requests that nobody has taken over yet. */
+  pending: ref('PageRequest').under('faultLock'),
   /** A kernel driver that does DMA through the default domain is bound. */
   kernelDriver: u32,
 });

@@ -27,7 +27,8 @@ import { authorisePasid, doPasidWork, requestPasid, revokePasid } from './pasid-
 import { unbindProcess } from './process-pasid.ts';
 import { destroyVdevice, holdDevice, letDeviceGo, removeVdevice } from './vdevice.ts';
 import { destroyViommu } from './viommu.ts';
-import { attach, detach, replace } from './iommufd-attach.ts';
+import { attach, detach, leaveHwpt, replace } from './iommufd-attach.ts';
+import { deliver, drain } from './iopf.ts';
 import { destroyDevice } from './iommufd-device.ts';
 
 /** The lives of objects: DESTROY, taking back what was never published, and destructors by kind. */
@@ -99,6 +100,16 @@ export interface DmaOperations {
   queueIova(kernel: Kernel, dma: Ref<'DmaDomain'>, page: number, pages: number): void;
 }
 
+/** The way of page requests from the hardware's queue to a user's. */
+export interface IopfOperations {
+  /** The handler of who has the device attached takes a request over. */
+  deliver(kernel: Kernel, device: Ref<'PciDevice'>, queue: Ref<'FaultQueue'>, request: Ref<'PageRequest'>): void;
+  /** Whoever takes requests away from a handler hands it what has come before. Under `pageRequestLock`. */
+  drain(kernel: Kernel, queue: Ref<'PageRequests'>): void;
+  /** A replace: the members' requests go to the new HWPT, those left with the old one are answered. Under `IommufdGroup.lock`. */
+  leave(kernel: Kernel, group: Ref<'IommufdGroup'>, old: Ref<'Hwpt'>, hwpt: Ref<'Hwpt'>): void;
+}
+
 /** What KVM tells VFIO. */
 export interface KvmOperations {
   setKvm(kernel: Kernel, device: Ref<'VfioDevice'>, kvm: Ref<'Kvm'>): void;
@@ -131,6 +142,7 @@ export interface Operations {
   readonly dma: DmaOperations;
   readonly pasid: PasidOperations;
   readonly kvm: KvmOperations;
+  readonly iopf: IopfOperations;
   /** The functions of the VT-d driver. */
   readonly vtd: VtdOperations;
   readonly faults: FaultsOf72;
@@ -154,6 +166,7 @@ export const linux72: Operations = Object.freeze({
   }),
   dma: Object.freeze({ queueIova }),
   kvm: Object.freeze({ setKvm }),
+  iopf: Object.freeze({ deliver, drain, leave: leaveHwpt }),
   pasid: Object.freeze({ unbind: unbindProcess, request: requestPasid, authorise: authorisePasid, revoke: revokePasid, mayUse, work: doPasidWork }),
   vtd: Object.freeze({ ...vtdOperations }),
   faults: faultsOf72,

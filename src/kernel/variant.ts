@@ -36,6 +36,7 @@ export function operationsOf(changes: Variant): Operations {
     driver: Object.freeze({ ...linux72.driver, ...changes.driver }),
     dma: Object.freeze({ ...linux72.dma, ...changes.dma }),
     pasid: Object.freeze({ ...linux72.pasid, ...changes.pasid }),
+    iopf: Object.freeze({ ...linux72.iopf, ...changes.iopf }),
     kvm: Object.freeze({ ...linux72.kvm, ...changes.kvm }),
     vtd: Object.freeze({ ...linux72.vtd, ...changes.vtd }),
     faults: Object.freeze({ ...linux72.faults, ...changes.faults }),

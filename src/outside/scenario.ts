@@ -31,6 +31,7 @@ const hostMembers: Readonly<Record<keyof Omit<WorldOptions, 'vms'>, Member>> = {
   fetchBits: optional(oneOf(64, 128, 512)),
   caches: optional(oneOf('on', 'off')),
   ats: optional(oneOf(true, false)),
+  pageRequests: optional(oneOf(true, false)),
   pasids: optional(oneOf(true, false)),
   units: optional(wholeNumber(1, 8)),
   aliasPasidTableSkipped: optional(oneOf(true, false)),

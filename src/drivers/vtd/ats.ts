@@ -5,7 +5,7 @@
 import { NULL, type Ref } from '#hostmem/object';
 import { Atc } from '../../hardware/atc.ts';
 import { PciFunction } from '../../hardware/function.ts';
-import { supportsDeviceTlbs } from '../../hardware/vtd/registers.ts';
+import { supportsDeviceTlbs, supportsPageRequests } from '../../hardware/vtd/registers.ts';
 import { fail } from '../../kernel/errno.ts';
 import { IommuDevice } from '../driver.ts';
 import { DevicePasid } from './device-pasid.ts';
@@ -15,6 +15,12 @@ import type { Vtd, VtdUnit } from './vtd.ts';
 export function supportsAts(vtd: Vtd, unit: VtdUnit, pciFunction: Ref<'PciFunction'>): boolean {
   return supportsDeviceTlbs(unit.extendedLow) && PciFunction.atc.peek(vtd.kernel, pciFunction) !== NULL;
 }
+
+/** Whether unit and function have page requests, which a device without ATS cannot make. */
+export const canAskForPages = (vtd: Vtd, pciFunction: Ref<'PciFunction'>): boolean => {
+  const unit = vtd.unit(PciFunction.unit.peek(vtd.kernel, pciFunction));
+  return unit.scalable && supportsAts(vtd, unit, pciFunction) && supportsPageRequests(unit.extendedLow) && PciFunction.nextGroup.peek(vtd.kernel, pciFunction) !== 0;
+};
 
 /** From here on the device keeps translations of what it is attached to. ENOMEM. */
 export function enableAts(vtd: Vtd, device: Ref<'IommuDevice'>): void {

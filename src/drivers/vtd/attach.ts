@@ -13,7 +13,7 @@ import * as registers from '../../hardware/vtd/registers.ts';
 import { supportsLevels } from '../../hardware/vtd/registers.ts';
 import { IommuDomain } from '../domain.ts';
 import { IommuDevice, type AttachError } from '../driver.ts';
-import { supportsAts } from './ats.ts';
+import { canAskForPages, supportsAts } from './ats.ts';
 import { ridPasid } from './pasid-entry.ts';
 import { identityDomainId } from './unit-state.ts';
 import type { Vtd, VtdUnit } from './vtd.ts';
@@ -51,7 +51,7 @@ export function attachPaging(vtd: Vtd, device: Ref<'IommuDevice'>, domain: Ref<'
   const unit = vtd.unit(IommuDevice.unit.peek(kernel, device));
   vtd.operations.blockTranslation(vtd, device);
   if (!isCompatible(vtd, unit, domain)) return 'EINVAL';
-  if (IommuDomain.pageRequests.peek(kernel, domain) !== 0) return 'ENODEV';
+  if (IommuDomain.pageRequests.peek(kernel, domain) !== 0 && !canAskForPages(vtd, IommuDevice.function.peek(kernel, device))) return 'ENODEV';
   return vtd.operations.enterDomain(vtd, device, unit, domain);
 }
 

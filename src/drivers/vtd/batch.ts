@@ -7,6 +7,7 @@ import {
   descriptorWords,
   deviceTlbSize,
   Granularity,
+  PageAnswerBits,
   PageBits,
   pasidDeviceTlbSize,
   PasidCacheGranularity,
@@ -80,6 +81,12 @@ export class Batch {
     const low = alignedLow(iovaLow, order) | (ones < 20 ? ((1 << ones) - 1) << 12 : -4096);
     const high = alignedHigh(iovaHigh, order) | (ones > 20 ? (1 << (ones - 20)) - 1 : 0);
     return this.push(first, second, low | (pasid === ridPasid ? deviceTlbSize : pasidDeviceTlbSize), high);
+  }
+
+  /** The answer to a group of page requests. */
+  pageAnswer(sourceId: number, group: number, code: number): this {
+    const first = Descriptor.PAGE_ANSWER | (code << PageAnswerBits.codeShift) | (sourceId << PageAnswerBits.sourceShift);
+    return this.push(first, 0, group << PageAnswerBits.groupShift, 0);
   }
 
   /** A descriptor as it is. */

@@ -10,6 +10,7 @@ import { PciFunction } from '../../hardware/function.ts';
 import { supportsPasids } from '../../hardware/vtd/registers.ts';
 import { IommuDomain } from '../domain.ts';
 import { IommuDevice, type AttachError } from '../driver.ts';
+import { canAskForPages } from './ats.ts';
 import { isCompatible } from './attach.ts';
 import type { Vtd, VtdUnit } from './vtd.ts';
 
@@ -25,7 +26,7 @@ export function setPasid(vtd: Vtd, device: Ref<'IommuDevice'>, pasid: number, do
   const kernel = vtd.kernel;
   const unit = vtd.unit(IommuDevice.unit.peek(kernel, device));
   if (!isCompatible(vtd, unit, domain)) return 'EINVAL';
-  if (IommuDomain.pageRequests.peek(kernel, domain) !== 0) return 'ENODEV';
+  if (IommuDomain.pageRequests.peek(kernel, domain) !== 0 && !canAskForPages(vtd, IommuDevice.function.peek(kernel, device))) return 'ENODEV';
   const known = find(vtd, device, pasid);
   const entry = known === NULL ? DevicePasid.tryCreate(kernel) : known;
   if (entry === NULL) return 'ENOMEM';

@@ -20,7 +20,7 @@ import { DomainKind, DriverKind, IommuDomain } from '../domain.ts';
 import { DomainFlags, formatId, IommuDevice, type AttachError, type HwInfo, type IommuDriver, type MapError, type ReservedRegion } from '../driver.ts';
 import { LeavesCleared, TablesFreed } from '../events.ts';
 import { firstStageLevels, hasFirstStage, hasSecondStage, widestLevels } from './attach.ts';
-import { supportsAts } from './ats.ts';
+import { canAskForPages, supportsAts } from './ats.ts';
 import { ensureContextTable } from './context.ts';
 import { pasidsOf } from './device-pasid.ts';
 import { vtdOperations, type VtdOperations } from './operations.ts';
@@ -168,6 +168,15 @@ export class VtdDriver implements IommuDriver {
     if (this.#isPaging(domain)) return vtd.operations.setPasid(vtd, device, pasid, domain);
     vtd.operations.removePasid(vtd, device, pasid);
     return 0;
+  }
+
+  takesPageRequests(pciFunction: Ref<'PciFunction'>): boolean {
+    return canAskForPages(this.#vtd, pciFunction);
+  }
+
+  answerPage(pciFunction: Ref<'PciFunction'>, group: number, code: number): void {
+    const vtd = this.#vtd;
+    vtd.operations.submit(vtd, this.#unit(pciFunction), vtd.batch.clear().pageAnswer(PciFunction.rid.peek(vtd.kernel, pciFunction), group, code));
   }
 
   map(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, frame: Frame, permissions: number, pages: number = 1): 0 | MapError {

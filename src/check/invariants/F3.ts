@@ -1,0 +1,37 @@
+/** F3, no late delivery: when a device has left an HWPT, no queue but that of what it has now knows a request of it. */
+import { NULL } from '#hostmem/object';
+import { VfioReturned } from '../../kernel/events.ts';
+import { PageRequest } from '../../kernel/fault-queue.ts';
+import { Hwpt } from '../../kernel/hwpt.ts';
+import { IommufdDevice } from '../../kernel/iommufd-device.ts';
+import { IommufdGroup } from '../../kernel/iommufd-group.ts';
+import { PasidAttachment } from '../../kernel/iommufd-pasid.ts';
+import { breach, invariant } from '../invariant.ts';
+import { ownedRequests, type OwnedRequest } from '../page-requests.ts';
+import { pasidsAttached } from '../records.ts';
+import type { View } from '../view.ts';
+
+export default invariant<null>({
+  id: 'F3',
+  claim: 'after a detach or replace has returned, no page request of the device is queued where it is not attached any more',
+  events: [],
+  start: () => null,
+  step: () => null,
+  inspectAfter: [VfioReturned],
+  inspect(_state, view) {
+    const late = ownedRequests(view).find((one) => isLate(view, one));
+    if (late === undefined) return null;
+    const memory = view.host.kernel;
+    const name = `page request ${PageRequest.group.peek(memory, late.request)} of device ${PageRequest.deviceId.peek(memory, late.request)}`;
+    return breach(`${name} is in the queue of an HWPT that the device is not attached to`);
+  },
+});
+
+/** A group that is being moved is left alone. */
+function isLate(view: View, { queue, request }: OwnedRequest): boolean {
+  const memory = view.host.kernel;
+  const group = IommufdDevice.group.peek(memory, PageRequest.device.peek(memory, request));
+  if (IommufdGroup.lock.isHeld(memory, group)) return false;
+  const attached = [IommufdGroup.hwpt.peek(memory, group), ...pasidsAttached(view, group).map((share) => PasidAttachment.hwpt.peek(memory, share))];
+  return !attached.some((hwpt) => hwpt !== NULL && Hwpt.faultQueue.peek(memory, hwpt) === queue);
+}
