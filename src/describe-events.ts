@@ -8,7 +8,7 @@ import { stormCallName } from './kernel/storm-calls.ts';
 import { errnoName } from './kernel/errno.ts';
 import {
   AreaTaken, CallBegan, CallEnded, DestroyRefused, DeviceGoes, DriverOpens, KvmTells, DirtyAnswered, DirtyQueried, DirtyReported, DirtyTracked, DmaMapped, DmaUnmapped, GroupBlocked,
-  GroupMoved, GroupMoves, HwptLinked, HwptRecorded, MapCalled, MapReturned, PageRequestQueued, PasidFreed, PasidMoved, PasidMoves, PasidRevoked, PasidSubmitted, StormCalled, StormReturned, UnmapCalled, UnmapReturned, VfioCall, VfioCalled,
+  GroupMoved, GroupMoves, HwptLinked, HwptRecorded, MapCalled, MapReturned, PageRequestQueued, PasidFreed, PasidMoved, PasidMoves, PasidRevoked, PasidSubmitted, RequestsSwitched, StormCalled, StormReturned, UnmapCalled, UnmapReturned, VfioCall, VfioCalled,
   VfioReturned,
 } from './kernel/events.ts';
 import { kindNames } from './kernel/objects.ts';
@@ -96,6 +96,7 @@ export class EventDescriber {
       case PasidSubmitted.kind: return `work of process ${PasidSubmitted.get.process(event)} is taken under PASID ${PasidSubmitted.get.pasid(event)}`;
       case pageRequested.kind: return `${this.#requester(pageRequested.get.function(event))} asks for page 0x${(pageRequested.get.page(event) >>> 0).toString(16)}, group ${pageRequested.get.group(event)}`;
       case pageAnswered.kind: return `${this.#requester(pageAnswered.get.function(event))}: group ${pageAnswered.get.group(event)} is answered ${pageAnswered.get.code(event) === 0 ? 'success' : 'invalid'}`;
+      case RequestsSwitched.kind: return `page requests of ${this.#requester(RequestsSwitched.get.function(event))} have another handler`;
       case PageRequestQueued.kind: return `page request ${PageRequestQueued.get.group(event)} of device ${PageRequestQueued.get.device(event)} is queued for the user`;
       case PasidRevoked.kind: return `PASID ${PasidRevoked.get.pasid(event)} of group ${PasidRevoked.get.group(event)} is taken back, the call returns`;
       case PasidFreed.kind: return `PASID ${PasidFreed.get.pasid(event)} may be given to another process`;

@@ -17,7 +17,7 @@ import { revokeByDesign } from '../kernel/pasid-authority.ts';
 import { bindProcess, ownPasid } from '../kernel/process-pasid.ts';
 import { mmap, munmap, userAddress } from '../kernel/process.ts';
 import { testIoctl, type TestCommands } from '../kernel/selftest/commands.ts';
-import { handOnRequests, queueOf } from '../kernel/iopf.ts';
+import { handOnRequests } from '../kernel/iopf.ts';
 import { close, ioctl, open, read as readFile, write as writeFile, type Commands } from '../kernel/syscalls.ts';
 import { VfioFlag, vfioFileOf } from '../kernel/vfio.ts';
 import { Actor, highOf, lowOf, type Seat } from './actor.ts';
@@ -121,7 +121,7 @@ export class Vm extends Actor {
 
   /** The thread of the interrupt of page requests: hands on what the unit before a function has. */
   handOn(ofFunction: string): void {
-    handOnRequests(this.kernel, queueOf(this.kernel, this.named(ofFunction) as Ref<'PciFunction'>));
+    handOnRequests(this.kernel, this.named(ofFunction) as Ref<'PciFunction'>);
   }
   /** Reads up to four page requests; the cookies to answer them by. */
   readRequests(faultFd: number): number[] {

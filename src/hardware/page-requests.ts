@@ -30,9 +30,6 @@ export const PageRequests = object('PageRequests', {
   entries: words(ringLength * entryWords),
 });
 
-/** Answers (response codes of PRI). */
-export const PageAnswer = { SUCCESS: 0, INVALID: 1 } as const;
-
 /** A request as it lies in the queue. */
 export interface QueuedRequest {
   readonly rid: number;
@@ -53,9 +50,9 @@ export function askForPage(kernel: Memory, pciFunction: Ref<'PciFunction'>, pasi
   const group = PciFunction.nextGroup.peek(kernel, pciFunction);
   PciFunction.nextGroup.poke(kernel, pciFunction, group + 1);
   const rid = PciFunction.rid.peek(kernel, pciFunction);
-  pageRequested.emit(kernel, rid, group, pasid ?? withoutPasid, page);
   const lock = PageRequests.lock.address(kernel, queue);
   lockLeaf(kernel, lock);
+  pageRequested.emit(kernel, rid, group, pasid ?? withoutPasid, page);
   const tail = PageRequests.tail.peek(kernel, queue);
   const at = (tail % ringLength) * entryWords;
   [rid | (access << 16), pasid ?? withoutPasid, group, page].forEach((word, index) => PageRequests.entries.set(kernel, queue, at + index, word));
@@ -84,6 +81,16 @@ function requestAt(kernel: Memory, queue: Ref<'PageRequests'>, number: number): 
   const word = (index: number): number => PageRequests.entries.get(kernel, queue, (number % ringLength) * entryWords + index);
   const pasid = word(1);
   return { rid: word(0) & 0xffff, pasid: pasid === withoutPasid ? null : pasid, group: word(2), page: word(3), access: word(0) >>> 16 };
+}
+
+/** A stamp at which nothing was in the queue, 0 without a history; -1 when something is. Every request told of before it has been taken. */
+export function emptyAt(kernel: Memory, queue: Ref<'PageRequests'>): number {
+  const lock = PageRequests.lock.address(kernel, queue);
+  lockLeaf(kernel, lock);
+  const isEmpty = PageRequests.head.peek(kernel, queue) === PageRequests.tail.peek(kernel, queue);
+  const stamp = !isEmpty ? -1 : kernel.history === null ? 0 : kernel.history.stamp();
+  unlockLeaf(kernel, lock);
+  return stamp;
 }
 
 /** Software has done with the oldest. */

@@ -32,8 +32,10 @@ export const PasidSubmitted = event('pasid submitted', ['group', 'pasid', 'proce
 /** KVM tells VFIO under its lock that a device is for its VM (`on`), or is no more; a driver opens a device under that one's lock. */
 export const KvmTells = event('kvm tells', ['device', 'on']);
 export const DriverOpens = event('driver opens', ['device']);
-/** A page request of a device was queued for a user. Emitted under the queue's lock. */
-export const PageRequestQueued = event('page request queued', ['device', 'group']);
+/** A page request of a device, whose requester id is `function`, was queued for a user. Emitted under the queue's lock. */
+export const PageRequestQueued = event('page request queued', ['device', 'group', 'function']);
+/** What a function asks for from stamp `since` on is another handler's, or nobody's; what it asked for before is with the old one. */
+export const RequestsSwitched = event('page requests switched', ['function', 'since']);
 /** A number that was one process's PASID may be given to another from now on. Emitted under the lock of the numbers. */
 export const PasidFreed = event('pasid freed', ['pasid', 'process']);
 /** The attachment record of a group names another HWPT. */

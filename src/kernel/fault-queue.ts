@@ -8,13 +8,14 @@
 import { mutex } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32, u64 } from '#hostmem/struct';
-import { PageAnswer } from '../hardware/page-requests.ts';
+import { PageAnswer } from '../drivers/driver.ts';
 import { refusesCopy } from './argument.ts';
 import { PageRequestQueued } from './events.ts';
 import { allocated, fail } from './errno.ts';
 import { FileKind } from './file.ts';
 import type { Kernel } from './kernel.ts';
 import { openObjectFile } from './object-file.ts';
+import { PciDevice } from './iommu-group.ts';
 import { answerRequest } from './iopf.ts';
 import { abortObject, dropUser, IommufdObject, Kind, publishObject, putIommufd, reserveObject } from './objects.ts';
 
@@ -30,8 +31,8 @@ export const FaultQueue = object('FaultQueue', {
  * A group of one page request. On one list at a time: its device's of what has no owner yet, or one of a queue's two.
  */
 export const PageRequest = object('PageRequest', {
-  /** The function that asked; null for a request that a test of the kernel made up. */
-  function: ref('PciFunction'),
+  /** Who asked; null for a request that a test of the kernel made up. */
+  pciDevice: ref('PciDevice'),
   /** The list of its device (`iommu_fault_param.faults`). Under `PciDevice.faultLock`. */
   nextPending: ref('PageRequest'),
   device: ref('IommufdDevice'),
@@ -104,8 +105,14 @@ export function createRequest(kernel: Kernel, { device, deviceId, pasid, group, 
 export function appendRequest(kernel: Kernel, queue: Ref<'FaultQueue'>, request: Ref<'PageRequest'>): void {
   FaultQueue.lock.acquire(kernel.memory, queue);
   append(kernel, queue, 'queued', request);
-  PageRequestQueued.emit(kernel.memory, PageRequest.deviceId.peek(kernel.memory, request), PageRequest.group.peek(kernel.memory, request));
+  tellQueued(kernel, request);
   FaultQueue.lock.release(kernel.memory, queue);
+}
+
+function tellQueued({ memory }: Kernel, request: Ref<'PageRequest'>): void {
+  const asked = PageRequest.pciDevice.peek(memory, request);
+  const rid = asked === NULL ? 0 : PciDevice.address.peek(memory, asked);
+  PageRequestQueued.emit(memory, PageRequest.deviceId.peek(memory, request), PageRequest.group.peek(memory, request), rid);
 }
 
 /** A device asks for a page (`iommufd_fault_iopf_handler`). False without memory. */

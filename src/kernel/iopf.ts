@@ -6,38 +6,31 @@
  * `IommufdGroup.lock` -> `pageRequestLock` -> `PciDevice.faultLock`, and -> `FaultQueue.lock`.
  */
 import { NULL, type Ref } from '#hostmem/object';
-import { PciFunction } from '../hardware/function.ts';
-import { IommuUnit } from '../hardware/unit.ts';
-import { oldestRequest, PageAnswer, takeOldest, type QueuedRequest } from '../hardware/page-requests.ts';
+import { PageAnswer, type TakenRequest } from '../drivers/driver.ts';
 import { appendRequest, createRequest, PageRequest } from './fault-queue.ts';
+import { RequestsSwitched } from './events.ts';
 import { Hwpt } from './hwpt.ts';
 import { IommuGroup, PciDevice } from './iommu-group.ts';
 import { deviceId, IommufdDevice } from './iommufd-device.ts';
 import { KernelRoot, type Kernel } from './kernel.ts';
 
-/** The queue of the unit before a function; `NULL` for none. */
-export const queueOf = (kernel: Kernel, pciFunction: Ref<'PciFunction'>): Ref<'PageRequests'> => {
-  const unit = PciFunction.unit.peek(kernel.memory, pciFunction);
-  return unit === NULL ? NULL : IommuUnit.pageRequests.peek(kernel.memory, unit);
-};
-
-/** The thread of the interrupt (`prq_event_thread`): hands on all that is there. */
-export function handOnRequests(kernel: Kernel, queue: Ref<'PageRequests'>): void {
+/** The thread of the interrupt (`prq_event_thread`) of the unit before a function: hands on all that is there. */
+export function handOnRequests(kernel: Kernel, pciFunction: Ref<'PciFunction'>): void {
   KernelRoot.pageRequestLock.acquire(kernel.memory, kernel.root);
-  handOnUnderLock(kernel, queue);
+  handOnUnderLock(kernel, pciFunction);
   KernelRoot.pageRequestLock.release(kernel.memory, kernel.root);
 }
 
-function handOnUnderLock(kernel: Kernel, queue: Ref<'PageRequests'>): void {
-  for (let asked = oldestRequest(kernel.memory, queue); asked !== null; asked = oldestRequest(kernel.memory, queue)) {
-    takeOldest(kernel.memory, queue);
+function handOnUnderLock(kernel: Kernel, pciFunction: Ref<'PciFunction'>): void {
+  const { driver } = kernel;
+  for (let asked = driver.takePageRequest!(pciFunction); asked !== null; asked = driver.takePageRequest!(pciFunction)) {
     const device = deviceOf(kernel, asked.rid);
-    if (!report(kernel, device, asked)) kernel.driver.answerPage?.(PciDevice.function.peek(kernel.memory, device), asked.group, PageAnswer.INVALID);
+    if (!report(kernel, device, asked)) driver.answerPage!(PciDevice.function.peek(kernel.memory, device), asked.group, PageAnswer.INVALID);
   }
 }
 
 /** False when nobody takes it (`iommu_report_device_fault`). */
-function report(kernel: Kernel, device: Ref<'PciDevice'>, { group, page, access, pasid }: QueuedRequest): boolean {
+function report(kernel: Kernel, device: Ref<'PciDevice'>, { group, page, access, pasid }: TakenRequest): boolean {
   const memory = kernel.memory;
   const hwpt = PciDevice.faultHwpt.load(memory, device);
   if (hwpt === NULL || pasid !== null) return false;
@@ -45,7 +38,7 @@ function report(kernel: Kernel, device: Ref<'PciDevice'>, { group, page, access,
   const asked = { device: bound, deviceId: deviceId(kernel, bound), pasid, group, permissions: access, address: BigInt(page >>> 0) * 4096n };
   const request = createRequest(kernel, asked);
   if (request === NULL) return false;
-  PageRequest.function.poke(memory, request, PciDevice.function.peek(memory, device));
+  PageRequest.pciDevice.poke(memory, request, device);
   addPending(kernel, device, request);
   kernel.operations.iopf.deliver(kernel, device, Hwpt.faultQueue.peek(memory, hwpt), request);
   return true;
@@ -64,20 +57,25 @@ export function deliver(kernel: Kernel, device: Ref<'PciDevice'>, queue: Ref<'Fa
 export function switchRequests(kernel: Kernel, device: Ref<'IommufdDevice'>, hwpt: Ref<'Hwpt'>): void {
   const memory = kernel.memory;
   const pciDevice = IommufdDevice.device.peek(memory, device);
-  const queue = queueOf(kernel, PciDevice.function.peek(memory, pciDevice));
-  if (queue === NULL) return;
+  const pciFunction = PciDevice.function.peek(memory, pciDevice);
+  if (kernel.driver.takesPageRequests?.(pciFunction) !== true) return;
   const takes = hwpt !== NULL && Hwpt.faultQueue.peek(memory, hwpt) !== NULL;
   KernelRoot.pageRequestLock.acquire(memory, kernel.root);
-  kernel.operations.iopf.drain(kernel, queue);
+  const drainedAt = kernel.operations.iopf.drain(kernel, pciFunction);
+  RequestsSwitched.emit(memory, PciDevice.address.peek(memory, pciDevice), drainedAt);
   PciDevice.faultDevice.poke(memory, pciDevice, takes ? device : NULL);
   PciDevice.faultHwpt.store(memory, pciDevice, takes ? hwpt : NULL);
   if (!takes) answerPending(kernel, pciDevice);
   KernelRoot.pageRequestLock.release(memory, kernel.root);
 }
 
-/** Q8: what is in the queue is handed on by who waits for that. */
-export function drain(kernel: Kernel, queue: Ref<'PageRequests'>): void {
-  handOnUnderLock(kernel, queue);
+/** Q8: what is in the queue is handed on by who waits for that. Returns a stamp at which all was that had come by then. */
+export function drain(kernel: Kernel, pciFunction: Ref<'PciFunction'>): number {
+  for (;;) {
+    handOnUnderLock(kernel, pciFunction);
+    const stamp = kernel.driver.noPageRequestsAt!(pciFunction);
+    if (stamp >= 0) return stamp;
+  }
 }
 
 /** Nobody takes the device's requests any more (`iopf_queue_remove_device`). */
@@ -97,8 +95,8 @@ function answerPending(kernel: Kernel, device: Ref<'PciDevice'>): void {
 /** The device gets its answer, and the record is gone. It is on no list that anybody looks at. */
 export function answerRequest(kernel: Kernel, request: Ref<'PageRequest'>, code: number): void {
   const memory = kernel.memory;
-  const pciFunction = PageRequest.function.peek(memory, request);
-  if (pciFunction !== NULL) kernel.driver.answerPage?.(pciFunction, PageRequest.group.peek(memory, request), code);
+  const device = PageRequest.pciDevice.peek(memory, request);
+  if (device !== NULL) kernel.driver.answerPage!(PciDevice.function.peek(memory, device), PageRequest.group.peek(memory, request), code);
   PageRequest.free(memory, request);
 }
 

@@ -1,7 +1,8 @@
 /** F1, exactly one answer: each group of page requests is answered once, and none is lost. */
+import { NULL } from '#hostmem/object';
 import { pageAnswered, pageRequested } from '../../hardware/events.ts';
-import { PciFunction } from '../../hardware/function.ts';
 import { PageRequest } from '../../kernel/fault-queue.ts';
+import { PciDevice } from '../../kernel/iommu-group.ts';
 import { breach, invariant } from '../invariant.ts';
 import { ownedRequests, pendingRequests, requestsInHardware } from '../page-requests.ts';
 
@@ -24,8 +25,8 @@ export default invariant<Waiting>({
   inspect(waiting, view, atRest) {
     if (!atRest || waiting.size === 0) return null;
     const kernel = view.host.kernel;
-    const records = [...ownedRequests(view).map(({ request }) => request), ...pendingRequests(view)].filter((one) => PageRequest.function.peek(kernel, one) !== 0);
-    const held = records.map((one) => `${PciFunction.rid.peek(kernel, PageRequest.function.peek(kernel, one))}.${PageRequest.group.peek(kernel, one)}`);
+    const records = [...ownedRequests(view).map(({ request }) => request), ...pendingRequests(view)].filter((one) => PageRequest.pciDevice.peek(kernel, one) !== NULL);
+    const held = records.map((one) => `${PciDevice.address.peek(kernel, PageRequest.pciDevice.peek(kernel, one))}.${PageRequest.group.peek(kernel, one)}`);
     const known = new Set([...requestsInHardware(view).map(({ rid, group }) => `${rid}.${group}`), ...held]);
     const lost = [...waiting].find((one) => !known.has(one));
     return lost === undefined ? null : breach(`a device waits for the answer to ${lost} (requester, group), which nobody knows of any more`);

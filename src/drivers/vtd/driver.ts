@@ -12,12 +12,13 @@ import type { Engine } from '#hostmem/engine';
 import type { PageTableFormat, WalkResult } from '#hostmem/page-table';
 import { PciFunction } from '../../hardware/function.ts';
 import type { Machine } from '../../hardware/machine.ts';
+import { emptyAt, oldestRequest, takeOldest } from '../../hardware/page-requests.ts';
 import { IommuUnit } from '../../hardware/unit.ts';
 import * as registers from '../../hardware/vtd/registers.ts';
 import { GlobalStatus, RootTableMode, VtdRegisters, wideDescriptors } from '../../hardware/vtd/registers.ts';
 import { allocated, assert, fail } from '../../kernel/errno.ts';
 import { DomainKind, DriverKind, IommuDomain } from '../domain.ts';
-import { DomainFlags, formatId, IommuDevice, type AttachError, type HwInfo, type IommuDriver, type MapError, type ReservedRegion } from '../driver.ts';
+import { DomainFlags, formatId, IommuDevice, type AttachError, type HwInfo, type IommuDriver, type MapError, type ReservedRegion, type TakenRequest } from '../driver.ts';
 import { LeavesCleared, TablesFreed } from '../events.ts';
 import { firstStageLevels, hasFirstStage, hasSecondStage, widestLevels } from './attach.ts';
 import { canAskForPages, supportsAts } from './ats.ts';
@@ -172,6 +173,19 @@ export class VtdDriver implements IommuDriver {
 
   takesPageRequests(pciFunction: Ref<'PciFunction'>): boolean {
     return canAskForPages(this.#vtd, pciFunction);
+  }
+
+  takePageRequest(pciFunction: Ref<'PciFunction'>): TakenRequest | null {
+    const { kernel } = this.#vtd;
+    const queue = IommuUnit.pageRequests.peek(kernel, this.#unit(pciFunction).ref);
+    const oldest = queue === NULL ? null : oldestRequest(kernel, queue);
+    if (oldest !== null) takeOldest(kernel, queue);
+    return oldest;
+  }
+
+  noPageRequestsAt(pciFunction: Ref<'PciFunction'>): number {
+    const { kernel } = this.#vtd;
+    return emptyAt(kernel, IommuUnit.pageRequests.peek(kernel, this.#unit(pciFunction).ref));
   }
 
   answerPage(pciFunction: Ref<'PciFunction'>, group: number, code: number): void {
