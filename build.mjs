@@ -1,9 +1,10 @@
-// Compiles the five projects, then removes what a deleted source left behind in dist: folders are walked at run time.
+// Compiles the five projects, removes what a deleted source left behind in dist (folders are walked at run time), and bundles what threads load.
 import { spawnSync } from 'node:child_process';
 import { existsSync, readdirSync, rmSync, statSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { bundle } from './bundle.mjs';
 
 const root = dirname(fileURLToPath(import.meta.url));
 const dist = join(root, 'dist');
@@ -27,4 +28,6 @@ try {
   process.exit(2);
 }
 if (existsSync(dist)) sweep(dist);
-process.exit(spawnSync(process.execPath, [tsc, '-b'], { cwd: root, stdio: 'inherit' }).status ?? 1);
+const { status } = spawnSync(process.execPath, [tsc, '-b'], { cwd: root, stdio: 'inherit' });
+if (status === 0) await bundle(dist);
+process.exit(status ?? 1);

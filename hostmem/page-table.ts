@@ -32,6 +32,24 @@ export const Entry = {
   SKIP: 128,
 } as const;
 
+/**
+ * Entries as software nearly always writes them, told by their low words; the high words are 0. A low word that agrees with the value in the bits of
+ * the mask needs no second look, but for the accessed and dirty bits.
+ */
+export interface PlainEntries {
+  /** A table that takes no permission away. */
+  readonly tableMask: number;
+  readonly table: number;
+  /** A leaf of level 1 that can be read, and one that can be written. */
+  readonly readMask: number;
+  readonly readable: number;
+  readonly writeMask: number;
+  readonly writable: number;
+  /** Where the `Access` bits of such a leaf are, and the frame in both. */
+  readonly permissionShift: number;
+  readonly frameShift: number;
+}
+
 /** Bits of one vendor's entries. Entries are (high, low) pairs; an entry with a low word of 0 is empty. */
 export interface PageTableFormat {
   /** As users name it: `vtd-second-stage-3`. */
@@ -57,6 +75,8 @@ export interface PageTableFormat {
   readonly needsMarks: boolean;
   /** Label of an entry, by level (index 0 is unused). */
   readonly labels: readonly number[];
+  /** What a walk may go by without `inspect`; absent where permissions are not in low words. */
+  readonly plain?: PlainEntries;
   /** `Access` bits that the entry grants and `Entry` bits; 0 when it is not present. */
   inspect(level: number, high: number, low: number): number;
   /** The frame that the entry names: of the next table, or the first one of a leaf. May lie outside RAM. */
@@ -128,6 +148,27 @@ const ignored = 0;
 const marked = 1;
 const demanded = 2;
 
+/** Plain entries in which a walk has nothing to mark: the bits that it would set are set. */
+function withMarks({ accessedBit, dirtyBit, cleanBit, marksTables }: PageTableFormat, plain: PlainEntries, use: number): PlainEntries {
+  if (use === ignored) return plain;
+  const ofTables = use === marked && marksTables ? accessedBit : 0;
+  return {
+    ...plain,
+    tableMask: plain.tableMask | ofTables,
+    table: plain.table | ofTables,
+    readMask: plain.readMask | accessedBit,
+    readable: plain.readable | accessedBit,
+    writeMask: plain.writeMask | accessedBit | dirtyBit | cleanBit,
+    writable: plain.writable | accessedBit | dirtyBit,
+  };
+}
+
+/** Whether a plain leaf lets a request of one kind pass. */
+function grants(plain: PlainEntries, low: number, access: number): boolean {
+  if (access === Access.READ) return (low & plain.readMask) === plain.readable;
+  return access === Access.WRITE && (low & plain.writeMask) === plain.writable;
+}
+
 /** One thread's view of the page tables of one format. */
 export class PageTable {
   readonly format: PageTableFormat;
@@ -145,6 +186,8 @@ export class PageTable {
   readonly #rootMask: number;
   /** What walks do about accessed and dirty bits. */
   readonly #use: number;
+  /** The format's plain entries, with the marks of use that they need to have here. */
+  readonly #plain: PlainEntries | null;
   /** What `unmap` found where there is no table of level 1. */
   readonly #entry = new WalkResult();
 
@@ -159,6 +202,7 @@ export class PageTable {
     this.#frameLimit = 2 ** (format.outputBits - 12);
     this.#beyond = beyondWidth(format.inputBits);
     this.#rootMask = rootEntriesOf(format) - 1;
+    this.#plain = format.plain === undefined ? null : withMarks(format, format.plain, this.#use);
   }
 
   /** An empty root table, or 0 when RAM is used up. */
@@ -179,17 +223,59 @@ export class PageTable {
 
   /** Translates as hardware does. `access` is a set of `Access` bits. */
   walk(root: Frame, iovaHigh: number, iovaLow: number, access: number, result: WalkResult): WalkFault {
-    return this.#descend(root, this.format.levels, accessMask, iovaHigh, iovaLow, access, result, this.#ram.control !== null, this.#use);
+    return this.#walkFrom(root, this.format.levels, accessMask, iovaHigh, iovaLow, access, result);
   }
 
   /** As `walk`, from a table of a lower level on: hardware remembers it from an earlier walk, in which the levels above granted `above`. */
   walkBelow(table: Frame, level: number, above: number, iovaHigh: number, iovaLow: number, access: number, result: WalkResult): WalkFault {
-    return this.#descend(table, level, above, iovaHigh, iovaLow, access, result, this.#ram.control !== null, this.#use);
+    return this.#walkFrom(table, level, above, iovaHigh, iovaLow, access, result);
   }
 
   /** The same as no points, for oracles: what is mapped, whatever the permission. */
   translate(root: Frame, iovaHigh: number, iovaLow: number, result: WalkResult): WalkFault {
     return this.#descend(root, this.format.levels, accessMask, iovaHigh, iovaLow, 0, result, false, ignored);
+  }
+
+  /**
+   * A walk over plain entries alone, as integers; all else is left to `#descend`. Frames and indices stay 32 bits wide here, which is what makes it
+   * twice as fast.
+   */
+  #walkFrom(top: Frame, topLevel: number, above: number, iovaHigh: number, iovaLow: number, access: number, result: WalkResult): WalkFault {
+    const plain = this.#plain;
+    const ram = this.#ram;
+    if (plain !== null && ram.control === null && (iovaHigh & this.#beyond) === 0 && (access & ~above) === 0 && top < this.#frameCount) {
+      const words = ram.words;
+      const frameCount = this.#frameCount;
+      const { tableMask: entryMask, table: entry, frameShift } = plain;
+      const page = (iovaHigh << 20) | (iovaLow >>> 12);
+      let table: number = top;
+      let mask = topLevel === this.format.levels ? this.#rootMask : tableMask;
+      let level = topLevel;
+      for (; level > 1; level--) {
+        const index = (table << 10) + (((level > 3 ? iovaHigh >>> (9 * level - 29) : page >>> (9 * level - 9)) & mask) << 1);
+        const low = words[index]!;
+        if ((low & entryMask) !== entry || words[index + 1] !== 0) break;
+        table = (low >>> frameShift) | 0;
+        if (table >= frameCount) break;
+        mask = tableMask;
+      }
+      if (level === 1) {
+        const index = (table << 10) + ((page & tableMask) << 1);
+        const low = words[index]!;
+        if (grants(plain, low, access) && words[index + 1] === 0) {
+          result.fault = none;
+          result.frame = ((low >>> frameShift) | 0) as Frame;
+          result.permissions = (low >>> plain.permissionShift) & above;
+          result.permissionsAbove = above;
+          result.level = 1;
+          result.entryAt = index << 2;
+          result.entryHigh = 0;
+          result.entryLow = low;
+          return none;
+        }
+      }
+    }
+    return this.#descend(top, topLevel, above, iovaHigh, iovaLow, access, result, ram.control !== null, this.#use);
   }
 
   #descend(top: Frame, topLevel: number, above: number, iovaHigh: number, iovaLow: number, access: number, result: WalkResult, announced: boolean, use: number): WalkFault {

@@ -16,11 +16,7 @@ import { World } from './world.ts';
 
 const { resolve } = createRequire(import.meta.url);
 
-const workerUrl: Readonly<Record<Role, string>> = {
-  vm: pathToFileURL(resolve('#workers/vm')).href,
-  device: pathToFileURL(resolve('#workers/device')).href,
-  viommu: pathToFileURL(resolve('#workers/viommu')).href,
-};
+const workerUrl = pathToFileURL(resolve('#bundle/worker')).href;
 
 export interface ArenaOptions {
   readonly scenario: Found<Scenario> & { readonly url: string };
@@ -75,7 +71,7 @@ export class Arena {
       env: {},
       resourceLimits: { maxOldGenerationSizeMb: 256, maxYoungGenerationSizeMb: 16, stackSizeMb: 2 },
     });
-    return Promise.all(this.names.map((_, actor) => this.#pool!.run(this.#task(actor, mode), { filename: workerUrl[this.roles[actor]!] }) as Promise<ActorReport>));
+    return Promise.all(this.names.map((_, actor) => this.#pool!.run(this.#task(actor, mode), { filename: workerUrl, name: this.roles[actor]! }) as Promise<ActorReport>));
   }
 
   #task(actor: number, mode: { readonly controlled?: Controlled; readonly pace?: SharedArrayBuffer }): Task {

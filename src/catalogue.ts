@@ -14,6 +14,7 @@ import { checkFormats } from './outside/format.ts';
 import { checkInvariant } from './outside/invariant.ts';
 import { checkScenario } from './outside/scenario.ts';
 import { checkVariant } from './outside/variant.ts';
+import { loadModule } from './load-module.ts';
 import type { ListResult } from './results.ts';
 import type { Scenario } from './scenario.ts';
 import { schedulerClaims } from './scheduler-claims.ts';
@@ -38,7 +39,7 @@ export type Reference = Pick<Found<unknown>, 'name' | 'url'>;
 
 /** Loads again what was found before, by another process. */
 export async function load<T>({ name, url }: { readonly name: string; readonly url: string }): Promise<Found<T> & { readonly url: string }> {
-  return { name, url, value: ((await import(url)) as { default: T }).default, file: null };
+  return { name, url, value: (await loadModule<{ default: T }>(url)).default, file: null };
 }
 
 const namesIn = (folder: URL): string[] =>
@@ -139,6 +140,6 @@ async function listScenario(name: string): Promise<ListResult['scenarios'][numbe
     name,
     title: found.value.title,
     seed: found.value.seed,
-    variants: variants.map(({ name: variant, value: { mistake, source, caughtBy } }) => ({ name: variant, mistake, source, caughtBy })),
+    variants: variants.map(({ name: variant, value: { mistake, source, caughtBy, judgedBy = [] } }) => ({ name: variant, mistake, source, caughtBy, judgedBy })),
   };
 }

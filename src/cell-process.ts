@@ -3,7 +3,7 @@
  */
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
+import { createRequire } from 'node:module';
 import type { CellRequest, Explored, ExploreRequest, OpenRequest, Replayed, ReplayRequest, ShrinkRequest, ShrunkAnswer, TellRequest, Told } from './cell-protocol.ts';
 
 type Reply = { readonly kind: string; readonly message?: string; readonly schedules?: number };
@@ -23,7 +23,7 @@ export class CellProcess {
 
   /** Starts a cell on a CPU and lets it build its world. */
   static async open(cpu: number | null, request: Omit<OpenRequest, 'kind'>, onProgress: (schedules: number) => void): Promise<CellProcess> {
-    const file = fileURLToPath(new URL('./cell.js', import.meta.url));
+    const file = createRequire(import.meta.url).resolve('#bundle/cell');
     const [command, ...args] = cpu === null ? [process.execPath, file] : ['taskset', '-c', String(cpu), process.execPath, file];
     const child = spawn(command!, args, { stdio: ['ignore', 'inherit', 'inherit', 'ipc'], serialization: 'advanced' });
     const cell = new CellProcess(child, onProgress);

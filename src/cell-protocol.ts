@@ -2,6 +2,7 @@
 import type { Failure } from './report/failure.ts';
 import type { Switch } from './schedule/board.ts';
 import type { Scene } from './schedule/shrink.ts';
+import type { Iommu } from './world.ts';
 
 interface Breach {
   readonly invariant: string;
@@ -16,6 +17,7 @@ export interface OpenRequest {
   readonly holds: readonly string[];
   readonly seed: number;
   readonly vms: number | null;
+  readonly iommu: Iommu | null;
   /** What `replay` needs beside the token. */
   readonly replayFlags: string;
 }

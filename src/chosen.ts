@@ -13,6 +13,7 @@ import { checkCaughtBy } from './outside/variant.ts';
 import { isPath, type OutsideFile } from './outside/file.ts';
 import type { Scenario } from './scenario.ts';
 import type { Token } from './schedule/token.ts';
+import { iommus, type Iommu } from './world.ts';
 
 export interface Choice {
   /** A name, or a path. */
@@ -22,18 +23,21 @@ export interface Choice {
   readonly invariants?: readonly string[];
   /** The size that a scenario from outside is tried at; null: its own. */
   readonly vms?: number | null;
+  /** Whose unit stands before the functions, by name; null: the scenario's own. */
+  readonly iommu?: string | null;
 }
 
 export interface Chosen {
   readonly scenario: Found<Scenario> & { readonly url: string };
   readonly variant: Found<Variant>;
   readonly invariants: readonly Found<AnyInvariant>[];
+  readonly iommu: Iommu | null;
   /** Of every invariant that is judged: its id, or the URL of one from outside. */
   readonly holds: readonly string[];
 }
 
 /** Throws `InputError` for the first thing that is not there, or is not as it should be. */
-export async function choose({ scenario: scenarioName, variant: variantName, invariants: paths = [], vms = null }: Choice): Promise<Chosen> {
+export async function choose({ scenario: scenarioName, variant: variantName, invariants: paths = [], vms = null, iommu = null }: Choice): Promise<Chosen> {
   const scenario = await findScenario(scenarioName, vms);
   const invariants: Found<AnyInvariant>[] = [];
   for (const path of paths) invariants.push(await findInvariant(path, invariants.map(({ value }) => value.id)));
@@ -42,8 +46,24 @@ export async function choose({ scenario: scenarioName, variant: variantName, inv
   if (unknown !== undefined) throw unknownInvariant(scenario, unknown);
   const variant = await findVariant(scenario, variantName);
   if (variant.file !== null) checkCaughtBy(variant.file.path, variant.value, [...knownInvariants('with the scheduler'), ...own]);
-  const holds = [...scenario.value.holds.filter((id) => !own.includes(id)), ...invariants.map(({ url }) => url!)];
-  return { scenario, variant, invariants, holds };
+  const named = [...(variant.value.judgedBy ?? []), ...scenario.value.holds];
+  const holds = [...named.filter((id, index) => !own.includes(id) && named.indexOf(id) === index), ...invariants.map(({ url }) => url!)];
+  return { scenario, variant, invariants, iommu: iommu === null ? null : iommuFor(scenario, iommu), holds };
+}
+
+/** Throws `InputError` for a unit that does not exist, and for a scenario whose devices have none. */
+function iommuFor({ name: scenario, value: { host } }: Found<Scenario>, name: string): Iommu {
+  const found = iommus.find((one) => one === name);
+  if (found === undefined) throw unknownName('IOMMU', name, iommus);
+  if (host?.iommu?.includes('mock') === true) throw new InputError(`--iommu '${name}': '${scenario}' is about the mock IOMMU of the kernel's selftest; leave it out`);
+  return found;
+}
+
+/** The numbers of VMs and IOMMU in one, for a token: 0 where the scenario decides. A host has far fewer VMs. */
+const vmLimit = 128;
+export const sizeWord = (vms: number | null, iommu: Iommu | null): number => (vms ?? 0) + (iommu === null ? 0 : vmLimit * (1 + iommus.indexOf(iommu)));
+export function sizeOf({ parameters: [word = 0] }: Token): { readonly vms: number | null; readonly iommu: Iommu | null } {
+  return { vms: word % vmLimit === 0 ? null : word % vmLimit, iommu: iommus[Math.floor(word / vmLimit) - 1] ?? null };
 }
 
 function unknownInvariant({ file }: Found<Scenario>, id: string): InputError {
@@ -85,7 +105,7 @@ export async function chooseAgain(token: Token, files: TokenFiles): Promise<Chos
   const given = files.invariants ?? [];
   const missing = wanted.invariants[given.length];
   if (missing !== undefined) throw new InputError(`the token needs the invariant file '${missing.name}' too; give it with --invariant <path>, files in their order`);
-  const chosen = await choose({ scenario, variant, invariants: given, vms: (token.parameters[0] ?? 0) === 0 ? null : token.parameters[0]! });
+  const chosen = await choose({ scenario, variant, invariants: given, ...sizeOf(token) });
   const pairs: [FileWord | undefined, OutsideFile | null][] = [
     [wanted.scenario, chosen.scenario.file],
     [wantedVariant ?? undefined, chosen.variant.file],

@@ -11,6 +11,7 @@ import { conform } from './commands/conform.ts';
 import { explore } from './commands/explore.ts';
 import { failNth } from './commands/fail-nth.ts';
 import { list } from './commands/list.ts';
+import { merge } from './commands/merge.ts';
 import { correct } from './commands/named.ts';
 import { replay } from './commands/replay.ts';
 import { run } from './commands/run.ts';
@@ -19,6 +20,7 @@ import { tryFormat } from './commands/try-format.ts';
 import { walk } from './commands/walk.ts';
 import { parseDuration } from './duration.ts';
 import { InputError } from './input-error.ts';
+import { parseShard, type Shard } from './shard.ts';
 import { Terminal } from './terminal.ts';
 
 const exit = { held: 0, input: 2, broken: 3 } as const;
@@ -51,6 +53,7 @@ const invariants = [
   '--invariant <path>', 'a file of an invariant that must hold too (may be given again)',
   (path: string, others: readonly string[]): readonly string[] => [...others, path], [] as readonly string[],
 ] as const;
+const iommu = ['--iommu <name>', 'whose unit: vtd-legacy, vtd-scalable, vtd-first-stage, amd, smmuv3, riscv'] as const;
 const strategy = ['--strategy <name>', 'who goes next', defaultStrategy] as const;
 const json = ['--json', 'one JSON object on stdout; text goes to stderr'] as const;
 const count = Number.MAX_SAFE_INTEGER;
@@ -66,6 +69,12 @@ function program(): Command {
   addRun(root);
   addExplore(root);
   addReplay(root);
+  root
+    .command('merge')
+    .description('unite the results of all shards of an exploration')
+    .argument('<results...>', 'files that explore --shard --json printed')
+    .option(...json)
+    .action((paths: string[], options: { json?: boolean }) => action(merge)({ paths, ...options }));
   root
     .command('conform')
     .description('play recordings of a real kernel to the model')
@@ -102,6 +111,7 @@ function addRun(root: Command): void {
     .option(...seed)
     .option('--duration <time>', '500ms, 10s, 2m', duration('--duration'), 10_000)
     .option('--vms <n>', 'how many VMs, where the scenario has such a number', whole('--vms', mostVms))
+    .option(...iommu)
     .option(...invariants)
     .option('--hosts <n>', 'how many hosts, side by side in one run', whole('--hosts', mostHosts), 1)
     .option(...json)
@@ -116,6 +126,7 @@ interface RunFlags {
   seed: number;
   duration: number;
   vms?: number;
+  iommu?: string;
   hosts: number;
   json?: boolean;
 }
@@ -129,6 +140,8 @@ interface ExploreFlags {
   schedules?: number;
   budget?: number;
   vms?: number;
+  iommu?: string;
+  shard?: Shard;
   out?: string;
   json?: boolean;
 }
@@ -145,6 +158,8 @@ function addExplore(root: Command): void {
     .option('--schedules <n>', 'stop after so many schedules', whole('--schedules', count))
     .option('--budget <time>', 'stop after so long: 30s, 2m', duration('--budget'))
     .option('--vms <n>', 'how many VMs, where the scenario has such a number', whole('--vms', mostVms))
+    .option(...iommu)
+    .option('--shard <i/n>', 'only the i-th of n shares of the schedules: see merge', parseShard)
     .option(...invariants)
     .option('--out <dir>', 'write a report')
     .option(...json)

@@ -1,14 +1,17 @@
 /** Events of the kernel as lines of a story: `ATTACH A -> IOAS 3`. Knows the world's names, and who moves what where. */
 import { Owner } from '#hostmem/frames';
 import type { Cursor } from '#hostmem/history';
+import { describeConfidential } from './describe-confidential.ts';
 import { EntryWritten, EntryZeroed, FlushCalled, FlushReturned, LeavesCleared } from './drivers/events.ts';
-import { deadTableRead, dma, DmaFlags, dmaOwnerShift, dmaPasidMask, entryFetched, pageAnswered, pageRequested, pasidDma, TableKind } from './hardware/events.ts';
+import { deadTableRead, dma, DmaFlags, dmaOwnerShift, dmaPasidMask, entryFetched, pageAnswered, pageRequested, pasidDma, peerReached, TableKind } from './hardware/events.ts';
 import { commandName } from './kernel/call-events.ts';
 import { stormCallName } from './kernel/storm-calls.ts';
 import { errnoName } from './kernel/errno.ts';
 import {
-  AreaTaken, CallBegan, CallEnded, DestroyRefused, DeviceGoes, DriverOpens, KvmTells, DirtyAnswered, DirtyQueried, DirtyReported, DirtyTracked, DmaMapped, DmaUnmapped, GroupBlocked,
-  GroupMoved, GroupMoves, HwptLinked, HwptRecorded, MapCalled, MapReturned, PageRequestQueued, PasidFreed, PasidMoved, PasidMoves, PasidRevoked, PasidSubmitted, RequestsSwitched, StormCalled, StormReturned, UnmapCalled, UnmapReturned, VfioCall, VfioCalled,
+  AreaTaken, CallBegan, CallEnded, DestroyRefused, DeviceGoes, DirtyAnswered, DirtyQueried, DirtyReported, DirtyTracked, DmaMapped, DmaUnmapped,
+  DriverBound, DriverOpens, DriverProbes, DriverRefused, DriverUnbound, GroupBlocked, GroupClaimed, GroupMoved, GroupMoves, GroupReleased, HwptLinked,
+  HwptRecorded, KvmTells, MapCalled, MapReturned, PageRequestQueued, PasidFreed, PasidMoved, PasidMoves, PasidRevoked, PasidSubmitted, RequestsSwitched,
+  ResetEnds, ResetPrepared, StormCalled, StormReturned, UnmapCalled, UnmapReturned, VfioCall, VfioCalled,
   VfioReturned,
 } from './kernel/events.ts';
 import { kindNames } from './kernel/objects.ts';
@@ -26,6 +29,9 @@ const toldByThemselves: ReadonlySet<string> = new Set([
   'open', 'close', 'IOMMU_IOAS_MAP', 'IOMMU_IOAS_UNMAP', 'IOMMU_HWPT_SET_DIRTY_TRACKING', 'IOMMU_HWPT_GET_DIRTY_BITMAP', 'VFIO_IOMMU_MAP_DMA',
   'VFIO_IOMMU_UNMAP_DMA', 'VFIO_DEVICE_BIND_IOMMUFD', 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', 'VFIO_DEVICE_DETACH_IOMMUFD_PT',
 ]);
+
+/** Steps of drivers and hardware. */
+const details: ReadonlySet<number> = new Set([EntryWritten, EntryZeroed, FlushCalled, FlushReturned, LeavesCleared, entryFetched].map(({ kind }) => kind));
 
 /** Names of the world, by the numbers that events carry. */
 export interface WorldNames {
@@ -63,6 +69,15 @@ export class EventDescriber {
       }
       case GroupMoved.kind: return `group ${GroupMoved.get.group(event)} now translates through ${this.#roots.get(GroupMoved.get.root(event)) ?? 'its default domain'}`;
       case HwptRecorded.kind: return `the record of group ${HwptRecorded.get.group(event)} says ${HwptRecorded.get.hwpt(event) === 0 ? 'nothing' : `HWPT ${HwptRecorded.get.hwpt(event)}`}`;
+      case GroupClaimed.kind: return `group ${GroupClaimed.get.group(event)} belongs to a user`;
+      case GroupReleased.kind: return `group ${GroupReleased.get.group(event)} is released`;
+      case DriverProbes.kind: return `a kernel driver probes ${this.#requester(DriverProbes.get.function(event))}`;
+      case DriverBound.kind: return `a kernel driver is bound to ${this.#requester(DriverBound.get.function(event))}`;
+      case DriverRefused.kind: return `a kernel driver is refused ${this.#requester(DriverRefused.get.function(event))}`;
+      case DriverUnbound.kind: return `${this.#requester(DriverUnbound.get.function(event))} has no kernel driver`;
+      case ResetPrepared.kind: return `${this.#requester(ResetPrepared.get.function(event))} is parked for its reset`;
+      case ResetEnds.kind: return `the reset of ${this.#requester(ResetEnds.get.function(event))} is over`;
+      case peerReached.kind: return `${this.#requester(peerReached.get.function(event) & DmaFlags.ridMask)} reaches ${this.#requester(peerReached.get.peer(event))} below the unit`;
       case GroupBlocked.kind: return `group ${GroupBlocked.get.group(event)} is blocked`;
       case MapCalled.kind: return `MAP ${range(MapCalled.get.iovaHigh(event), MapCalled.get.iovaLow(event))} on IOAS ${MapCalled.get.ioas(event)}`;
       case MapReturned.kind: return `MAP on IOAS ${MapReturned.get.ioas(event)} returned ${errnoName(MapReturned.get.errno(event)) ?? '0'}`;
@@ -102,7 +117,7 @@ export class EventDescriber {
       case PasidFreed.kind: return `PASID ${PasidFreed.get.pasid(event)} may be given to another process`;
       case pasidDma.kind: return this.#pasidDma(event);
       case dma.kind: return this.#dma(event);
-      default: return null;
+      default: return describeConfidential(event, (rid) => this.#names.functions.get(rid) ?? 'a function');
     }
   }
 
@@ -130,6 +145,11 @@ export class EventDescriber {
 
   #requester(sourceId: number): string {
     return this.#names.functions.get(sourceId) ?? `requester 0x${sourceId.toString(16)}`;
+  }
+
+  /** Whether an event is of what drivers and hardware do for a call of the kernel's. */
+  isDetail({ kind }: Cursor): boolean {
+    return details.has(kind);
   }
 
   /** Whose memory a DMA reached; null for an event that is none. */

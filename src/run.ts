@@ -65,8 +65,8 @@ class FreeRun {
   readonly pace: SharedArrayBuffer;
   ended: Promise<ActorReport[]> | null = null;
 
-  constructor({ scenario, variant, holds }: Chosen, options: RunOptions, seed: number) {
-    const parameters = parametersOf(scenario.value, options.vms);
+  constructor({ scenario, variant, iommu, holds }: Chosen, options: RunOptions, seed: number) {
+    const parameters = parametersOf(scenario.value, options.vms, iommu);
     const rings = Object.keys(actorsOf(scenario.value, parameters)).length;
     const capacity = Math.max(smallestRing, Math.floor(sliceEvents / rings));
     this.arena = new Arena({ scenario, variant, holds, seed, parameters, rings, capacity });

@@ -8,7 +8,7 @@ import type { Actor } from './actors/actor.ts';
 import type { Device } from './actors/device.ts';
 import type { Viommu } from './actors/viommu.ts';
 import type { Vm } from './actors/vm.ts';
-import type { World, WorldOptions } from './world.ts';
+import type { Iommu, World, WorldOptions } from './world.ts';
 
 export type Role = 'vm' | 'device' | 'viommu';
 
@@ -30,9 +30,11 @@ export interface ActorOf<A extends Actor, S> {
 
 export type Actors<S> = Readonly<Record<string, ActorOf<Vm, S> | ActorOf<Device, S> | ActorOf<Viommu, S>>>;
 
-/** What the command line may say about the size of a scenario. */
+/** What the command line may say about the size of a scenario, and about its host. */
 export interface Parameters {
   readonly vms: number;
+  /** Whose unit stands before its functions; null: the scenario's own. */
+  readonly iommu: Iommu | null;
 }
 
 export interface Scenario<S extends Stage = Stage> {
@@ -84,7 +86,7 @@ export function actorsOf<S extends Stage>(definition: Scenario<S>, parameters: P
 }
 
 /** What the world of a scenario is made with. */
-export const worldOptions = (definition: Scenario, { vms }: Parameters): Partial<WorldOptions> => ({ ...definition.host, vms });
+export const worldOptions = (definition: Scenario, { vms, iommu }: Parameters): Partial<WorldOptions> => ({ ...definition.host, vms, ...(iommu === null ? {} : { iommu }) });
 
-/** Its own size, unless another one is asked for. */
-export const parametersOf = (definition: Scenario, vms: number | null): Parameters => ({ vms: vms ?? definition.vms ?? 1 });
+/** Its own size and host, unless others are asked for. */
+export const parametersOf = (definition: Scenario, vms: number | null, iommu: Iommu | null = null): Parameters => ({ vms: vms ?? definition.vms ?? 1, iommu });

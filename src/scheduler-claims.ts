@@ -1,6 +1,7 @@
 /** What the scheduler itself finds, by the id that it gives: no file holds these invariants. */
 export const schedulerClaims: Readonly<Record<string, string>> = {
   DEADLOCK: 'somebody can always go on',
+  LIVELOCK: 'whoever is let go on comes to an end: nobody goes round and round for ever',
   BUDGET: 'a schedule ends within its budget of steps',
   THROWN: 'no assertion of the model fails, and no code of an actor or an invariant throws',
   NONDETERMINISM: 'a schedule that is run twice is the same twice',

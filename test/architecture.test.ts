@@ -32,13 +32,14 @@ const model = ['hostmem', 'errno', 'hardware', 'drivers', 'kernel'];
 /** Bottom first. A file belongs to the first room that holds it. */
 const rooms: readonly Room[] = [
   { name: 'hostmem', holds: /^hostmem\//, imports: [], packages: none, pure: true },
+  { name: 'load-module', holds: /^src\/load-module\.ts$/, imports: [], packages: none, pure: true },
   { name: 'errno', holds: /^src\/kernel\/errno\.ts$/, imports: [], packages: none, pure: true },
   { name: 'hardware', holds: /^src\/hardware\//, imports: ['hostmem'], packages: none, pure: true },
   { name: 'drivers', holds: /^src\/drivers\//, imports: ['hostmem', 'errno', 'hardware'], packages: none, pure: true },
   { name: 'kernel', holds: /^src\/kernel\//, imports: ['hostmem', 'errno', 'drivers'], packages: none, pure: true },
   // Strategies and invariants are found by walking their folders.
-  { name: 'schedule', holds: /^src\/schedule\//, imports: ['hostmem'], packages: walking, pure: true },
-  { name: 'check', holds: /^src\/check\//, imports: model, packages: walking, pure: true },
+  { name: 'schedule', holds: /^src\/schedule\//, imports: ['hostmem', 'load-module'], packages: walking, pure: true },
+  { name: 'check', holds: /^src\/check\//, imports: [...model, 'load-module'], packages: walking, pure: true },
   { name: 'actors', holds: /^src\/actors\//, imports: [...model, 'schedule'], packages: none, pure: true },
   // Builds what a scenario describes, before any actor runs.
   { name: 'world', holds: /^src\/(world|built-process)\.ts$/, imports: model, packages: none, pure: true },
@@ -60,14 +61,14 @@ const rooms: readonly Room[] = [
   {
     name: 'workers',
     holds: /^workers\//,
-    imports: [...model, 'schedule', 'check', 'actors', 'scenario', 'task'],
+    imports: [...model, 'load-module', 'schedule', 'check', 'actors', 'scenario', 'task'],
     packages: /^node:worker_threads$/,
     pure: false,
   },
   {
     name: 'composition',
     holds: /^src\/([^/]+\.ts$|(report|conform|commands|outside|fail-nth)\/)/,
-    imports: [...model, 'schedule', 'check', 'actors', 'world', 'scenario', 'task'],
+    imports: [...model, 'load-module', 'schedule', 'check', 'actors', 'world', 'scenario', 'task'],
     packages: /./,
     pure: false,
   },

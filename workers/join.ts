@@ -9,6 +9,7 @@ import { Host } from '#hostmem/host';
 import { mix32 } from '#hostmem/labels';
 import type { Actor, Seat } from '#src/actors/actor';
 import { Counters } from '#src/actors/counters';
+import { Killed } from '#src/actors/mortal';
 import { Pace, Stopped } from '#src/actors/pace';
 import { loadInvariants } from '#src/check/catalogue';
 import { Judge } from '#src/check/judge';
@@ -18,6 +19,7 @@ import { Machine } from '#src/hardware/machine';
 import { Kernel } from '#src/kernel/kernel';
 import { correct, operationsOf, type Variant } from '#src/kernel/variant';
 import { judgeExecution } from '#src/check/execution';
+import { loadModule } from '#src/load-module';
 import { keepEvent } from '#src/kept-events';
 import { writeHwpts } from '#src/check/named-hwpts';
 import { Baton } from '#src/schedule/baton';
@@ -45,7 +47,7 @@ interface Joined {
 /** Lives the life of one actor; `enter` makes it from its seat. */
 export async function join(task: Task, role: Role, enter: (seat: Seat, subject: string) => Actor): Promise<ActorReport> {
   const name = task.names[task.actor]!;
-  const { default: scenario } = (await import(task.scenarioUrl)) as { default: Scenario };
+  const { default: scenario } = await loadModule<{ default: Scenario }>(task.scenarioUrl);
   const definition = actorsOf(scenario, task.parameters)[name] as AnyActor;
   const joined = await joinHost(task);
   const counters = new Counters(task.counters, task.actor);
@@ -54,10 +56,21 @@ export async function join(task: Task, role: Role, enter: (seat: Seat, subject: 
   const slices = task.actor === 0 ? sliceJudge(joined) : null;
   const pace = task.pace === null ? null : new Pace(task.pace, host, task.names.length, task.actor, joined.history, slices?.judge ?? null);
   const actor = enter({ name, host, kernel, counters, pace, seed, directory: task.directory }, definition.subject);
-  const part: Part = { actor, steps: definition.steps, firstStep: stepsBefore(task), body: () => definition.body(actor, task.stage) };
+  const part: Part = { actor, steps: definition.steps, firstStep: stepsBefore(task), body: () => performBody(definition, actor, task.stage) };
   if (task.controlled !== null) await runControlled(joined, task.controlled, part);
   const broken = pace === null ? null : runFreely(pace, counters, part);
   return { actor: name, role, threadId, violation: slices?.found() ?? broken };
+}
+
+/** A thread whose process is killed leaves its body where it is. */
+function performBody(definition: AnyActor, actor: Actor, stage: Task['stage']): void {
+  actor.beginBody();
+  try {
+    definition.body(actor, stage);
+  } catch (thrown) {
+    if (!(thrown instanceof Killed)) throw thrown;
+  }
+  actor.endBody();
 }
 
 /** What an actor does in one schedule or round. */
@@ -83,11 +96,11 @@ function play({ actor, steps, firstStep, body }: Part, program: number, isLeftOu
 const nothingLeftOut = (): boolean => false;
 
 async function joinHost(task: Task): Promise<Joined> {
-  const variant: Variant = task.variantUrl === null ? correct : ((await import(task.variantUrl)) as { default: Variant }).default;
+  const variant: Variant = task.variantUrl === null ? correct : (await loadModule<{ default: Variant }>(task.variantUrl)).default;
   const host = new Host(task.host);
   const machine = new Machine(host);
   const operations = operationsOf(variant);
-  const kernel = new Kernel(host, operations, driverInForce(host, machine, operations.vtd));
+  const kernel = new Kernel(host, operations, driverInForce(host, machine, operations));
   const { buffer, rings, capacity } = task.history;
   const history = new History(buffer, rings, capacity);
   const invariants = await loadInvariants(task.holds);

@@ -59,6 +59,10 @@ export function riscv({ levels, second = false, svpbmt = true, svrsw60t59b = fal
     cleanBit: 0,
     needsMarks: true,
     labels: (second ? labels.second : labels.first).slice(0, levels + 1),
+    plain: {
+      tableMask: Pte.VALID | leafBits | Pte.GLOBAL | reservedInTable, table: Pte.VALID, readMask: Pte.VALID | Pte.READ | Pte.USER, readable: Pte.VALID | Pte.READ | Pte.USER,
+      writeMask: Pte.VALID | Pte.READ | Pte.WRITE | Pte.USER, writable: Pte.VALID | Pte.READ | Pte.WRITE | Pte.USER, permissionShift: 1, frameShift: 10,
+    },
     inspect: (level, high, low) => ((low & Pte.VALID) === 0 ? 0 : (high & reserved) === 0 ? inspectValid(level, high, low) : Entry.RESERVED),
     frameOf,
     leafHigh: ppnHigh,

@@ -40,6 +40,10 @@ export function vtdFirstStage(levels: 4 | 5): PageTableFormat {
     cleanBit: 0,
     needsMarks: false,
     labels,
+    plain: {
+      tableMask: largeLeaf | user | writable | present, table: user | writable | present, readMask: user | present, readable: user | present,
+      writeMask: user | writable | present, writable: user | writable | present, permissionShift: 0, frameShift: 12,
+    },
     inspect,
     frameOf,
     leafHigh: addressHigh,

@@ -32,6 +32,7 @@ export function vtdSecondStage(levels: 3 | 4 | 5): PageTableFormat {
     cleanBit: 0,
     needsMarks: false,
     labels,
+    plain: { tableMask: largeLeaf | permissionMask, table: permissionMask, readMask: Access.READ, readable: Access.READ, writeMask: Access.WRITE, writable: Access.WRITE, permissionShift: 0, frameShift: 12 },
     inspect,
     frameOf,
     leafHigh: addressHigh,

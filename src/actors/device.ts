@@ -26,6 +26,15 @@ export class Device extends Actor {
     return this.#count(this.engine.read(highOf(iova), lowOf(iova), lengthBytes, 0, pasid), lengthBytes);
   }
 
+  /** As `read`, with T = 0 also where the device's interface runs. */
+  readUntrusted(iova: number, lengthBytes: number): number {
+    const { trusted } = this.engine;
+    if (trusted !== null) trusted.untrusted = true;
+    const fault = this.read(iova, lengthBytes);
+    if (trusted !== null) trusted.untrusted = false;
+    return fault;
+  }
+
   /** DMA from the buffer to memory, as `read`. */
   write(iova: number, lengthBytes: number, pasid?: number): number {
     return this.#count(this.engine.write(highOf(iova), lowOf(iova), lengthBytes, 0, pasid), lengthBytes);

@@ -15,12 +15,15 @@ import { addVfioFile, openDriver, removeVfioFile } from '../kernel/kvm-vfio.ts';
 import { allowPasid, disallowPasid, submitWork } from '../kernel/mdev.ts';
 import { revokeByDesign } from '../kernel/pasid-authority.ts';
 import { bindProcess, ownPasid } from '../kernel/process-pasid.ts';
+import { bindDriver, unbindDriver } from '../kernel/kernel-driver.ts';
 import { mmap, munmap, userAddress } from '../kernel/process.ts';
 import { testIoctl, type TestCommands } from '../kernel/selftest/commands.ts';
 import { handOnRequests } from '../kernel/iopf.ts';
 import { close, ioctl, open, read as readFile, write as writeFile, type Commands } from '../kernel/syscalls.ts';
 import { VfioFlag, vfioFileOf } from '../kernel/vfio.ts';
 import { Actor, highOf, lowOf, type Seat } from './actor.ts';
+import { ChosenRefusal } from '#hostmem/fault-injection';
+import { Mortal } from './mortal.ts';
 import { guestAddress } from './guest-memory.ts';
 import { CommandRing, commandAt, GuestCommand, GuestOp, guestPresent, guestTableEntries, guestTableGpa } from './command-ring.ts';
 
@@ -30,6 +33,8 @@ const requestBytes = 40;
 const cookieOffset = 36;
 
 export class Vm extends Actor {
+  #mortal: Mortal | null = null;
+
   constructor(seat: Seat, processName: string) {
     super(seat);
     this.kernel.enter(this.named(processName) as Ref<'Process'>);
@@ -37,18 +42,51 @@ export class Vm extends Actor {
 
   /** ioctl(2): null, or the errno. What the kernel wrote is in `arg`. */
   ioctl<N extends keyof Commands>(fd: number, command: N, arg: Commands[N]): ErrnoName | null {
-    return errnoOf(() => ioctl(this.kernel, fd, command, arg));
+    try {
+      this.#mortal?.atUserMode();
+      return errnoOf(() => ioctl(this.kernel, fd, command, arg));
+    } finally {
+      this.host.kernel.faults = null;
+    }
   }
   /** An operation of the kernel's selftest, otherwise as `ioctl`. */
   testIoctl<N extends keyof TestCommands>(fd: number, command: N, arg: TestCommands[N]): ErrnoName | null {
-    return errnoOf(() => testIoctl(this.kernel, fd, command, arg));
+    try {
+      this.#mortal?.atUserMode();
+      return errnoOf(() => testIoctl(this.kernel, fd, command, arg));
+    } finally {
+      this.host.kernel.faults = null;
+    }
   }
 
   open(path: string): number {
+    this.#mortal?.atUserMode();
     return open(this.kernel, path);
   }
   close(fd: number): void {
+    this.#mortal?.atUserMode();
     close(this.kernel, fd);
+  }
+
+  /**
+   * From here to the end of the body the process may be killed before every system call, where a strategy wants it to be; `threads` of its threads
+   * may be, and say so. Not for a body of several steps. In a free run nobody is killed.
+   */
+  mayBeKilled(threads: number = 1): void {
+    if (this.host.kernel.control !== null) this.#mortal = new Mortal(this.kernel, threads);
+  }
+
+  override beginBody(): void {
+    this.#mortal = null;
+  }
+  override endBody(): void {
+    this.#mortal?.end();
+  }
+
+  /** The next ioctl may be refused one allocation, pin or copy, where a strategy wants it to be; none in a free run. */
+  mayBeRefused(): this {
+    this.host.kernel.faults = new ChosenRefusal(this.host.kernel);
+    return this;
   }
 
   /** The id of a new IOAS, or the errno; and so on below, of each kind. */
@@ -225,6 +263,14 @@ export class Vm extends Actor {
     return this.testIoctl(iommufd, 'IOMMU_TEST_ACCESS_REPLACE_IOAS', { fd: access, ioasId });
   }
 
+  /** The host's own part: a driver of the kernel binds to a function and does DMA through its default domain, or leaves it. */
+  bindDriver(device: string): ErrnoName | null {
+    return errnoOf(() => bindDriver(this.kernel, this.named(device) as Ref<'PciFunction'>));
+  }
+  unbindDriver(device: string): void {
+    unbindDriver(this.kernel, this.named(device) as Ref<'PciFunction'>);
+  }
+
   /** mmap(2) of zeroed, writable memory; returns its address. */
   mmap(lengthBytes: number): bigint {
     return mmap(this.kernel, this.kernel.process, lengthBytes, true, null);
@@ -325,7 +371,7 @@ export class Vm extends Actor {
 }
 
 /** The errno that ends a system call, null when it succeeds. */
-function errnoOf(call: () => unknown): ErrnoName | null {
+export function errnoOf(call: () => unknown): ErrnoName | null {
   try {
     call();
     return null;

@@ -1,13 +1,19 @@
 /** What the caches of a host's units and functions hold, and which cache tags say so: for invariants. As no point. */
 import { NULL, type Ref } from '#hostmem/object';
 import { CacheTag, IommuDomain } from '../drivers/domain.ts';
+import { AmdDriverState, AmdUnitState } from '../drivers/amd/unit-state.ts';
 import { IommuDevice } from '../drivers/driver.ts';
 import { DevicePasid } from '../drivers/vtd/device-pasid.ts';
+import { isIdTaken } from '../drivers/id-bitmap.ts';
+import { RiscvDriverState, RiscvUnitState } from '../drivers/riscv/unit-state.ts';
+import { SmmuDriverState, SmmuUnitState } from '../drivers/smmuv3/unit-state.ts';
+import { firstDomainId, isDomainIdTaken } from '../drivers/vtd/unit-state.ts';
 import { Atc } from '../hardware/atc.ts';
 import { PciFunction } from '../hardware/function.ts';
 import { iotlbLines } from '../hardware/iotlb.ts';
 import { taggedLines } from '../hardware/tagged-cache.ts';
-import { IommuUnit } from '../hardware/unit.ts';
+import { vmidTag } from '../hardware/smmuv3/streams.ts';
+import { IommuUnit, UnitKind } from '../hardware/unit.ts';
 import { IommuGroup, PciDevice } from '../kernel/iommu-group.ts';
 import type { View } from './view.ts';
 
@@ -69,12 +75,27 @@ export function isCovered(view: View, { unit, function: pciFunction, root }: Cac
   return false;
 }
 
-/** The domain ids under which a unit's caches hold anything. */
+/** The numbers under which a unit's caches hold anything: domain ids, address spaces; of SMMUv3 VMIDs too, told from ASIDs by `vmidTag`. */
 export function cachedDomainIds(view: View, unit: Ref<'IommuUnit'>): Set<number> {
   const kernel = view.host.kernel;
+  const hasVmids = IommuUnit.kind.peek(kernel, unit) === UnitKind.SMMUV3;
   const tagged = [IommuUnit.contextCache, IommuUnit.pasidCache, IommuUnit.walkCache].flatMap((cache) => taggedLines(kernel, cache.peek(kernel, unit)));
-  const ids = [...tagged.map(({ tag }) => tag & 0xffff), ...iotlbLines(kernel, IommuUnit.iotlb.peek(kernel, unit)).map(({ domainId }) => domainId)];
-  return new Set(ids);
+  const lines = iotlbLines(kernel, IommuUnit.iotlb.peek(kernel, unit));
+  const ofLines = lines.map(({ domainId, firstStage }) => (hasVmids && !firstStage ? domainId | vmidTag : domainId));
+  return new Set([...tagged.map(({ tag }) => tag & (hasVmids ? vmidTag | 0xffff : 0xffff)), ...ofLines]);
+}
+
+/** Whether such a number is some domain's, or one that none is ever given. */
+export function isNumberTaken(view: View, unit: Ref<'IommuUnit'>, number: number): boolean {
+  const kernel = view.host.kernel;
+  const state = IommuUnit.driverData.peek(kernel, unit);
+  const kind = IommuUnit.kind.peek(kernel, unit);
+  if (kind === UnitKind.VTD) return number < firstDomainId || isDomainIdTaken(kernel, state as Ref<'VtdUnitState'>, number);
+  if ((number & 0xffff) === 0) return true;
+  if (kind === UnitKind.AMD) return isIdTaken(kernel, AmdDriverState.domainIds.peek(kernel, AmdUnitState.driver.peek(kernel, state as Ref<'AmdUnitState'>)), number);
+  if (kind === UnitKind.RISCV) return isIdTaken(kernel, RiscvDriverState.pscids.peek(kernel, RiscvUnitState.driver.peek(kernel, state as Ref<'RiscvUnitState'>)), number);
+  const ids = number < vmidTag ? SmmuDriverState.asids : SmmuDriverState.vmids;
+  return isIdTaken(kernel, ids.peek(kernel, SmmuUnitState.driver.peek(kernel, state as Ref<'SmmuUnitState'>)), number & 0xffff);
 }
 
 /** The PASIDs under which a cache holds anything: entries of PASID tables, first-stage translations, and what devices were told on requests with one. */

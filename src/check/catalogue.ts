@@ -1,5 +1,6 @@
 /** The invariants of this room, found by walking `invariants/`: a new file is a new invariant. */
 import { readdirSync } from 'node:fs';
+import { loadModule } from '../load-module.ts';
 import type { AnyInvariant } from './invariant.ts';
 
 const folder = new URL('./invariants/', import.meta.url);
@@ -17,5 +18,5 @@ export async function loadInvariants(ids: readonly string[]): Promise<AnyInvaria
   const known = invariantIds();
   const unknown = ids.find((id) => !isUrl(id) && !known.includes(id));
   if (unknown !== undefined) throw new Error(`no invariant is called '${unknown}'; there are ${known.join(', ')}`);
-  return Promise.all(ids.map(async (id) => ((await import(isUrl(id) ? id : new URL(`${id}.js`, folder).href)) as { default: AnyInvariant }).default));
+  return Promise.all(ids.map(async (id) => (await loadModule<{ default: AnyInvariant }>(isUrl(id) ? id : new URL(`${id}.js`, folder).href)).default));
 }

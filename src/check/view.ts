@@ -6,20 +6,24 @@ import { NULL, type Ref } from '#hostmem/object';
 import { IommuGroup, PciDevice } from '../kernel/iommu-group.ts';
 import { KernelRoot } from '../kernel/kernel.ts';
 import { PciFunction } from '../hardware/function.ts';
-import { IommuUnit } from '../hardware/unit.ts';
+import { Hitless, IommuUnit, type UnitKind } from '../hardware/unit.ts';
 import { IommuDomain } from '../drivers/domain.ts';
 import { Hwpt } from '../kernel/hwpt.ts';
 import { Ioas } from '../kernel/ioas.ts';
 import { Iommufd, IommufdObject, Kind } from '../kernel/objects.ts';
 import { Process } from '../kernel/process.ts';
-import { blockedGroups, contexts, mappings, objects, pasidsInForce, trackedRoots, type Mapping, type PasidInForce } from './records.ts';
+import { blockedGroups, contexts, drivenGroups, mappings, objects, pasidsInForce, trackedRoots, type Mapping, type PasidInForce } from './records.ts';
 
 /** What the world was like when its threads joined it: what every schedule begins with, whenever a judge begins to fold it. */
 interface Beginning {
   /** Which IOAS each domain translates for: `<process>.<ioas id>`, by root frame. */
   readonly ioasOfRoot: ReadonlyMap<number, string>;
+  /** In which format each domain's tables are (`formatId`), by root frame. */
+  readonly formatOfRoot: ReadonlyMap<number, number>;
   /** Numbers of the groups that are owned and attached to nothing. */
   readonly blockedGroups: readonly number[];
+  /** Numbers of the groups that drivers of the kernel do DMA through, once for each driver. */
+  readonly drivenGroups: readonly number[];
   /** Root frames of the domains whose writes are tracked. */
   readonly trackedRoots: readonly number[];
   readonly mappings: readonly Mapping[];
@@ -35,7 +39,9 @@ export class View {
   readonly builtObjects: ReadonlyMap<string, number>;
   /** The processes that owned groups then, by the group's number. */
   readonly builtOwners: ReadonlyMap<number, number>;
-  readonly #hitless = new Set<number>();
+  readonly #hitless = new Map<number, Hitless>();
+  readonly #kindOfRid = new Map<number, UnitKind>();
+  readonly #kindOfUnit = new Map<number, UnitKind>();
 
   constructor(buffers: HostBuffers) {
     this.host = new Host(buffers);
@@ -46,10 +52,23 @@ export class View {
         const rid = PciFunction.rid.peek(memory, pciFunction);
         this.#groupOfRid.set(rid, IommuGroup.number.peek(memory, group));
         const unit = PciFunction.unit.peek(memory, pciFunction);
-        if (unit !== NULL && IommuUnit.hitless.peek(memory, unit) !== 0) this.#hitless.add(rid);
+        if (unit === NULL) continue;
+        const kind = IommuUnit.kind.peek(memory, unit) as UnitKind;
+        this.#hitless.set(rid, IommuUnit.hitless.peek(memory, unit) as Hitless);
+        this.#kindOfRid.set(rid, kind);
+        this.#kindOfUnit.set(IommuUnit.number.peek(memory, unit), kind);
       }
     }
-    this.beginning = { ioasOfRoot: this.ioasOfRoots(), blockedGroups: blockedGroups(this), trackedRoots: trackedRoots(this), mappings: mappings(this), pasids: pasidsInForce(this) };
+    const hwpts = this.#hwpts();
+    this.beginning = {
+      ioasOfRoot: new Map(hwpts.map(({ root, ioas }) => [root, ioas])),
+      formatOfRoot: new Map(hwpts.map(({ root, format }) => [root, format])),
+      blockedGroups: blockedGroups(this),
+      drivenGroups: drivenGroups(this),
+      trackedRoots: trackedRoots(this),
+      mappings: mappings(this),
+      pasids: pasidsInForce(this),
+    };
     this.builtObjects = this.#kindsOfObjects();
     const numbers = this.groups().map((group) => IommuGroup.number.peek(memory, group));
     this.builtOwners = new Map(numbers.map((group) => [group, this.processOwning(group)]));
@@ -74,9 +93,17 @@ export class View {
     return this.#groupOfRid.get(rid) ?? -1;
   }
 
-  /** Whether the unit before a requester id promises that a replace lets no request fault. */
-  isHitless(rid: number): boolean {
-    return this.#hitless.has(rid);
+  /** Of which replaces the unit before a requester id promises that they let no request fault. */
+  hitlessOf(rid: number): Hitless {
+    return this.#hitless.get(rid) ?? Hitless.NEVER;
+  }
+
+  /** Whose unit has a number, or stands before a requester id; undefined where there is none. */
+  kindOfUnit(number: number): UnitKind | undefined {
+    return this.#kindOfUnit.get(number);
+  }
+  kindOfUnitBefore(rid: number): UnitKind | undefined {
+    return this.#kindOfRid.get(rid);
   }
 
   groups(): Ref<'IommuGroup'>[] {
@@ -101,17 +128,18 @@ export class View {
     return owner === 0 ? -1 : Process.number.peek(memory, Iommufd.process.peek(memory, owner));
   }
 
-  /** Which IOAS each domain translates for: `<process>.<ioas id>`, by root frame. */
-  ioasOfRoots(): Map<number, string> {
+  /** Domains of all HWPTs, by root frame and format, and whom they translate for: `<process>.<ioas id>`. */
+  #hwpts(): { readonly root: number; readonly format: number; readonly ioas: string }[] {
     const memory = this.host.kernel;
-    const found = new Map<number, string>();
+    const found: { root: number; format: number; ioas: string }[] = [];
     for (const iommufd of contexts(this)) {
       const process = Process.number.peek(memory, Iommufd.process.peek(memory, iommufd));
       for (const target of objects(this, iommufd)) {
         if (IommufdObject.kind.peek(memory, target) !== Kind.HWPT) continue;
         const hwpt = IommufdObject.body.peek(memory, target) as Ref<'Hwpt'>;
         const ioas = IommufdObject.id.peek(memory, Ioas.header.peek(memory, Hwpt.ioas.peek(memory, hwpt)));
-        found.set(IommuDomain.root.peek(memory, Hwpt.domain.peek(memory, hwpt)), `${process}.${ioas}`);
+        const domain = Hwpt.domain.peek(memory, hwpt);
+        found.push({ root: IommuDomain.root.peek(memory, domain), format: IommuDomain.format.peek(memory, domain), ioas: `${process}.${ioas}` });
       }
     }
     return found;

@@ -14,6 +14,8 @@ export interface RunOptions {
   readonly invariants?: readonly string[];
   readonly seed: number;
   readonly vms: number | null;
+  /** Whose unit; null: the scenario's own. */
+  readonly iommu?: string | null;
   readonly durationMs: number;
   readonly hosts?: number;
 }
@@ -38,6 +40,7 @@ export async function runAloud(options: RunOptions, terminal: Terminal): Promise
     seed: options.seed,
     durationMs: options.durationMs,
     vms: options.vms,
+    iommu: options.iommu ?? null,
     hosts: options.hosts ?? 1,
     onProgress: (counts: Counts) => {
       const seconds = Math.max(0.001, (performance.now() - beforeMs) / 1000);

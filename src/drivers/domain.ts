@@ -13,7 +13,7 @@ export const DomainKind = { PAGING: 1, BLOCKED: 2, IDENTITY: 3, NESTED: 4 } as c
 export type DomainKind = (typeof DomainKind)[keyof typeof DomainKind];
 
 /** Whose `iommu_ops` a domain belongs to. */
-export const DriverKind = { VTD: 1, MOCK: 2, RISCV: 3 } as const;
+export const DriverKind = { VTD: 1, MOCK: 2, RISCV: 3, AMD: 4, SMMUV3: 5 } as const;
 export type DriverKind = (typeof DriverKind)[keyof typeof DriverKind];
 
 const frame = u32 as WordKind<number> as WordKind<Frame>;

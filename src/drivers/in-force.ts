@@ -1,17 +1,32 @@
 /** The driver of a host, as one thread joins it. */
 import type { Host } from '#hostmem/host';
 import type { Machine } from '../hardware/machine.ts';
+import { AmdDriver } from './amd/driver.ts';
+import { amdOperations, type AmdOperations } from './amd/operations.ts';
 import type { IommuDriver } from './driver.ts';
 import { MixedDrivers } from './mixed.ts';
 import { MockDriver } from './mock/driver.ts';
 import { RiscvDriver } from './riscv/driver.ts';
+import { SmmuDriver } from './smmuv3/driver.ts';
+import { smmuOperations, type SmmuOperations } from './smmuv3/operations.ts';
 import { VtdDriver } from './vtd/driver.ts';
 import { vtdOperations, type VtdOperations } from './vtd/operations.ts';
 
-/** That of the machine's RISC-V units where there are any; the mock driver where `MockDriver.boot` has set it up, that of the machine's VT-d units where there are any; or both. */
-export function driverInForce(host: Host, machine: Machine, operations: VtdOperations = vtdOperations): IommuDriver {
+/** The tables of functions that variants change, by vendor. */
+export interface VendorOperations {
+  readonly vtd: VtdOperations;
+  readonly amd: AmdOperations;
+  readonly smmuv3: SmmuOperations;
+}
+
+const unchanged: VendorOperations = { vtd: vtdOperations, amd: amdOperations, smmuv3: smmuOperations };
+
+/** That of the machine's units, whoever made them; the mock driver where `MockDriver.boot` has set it up, beside that of VT-d units where there are any. */
+export function driverInForce(host: Host, machine: Machine, operations: VendorOperations = unchanged): IommuDriver {
   if (machine.riscvUnits.length > 0) return new RiscvDriver(host, machine);
-  if (host.driver === 0) return new VtdDriver(host, machine, operations);
+  if (machine.amdUnits.length > 0) return new AmdDriver(host, machine, operations.amd);
+  if (machine.smmuUnits.length > 0) return new SmmuDriver(host, machine, operations.smmuv3);
+  if (host.driver === 0) return new VtdDriver(host, machine, operations.vtd);
   const mock = new MockDriver(host);
-  return machine.units.length === 0 ? mock : new MixedDrivers(host.kernel, new VtdDriver(host, machine, operations), mock);
+  return machine.units.length === 0 ? mock : new MixedDrivers(host.kernel, new VtdDriver(host, machine, operations.vtd), mock);
 }

@@ -20,9 +20,10 @@ import { AtcView } from './atc.ts';
 import { dma, DmaFlags, dmaOwnerShift, pasidDma, peerReached } from './events.ts';
 import { bufferBytes, InFlight, PciFunction } from './function.ts';
 import type { AtsTranslator, Translator } from './translator.ts';
+import { TrustedPath } from './trusted-path.ts';
 import { noPasid } from './vtd/scalable-requester.ts';
 
-/** In place of a fault reason: the translation led to an address without memory, and the request was aborted. */
+/** In place of a fault reason (as are `TrustReason`s): the translation led to an address without memory, and the request was aborted. */
 export const noMemory = 0x100;
 
 /** Writes to `0xfee00000..0xfeefffff` are interrupt messages. */
@@ -36,6 +37,8 @@ export class DmaEngine {
   readonly #kernel: Memory;
   readonly #ram: Memory;
   readonly #unit: Translator | AtsTranslator;
+  /** Not null for a function with a device interface. */
+  readonly trusted: TrustedPath | null;
   readonly #frames: number;
   readonly #table: Frames;
   readonly #atc: AtcView | null;
@@ -64,6 +67,7 @@ export class DmaEngine {
     this.#kernel = kernel;
     this.#ram = host.ram;
     this.#unit = unit;
+    this.trusted = unit instanceof TrustedPath ? unit : null;
     this.#frames = host.ram.sizeBytes / pageBytes;
     this.#table = host.frames;
     const atc = PciFunction.atc.peek(kernel, pciFunction);
@@ -154,6 +158,7 @@ export class DmaEngine {
 
   #tell(reason: number, write: boolean, iovaHigh: number, iovaLow: number, begin: number): void {
     const kernel = this.#kernel;
+    this.trusted?.report(write, iovaHigh, iovaLow, reason);
     const word = this.#rid | (reason << DmaFlags.reasonShift) | (write ? DmaFlags.WRITE : 0);
     const owner = reason === 0 ? this.#table.ownerOf(this.#frame) & DmaFlags.ownerMask : 0;
     const frame = reason === 0 ? this.#frame : 0;

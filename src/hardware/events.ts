@@ -30,7 +30,7 @@ export const dmaOwnerShift = 20;
 export const peerReached = event('peer reached', ['function', 'iovaHigh', 'iovaLow', 'peer']);
 
 /** Tables of a unit whose entries have more than one word. */
-export const TableKind = { CONTEXT: 1, SCALABLE_CONTEXT: 2, PASID: 3 } as const;
+export const TableKind = { CONTEXT: 1, SCALABLE_CONTEXT: 2, PASID: 3, DEVICE_TABLE: 4, STREAM: 5, CONTEXT_DESCRIPTOR: 6, DEVICE_CONTEXT: 7 } as const;
 
 /** A present entry was read from its table and is used: the low words of its quadwords, 0 for one that the entry's type does not use. */
 export const entryFetched = event('entry fetched', ['table', 'source', 'pasid', 'word0', 'word1', 'word2']);
@@ -44,3 +44,15 @@ export const pageAnswered = event('page answered', ['function', 'group', 'code']
 
 /** A unit's queue has carried out the descriptor in `slot`, whose first word this is. */
 export const invalidated = event('invalidated', ['unit', 'slot', 'first']);
+
+/** A device interface went from one `TdiState` to another, by a `Mover`. */
+export const tdiMoved = event('tdi moved', ['function', 'before', 'after', 'by']);
+
+/** A `Register` of a function that TDISP locks was written. Told before the interface answers to it. */
+export const configurationWritten = event('configuration written', ['function', 'register']);
+
+/**
+ * Beside a `dma` of a host with confidential guests, at the same moment: whether the request had T = 1, and what of the frame the owner's
+ * table says. `function` and `iovaLow` as in `dma`, without the owner.
+ */
+export const ownedAccess = event('owned access', ['function', 'trusted', 'iovaHigh', 'iovaLow', 'frame', 'visibility']);

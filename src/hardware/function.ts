@@ -26,6 +26,8 @@ export const PciFunction = object('PciFunction', {
   pasids: u32,
   /** The number of its next group of page requests; 0 for a function without PRI. */
   nextGroup: u32,
+  /** Its device interface, where it has TDISP. */
+  tdi: ref('Tdi'),
   /** Its address translation cache; `NULL` for a function without ATS. */
   atc: ref('Atc'),
   /**

@@ -121,6 +121,11 @@ export class IotlbView {
     this.#invalidateSets(0, 0, domainId, 0xffff, 0, 0);
   }
 
+  /** Drops what the second stage alone translated under a number. */
+  invalidateSecondStage(domainId: number): void {
+    this.#invalidateSets(0, 0, domainId, 0xffff, 0, firstStageTag);
+  }
+
   /** Drops what the first stage translated for a PASID. */
   invalidatePasid(domainId: number, pasid: number): void {
     this.#invalidateSets(0, 0, domainId, 0xffff, firstStageTag | pasid, firstStageTag | pasidMask);
@@ -209,8 +214,13 @@ function tagOf(domainId: number, iovaHigh: number): number {
 /** A cached translation as an oracle reads it. */
 export interface IotlbLine {
   readonly domainId: number;
-  readonly root: Frame;
+  readonly firstStage: boolean;
   readonly pasid: number;
+  /** Page number, modulo 2^48. */
+  readonly page: number;
+  readonly frame: Frame;
+  readonly permissions: number;
+  readonly root: Frame;
 }
 
 /** Every cached translation, as no point: for oracles. */
@@ -219,8 +229,18 @@ export function iotlbLines(kernel: Memory, iotlb: Ref<'Iotlb'>): IotlbLine[] {
   const sets = Iotlb.sets.elementAddress(kernel, iotlb, 0);
   for (let set = sets; set < sets + setCount * setWords * 4; set += setWords * 4) {
     for (let at = set + firstWay * 4; at < set + setWords * 4; at += wayWords * 4) {
-      if (peek(kernel, at + Way.PASID * 4) >= 0) continue;
-      found.push({ domainId: peek(kernel, at + Way.TAG * 4) & 0xffff, root: peek(kernel, at + Way.ROOT * 4) as Frame, pasid: peek(kernel, at + Way.PASID * 4) & pasidMask });
+      const pasid = peek(kernel, at + Way.PASID * 4);
+      if (pasid >= 0) continue;
+      const tag = peek(kernel, at + Way.TAG * 4);
+      found.push({
+        domainId: tag & 0xffff,
+        firstStage: (pasid & firstStageTag) !== 0,
+        pasid: pasid & pasidMask,
+        page: (tag >>> 16) * 2 ** 32 + (peek(kernel, at + Way.PAGE * 4) >>> 0),
+        frame: peek(kernel, at + Way.FRAME * 4) as Frame,
+        permissions: peek(kernel, at + Way.PERMISSIONS * 4),
+        root: peek(kernel, at + Way.ROOT * 4) as Frame,
+      });
     }
   }
   return found;

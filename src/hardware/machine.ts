@@ -8,17 +8,28 @@ import type { Engine } from '#hostmem/engine';
 import type { Host } from '#hostmem/host';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
+import { CommandBuffer } from './amd/command-buffer.ts';
+import { AmdRegisters } from './amd/registers.ts';
+import { AmdUnit } from './amd/unit.ts';
 import { Atc, AtcInvalidation } from './atc.ts';
+import { UnitCommandRing, type CommandEngine } from './command-engine.ts';
 import { DmaEngine } from './dma-engine.ts';
+import { EventRing } from './event-ring.ts';
 import { PciFunction } from './function.ts';
 import { Iotlb } from './iotlb.ts';
 import { CommandQueue } from './riscv/command-queue.ts';
 import { RiscvRegisters, worldCapabilities, type RiscvUnitOptions } from './riscv/registers.ts';
 import { RiscvUnit } from './riscv/unit.ts';
+import { SmmuCommandQueue } from './smmuv3/command-queue.ts';
+import { SmmuRegisters } from './smmuv3/registers.ts';
+import { SmmuUnit } from './smmuv3/unit.ts';
 import { TaggedCache } from './tagged-cache.ts';
 import { TranslationUnit } from './translation-unit.ts';
 import { PageRequests } from './page-requests.ts';
-import { IommuUnit, UnitKind } from './unit.ts';
+import { TrustedPath } from './trusted-path.ts';
+import { createInterface, createTrustedRoot } from './trusted-unit.ts';
+import type { Translator } from './translator.ts';
+import { IommuUnit, UnitKind, type EntryUnitOptions } from './unit.ts';
 import { InvalidationQueue } from './vtd/invalidation-queue.ts';
 import * as registers from './vtd/registers.ts';
 import { VtdRegisters } from './vtd/registers.ts';
@@ -82,10 +93,19 @@ export interface RiscvUnitOfMachine {
   readonly queue: CommandQueue;
 }
 
+/** A unit of AMD's or Arm's. */
+export interface EntryUnitOfMachine {
+  readonly ref: Ref<'IommuUnit'>;
+  readonly translation: Translator;
+  readonly queue: CommandEngine;
+}
+
 export class Machine {
-  /** Those of VT-d, and those of RISC-V; a machine has one kind. */
+  /** By vendor; a machine has one kind. */
   readonly units: readonly Unit[];
   readonly riscvUnits: readonly RiscvUnitOfMachine[];
+  readonly amdUnits: readonly EntryUnitOfMachine[];
+  readonly smmuUnits: readonly EntryUnitOfMachine[];
   readonly #host: Host;
 
   /** Joins the machine of a host that `create` made. Units added later are not seen. */
@@ -93,12 +113,19 @@ export class Machine {
     this.#host = host;
     const units: Unit[] = [];
     const riscvUnits: RiscvUnitOfMachine[] = [];
-    for (let at = MachineRecord.firstUnit.peek(host.kernel, host.machine); at !== NULL; at = IommuUnit.next.peek(host.kernel, at)) {
-      if (IommuUnit.kind.peek(host.kernel, at) === UnitKind.VTD) units.push(new Unit(host, at));
+    const amdUnits: EntryUnitOfMachine[] = [];
+    const smmuUnits: EntryUnitOfMachine[] = [];
+    for (const at of unitsOf(host)) {
+      const kind = IommuUnit.kind.peek(host.kernel, at);
+      if (kind === UnitKind.VTD) units.push(new Unit(host, at));
+      else if (kind === UnitKind.AMD) amdUnits.push({ ref: at, translation: new AmdUnit(host, at), queue: new CommandBuffer(host, at) });
+      else if (kind === UnitKind.SMMUV3) smmuUnits.push({ ref: at, translation: new SmmuUnit(host, at), queue: new SmmuCommandQueue(host, at) });
       else riscvUnits.push({ ref: at, translation: new RiscvUnit(host, at), queue: new CommandQueue(host, at) });
     }
     this.units = units;
     this.riscvUnits = riscvUnits;
+    this.amdUnits = amdUnits;
+    this.smmuUnits = smmuUnits;
   }
 
   /** An empty machine, kept as the host's. */
@@ -124,9 +151,36 @@ export class Machine {
     RiscvRegisters.capabilities.poke(kernel, created, 0, worldCapabilities);
     RiscvRegisters.fetchBits.poke(kernel, created, options.fetchBits ?? 128);
     IommuUnit.registers.poke(kernel, unit, created);
-    const iotlb = Iotlb.create(kernel);
-    Iotlb.on.poke(kernel, iotlb, (options.iotlb ?? true) ? 1 : 0);
-    IommuUnit.iotlb.poke(kernel, unit, iotlb);
+    IommuUnit.iotlb.poke(kernel, unit, createIotlb(host, options.iotlb ?? true));
+    return unit;
+  }
+
+  /** Adds a unit of AMD's as it is after reset: it lets everything pass until software gives it a device table. */
+  static addAmdUnit(host: Host, options: EntryUnitOptions = {}): Ref<'IommuUnit'> {
+    const { kernel } = host;
+    const unit = link(host, UnitKind.AMD);
+    const created = AmdRegisters.create(kernel);
+    AmdRegisters.commands.poke(kernel, created, UnitCommandRing.create(kernel));
+    AmdRegisters.events.poke(kernel, created, EventRing.create(kernel));
+    AmdRegisters.fetchBits.poke(kernel, created, options.fetchBits ?? 128);
+    IommuUnit.registers.poke(kernel, unit, created);
+    IommuUnit.iotlb.poke(kernel, unit, createIotlb(host, options.caches !== 'off'));
+    IommuUnit.contextCache.poke(kernel, unit, createCache(host, options.caches !== 'off'));
+    return unit;
+  }
+
+  /** Adds an SMMUv3 as it is after reset: it lets everything pass until software gives it a stream table. */
+  static addSmmuUnit(host: Host, options: EntryUnitOptions = {}): Ref<'IommuUnit'> {
+    const { kernel } = host;
+    const unit = link(host, UnitKind.SMMUV3);
+    const created = SmmuRegisters.create(kernel);
+    SmmuRegisters.commands.poke(kernel, created, UnitCommandRing.create(kernel));
+    SmmuRegisters.events.poke(kernel, created, EventRing.create(kernel));
+    SmmuRegisters.fetchBits.poke(kernel, created, options.fetchBits ?? 128);
+    IommuUnit.registers.poke(kernel, unit, created);
+    IommuUnit.iotlb.poke(kernel, unit, createIotlb(host, options.caches !== 'off'));
+    IommuUnit.contextCache.poke(kernel, unit, createCache(host, options.caches !== 'off'));
+    IommuUnit.pasidCache.poke(kernel, unit, createCache(host, options.caches !== 'off'));
     return unit;
   }
 
@@ -144,7 +198,13 @@ export class Machine {
     PciFunction.nextOfUnit.poke(kernel, added, IommuUnit.firstFunction.peek(kernel, unit));
     MachineRecord.firstFunction.poke(kernel, machine, added);
     IommuUnit.firstFunction.poke(kernel, unit, added);
+    createInterface(kernel, added);
     return added;
+  }
+
+  /** Gives the machine's units a trusted side; functions that are added from now on have device interfaces. */
+  static addTrustedSide(host: Host, { checksHits }: { readonly checksHits: boolean }): void {
+    createTrustedRoot(host.kernel, unitsOf(host), checksHits);
   }
 
   /** All functions, in the order of their requester ids. */
@@ -168,15 +228,17 @@ export class Machine {
   /** The DMA engine of a function; the thread that drives the function takes one. */
   dma(pciFunction: Ref<'PciFunction'>): DmaEngine {
     const unit = PciFunction.unit.peek(this.#host.kernel, pciFunction);
-    const { translation } = this.riscvUnits.find(({ ref }) => ref === unit) ?? this.unit(unit);
-    return new DmaEngine(this.#host, translation, pciFunction);
+    const others = [...this.riscvUnits, ...this.amdUnits, ...this.smmuUnits];
+    const { translation } = others.find(({ ref }) => ref === unit) ?? this.unit(unit);
+    const isConfidential = PciFunction.tdi.peek(this.#host.kernel, pciFunction) !== NULL;
+    return new DmaEngine(this.#host, isConfidential ? new TrustedPath(this.#host, translation, pciFunction) : translation, pciFunction);
   }
 
   /** The parts that act by themselves. */
   engines(): readonly Engine[] {
     const kernel = this.#host.kernel;
     const withAtc = this.functions().filter((one) => PciFunction.atc.peek(kernel, one) !== NULL);
-    return [...[...this.units, ...this.riscvUnits].map((unit) => unit.queue), ...withAtc.map((one) => new AtcInvalidation(this.#host, one))];
+    return [...[...this.units, ...this.riscvUnits, ...this.amdUnits, ...this.smmuUnits].map((unit) => unit.queue), ...withAtc.map((one) => new AtcInvalidation(this.#host, one))];
   }
 }
 
@@ -193,29 +255,34 @@ function createRegisters({ kernel }: Host, options: VtdUnitOptions): Ref<'VtdReg
   return created;
 }
 
-function createAtc({ kernel }: Host): Ref<'Atc'> {
+function createAtc(host: Host): Ref<'Atc'> {
+  const { kernel } = host;
   const atc = Atc.create(kernel);
-  const lines = TaggedCache.create(kernel);
-  TaggedCache.on.poke(kernel, lines, 1);
-  Atc.lines.poke(kernel, atc, lines);
+  Atc.lines.poke(kernel, atc, createCache(host, true));
   return atc;
 }
 
-function createCaches({ kernel }: Host, unit: Ref<'IommuUnit'>, options: VtdUnitOptions): void {
-  const isOn = (one: boolean | undefined): number => ((one ?? options.caches !== 'off') ? 1 : 0);
-  const create = (one: boolean | undefined): Ref<'TaggedCache'> => {
-    const cache = TaggedCache.create(kernel);
-    TaggedCache.on.poke(kernel, cache, isOn(one));
-    return cache;
-  };
+function createIotlb({ kernel }: Host, on: boolean): Ref<'Iotlb'> {
   const iotlb = Iotlb.create(kernel);
-  Iotlb.on.poke(kernel, iotlb, isOn(options.iotlb));
-  IommuUnit.iotlb.poke(kernel, unit, iotlb);
-  IommuUnit.contextCache.poke(kernel, unit, create(options.contextCache));
-  IommuUnit.walkCache.poke(kernel, unit, create(options.walkCache));
+  Iotlb.on.poke(kernel, iotlb, on ? 1 : 0);
+  return iotlb;
+}
+
+function createCache({ kernel }: Host, on: boolean): Ref<'TaggedCache'> {
+  const cache = TaggedCache.create(kernel);
+  TaggedCache.on.poke(kernel, cache, on ? 1 : 0);
+  return cache;
+}
+
+function createCaches(host: Host, unit: Ref<'IommuUnit'>, options: VtdUnitOptions): void {
+  const { kernel } = host;
+  const isOn = (one: boolean | undefined): boolean => one ?? options.caches !== 'off';
+  IommuUnit.iotlb.poke(kernel, unit, createIotlb(host, isOn(options.iotlb)));
+  IommuUnit.contextCache.poke(kernel, unit, createCache(host, isOn(options.contextCache)));
+  IommuUnit.walkCache.poke(kernel, unit, createCache(host, isOn(options.walkCache)));
   const extendedHigh = VtdRegisters.extendedCapability.peekHigh(kernel, IommuUnit.registers.peek(kernel, unit) as Ref<'VtdRegisters'>);
   // A unit without scalable mode has no use for one.
-  if (registers.supportsScalable(extendedHigh)) IommuUnit.pasidCache.poke(kernel, unit, create(options.pasidCache));
+  if (registers.supportsScalable(extendedHigh)) IommuUnit.pasidCache.poke(kernel, unit, createCache(host, isOn(options.pasidCache)));
 }
 
 /** A unit at the end of the machine's list. */
@@ -226,14 +293,20 @@ function link(host: Host, kind: UnitKind): Ref<'IommuUnit'> {
   IommuUnit.number.poke(kernel, unit, number);
   IommuUnit.kind.poke(kernel, unit, kind);
   MachineRecord.units.poke(kernel, machine, number + 1);
-  const last = lastUnit(host);
-  if (last === NULL) MachineRecord.firstUnit.poke(kernel, machine, unit);
+  const last = unitsOf(host).at(-1);
+  if (last === undefined) MachineRecord.firstUnit.poke(kernel, machine, unit);
   else IommuUnit.next.poke(kernel, last, unit);
   return unit;
 }
 
-function lastUnit(host: Host): Ref<'IommuUnit'> {
-  let last: Ref<'IommuUnit'> = MachineRecord.firstUnit.peek(host.kernel, host.machine);
-  for (let at = last; at !== NULL; at = IommuUnit.next.peek(host.kernel, at)) last = at;
-  return last;
+/** What the trusted side of a machine's units shares; `NULL` on a machine without, and without a machine. */
+export function trustedRootOf(host: Host): Ref<'TrustedRoot'> {
+  const first = host.machine === NULL ? NULL : MachineRecord.firstUnit.peek(host.kernel, host.machine);
+  return first === NULL ? NULL : IommuUnit.trustedRoot.peek(host.kernel, first);
+}
+
+function unitsOf({ kernel, machine }: Host): Ref<'IommuUnit'>[] {
+  const found: Ref<'IommuUnit'>[] = [];
+  for (let at = MachineRecord.firstUnit.peek(kernel, machine); at !== NULL; at = IommuUnit.next.peek(kernel, at)) found.push(at);
+  return found;
 }

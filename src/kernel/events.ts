@@ -38,10 +38,20 @@ export const PageRequestQueued = event('page request queued', ['device', 'group'
 export const RequestsSwitched = event('page requests switched', ['function', 'since']);
 /** A number that was one process's PASID may be given to another from now on. Emitted under the lock of the numbers. */
 export const PasidFreed = event('pasid freed', ['pasid', 'process']);
+/** A driver starts to bind to a function (its requester id); `driver` is a `KernelDriver`. One that does DMA may do so from now on. */
+export const DriverProbes = event('driver probes', ['group', 'function', 'driver']);
+/** It was refused; it is bound; it is not any more. Of one that uses the default domain the latter two are emitted under the group's mutex. */
+export const DriverRefused = event('driver refused', ['group', 'function', 'driver']);
+export const DriverBound = event('driver bound', ['group', 'function', 'driver']);
+export const DriverUnbound = event('driver unbound', ['group', 'function', 'driver']);
+/** A function is parked in blocking, for its reset; it is about to go back to its group's domain; it is there. All under the group's mutex. */
+export const ResetPrepared = event('reset prepared', ['group', 'function']);
+export const ResetEnds = event('reset ends', ['group', 'function']);
+export const ResetEnded = event('reset ended', ['group', 'function']);
 /** The attachment record of a group names another HWPT. */
 export const HwptRecorded = event('hwpt recorded', ['group', 'device', 'hwpt']);
 /** A domain, named by its root frame, holds an IOAS's translations from now on, or does no more. */
-export const DomainJoined = event('domain joined', ['ioas', 'process', 'root']);
+export const DomainJoined = event('domain joined', ['ioas', 'process', 'root', 'format']);
 export const DomainLeft = event('domain left', ['ioas', 'process', 'root']);
 /** A mapping took its place in an IOAS, whichever call makes it: from now on its range may be filled. `permissions` are `Access` bits. */
 export const AreaPlaced = event('area placed', ['ioas', 'iovaHigh', 'iovaLow', 'pages', 'process', 'permissions']);
@@ -88,3 +98,14 @@ export const DirtyAnswered = event('dirty answer', ['root', 'iovaHigh', 'iovaLow
 
 export const VfioCall = { BIND: 1, ATTACH: 2, REPLACE: 3, DETACH: 4, CLOSE: 5, PASID_ATTACH: 6, PASID_DETACH: 7 } as const;
 export type VfioCall = (typeof VfioCall)[keyof typeof VfioCall];
+
+/** A page of a confidential guest is neither private nor shared from now on; then it is what `visibility` says. */
+export const PageBlocked = event('page blocked', ['frame', 'guest']);
+export const PageConverted = event('page converted', ['frame', 'guest', 'visibility']);
+/** Between the two: what caches of translations for requests with T = `trusted` had of the page is gone, and nothing of it is in flight. */
+export const CachesFlushed = event('caches flushed', ['frame', 'guest', 'trusted']);
+/** A confidential guest's own allocator has a page again. */
+export const GuestPageFreed = event('guest page freed', ['frame', 'guest']);
+/** A guest's driver mapped a page for DMA, by a `Backend`, or unmapped what it has at an address. */
+export const HandleMapped = event('handle mapped', ['function', 'address', 'frame', 'backend']);
+export const HandleUnmapped = event('handle unmapped', ['function', 'address', 'backend']);

@@ -35,7 +35,7 @@ export function addDomain(kernel: Kernel, ioas: Ref<'Ioas'>, domain: Ref<'IommuD
     fillNewDomain(kernel, ioas, domain, link);
     Ioas.alignment.write(memory, ioas, alignment);
     appendDomain(kernel, ioas, domain, link);
-    DomainJoined.emit(memory, ioasId(kernel, ioas), kernel.processNumber, IommuDomain.root.peek(memory, domain));
+    DomainJoined.emit(memory, ioasId(kernel, ioas), kernel.processNumber, IommuDomain.root.peek(memory, domain), IommuDomain.format.peek(memory, domain));
   } finally {
     Ioas.iovaRwsem.releaseWrite(memory, ioas);
     Ioas.domainsRwsem.releaseWrite(memory, ioas);

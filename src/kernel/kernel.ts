@@ -9,6 +9,7 @@ import { mutex } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32, words } from '#hostmem/struct';
 import type { IommuDriver } from '../drivers/driver.ts';
+import { LinkTsm } from '../drivers/tsm/link-tsm.ts';
 import { putFile } from './file.ts';
 import { putObject, type ObjectRef } from './objects.ts';
 import type { Operations } from './operations.ts';
@@ -26,6 +27,9 @@ export const KernelRoot = object('KernelRoot', {
   vfioGroups: ref('VfioGroup'),
   /** Interrupts of devices are not remapped: whoever can do DMA can forge them. */
   unsafeInterrupts: u32,
+  /** On a host with a security manager for devices: its core, and the confidential VMs. */
+  tsm: ref('TsmCore'),
+  tvms: ref('Tvm'),
   processCount: u32,
   /** The numbers of processes, see `process-pasid.ts` (`iommu_sva_lock`, `iommu_global_pasid_ida`). */
   pasidLock: mutex,
@@ -45,6 +49,8 @@ export class Kernel {
   readonly memory: Memory;
   readonly operations: Operations;
   readonly driver: IommuDriver;
+  /** Null on a host without. */
+  readonly tsm: LinkTsm | null;
   /** The calling process. */
   process: Ref<'Process'> = NULL;
   processNumber = 0;
@@ -58,6 +64,7 @@ export class Kernel {
     this.memory = host.kernel;
     this.operations = operations;
     this.driver = driver;
+    this.tsm = LinkTsm.of(host);
   }
 
   /** Becomes a process: what follows is its system calls. */

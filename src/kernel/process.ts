@@ -42,6 +42,9 @@ export const Process = object('Process', {
   capabilities: u32,
   /** It has ended: its memory and files are no more. */
   gone: u32.under('mmapLock'),
+  /** It was killed; and how many of its threads have ended, of those that may be killed (`actors/mortal`). */
+  killed: u32,
+  endedThreads: u32,
   next: ref('Process'),
 });
 

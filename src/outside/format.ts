@@ -7,7 +7,8 @@ const bitOrNone: Member = { needs: 'the bit of an entry\'s low word, or 0', fits
 
 const yesOrNo: Member = { needs: 'true or false', fits: (value) => typeof value === 'boolean' };
 
-const members: Readonly<Record<keyof PageTableFormat, Member>> = {
+/** Without `plain`, which is for formats whose speed matters. */
+const members: Readonly<Record<Exclude<keyof PageTableFormat, 'plain'>, Member>> = {
   name: { needs: 'a name of letters, digits and -', fits: (value) => typeof value === 'string' && /^[A-Za-z][\w-]*$/.test(value) },
   levels: wholeNumber(3, 6),
   inputBits: wholeNumber(33, 64),

@@ -2,7 +2,7 @@
 import { InputError, unknownName } from '../input-error.ts';
 import { actorsOf, parametersOf, worldOptions, type Actors, type Parameters, type Role, type Scenario } from '../scenario.ts';
 import { violationOf } from '../schedule/violation.ts';
-import { World, type WorldOptions } from '../world.ts';
+import { iommus, World, type WorldOptions } from '../world.ts';
 import { tell } from './file.ts';
 import { checkMembers, oneOf, optional, plainFunction, sentence, sentenceOrNull, texts, wholeNumber, type Member } from './shape.ts';
 
@@ -27,16 +27,18 @@ const members = {
 const hostMembers: Readonly<Record<keyof Omit<WorldOptions, 'vms'>, Member>> = {
   ramBytes: optional(wholeNumber(65_536, 0xffff0000)),
   kernelBytes: optional(wholeNumber(65_536, 64 << 20)),
-  iommu: optional(oneOf('vtd-legacy', 'vtd-scalable', 'vtd-first-stage')),
+  iommu: optional(oneOf(...iommus)),
   fetchBits: optional(oneOf(64, 128, 512)),
   caches: optional(oneOf('on', 'off')),
   ats: optional(oneOf(true, false)),
   pageRequests: optional(oneOf(true, false)),
   pasids: optional(oneOf(true, false)),
   units: optional(wholeNumber(1, 8)),
+  defaultDomain: optional(oneOf('dma', 'identity')),
   aliasPasidTableSkipped: optional(oneOf(true, false)),
+  confidential: optional(oneOf('no', 'checks hits', 'checks fills')),
 };
-const actorMembers = { role: sentence, subject: sentence, body: plainFunction };
+const actorMembers = { role: sentence, subject: sentence, steps: optional(wholeNumber(1, 0xffff)), body: plainFunction };
 
 /** Throws `InputError`; `vms` as the command line has it. Builds the world once to see that it can be built. */
 export function checkScenario(path: string, value: unknown, vms: number | null, knownVariants: readonly string[]): Scenario {

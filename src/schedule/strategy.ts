@@ -6,6 +6,7 @@
  * whose default export is a `StrategyFile`; its name may end in a number, which is handed to `make`.
  */
 import { readdirSync } from 'node:fs';
+import { loadModule } from '../load-module.ts';
 import type { Board } from './board.ts';
 
 /** The actors and engines that can go on at this moment. */
@@ -24,6 +25,16 @@ export interface Strategy {
   begin(board: Board, index: number): void;
   /** One of `choice.enabled`; asked also where there is only one. */
   pick(board: Board, choice: Choice): number;
+  /** One of `count` alternatives that `actor` has, 0 being the usual one. */
+  choose(board: Board, count: number, actor: number): number;
+}
+
+/** One in so many choices is not the usual one, where strategies draw. */
+const rarity = 16;
+
+/** How sampling strategies choose: faults are rare, so that a schedule has few. */
+export function chooseRarely(board: Board, count: number): number {
+  return board.randomBelow(rarity) === 0 ? 1 + board.randomBelow(count - 1) : 0;
 }
 
 /** A strategy that comes to an end by itself: it plays schedule 0 too, and its schedules follow one another in one cell. */
@@ -54,7 +65,7 @@ export class Strategies {
   static async load(): Promise<Strategies> {
     const folder = new URL('./strategies/', import.meta.url);
     const names = readdirSync(folder).filter((name) => name.endsWith('.js'));
-    const modules = await Promise.all(names.sort().map((name) => import(new URL(name, folder).href) as Promise<{ default: StrategyFile }>));
+    const modules = await Promise.all(names.sort().map((name) => loadModule<{ default: StrategyFile }>(new URL(name, folder).href)));
     return new Strategies(modules.map((module) => module.default));
   }
 

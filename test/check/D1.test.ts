@@ -79,7 +79,7 @@ test('holds: a place that the kernel chose was unmapped before', async () => {
   vmm.attach(vmm.process.bind(0, fd), ioas);
   const memory = vmm.world.host.kernel;
   const dmaThrough = (page: number): void => {
-    const through = [...new View(vmm.world.host.buffers).ioasOfRoots().keys()][0]!;
+    const through = [...new View(vmm.world.host.buffers).beginning.ioasOfRoot.keys()][0]!;
     dma.emit(memory, here.rid('A'), 0, page << 12, 5, through, 1);
   };
   const map = { flags: 6, ioasId: ioas, userVa: vmm.process.memory(4096), length: 4096n, iova: 0n };

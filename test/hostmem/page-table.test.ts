@@ -1,11 +1,14 @@
 import { Worker } from 'node:worker_threads';
 import { fileURLToPath } from 'node:url';
+import { riscv } from '#hostmem/formats/riscv';
+import { vtdFirstStage } from '#hostmem/formats/vtd-first-stage';
 import { vtdSecondStage } from '#hostmem/formats/vtd-second-stage';
 import { Host } from '#hostmem/host';
+import { mix32 } from '#hostmem/labels';
 import { hpaOf, type Frame } from '#hostmem/memory';
 import { Access, PageTable, WalkFault, WalkResult } from '#hostmem/page-table';
 import { peek, poke } from '#hostmem/atomics';
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { MapperTask } from './mapper.worker.ts';
 import { Recorder } from './recorder.ts';
 
@@ -163,3 +166,35 @@ function runMapper(task: MapperTask): Promise<void> {
     worker.on('exit', (code) => (code === 0 ? resolve() : reject(new Error(`mapper ended with ${code}`))));
   });
 }
+
+describe('a walk over plain entries says what a walk entry by entry says', () => {
+  const formats = [vtdSecondStage(3), vtdSecondStage(4), vtdFirstStage(4), vtdFirstStage(5), riscv({ levels: 3 }), riscv({ levels: 4, second: true })];
+
+  test.each(formats.flatMap((format) => [false, true].map((marksUse) => [format.name, marksUse, format] as const)))('%s, marks use: %s', (_name, marksUse, format) => {
+    expect(format.plain).toBeDefined();
+    const host = Host.create(2 << 20, 1 << 20);
+    const { plain, ...general } = format;
+    const tables = { quick: new PageTable(host.ram, host.frames, format, marksUse), slow: new PageTable(host.ram, host.frames, general, marksUse) };
+    const root = tables.quick.create();
+    const iovaOf = (index: number): [number, number] => [index >> 4, (index * 0x9e3779b1) & ~0xfff];
+    for (let index = 0; index < 24; index++) tables.quick.mapPage(root, ...iovaOf(index), (index % 300) as Frame, 1 + (index % 3));
+    let seed = 7;
+    const random = (below: number): number => ((seed = mix32(seed) | 0) >>> 0) % below;
+    const found = { quick: new WalkResult(), slow: new WalkResult() };
+    for (let round = 0; round < 300; round++) {
+      const iova = iovaOf(random(26));
+      const access = 1 + random(3);
+      const before = host.ram.words.slice(0, 24 * 1024);
+      const faults = [tables.quick.walk(root, ...iova, access, found.quick)];
+      const marked = host.ram.words.slice(0, 24 * 1024);
+      host.ram.words.set(before);
+      faults.push(tables.slow.walk(root, ...iova, access, found.slow));
+      expect(faults[0]).toBe(faults[1]);
+      if (faults[0] === 0) expect({ ...found.quick }).toEqual({ ...found.slow });
+      expect(marked.findIndex((word, at) => word !== host.ram.words[at])).toBe(-1);
+      // Software and broken hardware write whatever they like.
+      if (found.slow.entryAt !== 0 && random(3) === 0) host.ram.words[(found.slow.entryAt >>> 2) + random(2)]! ^= 1 << random(32);
+      if (random(40) === 0) host.ram.words.set(before);
+    }
+  });
+});

@@ -47,7 +47,7 @@ describe('what the scheduler finds by itself', () => {
   });
 
   test('a schedule that takes more steps than its budget is a violation, not a hang', async () => {
-    const { commander } = await open('spins');
+    const { commander } = await open('long');
     const { violation, steps } = await commander.explore({ strategy: 'random', count: 1, seed: 1, budget: 500 });
     expect(violation?.invariant).toBe('BUDGET');
     expect(steps).toBe(501);

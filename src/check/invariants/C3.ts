@@ -24,8 +24,10 @@ export default invariant<Queues>({
       own.set(event.actor, [...(own.get(event.actor) ?? []), queued]);
     } else if (event.kind === invalidated.kind) pending.delete(name(invalidated.get.unit(event), invalidated.get.slot(event)));
     else {
-      const late = (own.get(event.actor) ?? []).find((queued) => pending.has(queued));
-      own.delete(event.actor);
+      const all = own.get(event.actor) ?? [];
+      const ofUnit = `${SubmitReturned.get.unit(event)}.`;
+      const late = all.find((queued) => queued.startsWith(ofUnit) && pending.has(queued));
+      own.set(event.actor, all.filter((queued) => !queued.startsWith(ofUnit)));
       if (late !== undefined) return breach(`a flush returned while the invalidation in slot ${late.split('.')[1]} of its queue was not carried out yet`);
     }
     return null;

@@ -1,14 +1,18 @@
 /** C4, order: entry, context or PASID cache, IOTLB, device TLB, and only then zeroes; a device uses ATS while its entry allows it. */
 import { EntryWritten, EntryZeroed, FlushCalled, InvalidationQueued } from '../../drivers/events.ts';
 import { dma, DmaFlags, TableKind } from '../../hardware/events.ts';
+import * as amd from '../../hardware/amd/commands.ts';
+import * as riscv from '../../hardware/riscv/commands.ts';
+import * as smmu from '../../hardware/smmuv3/commands.ts';
+import { UnitKind } from '../../hardware/unit.ts';
 import { Descriptor } from '../../hardware/vtd/descriptors.ts';
 import { FaultReason, ScalableReason } from '../../hardware/vtd/faults.ts';
-import { functionText } from '../dma-words.ts';
+import { functionText, ridOf } from '../dma-words.ts';
 import { breach, invariant, type Breach } from '../invariant.ts';
 
 /** The steps of a sequence, in their order. */
 const Rank = { ENTRY: 0, ENTRY_CACHE: 1, IOTLB: 2, DEVICE_TLB: 3 } as const;
-const ranks: Readonly<Record<number, number>> = {
+const ofVtd: Readonly<Record<number, number>> = {
   [Descriptor.CONTEXT_CACHE]: Rank.ENTRY_CACHE,
   [Descriptor.PASID_CACHE]: Rank.ENTRY_CACHE,
   [Descriptor.IOTLB]: Rank.IOTLB,
@@ -16,6 +20,23 @@ const ranks: Readonly<Record<number, number>> = {
   [Descriptor.DEVICE_TLB]: Rank.DEVICE_TLB,
   [Descriptor.PASID_DEVICE_TLB]: Rank.DEVICE_TLB,
 };
+const ofAmd: Readonly<Record<number, number>> = { [amd.Opcode.INVALIDATE_DEVTAB_ENTRY]: Rank.ENTRY_CACHE, [amd.Opcode.INVALIDATE_IOMMU_PAGES]: Rank.IOTLB };
+const ofRiscv: Readonly<Record<number, number>> = { [riscv.Opcode.IODIR]: Rank.ENTRY_CACHE, [riscv.Opcode.IOTINVAL]: Rank.IOTLB };
+const ofSmmu: Readonly<Record<number, number>> = {
+  [smmu.Opcode.CFGI_STE]: Rank.ENTRY_CACHE,
+  [smmu.Opcode.CFGI_CD]: Rank.ENTRY_CACHE,
+  [smmu.Opcode.TLBI_NH_ASID]: Rank.IOTLB,
+  [smmu.Opcode.TLBI_NH_VA]: Rank.IOTLB,
+  [smmu.Opcode.TLBI_S12_VMALL]: Rank.IOTLB,
+  [smmu.Opcode.TLBI_S2_IPA]: Rank.IOTLB,
+};
+
+/** The step that a command is, by whose it is; undefined for a wait. */
+function rankOf(kind: UnitKind | undefined, first: number, second: number): number | undefined {
+  if (kind === UnitKind.AMD) return ofAmd[amd.opcodeOf(second)];
+  if (kind === UnitKind.RISCV) return ofRiscv[riscv.opcodeOf(first)];
+  return kind === UnitKind.SMMUV3 ? ofSmmu[smmu.opcodeOf(first)] : ofVtd[first & 15];
+}
 const rankNames = ['the entry', 'the cache of entries', 'the IOTLB', 'the device TLB'];
 
 /** What an actor's running sequence has queued: the last step, and all of them. */
@@ -29,13 +50,17 @@ export default invariant<Map<number, Sequence>>({
   claim: 'caches are invalidated in the order entry, context or PASID cache, IOTLB, device TLB, and an entry is emptied behind that; no device uses ATS that its entry forbids',
   events: [EntryWritten, EntryZeroed, FlushCalled, InvalidationQueued, dma],
   start: () => new Map(),
-  step(sequences, event) {
+  step(sequences, event, view) {
     if (event.kind === dma.kind) {
       const reason = dma.get.function(event) >>> DmaFlags.reasonShift;
-      const isForbidden = reason === FaultReason.DEVICE_TLB_FORBIDDEN || reason === ScalableReason.DEVICE_TLB_FORBIDDEN;
+      const isVtd = view.kindOfUnitBefore(ridOf(event)) === UnitKind.VTD;
+      const isForbidden = isVtd && (reason === FaultReason.DEVICE_TLB_FORBIDDEN || reason === ScalableReason.DEVICE_TLB_FORBIDDEN);
       return isForbidden ? breach(`${functionText(event)} asked for a translation that its entry does not allow it to ask for`) : null;
     }
-    if (event.kind === InvalidationQueued.kind) return queue(sequences.get(event.actor), ranks[InvalidationQueued.get.first(event) & 15]);
+    if (event.kind === InvalidationQueued.kind) {
+      const { unit, first, second } = InvalidationQueued.get;
+      return queue(sequences.get(event.actor), rankOf(view.kindOfUnit(unit(event)), first(event), second(event)));
+    }
     if (event.kind === EntryZeroed.kind) return empty(sequences.get(event.actor), EntryZeroed.get.table(event));
     // An entry changes, or a range is flushed: a sequence begins.
     sequences.set(event.actor, { last: Rank.ENTRY, done: new Set() });

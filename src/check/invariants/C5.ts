@@ -1,11 +1,9 @@
 /** C5, tag hygiene: a domain id, and a PASID of processes, is free only when no cache holds anything under it. */
-import type { Ref } from '#hostmem/object';
 import { DomainIdReturned } from '../../drivers/events.ts';
-import { firstDomainId, isDomainIdTaken } from '../../drivers/vtd/unit-state.ts';
 import { IommuUnit } from '../../hardware/unit.ts';
 import { PasidFreed } from '../../kernel/events.ts';
 import { firstProcessPasid, isPasidFree, lastProcessPasid } from '../../kernel/process-pasid.ts';
-import { cachedDomainIds, cachedPasids, unitsOf } from '../cached.ts';
+import { cachedDomainIds, cachedPasids, isNumberTaken, unitsOf } from '../cached.ts';
 import { breach, invariant } from '../invariant.ts';
 import { pasidsInForce } from '../records.ts';
 import type { View } from '../view.ts';
@@ -18,11 +16,9 @@ export default invariant<null>({
   step: () => null,
   inspectAfter: [DomainIdReturned, PasidFreed],
   inspect(_state, view) {
-    const kernel = view.host.kernel;
     for (const unit of unitsOf(view)) {
-      const state = IommuUnit.driverData.peek(kernel, unit) as Ref<'VtdUnitState'>;
-      const stale = [...cachedDomainIds(view, unit)].find((id) => id >= firstDomainId && !isDomainIdTaken(kernel, state, id));
-      if (stale !== undefined) return breach(`domain id ${stale} of unit ${IommuUnit.number.peek(kernel, unit)} is free, but its caches hold something under it`);
+      const stale = [...cachedDomainIds(view, unit)].find((id) => !isNumberTaken(view, unit, id));
+      if (stale !== undefined) return breach(`domain id ${stale & 0xffff} of unit ${IommuUnit.number.peek(view.host.kernel, unit)} is free, but its caches hold something under it`);
     }
     const stale = stalePasid(view);
     return stale === undefined ? null : breach(`PASID ${stale} may be given to another process, but a cache holds something under it`);

@@ -6,7 +6,11 @@ import { breach, invariant } from '../invariant.ts';
 /** Every complete value that each entry was found with or meant to have, by `<table>.<source>.<pasid>`; none of what nobody has changed. */
 type Intended = Map<string, Set<string>>;
 
-const tableNames = { [TableKind.CONTEXT]: 'context entry', [TableKind.SCALABLE_CONTEXT]: 'context entry', [TableKind.PASID]: 'PASID entry' };
+const tableNames = {
+  [TableKind.CONTEXT]: 'context entry', [TableKind.SCALABLE_CONTEXT]: 'context entry', [TableKind.PASID]: 'PASID entry',
+  [TableKind.DEVICE_TABLE]: 'device-table entry', [TableKind.STREAM]: 'stream-table entry', [TableKind.CONTEXT_DESCRIPTOR]: 'context descriptor',
+  [TableKind.DEVICE_CONTEXT]: 'device context',
+};
 const hex = (word: number): string => `0x${(word >>> 0).toString(16)}`;
 const value = (word0: number, word1: number, word2: number): string => `${hex(word0)}, ${hex(word1)}, ${hex(word2)}`;
 

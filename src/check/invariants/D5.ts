@@ -1,6 +1,7 @@
 /** D5, hitless replace: where the unit promises it, what the old and the new domain both map is reached at every moment of the move. */
 import { Access } from '#hostmem/page-table';
 import { DmaFlags, dma } from '../../hardware/events.ts';
+import { Hitless } from '../../hardware/unit.ts';
 import { AreaPlaced, DomainJoined, DomainLeft, GroupMoved, GroupMoves, MapReturned, UnmapCalled } from '../../kernel/events.ts';
 import { functionText, iovaPage, iovaText, pageNumber, ridOf } from '../dma-words.ts';
 import { breach, invariant } from '../invariant.ts';
@@ -21,6 +22,7 @@ interface Move {
 
 interface Moves {
   readonly ioasOfRoot: Map<number, string>;
+  readonly formatOfRoot: Map<number, number>;
   /** By IOAS, then by first page. */
   readonly mapped: Map<string, Map<number, Mapped>>;
   /** The last move of each group: a transaction in flight holds the next one up. */
@@ -34,9 +36,9 @@ export default invariant<Moves>({
   start({ beginning }) {
     const mapped: Moves['mapped'] = new Map();
     for (const { ioas, first, pages, permissions } of beginning.mappings) spaceOf(mapped, ioas).set(first, { pages, permissions, since: 0 });
-    return { ioasOfRoot: new Map(beginning.ioasOfRoot), mapped, last: new Map() };
+    return { ioasOfRoot: new Map(beginning.ioasOfRoot), formatOfRoot: new Map(beginning.formatOfRoot), mapped, last: new Map() };
   },
-  step({ ioasOfRoot, mapped, last }, event, view) {
+  step({ ioasOfRoot, formatOfRoot, mapped, last }, event, view) {
     switch (event.kind) {
       case AreaPlaced.kind: {
         const { process, ioas, iovaHigh, iovaLow, pages, permissions } = AreaPlaced.get;
@@ -57,6 +59,7 @@ export default invariant<Moves>({
       }
       case DomainJoined.kind:
         ioasOfRoot.set(DomainJoined.get.root(event), `${DomainJoined.get.process(event)}.${DomainJoined.get.ioas(event)}`);
+        formatOfRoot.set(DomainJoined.get.root(event), DomainJoined.get.format(event));
         return null;
       case DomainLeft.kind:
         ioasOfRoot.delete(DomainLeft.get.root(event));
@@ -72,10 +75,12 @@ export default invariant<Moves>({
         return null;
       }
       default: {
-        if (dma.get.frame(event) !== 0 || !view.isHitless(ridOf(event))) return null;
+        const declared = view.hitlessOf(ridOf(event));
+        if (dma.get.frame(event) !== 0 || declared === Hitless.NEVER) return null;
         const move = last.get(view.groupOf(ridOf(event)));
         const begin = dma.get.begin(event);
         if (move === undefined || move.from > event.stamp || move.until < begin) return null;
+        if (declared === Hitless.BETWEEN_STAGES && formatOfRoot.get(move.roots[0]) === formatOfRoot.get(move.roots[1])) return null;
         const needed = (dma.get.function(event) & DmaFlags.WRITE) === 0 ? Access.READ : Access.WRITE;
         const isMapped = (root: number): boolean => translates(mapped.get(ioasOfRoot.get(root) ?? ''), iovaPage(event), needed, begin);
         if (!move.roots.every(isMapped)) return null;

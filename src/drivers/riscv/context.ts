@@ -6,9 +6,11 @@ import { peek, poke, write64 } from '#hostmem/atomics';
 import { Owner } from '#hostmem/frames';
 import { hpaOf, type Frame, type Memory } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
+import { TableKind } from '../../hardware/events.ts';
 import { PciFunction } from '../../hardware/function.ts';
 import * as device from '../../hardware/riscv/device-context.ts';
 import { Field, Tc } from '../../hardware/riscv/device-context.ts';
+import { EntryFound, EntryWritten } from '../events.ts';
 import type { Riscv, RiscvMember } from './riscv.ts';
 import { RiscvUnitState } from './unit-state.ts';
 
@@ -46,16 +48,20 @@ export function writeContexts(riscv: Riscv, unit: RiscvMember, pciFunction: Ref<
 function writeContext({ kernel, ram }: Riscv, unit: RiscvMember, deviceId: number, context: Context): void {
   RiscvUnitState.contextLock.acquire(kernel, unit.state);
   const at = contextAt(kernel, ram, unit, deviceId);
-  if ((peek(ram, at) & Tc.VALID) !== 0) {
+  const before = peek(ram, at);
+  if ((before & Tc.VALID) !== 0) {
+    EntryFound.emit(kernel, TableKind.DEVICE_CONTEXT, deviceId, 0, before, peek(ram, at + Field.TA * 4), peek(ram, at + Field.FSC * 4));
+    EntryWritten.emit(kernel, TableKind.DEVICE_CONTEXT, deviceId, 0);
     write64(ram, at, 0, 0, device.contextLabels[0]!);
-    unit.ring.invalidateDevice(deviceId).submit();
+    unit.submitter.invalidateDevice(deviceId).submit();
   }
   if (context.valid) {
     const { pscid, mode, root } = context;
+    EntryWritten.emit(kernel, TableKind.DEVICE_CONTEXT, deviceId, 0, Tc.VALID, pscid << 12, root);
     write64(ram, at + Field.FSC * 4, mode << 28, root, device.contextLabels[3]!);
     write64(ram, at + Field.TA * 4, 0, pscid << 12, device.contextLabels[2]!);
     write64(ram, at, 0, Tc.VALID, device.contextLabels[0]!);
-    unit.ring.invalidateDevice(deviceId).submit();
+    unit.submitter.invalidateDevice(deviceId).submit();
   }
   RiscvUnitState.contextLock.release(kernel, unit.state);
 }

@@ -5,7 +5,7 @@
 import type { Engine } from '#hostmem/engine';
 import { Owner } from '#hostmem/frames';
 import type { Host } from '#hostmem/host';
-import { pageShift, type Frame } from '#hostmem/memory';
+import type { Frame } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import type { WalkResult } from '#hostmem/page-table';
 import { PciFunction } from '../../hardware/function.ts';
@@ -14,15 +14,16 @@ import { DdtpMode, Mode, QueueStatus, RiscvRegisters } from '../../hardware/risc
 import { IommuUnit } from '../../hardware/unit.ts';
 import { allocated, assert, fail } from '../../kernel/errno.ts';
 import { DomainKind, DriverKind, IommuDomain } from '../domain.ts';
-import { DomainFlags, formatId, IommuDevice, type AttachError, type HwInfo, type IommuDriver, type MapError, type ReservedRegion } from '../driver.ts';
+import { DomainFlags, IommuDevice, type AttachError, type HwInfo, type IommuDriver, type MapError, type ReservedRegion } from '../driver.ts';
+import { DomainIdReturned, LeavesCleared, TablesFreed } from '../events.ts';
+import { endOfUnmap, pageOf } from '../gather.ts';
+import { IdBitmap, returnId, takeId } from '../id-bitmap.ts';
+import { createPagingDomain, createStaticDomain, isPagingDomain, largestLeaf } from '../paging-domain.ts';
 import { flushRange, link, unlink } from './bonds.ts';
 import { ensureContextPage, writeContexts, type Context } from './context.ts';
-import { domainFormat, domainLevels, Riscv, type RiscvMember } from './riscv.ts';
-import { returnPscid, RiscvDriverState, RiscvUnitState, takePscid } from './unit-state.ts';
+import { domainFormat, Riscv, type RiscvMember } from './riscv.ts';
+import { RiscvDriverState, RiscvUnitState } from './unit-state.ts';
 
-/** Leaves of 4 KiB, 2 MiB and 1 GiB. */
-const largestLeaf = 3;
-const pageSizes = (1 << 12) | (1 << 21) | (1 << 30);
 /** HW_INFO has no type for RISC-V (IOMMU_HW_INFO_TYPE_NONE); IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED. */
 const noHwInfo: HwInfo = { type: 0, flags: 0, words: [], capabilities: 8, maxPasidLog2: 0 };
 /** LOG2SZ-1 of a ring that fills one frame: 256 commands, 128 fault records. */
@@ -55,8 +56,9 @@ export class RiscvDriver implements IommuDriver {
   static boot(host: Host, machine: Machine): void {
     const kernel = host.kernel;
     const driver = RiscvDriverState.create(kernel);
-    RiscvDriverState.blockedDomain.poke(kernel, driver, createStaticDomain(host, DomainKind.BLOCKED));
-    RiscvDriverState.identityDomain.poke(kernel, driver, createStaticDomain(host, DomainKind.IDENTITY));
+    RiscvDriverState.pscids.poke(kernel, driver, IdBitmap.create(kernel));
+    RiscvDriverState.blockedDomain.poke(kernel, driver, createStaticDomain(kernel, DriverKind.RISCV, DomainKind.BLOCKED));
+    RiscvDriverState.identityDomain.poke(kernel, driver, createStaticDomain(kernel, DriverKind.RISCV, DomainKind.IDENTITY));
     for (const { ref } of machine.riscvUnits) {
       const state = RiscvUnitState.create(kernel);
       RiscvUnitState.driver.poke(kernel, state, driver);
@@ -93,33 +95,27 @@ export class RiscvDriver implements IommuDriver {
     if ((flags & ~DomainFlags.PASID) !== 0) fail('EOPNOTSUPP', `RISC-V has no support for domain flags 0x${flags.toString(16)}`);
     const root = tables.create();
     if (root === 0) fail('ENOMEM', 'no frame for a page table');
-    const pscid = takePscid(kernel, this.#state);
-    const domain = pscid === 0 ? NULL : IommuDomain.tryCreate(kernel);
+    const pscids = RiscvDriverState.pscids.peek(kernel, this.#state);
+    const pscid = takeId(kernel, pscids);
+    const domain = pscid === 0 ? NULL : createPagingDomain(kernel, DriverKind.RISCV, domainFormat, root, domainFormat.inputBits, pscid);
     if (domain === NULL) {
       tables.destroy(root);
-      if (pscid !== 0) returnPscid(kernel, this.#state, pscid);
+      if (pscid !== 0) returnId(kernel, pscids, pscid);
     }
-    IommuDomain.kind.poke(kernel, allocated(domain), DomainKind.PAGING);
-    IommuDomain.driver.poke(kernel, domain, DriverKind.RISCV);
-    IommuDomain.format.poke(kernel, domain, formatId(domainFormat));
-    IommuDomain.levels.poke(kernel, domain, domainLevels);
-    IommuDomain.root.poke(kernel, domain, root);
-    IommuDomain.largestLeaf.poke(kernel, domain, largestLeaf);
-    IommuDomain.apertureLastHigh.poke(kernel, domain, 2 ** (domainFormat.inputBits - 32) - 1);
-    IommuDomain.apertureLastLow.poke(kernel, domain, -1);
-    IommuDomain.smallestPageBits.poke(kernel, domain, pageShift);
-    IommuDomain.pageSizes.poke(kernel, domain, 0, pageSizes);
-    IommuDomain.driverData.poke(kernel, domain, pscid);
-    return domain;
+    return allocated(domain);
   }
 
   /** Its tables are freed at once: the unit of the last detach has forgotten the address space. */
   freeDomain(domain: Ref<'IommuDomain'>): void {
     const { kernel, tables } = this.#riscv;
-    assert(this.#isPaging(domain), 'static domains are never freed');
+    assert(isPagingDomain(kernel, domain), 'static domains are never freed');
     assert(IommuDomain.firstTag.peek(kernel, domain) === NULL, 'a domain is freed when no device is attached');
-    tables.destroy(IommuDomain.root.peek(kernel, domain));
-    returnPscid(kernel, this.#state, IommuDomain.driverData.peek(kernel, domain));
+    const root = IommuDomain.root.peek(kernel, domain);
+    const pscid = IommuDomain.driverData.peek(kernel, domain);
+    tables.destroy(root);
+    TablesFreed.emit(kernel, root);
+    returnId(kernel, RiscvDriverState.pscids.peek(kernel, this.#state), pscid);
+    DomainIdReturned.emit(kernel, 0, pscid);
     IommuDomain.free(kernel, domain);
   }
 
@@ -144,13 +140,13 @@ export class RiscvDriver implements IommuDriver {
     const { kernel } = this.#riscv;
     const unit = this.#unitOf(device);
     const before = IommuDevice.domain.peek(kernel, device);
-    writeContexts(this.#riscv, unit, IommuDevice.function.peek(kernel, device), context);
     IommuDevice.domain.poke(kernel, device, domain);
+    writeContexts(this.#riscv, unit, IommuDevice.function.peek(kernel, device), context);
     if (before !== NULL) unlink(this.#riscv, before, unit);
   }
 
   map(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, frame: Frame, permissions: number, pages: number = 1): 0 | MapError {
-    if ((iovaLow & 0xfff) !== 0 || !this.#isPaging(domain)) return 'EINVAL';
+    if ((iovaLow & 0xfff) !== 0 || !isPagingDomain(this.#riscv.kernel, domain)) return 'EINVAL';
     const { kernel, tables } = this.#riscv;
     const root = IommuDomain.root.peek(kernel, domain);
     if (pages === 1) return tables.mapPage(root, iovaHigh, iovaLow, frame, permissions);
@@ -164,12 +160,20 @@ export class RiscvDriver implements IommuDriver {
   }
 
   unmap(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, pages: number): number {
-    return this.#riscv.tables.unmap(IommuDomain.root.peek(this.#riscv.kernel, domain), iovaHigh, iovaLow, pages);
+    const { kernel, tables, gather } = this.#riscv;
+    const root = IommuDomain.root.peek(kernel, domain);
+    const first = pageOf(iovaHigh, iovaLow);
+    const end = endOfUnmap(tables, root, first, first + pages);
+    const removed = tables.unmap(root, iovaHigh, iovaLow, pages);
+    if (removed > 0) LeavesCleared.emit(kernel, root, iovaHigh, iovaLow, end - first);
+    gather.set(domain, first, first + pages, end);
+    return removed;
   }
 
   /** Removed tables need no more than removed leaves: this unit caches none. */
   sync(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, pages: number): void {
-    flushRange(this.#riscv, domain, iovaHigh, iovaLow, pages);
+    const first = pageOf(iovaHigh, iovaLow);
+    flushRange(this.#riscv, domain, iovaHigh, iovaLow, this.#riscv.gather.endOf(domain, first, first + pages) - first);
   }
 
   translate(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, result: WalkResult): number {
@@ -184,10 +188,6 @@ export class RiscvDriver implements IommuDriver {
     return interruptWindow;
   }
 
-  #isPaging(domain: Ref<'IommuDomain'>): boolean {
-    return IommuDomain.kind.peek(this.#riscv.kernel, domain) === DomainKind.PAGING;
-  }
-
   #unitOf(device: Ref<'IommuDevice'>): RiscvMember {
     return this.#riscv.unit(IommuDevice.unit.peek(this.#riscv.kernel, device));
   }
@@ -197,13 +197,6 @@ export class RiscvDriver implements IommuDriver {
     assert(device !== NULL, 'the function was probed');
     return device;
   }
-}
-
-function createStaticDomain({ kernel }: Host, kind: DomainKind): Ref<'IommuDomain'> {
-  const domain = IommuDomain.create(kernel);
-  IommuDomain.kind.poke(kernel, domain, kind);
-  IommuDomain.driver.poke(kernel, domain, DriverKind.RISCV);
-  return domain;
 }
 
 /** Directory, queues and status words are frames in RAM; the queues are enabled, then the directory. */

@@ -8,17 +8,18 @@ import { PageTable } from '#hostmem/page-table';
 import type { Machine } from '../../hardware/machine.ts';
 import { IommuUnit } from '../../hardware/unit.ts';
 import { assert } from '../../kernel/errno.ts';
-import { CommandRing } from './queue.ts';
+import { Gather } from '../gather.ts';
+import { RiscvSubmitter } from './queue.ts';
 
 /** A unit as the driver sees it. */
 export interface RiscvMember {
   readonly ref: Ref<'IommuUnit'>;
   readonly state: Ref<'RiscvUnitState'>;
-  readonly ring: CommandRing;
+  readonly submitter: RiscvSubmitter;
 }
 
 /** First-stage tables of four levels: every unit here has Sv48. */
-export const domainLevels = 4;
+const domainLevels = 4;
 export const domainFormat = riscvFormat({ levels: domainLevels });
 
 export class Riscv {
@@ -27,6 +28,7 @@ export class Riscv {
   readonly frames: Frames;
   readonly tables: PageTable;
   readonly units: readonly RiscvMember[];
+  readonly gather = new Gather();
 
   constructor(host: Host, machine: Machine) {
     const kernel = host.kernel;
@@ -37,7 +39,7 @@ export class Riscv {
     this.units = machine.riscvUnits.map(({ ref, queue }) => ({
       ref,
       state: IommuUnit.driverData.peek(kernel, ref) as Ref<'RiscvUnitState'>,
-      ring: new CommandRing(host, ref, queue),
+      submitter: new RiscvSubmitter(host, ref, queue),
     }));
   }
 

@@ -26,7 +26,7 @@ import { ensureContextTable } from './context.ts';
 import { pasidsOf } from './device-pasid.ts';
 import { vtdOperations, type VtdOperations } from './operations.ts';
 import { descriptorBytes, wideDescriptorBytes } from '../../hardware/vtd/descriptors.ts';
-import { endOfUnmap, pageOf } from './gather.ts';
+import { endOfUnmap, pageOf } from '../gather.ts';
 import { reserveDomainIds, VtdUnitState } from './unit-state.ts';
 import { Vtd, type VtdUnit } from './vtd.ts';
 
@@ -208,7 +208,7 @@ export class VtdDriver implements IommuDriver {
     const vtd = this.#vtd;
     const root = IommuDomain.root.peek(vtd.kernel, domain);
     const first = pageOf(iovaHigh, iovaLow);
-    const end = endOfUnmap(vtd, domain, first, first + pages);
+    const end = endOfUnmap(vtd.tables(domain), root, first, first + pages);
     const removed = vtd.tables(domain).unmap(root, iovaHigh, iovaLow, pages);
     if (removed > 0) LeavesCleared.emit(vtd.kernel, root, iovaHigh, iovaLow, end - first);
     vtd.operations.gather(vtd, domain, first, first + pages, end);

@@ -1,53 +1,7 @@
-/**
- * What the last unmap cleared and its flush has to cover (the kernel's `struct iommu_iotlb_gather`). A thread's own: who unmaps flushes the same
- * range; nothing of it is left to another call.
- */
-import { NULL, type Ref } from '#hostmem/object';
-import { WalkResult } from '#hostmem/page-table';
-import { IommuDomain } from '../domain.ts';
+/** An unmap of `[first, asked)` clears `[first, end)` (`iommu_iotlb_gather_add_range`). */
+import type { Ref } from '#hostmem/object';
 import type { Vtd } from './vtd.ts';
 
-const pagesPerHigh = 2 ** 20;
-
-/** The number of the page that an IOVA is in. */
-export const pageOf = (iovaHigh: number, iovaLow: number): number => (iovaHigh >>> 0) * pagesPerHigh + (iovaLow >>> 12);
-export const highOfPage = (page: number): number => Math.floor(page / pagesPerHigh) | 0;
-export const lowOfPage = (page: number): number => (page % pagesPerHigh) << 12;
-
-export class Gather {
-  #domain: Ref<'IommuDomain'> = NULL;
-  #first = 0;
-  #asked = 0;
-  #end = 0;
-
-  /** The unmap of `[first, asked)`, which is the one that counts from now on, cleared `[first, end)`. */
-  set(domain: Ref<'IommuDomain'>, first: number, asked: number, end: number): void {
-    this.#domain = domain;
-    this.#first = first;
-    this.#asked = asked;
-    this.#end = end;
-  }
-
-  /** The page behind what a flush of `[first, end)` has to cover. */
-  endOf(domain: Ref<'IommuDomain'>, first: number, end: number): number {
-    return domain === this.#domain && first === this.#first && end === this.#asked ? this.#end : end;
-  }
-}
-
-/**
- * The page behind the last one that an unmap of `[first, end)` will clear: behind `end` where the range ends inside a large leaf, which goes
- * as a whole (SEMANTICS B13). To be asked before it is cleared.
- */
-export function endOfUnmap(vtd: Vtd, domain: Ref<'IommuDomain'>, first: number, end: number): number {
-  const walk = new WalkResult();
-  const last = end - 1;
-  if (vtd.tables(domain).translate(IommuDomain.root.peek(vtd.kernel, domain), highOfPage(last), lowOfPage(last), walk) !== 0) return end;
-  const span = 512 ** (walk.level - 1);
-  const leaf = last - (last % span);
-  return leaf >= first ? Math.max(end, leaf + span) : end;
-}
-
-/** An unmap of `[first, asked)` clears `[first, end)` (`iommu_iotlb_gather_add_range`). */
 export function gather(vtd: Vtd, domain: Ref<'IommuDomain'>, first: number, asked: number, end: number): void {
   vtd.gather.set(domain, first, asked, end);
 }

@@ -7,7 +7,7 @@ import { CacheTag, IommuDomain } from '../domain.ts';
 import { IommuDevice } from '../driver.ts';
 import { FlushCalled, FlushReturned } from '../events.ts';
 import type { Batch } from './batch.ts';
-import { highOfPage, lowOfPage, pageOf } from './gather.ts';
+import { highOfPage, lowOfPage, pageOf } from '../gather.ts';
 import { ridPasid } from './pasid-entry.ts';
 import type { Vtd, VtdUnit } from './vtd.ts';
 

@@ -17,7 +17,7 @@ import { assert } from '../../kernel/errno.ts';
 import { IommuDomain } from '../domain.ts';
 import { formatId } from '../driver.ts';
 import { Batch } from './batch.ts';
-import { Gather } from './gather.ts';
+import { Gather } from '../gather.ts';
 import type { VtdOperations } from './operations.ts';
 import { QueueFaultHandler } from './queue-fault-handler.ts';
 import { VtdUnitState } from './unit-state.ts';

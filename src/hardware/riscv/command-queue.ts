@@ -15,6 +15,7 @@ import { label } from '#hostmem/labels';
 import type { Memory } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
 import { Drain } from '../drain.ts';
+import { invalidated } from '../events.ts';
 import { invalidateLabel, IotlbView } from '../iotlb.ts';
 import { IommuUnit } from '../unit.ts';
 import * as commands from './commands.ts';
@@ -28,6 +29,7 @@ const stopped = QueueStatus.ILLEGAL | QueueStatus.MEMORY_FAULT;
 
 export class CommandQueue implements Engine {
   readonly name: string;
+  readonly #number: number;
   readonly #kernel: Memory;
   readonly #ram: Memory;
   readonly #registers: Ref<'RiscvRegisters'>;
@@ -38,7 +40,8 @@ export class CommandQueue implements Engine {
 
   constructor(host: Host, unit: Ref<'IommuUnit'>) {
     const kernel = host.kernel;
-    this.name = `riscv${IommuUnit.number.peek(kernel, unit)}.queue`;
+    this.#number = IommuUnit.number.peek(kernel, unit);
+    this.name = `riscv${this.#number}.queue`;
     this.#kernel = kernel;
     this.#ram = host.ram;
     this.#registers = IommuUnit.registers.peek(kernel, unit) as Ref<'RiscvRegisters'>;
@@ -82,7 +85,9 @@ export class CommandQueue implements Engine {
     }
     const opcode = commands.opcodeOf(first);
     if (opcode === Opcode.IOTINVAL) this.#invalidate(first, second);
-    if (opcode === Opcode.IOFENCE && !this.#fence(first, second)) return;
+    if (opcode === Opcode.IOFENCE && !this.#isDrained(first)) return;
+    invalidated.emit(kernel, this.#number, this.#head(), first);
+    if (opcode === Opcode.IOFENCE) this.#write(first, second);
     const length = ringLength(RiscvRegisters.commandQueue.peek(kernel, this.#registers));
     RiscvRegisters.commandHead.poke(kernel, this.#registers, (this.#head() + 1) % length);
   }
@@ -107,8 +112,8 @@ export class CommandQueue implements Engine {
     }
   }
 
-  /** Whether the fence is over: with PR or PW it takes two steps, and what was in flight at the first one has ended by the second. */
-  #fence(first: number, data: number): boolean {
+  /** Whether what a fence waits for has ended: with PR or PW it takes two steps, and what was in flight at the first one has ended by the second. */
+  #isDrained(first: number): boolean {
     const kernel = this.#kernel;
     const waits = (first & (Fence.READS | Fence.WRITES)) !== 0;
     if (waits && RiscvRegisters.fencing.peek(kernel, this.#registers) === 0) {
@@ -117,8 +122,11 @@ export class CommandQueue implements Engine {
       return false;
     }
     RiscvRegisters.fencing.poke(kernel, this.#registers, 0);
-    if ((first & Fence.ADDRESS_VALID) !== 0) silent.store(this.#ram, commands.fenceAddress(this.#word(2)), data);
     return true;
+  }
+
+  #write(first: number, data: number): void {
+    if ((first & Fence.ADDRESS_VALID) !== 0) silent.store(this.#ram, commands.fenceAddress(this.#word(2)), data);
   }
 
   /** Whether the next step is one that writes: the last of a fence. */

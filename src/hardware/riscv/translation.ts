@@ -13,6 +13,8 @@ import { highOf, lowOf, pageNumber } from '#hostmem/iova';
 import { pageBytes, type Frame, type Memory } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
 import type { PageTableFormat } from '#hostmem/page-table';
+import { fetchEntry } from '../entry-fetch.ts';
+import { entryFetched, TableKind } from '../events.ts';
 import { accessFault, Cause, guestPageFault, pageFault, Want } from './cause.ts';
 import * as device from './device-context.ts';
 import { Field, Tc } from './device-context.ts';
@@ -74,7 +76,7 @@ export class RiscvTranslation {
   readonly #capabilities: number;
   readonly #capabilitiesHigh: number;
   readonly #ddtpAt: number;
-  readonly #fetchWords: number;
+  readonly #fetchBits: number;
   /** By number of levels. */
   readonly #firstFormats: readonly (PageTableFormat | null)[];
   readonly #secondFormats: readonly (PageTableFormat | null)[];
@@ -90,7 +92,7 @@ export class RiscvTranslation {
     this.#capabilities = RiscvRegisters.capabilities.peek(kernel, registers);
     this.#capabilitiesHigh = RiscvRegisters.capabilities.peekHigh(kernel, registers);
     this.#ddtpAt = RiscvRegisters.ddtp.address(kernel, registers);
-    this.#fetchWords = RiscvRegisters.fetchBits.peek(kernel, registers) / 64;
+    this.#fetchBits = RiscvRegisters.fetchBits.peek(kernel, registers);
     const svpbmt = (this.#capabilities & Capability.SVPBMT) !== 0;
     const svrsw60t59b = (this.#capabilities & Capability.SVRSW60T59B) !== 0;
     const format = (levels: 3 | 4 | 5, second: boolean): PageTableFormat => riscv({ levels, second, svpbmt, svrsw60t59b });
@@ -146,8 +148,9 @@ export class RiscvTranslation {
     if (table >= this.#frameCount) return Cause.DDT_ACCESS;
     const bytes = device.contextBytes(extended);
     const context = this.#device;
-    this.#fetch(table * pageBytes + (deviceId & ((1 << bits) - 1)) * bytes, context, bytes >>> 2, device.contextLabels);
+    fetchEntry(this.#ram, table * pageBytes + (deviceId & ((1 << bits) - 1)) * bytes, context, bytes >>> 3, this.#fetchBits, device.contextLabels);
     if ((context[Field.TC]! & Tc.VALID) === 0) return Cause.DDT_NOT_VALID;
+    entryFetched.emit(this.#kernel, TableKind.DEVICE_CONTEXT, deviceId, 0, context[Field.TC]!, context[Field.TA]!, context[Field.FSC]!);
     if (device.isMisconfigured(context, this.#capabilities, this.#capabilitiesHigh)) return Cause.DDT_MISCONFIGURED;
     this.control = context[Field.TC]!;
     return Cause.NONE;
@@ -204,7 +207,7 @@ export class RiscvTranslation {
     }
     const refused = this.#locate(table, (processId & 255) * 16, request);
     if (refused !== 0) return refused;
-    this.#fetch(this.#at, this.#process, process.processContextWords, process.processContextLabels);
+    fetchEntry(this.#ram, this.#at, this.#process, process.processContextWords / 2, this.#fetchBits, process.processContextLabels);
     if ((this.#process[ProcessField.TA]! & Ta.VALID) === 0) return Cause.PDT_NOT_VALID;
     return process.isMisconfiguredProcess(this.#process, this.#capabilities) ? Cause.PDT_MISCONFIGURED : Cause.NONE;
   }
@@ -267,16 +270,6 @@ export class RiscvTranslation {
     guest.implicit = implicit;
     guest.write = write;
     return guestPageFault(faultsAs(request));
-  }
-
-  /** Reads a context in pieces of as many bits as the unit fetches at once. */
-  #fetch(at: number, context: Int32Array, words: number, labels: readonly number[]): void {
-    const ram = this.#ram;
-    for (let word = 0; word < words; word += 2) {
-      const isPiece = (word >>> 1) % this.#fetchWords === 0;
-      context[word] = isPiece ? read64(ram, at + word * 4, labels[word >>> 1]!) : peek(ram, at + word * 4);
-      context[word + 1] = isPiece ? ram.high : peek(ram, at + word * 4 + 4);
-    }
   }
 }
 

@@ -1,0 +1,71 @@
+/**
+ * Attaching a device to a domain (the kernel's `arm_smmu_attach_prepare`, `_commit`): the unit joins the new domain's list, then the entries
+ * change, then it leaves the old one's. In between it is on both.
+ */
+import { NULL, type Ref } from '#hostmem/object';
+import { descriptorOf, noDescriptor } from '../../hardware/smmuv3/context-descriptor.ts';
+import { abortEntry, bypassEntry, stage1Entry, stage2Entry, type StreamEntry } from '../../hardware/smmuv3/stream-table.ts';
+import { IommuDomain } from '../domain.ts';
+import { IommuDevice, type AttachError } from '../driver.ts';
+import { addUnitUser, isLastUser, removeUnitUser } from '../unit-tags.ts';
+import { descriptorsOf, writeDescriptor, writeStreams } from './entries.ts';
+import { spaceCommand } from './invalidation.ts';
+import type { Smmu, SmmuMember } from './smmu.ts';
+
+/** Lets a device go through a paging domain. ENODEV for a domain of page requests, ENOMEM; what the device had before stays on an error. */
+export function attachPaging(smmu: Smmu, device: Ref<'IommuDevice'>, domain: Ref<'IommuDomain'>): 0 | AttachError {
+  const { kernel } = smmu;
+  if (IommuDomain.pageRequests.peek(kernel, domain) !== 0) return 'ENODEV';
+  const unit = smmu.unit(IommuDevice.unit.peek(kernel, device));
+  if (!join(smmu, unit, domain)) return 'ENOMEM';
+  const before = IommuDevice.domain.peek(kernel, device);
+  const number = IommuDomain.driverData.peek(kernel, domain);
+  const root = IommuDomain.root.peek(kernel, domain);
+  IommuDevice.domain.poke(kernel, device, domain);
+  if (smmu.isSecondStage(domain)) {
+    writeStreams(smmu, unit, device, stage2Entry(number, root));
+    writeDescriptor(smmu, unit, device, noDescriptor);
+  } else {
+    writeDescriptor(smmu, unit, device, descriptorOf(number, root));
+    writeStreams(smmu, unit, device, stage1Entry(descriptorsOf(smmu, device)));
+  }
+  if (before !== NULL) leave(smmu, unit, before);
+  return 0;
+}
+
+/** Every DMA of the device faults from here on. */
+export function block(smmu: Smmu, device: Ref<'IommuDevice'>): void {
+  withoutTables(smmu, device, abortEntry);
+}
+
+/** Requests go to the addresses they name. */
+export function attachIdentity(smmu: Smmu, device: Ref<'IommuDevice'>): void {
+  withoutTables(smmu, device, bypassEntry);
+}
+
+function withoutTables(smmu: Smmu, device: Ref<'IommuDevice'>, entry: StreamEntry): void {
+  const { kernel } = smmu;
+  const unit = smmu.unit(IommuDevice.unit.peek(kernel, device));
+  const before = IommuDevice.domain.peek(kernel, device);
+  writeStreams(smmu, unit, device, entry);
+  writeDescriptor(smmu, unit, device, noDescriptor);
+  IommuDevice.domain.poke(kernel, device, NULL);
+  if (before !== NULL) leave(smmu, unit, before);
+}
+
+/** False without memory. */
+function join({ kernel }: Smmu, unit: SmmuMember, domain: Ref<'IommuDomain'>): boolean {
+  IommuDomain.tagLock.acquire(kernel, domain);
+  const added = addUnitUser(kernel, domain, unit.ref, IommuDomain.driverData.peek(kernel, domain));
+  IommuDomain.tagLock.release(kernel, domain);
+  return added;
+}
+
+/** Behind the last one the unit forgets the address space, and only then it leaves the list. */
+function leave(smmu: Smmu, unit: SmmuMember, domain: Ref<'IommuDomain'>): void {
+  const { kernel } = smmu;
+  IommuDomain.tagLock.acquire(kernel, domain);
+  if (isLastUser(kernel, domain, unit.ref)) unit.submitter.push(spaceCommand(smmu, domain)).submit();
+  removeUnitUser(kernel, domain, unit.ref);
+  IommuDomain.tagLock.release(kernel, domain);
+}

@@ -1,0 +1,45 @@
+/**
+ * A page of an HWPT is unmapped while the HWPT's first device is attached: either the unmap's flush reaches the unit, or the device never sees
+ * what was unmapped.
+ */
+import { scenario } from '../scenario.ts';
+
+const iova = 0x10000000;
+const page = 4096;
+const lineBytes = 64;
+
+export default scenario({
+  title: 'the first device of an HWPT is attached while a page is unmapped in it',
+  seed: '002',
+  host: { iommu: 'smmuv3' },
+  variants: ['smmu-invs-vs-attach'],
+  holds: ['C1', 'C2', 'C3', 'C4', 'C5', 'C6', 'D1', 'D4', 'D6', 'G1', 'G2', 'O1'],
+
+  world(w) {
+    const vmm = w.process('vmm');
+    const iommufd = vmm.iommufd();
+    const ioas = vmm.ioas(iommufd);
+    const va = vmm.memory(page, 0x1111);
+    const { fd, deviceId } = vmm.bound(w.group('A').vfio[0]!, iommufd);
+    const hwpt = vmm.hwpt(iommufd, deviceId, ioas);
+    vmm.map(iommufd, ioas, iova, va, page);
+    return { iommufd, ioas, va, fd, hwpt };
+  },
+
+  actors: ({ vm, device }) => ({
+    /** Leaves all as it was, so that the body can run again. */
+    unmapper: vm('vmm', (thread, { iommufd, ioas, va, fd }) => {
+      thread.check(thread.unmap(iommufd, ioas, iova, page) === null, 'the unmap was refused');
+      thread.check(thread.dma('A', 'read', iova, lineBytes) !== 0, 'A read a page whose unmap had returned');
+      thread.check(thread.map(iommufd, ioas, iova, va, page) === null, 'the map was refused');
+      thread.detach(fd);
+    }),
+
+    attacher: vm('vmm', (thread, { fd, hwpt }) => thread.check(thread.attach(fd, hwpt) === null, 'the attach failed')),
+
+    A: device('A', (dev) => {
+      dev.read(iova, lineBytes);
+      dev.serve(1);
+    }),
+  }),
+});
