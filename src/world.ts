@@ -20,13 +20,14 @@ import { EduRegisters } from './hardware/edu.ts';
 import { PciFunction } from './hardware/function.ts';
 import { Machine } from './hardware/machine.ts';
 import type { OwnershipRules } from './hardware/trusted-unit.ts';
-import { defaultCapabilities } from './hardware/vtd/registers.ts';
+import { defaultCapabilities, pasidBits } from './hardware/vtd/registers.ts';
 import { IommuGroup, Move, PciDevice, setGroupDomain } from './kernel/iommu-group.ts';
 import { bindDriver } from './kernel/kernel-driver.ts';
 import { Kernel, KernelRoot } from './kernel/kernel.ts';
 import { linux72 } from './kernel/operations.ts';
 import { createDmaDomain } from './kernel/dma-iommu.ts';
 import { deviceOf, groupOf } from './kernel/iommu-probe.ts';
+import { Mdev } from './kernel/mdev.ts';
 import { enumerate, type PciBus } from './kernel/pci.ts';
 import { createGuestDma } from './kernel/guest-dma.ts';
 import { connect, TsmCore } from './kernel/tsm.ts';
@@ -60,6 +61,12 @@ export interface WorldOptions extends HostSize {
   readonly iommu: Iommu | 'mock' | 'vtd-legacy and mock';
   /** Whether unit and functions have ATS; a function uses it once `enableAts` was called for it. */
   readonly ats: boolean;
+  /** Whether unit and functions have PASIDs, 2^15 of them; of VT-d in scalable mode alone, as page requests are. */
+  readonly pasids: boolean;
+  /** Whether unit and functions have page requests, for which functions need ATS too. */
+  readonly pageRequests: boolean;
+  /** How many units of that kind; functions are behind the first unless `behindUnit` says otherwise. */
+  readonly units: number;
   /** How many bits of a context or PASID entry the unit fetches at once: 64, 128 (the default), or 512, any entry as a whole. */
   readonly fetchBits: 64 | 128 | 512;
   /** What groups translate through by default: tables that are empty ('dma', the default), or nothing ('identity', iommu=pt). */
@@ -94,10 +101,14 @@ export class World {
   readonly kernel: Kernel;
   /** What actors find by name: functions and their registers, processes, guests' memory. */
   readonly directory: Record<string, number> = {};
-  #unit: Ref<'IommuUnit'> = NULL;
+  /** Units, and the one that functions are plugged in behind. */
+  readonly #units: Ref<'IommuUnit'>[] = [];
+  #unit: Ref<'IommuUnit'>;
   readonly #groups: Ref<'IommuGroup'>[] = [];
   readonly #processes: Ref<'Process'>[] = [];
   readonly #ats: boolean;
+  readonly #pageRequests: boolean;
+  readonly #pasids: number;
   readonly #passesThrough: boolean;
   #vfioDevices = 0;
   #slots = 0;
@@ -105,18 +116,27 @@ export class World {
   /** How many VMs the command line asks for; the host grows with it. */
   readonly vms: number;
 
-  constructor({ vms = 1, iommu = 'vtd-legacy', aliasPasidTableSkipped = true, fetchBits = 128, caches = 'on', ats = false, defaultDomain = 'dma', confidential = null, ...size }: Partial<WorldOptions> = {}) {
+  constructor(options: Partial<WorldOptions> = {}) {
+    const { vms = 1, iommu = 'vtd-legacy', aliasPasidTableSkipped = true, fetchBits = 128, caches = 'on', ats = false, defaultDomain = 'dma', confidential = null } = options;
+    const { pasids = false, pageRequests = false, units = 1, ...size } = options;
     this.vms = vms;
     const ramBytes = size.ramBytes ?? baseSize.ramBytes + vms * sizePerVm.ramBytes;
     this.host = Host.create(ramBytes, size.kernelBytes ?? baseSize.kernelBytes + vms * sizePerVm.kernelBytes);
     Machine.create(this.host);
     this.#ats = ats;
+    if ((pasids || pageRequests) && !(iommu in defaultCapabilities)) throw new Error(`requests with PASIDs and page requests are of VT-d alone, not of '${iommu}'`);
+    this.#pageRequests = pageRequests;
+    this.#pasids = pasids ? 1 << pasidBits : 0;
     this.#passesThrough = defaultDomain === 'identity';
     if (iommu.endsWith('mock')) MockDriver.boot(this.host);
-    if (iommu === 'riscv') this.#unit = Machine.addRiscvUnit(this.host, { fetchBits, iotlb: caches === 'on' });
-    else if (iommu === 'amd') this.#unit = Machine.addAmdUnit(this.host, { fetchBits, caches });
-    else if (iommu === 'smmuv3') this.#unit = Machine.addSmmuUnit(this.host, { fetchBits, caches });
-    else if (iommu !== 'mock') this.#unit = Machine.addUnit(this.host, { mode: iommu === 'vtd-legacy and mock' ? 'vtd-legacy' : iommu, ats, faultReasons: 'recorded', fetchBits, caches });
+    const mode = iommu === 'vtd-legacy and mock' ? 'vtd-legacy' : iommu;
+    for (let unit = 0; unit < units; unit++) {
+      if (mode === 'riscv') this.#units.push(Machine.addRiscvUnit(this.host, { fetchBits, iotlb: caches === 'on' }));
+      else if (mode === 'amd') this.#units.push(Machine.addAmdUnit(this.host, { fetchBits, caches }));
+      else if (mode === 'smmuv3') this.#units.push(Machine.addSmmuUnit(this.host, { fetchBits, caches }));
+      else if (mode !== 'mock') this.#units.push(Machine.addUnit(this.host, { mode, ats, pasids, pageRequests, faultReasons: 'recorded', fetchBits, caches }));
+    }
+    this.#unit = this.#units[0] ?? NULL;
     if (confidential !== null && !iommu.startsWith('vtd')) throw new Error('owned memory is looked after by VT-d units alone');
     if (confidential !== null) Machine.addTrustedSide(this.host, confidential);
     const machine = new Machine(this.host);
@@ -159,6 +179,13 @@ export class World {
     return groups.map(({ number }, index) => ({ number, vfio: vfio[index]! }));
   }
 
+  /** What is plugged in from now on is behind that unit, counted from 0. */
+  behindUnit(index: number): void {
+    const unit = this.#units[index];
+    if (unit === undefined) throw new Error(`there is no unit ${index}; the host has ${this.#units.length}`);
+    this.#unit = unit;
+  }
+
   /** Interrupts are not remapped (`intremap=off`): no device can be bound by a user. */
   leaveInterruptsUnsafe(): void {
     KernelRoot.unsafeInterrupts.poke(this.host.kernel, this.kernel.root, 1);
@@ -199,7 +226,7 @@ export class World {
 
   #member({ core }: NewGroup, name: string | null, rid: number, sourceId: number | null): Ref<'PciDevice'> {
     const memory = this.host.kernel;
-    const added = Machine.addFunction(this.host, this.#unit, { rid, sourceId: sourceId ?? rid, ats: this.#ats });
+    const added = Machine.addFunction(this.host, this.#unit, { rid, sourceId: sourceId ?? rid, ats: this.#ats, pasids: this.#pasids, pageRequests: this.#pageRequests });
     this.kernel.driver.probe(added);
     const device = PciDevice.create(memory);
     PciDevice.address.poke(memory, device, rid);
@@ -269,6 +296,18 @@ export class World {
     const memory = this.host.kernel;
     this.#groups.forEach((group, index) => IommuGroup.next.poke(memory, group, this.#groups[index + 1] ?? NULL));
     KernelRoot.groups.poke(memory, this.kernel.root, this.#groups[0] ?? NULL);
+  }
+
+  /** A share of a function that a kernel driver hands out, with a register file of its own. */
+  share(name: string, ofFunction: string): void {
+    const memory = this.host.kernel;
+    const parent = this.directory[ofFunction] as Ref<'PciFunction'>;
+    const share = Mdev.create(memory);
+    Mdev.function.poke(memory, share, parent);
+    const registers = EduRegisters.create(memory);
+    EduRegisters.function.poke(memory, registers, parent);
+    this.directory[name] = share;
+    this.directory[`${name}.portal`] = registers;
   }
 
   /** Lets kernel drivers of a function use the DMA API, on its group's default domain; actors find it as `<function>.dma`. */

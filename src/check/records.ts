@@ -90,6 +90,23 @@ export function pasidsAttached(view: View, group: Ref<'IommufdGroup'>): Ref<'Pas
   return found;
 }
 
+/** A PASID of a group, by the group's number, and the root frame of what it goes through. */
+export interface PasidInForce {
+  readonly group: number;
+  readonly pasid: number;
+  readonly root: number;
+}
+
+export function pasidsInForce(view: View): PasidInForce[] {
+  const memory = view.host.kernel;
+  const groups = contexts(view).flatMap((iommufd) => iommufdGroups(view, iommufd));
+  return groups.flatMap((group) => pasidsAttached(view, group).map((share) => ({
+    group: IommuGroup.number.peek(memory, IommufdGroup.group.peek(memory, group)),
+    pasid: PasidAttachment.pasid.peek(memory, share),
+    root: IommuDomain.root.peek(memory, Hwpt.domain.peek(memory, PasidAttachment.hwpt.peek(memory, share))),
+  })));
+}
+
 /** The published objects of a context. */
 export function objects(view: View, iommufd: Ref<'Iommufd'>): ObjectRef[] {
   return published(view.host.kernel, Iommufd.objects, iommufd) as ObjectRef[];

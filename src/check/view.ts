@@ -12,7 +12,7 @@ import { Hwpt } from '../kernel/hwpt.ts';
 import { Ioas } from '../kernel/ioas.ts';
 import { Iommufd, IommufdObject, Kind } from '../kernel/objects.ts';
 import { Process } from '../kernel/process.ts';
-import { blockedGroups, contexts, drivenGroups, mappings, objects, trackedRoots, type Mapping } from './records.ts';
+import { blockedGroups, contexts, drivenGroups, mappings, objects, pasidsInForce, trackedRoots, type Mapping, type PasidInForce } from './records.ts';
 
 /** What the world was like when its threads joined it: what every schedule begins with, whenever a judge begins to fold it. */
 interface Beginning {
@@ -27,6 +27,8 @@ interface Beginning {
   /** Root frames of the domains whose writes are tracked. */
   readonly trackedRoots: readonly number[];
   readonly mappings: readonly Mapping[];
+  /** PASIDs of groups, and the root frames of what they go through. */
+  readonly pasids: readonly PasidInForce[];
 }
 
 export class View {
@@ -65,6 +67,7 @@ export class View {
       drivenGroups: drivenGroups(this),
       trackedRoots: trackedRoots(this),
       mappings: mappings(this),
+      pasids: pasidsInForce(this),
     };
     this.builtObjects = this.#kindsOfObjects();
     const numbers = this.groups().map((group) => IommuGroup.number.peek(memory, group));

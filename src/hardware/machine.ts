@@ -25,6 +25,7 @@ import { SmmuRegisters } from './smmuv3/registers.ts';
 import { SmmuUnit } from './smmuv3/unit.ts';
 import { TaggedCache } from './tagged-cache.ts';
 import { TranslationUnit } from './translation-unit.ts';
+import { PageRequests } from './page-requests.ts';
 import { TrustedPath } from './trusted-path.ts';
 import { createInterface, createTrustedRoot, type OwnershipRules } from './trusted-unit.ts';
 import type { Translator } from './translator.ts';
@@ -40,6 +41,10 @@ export interface VtdUnitOptions {
   readonly mode?: keyof typeof registers.defaultCapabilities;
   /** Whether ECAP says, beside what it says already, that the unit serves device TLBs. */
   readonly ats?: boolean;
+  /** Whether the unit takes page requests (ECAP.PRS). */
+  readonly pageRequests?: boolean;
+  /** Whether ECAP says, beside what it says already, that requests may carry PASIDs. */
+  readonly pasids?: boolean;
   /** CAP and ECAP. */
   readonly capability?: bigint;
   readonly extendedCapability?: bigint;
@@ -61,6 +66,10 @@ export interface PciFunctionOptions {
   readonly rid: number;
   /** Whether it has ATS, which software may enable. */
   readonly ats?: boolean;
+  /** How many PASIDs its requests may carry; 0, the default, for a function without the capability. */
+  readonly pasids?: number;
+  /** Whether it has PRI. */
+  readonly pageRequests?: boolean;
   /** The id under which its requests reach the unit, where a bridge takes ownership of them; `rid` by default. */
   readonly sourceId?: number;
 }
@@ -130,6 +139,7 @@ export class Machine {
     const unit = link(host, UnitKind.VTD);
     IommuUnit.registers.poke(kernel, unit, createRegisters(host, options));
     createCaches(host, unit, options);
+    if (options.pageRequests === true) IommuUnit.pageRequests.poke(kernel, unit, PageRequests.create(kernel));
     return unit;
   }
 
@@ -181,6 +191,8 @@ export class Machine {
     PciFunction.rid.poke(kernel, added, options.rid);
     PciFunction.sourceId.poke(kernel, added, options.sourceId ?? options.rid);
     PciFunction.unit.poke(kernel, added, unit);
+    PciFunction.pasids.poke(kernel, added, options.pasids ?? 0);
+    PciFunction.nextGroup.poke(kernel, added, options.pageRequests === true ? 1 : 0);
     if (options.ats === true) PciFunction.atc.poke(kernel, added, createAtc(host));
     PciFunction.nextOfMachine.poke(kernel, added, MachineRecord.firstFunction.peek(kernel, machine));
     PciFunction.nextOfUnit.poke(kernel, added, IommuUnit.firstFunction.peek(kernel, unit));
@@ -235,7 +247,7 @@ function createRegisters({ kernel }: Host, options: VtdUnitOptions): Ref<'VtdReg
   const defaults = registers.defaultCapabilities[options.mode ?? 'vtd-legacy'];
   const extended = options.extendedCapability ?? defaults.extended;
   VtdRegisters.capability.pokeBig(kernel, created, options.capability ?? defaults.capability);
-  VtdRegisters.extendedCapability.pokeBig(kernel, created, options.ats === true ? extended | registers.deviceTlbs : extended);
+  VtdRegisters.extendedCapability.pokeBig(kernel, created, extended | (options.ats === true ? registers.deviceTlbs : 0n) | (options.pasids === true ? registers.pasids : 0n) | (options.pageRequests === true ? registers.pageRequests : 0n));
   VtdRegisters.fetchBits.poke(kernel, created, options.fetchBits ?? 128);
   VtdRegisters.recordedReasons.poke(kernel, created, options.faultReasons === 'recorded' ? 1 : 0);
   const records = registers.faultRecordsOf(VtdRegisters.capability.peekHigh(kernel, created));

@@ -28,6 +28,8 @@ export const IommuUnit = object('IommuUnit', {
   contextCache: ref('TaggedCache'),
   pasidCache: ref('TaggedCache'),
   walkCache: ref('TaggedCache'),
+  /** Where page requests wait; `NULL` for a unit that takes none. */
+  pageRequests: ref('PageRequests'),
   /** The vendor's register file: `VtdRegisters`, `RiscvRegisters`, `AmdRegisters` or `SmmuRegisters`. */
   registers: u32,
   /** When hardware and driver let a device go from one table to another without a moment in which it has none: a `Hitless` (D5). */

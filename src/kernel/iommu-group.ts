@@ -39,6 +39,12 @@ export const PciDevice = object('PciDevice', {
   function: ref('PciFunction'),
   group: ref('IommuGroup'),
   nextInGroup: ref('PciDevice'),
+  /** Where its page requests go, see `iopf.ts`; read without a lock. */
+  faultHwpt: ref('Hwpt'),
+  faultDevice: ref('IommufdDevice'),
+  faultLock: mutex,
+  /** Requests that nobody has taken over yet. */
+  pending: ref('PageRequest').under('faultLock'),
   /** The kernel driver that is bound, a `KernelDriver`. One thread binds and unbinds a device at a time. */
   kernelDriver: u32,
   /** It can cache translations (ATS), whether it does so or not. */

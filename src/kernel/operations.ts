@@ -25,14 +25,19 @@ import { admitMove, idleDomain, moveMembers } from './iommu-group.ts';
 import { fillAndPublish, resumeUnmap } from './iopt.ts';
 import { emptyArea } from './iopt-fill.ts';
 import { abortFile } from './object-file.ts';
+import { setKvm } from './kvm-vfio.ts';
 import { removeObject } from './objects.ts';
 import { unpinUnfilled, type Copy } from './pages.ts';
+import { mayUse } from './mdev.ts';
+import { authorisePasid, doPasidWork, requestPasid, revokePasid } from './pasid-authority.ts';
+import { unbindProcess } from './process-pasid.ts';
 import { TBitPolicy, type Request, type RequestScope } from '../drivers/tsm/link-tsm.ts';
 import { bindInterface, guestRequest, releaseInterface } from './tsm.ts';
 import { keepBack } from './tvm.ts';
 import { destroyVdevice, holdDevice, letDeviceGo, removeVdevice } from './vdevice.ts';
 import { destroyViommu } from './viommu.ts';
-import { attach, detach, replace } from './iommufd-attach.ts';
+import { attach, detach, leaveHwpt, replace } from './iommufd-attach.ts';
+import { deliver, drain } from './iopf.ts';
 import { destroyDevice } from './iommufd-device.ts';
 
 /** The lives of objects: DESTROY, taking back what was never published, and destructors by kind. */
@@ -119,6 +124,37 @@ export interface DmaOperations {
   queueIova(kernel: Kernel, dma: Ref<'DmaDomain'>, page: number, pages: number): void;
 }
 
+/** The way of page requests from the hardware's queue to a user's. */
+export interface IopfOperations {
+  /** The handler of who has the device attached takes a request over. */
+  deliver(kernel: Kernel, device: Ref<'PciDevice'>, queue: Ref<'FaultQueue'>, request: Ref<'PageRequest'>): void;
+  /** Whoever takes requests away from a handler hands it what has come before, and says by which stamp. Under `pageRequestLock`. */
+  drain(kernel: Kernel, pciFunction: Ref<'PciFunction'>): number;
+  /** A replace: the members' requests go to the new HWPT, those left with the old one are answered. Under `IommufdGroup.lock`. */
+  leave(kernel: Kernel, group: Ref<'IommufdGroup'>, old: Ref<'Hwpt'>, hwpt: Ref<'Hwpt'>): void;
+}
+
+/** What KVM tells VFIO. */
+export interface KvmOperations {
+  setKvm(kernel: Kernel, device: Ref<'VfioDevice'>, kvm: Ref<'Kvm'>): void;
+}
+
+/** PASIDs of processes, and who may reach what by a PASID. */
+export interface PasidOperations {
+  /** Takes a bond away, by the device's open file. */
+  unbind(kernel: Kernel, file: Ref<'VfioFile'>): void;
+  /** A number for the device. ENOSPC. */
+  request(kernel: Kernel, file: Ref<'VfioFile'>, wanted: number): number;
+  /** Lets the device reach an HWPT under the number. EPERM, and as `vfioAttach`. */
+  authorise(kernel: Kernel, file: Ref<'VfioFile'>, pasid: number, ptId: number): void;
+  /** Takes it back. EPERM. */
+  revoke(kernel: Kernel, file: Ref<'VfioFile'>, pasid: number): void;
+  /** Whether a share of a device may use the number. */
+  mayUse(kernel: Kernel, mdev: Ref<'Mdev'>, pasid: number): boolean;
+  /** What the others have put off. */
+  work(kernel: Kernel): void;
+}
+
 /** The core's calls of a security manager for devices. */
 export interface TsmOperations {
   /** EINVAL, EBUSY, ENOMEM. */
@@ -154,6 +190,9 @@ export interface Operations {
   readonly tsm: TsmOperations;
   readonly confidential: ConfidentialOperations;
   readonly dma: DmaOperations;
+  readonly pasid: PasidOperations;
+  readonly kvm: KvmOperations;
+  readonly iopf: IopfOperations;
   /** The functions of the drivers. */
   readonly vtd: VtdOperations;
   readonly amd: AmdOperations;
@@ -182,6 +221,9 @@ export const linux72: Operations = Object.freeze({
   // Nothing of this is merged in 7.2: what V1 would allow, a switch without live mappings.
   confidential: Object.freeze({ policy: () => TBitPolicy.BYPASS, mayFlip: hasNoMappings, enterTrusted, flushConverted, giveUp: keepBack }),
   dma: Object.freeze({ queueIova }),
+  kvm: Object.freeze({ setKvm }),
+  iopf: Object.freeze({ deliver, drain, leave: leaveHwpt }),
+  pasid: Object.freeze({ unbind: unbindProcess, request: requestPasid, authorise: authorisePasid, revoke: revokePasid, mayUse, work: doPasidWork }),
   vtd: Object.freeze({ ...vtdOperations }),
   amd: Object.freeze({ ...amdOperations }),
   smmuv3: Object.freeze({ ...smmuOperations }),
