@@ -79,21 +79,23 @@ export abstract class CommandSubmitter {
   #enqueue(): number {
     const kernel = this.#kernel;
     const { tailAt, lockAt, tailLabel, length } = this.#place;
+    // Before the first point: a schedule that is abandoned there leaves nothing to the next batch.
+    const count = this.#count;
+    this.#count = 0;
     if (kernel.control !== null) kernel.control.point(Op.STORE, kernel, tailAt, tailLabel);
     lockLeaf(kernel, lockAt);
-    while (!this.#hasRoom()) {
+    while (!this.#hasRoom(count)) {
       assert(kernel.control === null, `a controlled run has so few actors that a ring of ${length} commands has room for all`);
       unlockLeaf(kernel, lockAt);
       this.help();
       lockLeaf(kernel, lockAt);
     }
     const first = peek(kernel, tailAt);
-    const end = (first + this.#count) % length;
+    const end = (first + count) % length;
     const status = this.#statusOf(end);
-    for (let i = 0; i < this.#count; i++) this.#write((first + i) % length, this.#words.subarray(i * 4, i * 4 + 4));
+    for (let i = 0; i < count; i++) this.#write((first + i) % length, this.#words.subarray(i * 4, i * 4 + 4));
     this.#write(end, this.waitCommand(status, Status.DONE));
     poke(this.#ram, status, Status.IN_USE);
-    this.#count = 0;
     silent.store(kernel, tailAt, (end + 1) % length);
     if (kernel.control !== null) kernel.control.saw(end);
     unlockLeaf(kernel, lockAt);
@@ -101,12 +103,12 @@ export abstract class CommandSubmitter {
   }
 
   /** One slot is kept free: a full ring would look empty. The word that the wait is to write may still be somebody's. */
-  #hasRoom(): boolean {
+  #hasRoom(count: number): boolean {
     const { headAt, tailAt, length } = this.#place;
     const tail = peek(this.#kernel, tailAt);
     const used = (tail - silent.load(this.#kernel, headAt) + length) % length;
-    const end = (tail + this.#count) % length;
-    return used + this.#count + 1 < length && peek(this.#ram, this.#statusOf(end)) === Status.FREE;
+    const end = (tail + count) % length;
+    return used + count + 1 < length && peek(this.#ram, this.#statusOf(end)) === Status.FREE;
   }
 
   #statusOf(slot: number): number {

@@ -6,6 +6,9 @@ import { scenario } from '../scenario.ts';
 
 const iova = 0x10000000;
 const page = 4096;
+/** One mapping: its leaves are cleared one after the other, and flushed together. */
+const length = 8 * page;
+const last = iova + length - page;
 const lineBytes = 64;
 
 export default scenario({
@@ -19,26 +22,26 @@ export default scenario({
     const vmm = w.process('vmm');
     const iommufd = vmm.iommufd();
     const ioas = vmm.ioas(iommufd);
-    const va = vmm.memory(page, 0x1111);
+    const va = vmm.memory(length, 0x1111);
     const { fd, deviceId } = vmm.bound(w.group('A').vfio[0]!, iommufd);
     const hwpt = vmm.hwpt(iommufd, deviceId, ioas);
-    vmm.map(iommufd, ioas, iova, va, page);
+    vmm.map(iommufd, ioas, iova, va, length);
     return { iommufd, ioas, va, fd, hwpt };
   },
 
   actors: ({ vm, device }) => ({
     /** Leaves all as it was, so that the body can run again. */
     unmapper: vm('vmm', (thread, { iommufd, ioas, va, fd }) => {
-      thread.check(thread.unmap(iommufd, ioas, iova, page) === null, 'the unmap was refused');
-      thread.check(thread.dma('A', 'read', iova, lineBytes) !== 0, 'A read a page whose unmap had returned');
-      thread.check(thread.map(iommufd, ioas, iova, va, page) === null, 'the map was refused');
+      thread.check(thread.unmap(iommufd, ioas, iova, length) === null, 'the unmap was refused');
+      thread.check(thread.dma('A', 'read', last, lineBytes) !== 0, 'A read a page whose unmap had returned');
+      thread.check(thread.map(iommufd, ioas, iova, va, length) === null, 'the map was refused');
       thread.detach(fd);
     }),
 
     attacher: vm('vmm', (thread, { fd, hwpt }) => thread.check(thread.attach(fd, hwpt) === null, 'the attach failed')),
 
     A: device('A', (dev) => {
-      dev.read(iova, lineBytes);
+      dev.read(last, lineBytes);
       dev.serve(1);
     }),
   }),

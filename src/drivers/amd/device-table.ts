@@ -3,7 +3,7 @@
  * unit told of it and drained. An attach breaks before it makes: the entry is cleared, the old domain flushed, and the new one written.
  */
 import { Op, peek, poke, silent } from '#hostmem/atomics';
-import type { Memory } from '#hostmem/memory';
+import type { Frame, Memory } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
 import * as commands from '../../hardware/amd/commands.ts';
 import * as entry from '../../hardware/amd/device-table.ts';
@@ -16,12 +16,13 @@ import { AmdUnitState, topLevels, topRoot } from './unit-state.ts';
 /** The first half of an entry, as three words. */
 export type DeviceEntry = readonly [low: number, high: number, domainId: number];
 
-export const clearedEntry: DeviceEntry = [entry.clearedLow, 0, 0];
-export const identityEntry: DeviceEntry = [entry.entryLow(0 as Parameters<typeof entry.entryLow>[0], 0), entry.allPermissions, 0];
+/** What a detach leaves (`make_clear_dte`): V without TV, which is blocked too. */
+export const clearedEntry: DeviceEntry = [entry.valid, 0, 0];
+export const identityEntry: DeviceEntry = [entry.entryLow(0 as Frame, 0), entry.allPermissions, 0];
 export const pagingEntry = (top: number, domainId: number): DeviceEntry => [entry.entryLow(topRoot(top), topLevels(top)), entry.allPermissions, domainId];
 
 /** Every requester is blocked: what is not told of would pass. For who sets the unit up. */
-export function blockAll(ram: Memory, table: Parameters<typeof entry.entryAt>[0], entries: number): void {
+export function blockAll(ram: Memory, table: Frame, entries: number): void {
   for (let sourceId = 0; sourceId < entries; sourceId++) poke(ram, entry.entryAt(table, sourceId), entry.blockedLow);
 }
 

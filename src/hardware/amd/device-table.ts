@@ -26,8 +26,6 @@ const permissionMask = Access.READ | Access.WRITE;
 
 /** A requester is blocked: no tables, and no permission without. */
 export const blockedLow = valid | translates;
-/** What a driver's detach leaves (the kernel's `make_clear_dte`): blocked too. */
-export const clearedLow = valid;
 export const allPermissions = permissionMask << permissionShift;
 /** `levels` 0: requests pass untranslated. */
 export const entryLow = (root: Frame, levels: number): number => hpaOf(root) | (levels << modeShift) | translates | valid;

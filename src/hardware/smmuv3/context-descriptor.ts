@@ -10,7 +10,6 @@
 import { label } from '#hostmem/labels';
 import { hpaOf, type Frame } from '#hostmem/memory';
 
-export const descriptorBytes = 64;
 export const descriptorLabels: readonly number[] = ['0', '1'].map((word) => label(`ContextDescriptor.word${word}`));
 
 export const valid = 1 << 31;
