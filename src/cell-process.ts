@@ -4,7 +4,7 @@
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
-import type { CellRequest, Explored, ExploreRequest, OpenRequest, Replayed, ReplayRequest, ShrinkRequest, ShrunkAnswer, TellRequest, Told } from './cell-protocol.ts';
+import type { CellRequest, Explained, ExplainRequest, Explored, ExploreRequest, OpenRequest, Replayed, ReplayRequest, ShrinkRequest, ShrunkAnswer, TellRequest, Told } from './cell-protocol.ts';
 
 type Reply = { readonly kind: string; readonly message?: string; readonly schedules?: number };
 
@@ -42,6 +42,10 @@ export class CellProcess {
   }
   tell(request: Omit<TellRequest, 'kind'>): Promise<Told> {
     return this.#ask({ kind: 'tell', ...request });
+  }
+
+  explain(request: Omit<ExplainRequest, 'kind'>): Promise<Explained> {
+    return this.#ask({ kind: 'explain', ...request });
   }
 
   /** Lowers the end of the exploration that runs. */

@@ -1,4 +1,6 @@
 /** What an exploring cell is asked, and what it answers. */
+import type { Reach } from './check/reach.ts';
+import type { Question } from './reach-question.ts';
 import type { Failure } from './report/failure.ts';
 import type { Switch } from './schedule/board.ts';
 import type { Scene } from './schedule/shrink.ts';
@@ -63,8 +65,16 @@ export interface TellRequest {
   readonly token: string;
 }
 
+/** Runs the schedule, leaves the host as it is then, and answers the question about it: the cell's last request. */
+export interface ExplainRequest {
+  readonly kind: 'explain';
+  readonly switches: readonly Switch[];
+  readonly workload: Workload;
+  readonly question: Question;
+}
+
 export type CellRequest =
-  | OpenRequest | ExploreRequest | ReplayRequest | ShrinkRequest | TellRequest
+  | OpenRequest | ExploreRequest | ReplayRequest | ShrinkRequest | TellRequest | ExplainRequest
   | { readonly kind: 'stop before'; readonly index: number }
   | { readonly kind: 'close' };
 
@@ -103,4 +113,10 @@ export interface Told {
   readonly failure: Failure | null;
   /** The trace in short: who did what, in order. */
   readonly steps: readonly { readonly actor: string; readonly label: string }[];
+}
+
+/** One of both is there: an answer, or what is wrong with the question. */
+export interface Explained {
+  readonly reach: Reach | null;
+  readonly problem: string | null;
 }

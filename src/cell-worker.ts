@@ -1,11 +1,13 @@
 /**
  * The work of a cell: one world under the baton, its commander, and what is asked of it.
  */
-import type { ExploreRequest, Explored, OpenRequest, Replayed, ReplayRequest, ShrinkRequest, ShrunkAnswer, TellRequest, Told } from './cell-protocol.ts';
+import type { Explained, ExplainRequest, ExploreRequest, Explored, OpenRequest, Replayed, ReplayRequest, ShrinkRequest, ShrunkAnswer, TellRequest, Told } from './cell-protocol.ts';
 import { Arena } from './arena.ts';
 import { load, loadVariant } from './catalogue.ts';
 import { executionIds } from './check/execution.ts';
 import { loadInvariants } from './check/catalogue.ts';
+import { InputError } from './input-error.ts';
+import { answer } from './reach-question.ts';
 import { Machine } from './hardware/machine.ts';
 import { driverInForce } from './drivers/in-force.ts';
 import { parametersOf, type Scenario } from './scenario.ts';
@@ -129,6 +131,17 @@ export class CellWorker {
       if (outcome.violation?.invariant === 'LIVELOCK') return outcome;
     }
     return whole;
+  }
+
+  async explain({ switches, workload, question }: ExplainRequest): Promise<Explained> {
+    await this.#replay({ switches, leavesHost: true, ...workload });
+    const { host, directory } = this.#arena.world;
+    try {
+      return { reach: answer(host, directory, question), problem: null };
+    } catch (error) {
+      if (error instanceof InputError) return { reach: null, problem: error.message };
+      throw error;
+    }
   }
 
   #replay(order: Replay): Promise<ReplayOutcome> {

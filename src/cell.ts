@@ -24,6 +24,7 @@ async function serve(request: CellRequest): Promise<void> {
     else if (request.kind === 'replay') reply({ kind: 'replayed', ...(await worker!.replay(request)) });
     else if (request.kind === 'shrink') reply({ kind: 'shrunk', ...(await worker!.shrink(request)) });
     else if (request.kind === 'tell') reply({ kind: 'told', ...(await worker!.tell(request)) });
+    else if (request.kind === 'explain') reply({ kind: 'answered', ...(await worker!.explain(request)) });
     else await worker?.close();
   } catch (error) {
     reply({ kind: 'broken', message: error instanceof Error ? (process.env['DMARENA_DEBUG'] ? String(error.stack) : error.message) : String(error) });

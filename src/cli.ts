@@ -8,6 +8,7 @@
 import { Command, CommanderError } from 'commander';
 import { bench } from './commands/bench.ts';
 import { conform } from './commands/conform.ts';
+import { explain as explainReach } from './commands/explain.ts';
 import { explore } from './commands/explore.ts';
 import { failNth } from './commands/fail-nth.ts';
 import { list } from './commands/list.ts';
@@ -83,6 +84,7 @@ function program(): Command {
     .action((paths: string[], options: { json?: boolean }) => action(conform)({ paths, ...options }));
   addFailNth(root);
   addWalk(root);
+  addExplain(root);
   addTryFormat(root);
   addBench(root);
   return root;
@@ -215,6 +217,35 @@ function addWalk(root: Command): void {
     .requiredOption('--format <name>', 'whose tables: riscv')
     .option('--json', 'one JSON object a line on stdout')
     .action(action(walk));
+}
+
+function addExplain(root: Command): void {
+  root
+    .command('explain')
+    .description('why a device reaches an address, or where that ends')
+    .argument('<state>', "a scenario (its world as it is built), or a token (the host as its schedule leaves it)")
+    .requiredOption('--device <name>', 'the function, by its name in the world')
+    .option('--pasid <n>', 'for requests with a PASID', whole('--pasid', 2 ** 20 - 1))
+    .requiredOption('--iova <address>', 'hexadecimal with 0x, or decimal')
+    .option(...iommu)
+    .option('--scenario <path>', 'with a token: the file of a scenario from outside')
+    .option('--variant <path>', 'with a token: the file of a variant from outside')
+    .option(...invariants)
+    .option(...json)
+    .action((state: string, { pasid, iommu: unit, invariant, ...flags }: ExplainFlags) =>
+      action(explainReach)({ ...flags, state, pasid: pasid ?? null, iommu: unit ?? null, invariants: invariant }),
+    );
+}
+
+interface ExplainFlags {
+  device: string;
+  pasid?: number;
+  iova: string;
+  iommu?: string;
+  scenario?: string;
+  variant?: string;
+  invariant: readonly string[];
+  json?: boolean;
 }
 
 function addTryFormat(root: Command): void {

@@ -170,7 +170,11 @@ function stormCall(event: Cursor): string {
   const where = pages(event) === 0 ? [] : [`0x${(iovaPage(event) * 4096).toString(16)}`, `${pages(event)} pages`];
   return `${stormCallName(call(event))} ${[...named, ...where].join(', ')}`;
 }
-const entryNames: Readonly<Record<number, string>> = { [TableKind.CONTEXT]: 'context entry', [TableKind.SCALABLE_CONTEXT]: 'context entry', [TableKind.PASID]: 'PASID entry' };
+const entryNames: Readonly<Record<number, string>> = {
+  [TableKind.CONTEXT]: 'context entry', [TableKind.SCALABLE_CONTEXT]: 'context entry', [TableKind.PASID]: 'PASID entry',
+  [TableKind.DEVICE_TABLE]: 'device-table entry', [TableKind.STREAM]: 'stream-table entry', [TableKind.CONTEXT_DESCRIPTOR]: 'context descriptor',
+  [TableKind.DEVICE_CONTEXT]: 'device context',
+};
 
 const flushed = (high: number, low: number, pages: number): string => (pages === 0 ? 'the whole domain' : `${range(high, low)}, ${pages} pages`);
 

@@ -5,7 +5,7 @@
  */
 import { choose, chooseAgain, replayFlags, sizeOf, sizeWord, tokenWords, type Choice, type Chosen, type TokenFiles } from './chosen.ts';
 import { CellProcess, cellCpus } from './cell-process.ts';
-import type { Explored, OpenRequest, ShrunkAnswer, Workload } from './cell-protocol.ts';
+import type { Explored, OpenRequest, ReplayRequest, ShrunkAnswer, Workload } from './cell-protocol.ts';
 import { codeHash } from './code-hash.ts';
 import { InputError } from './input-error.ts';
 import type { Failure } from './report/failure.ts';
@@ -199,6 +199,15 @@ export async function replay({ token: text, times, ...files }: ReplayOptions): P
   } finally {
     cell.close();
   }
+}
+
+export type ReplayFiles = TokenFiles;
+
+/** What a cell is asked to open for a token, and its schedule. Throws `InputError` as `replay`. */
+export async function openToken(text: string, files: TokenFiles): Promise<{ request: Omit<OpenRequest, 'kind'>; order: Pick<ReplayRequest, 'switches' | 'workload'> }> {
+  const token = parse(text);
+  const chosen = await chooseAgain(token, files);
+  return { request: openRequest(chosen, token.seed, sizeOf(token).vms), order: { switches: token.switches, workload: workloadOf(token) } };
 }
 
 /** What to know before believing a replay, if anything. */

@@ -19,6 +19,7 @@ import { VtdDriver } from './drivers/vtd/driver.ts';
 import { EduRegisters } from './hardware/edu.ts';
 import { PciFunction } from './hardware/function.ts';
 import { Machine } from './hardware/machine.ts';
+import type { OwnershipRules } from './hardware/trusted-unit.ts';
 import { defaultCapabilities } from './hardware/vtd/registers.ts';
 import { IommuGroup, Move, PciDevice, setGroupDomain } from './kernel/iommu-group.ts';
 import { bindDriver } from './kernel/kernel-driver.ts';
@@ -67,11 +68,8 @@ export interface WorldOptions extends HostSize {
   readonly caches: 'on' | 'off';
   /** Switch K8: false lets devices behind a bridge translate in scalable mode. */
   readonly aliasPasidTableSkipped: boolean;
-  /**
-   * Whether the host has confidential guests and a security manager for devices; if so, whether ownership is looked up for every access, or
-   * only before a translation is cached (SEMANTICS f.3 X2).
-   */
-  readonly confidential: 'no' | 'checks hits' | 'checks fills';
+  /** Null where the host has no confidential guests and no security manager for devices; else how the hardware looks after owned memory. */
+  readonly confidential: OwnershipRules | null;
 }
 
 /** First device number that the world gives out on each root bus, as in the recorded machine. */
@@ -107,7 +105,7 @@ export class World {
   /** How many VMs the command line asks for; the host grows with it. */
   readonly vms: number;
 
-  constructor({ vms = 1, iommu = 'vtd-legacy', aliasPasidTableSkipped = true, fetchBits = 128, caches = 'on', ats = false, defaultDomain = 'dma', confidential = 'no', ...size }: Partial<WorldOptions> = {}) {
+  constructor({ vms = 1, iommu = 'vtd-legacy', aliasPasidTableSkipped = true, fetchBits = 128, caches = 'on', ats = false, defaultDomain = 'dma', confidential = null, ...size }: Partial<WorldOptions> = {}) {
     this.vms = vms;
     const ramBytes = size.ramBytes ?? baseSize.ramBytes + vms * sizePerVm.ramBytes;
     this.host = Host.create(ramBytes, size.kernelBytes ?? baseSize.kernelBytes + vms * sizePerVm.kernelBytes);
@@ -119,14 +117,15 @@ export class World {
     else if (iommu === 'amd') this.#unit = Machine.addAmdUnit(this.host, { fetchBits, caches });
     else if (iommu === 'smmuv3') this.#unit = Machine.addSmmuUnit(this.host, { fetchBits, caches });
     else if (iommu !== 'mock') this.#unit = Machine.addUnit(this.host, { mode: iommu === 'vtd-legacy and mock' ? 'vtd-legacy' : iommu, ats, faultReasons: 'recorded', fetchBits, caches });
-    if (confidential !== 'no') Machine.addTrustedSide(this.host, { checksHits: confidential === 'checks hits' });
+    if (confidential !== null && !iommu.startsWith('vtd')) throw new Error('owned memory is looked after by VT-d units alone');
+    if (confidential !== null) Machine.addTrustedSide(this.host, confidential);
     const machine = new Machine(this.host);
     if (iommu === 'riscv') RiscvDriver.boot(this.host, machine);
     else if (iommu === 'amd') AmdDriver.boot(this.host, machine);
     else if (iommu === 'smmuv3') SmmuDriver.boot(this.host, machine);
     else if (iommu !== 'mock') VtdDriver.boot(this.host, machine, { aliasPasidTableSkipped });
     this.host.kernelRoot = KernelRoot.create(this.host.kernel);
-    if (confidential !== 'no') KernelRoot.tsm.poke(this.host.kernel, this.host.kernelRoot, TsmCore.create(this.host.kernel));
+    if (confidential !== null) KernelRoot.tsm.poke(this.host.kernel, this.host.kernelRoot, TsmCore.create(this.host.kernel));
     this.kernel = new Kernel(this.host, linux72, driverInForce(this.host, machine));
   }
 

@@ -26,7 +26,7 @@ import { SmmuUnit } from './smmuv3/unit.ts';
 import { TaggedCache } from './tagged-cache.ts';
 import { TranslationUnit } from './translation-unit.ts';
 import { TrustedPath } from './trusted-path.ts';
-import { createInterface, createTrustedRoot } from './trusted-unit.ts';
+import { createInterface, createTrustedRoot, type OwnershipRules } from './trusted-unit.ts';
 import type { Translator } from './translator.ts';
 import { IommuUnit, UnitKind, type EntryUnitOptions } from './unit.ts';
 import { InvalidationQueue } from './vtd/invalidation-queue.ts';
@@ -191,8 +191,8 @@ export class Machine {
   }
 
   /** Gives the machine's units a trusted side; functions that are added from now on have device interfaces. */
-  static addTrustedSide(host: Host, { checksHits }: { readonly checksHits: boolean }): void {
-    createTrustedRoot(host.kernel, unitsOf(host), checksHits);
+  static addTrustedSide(host: Host, rules: OwnershipRules): void {
+    createTrustedRoot(host.kernel, unitsOf(host), rules);
   }
 
   /** All functions, in the order of their requester ids. */

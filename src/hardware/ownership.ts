@@ -26,21 +26,27 @@ export const TrustReason = {
   NOT_ACCEPTED: 0x212,
   /** The page is shared and the mapping says private, or the other way round. */
   NOT_AS_CLAIMED: 0x213,
+  /** T = 1 met a page that is not private, where the hardware keeps it from those. */
+  NOT_PRIVATE: 0x214,
 } as const;
 export type TrustReason = (typeof TrustReason)[keyof typeof TrustReason];
 
-/** Whether a request may reach a frame with that visibility; `guest` is whose trusted context a request with T = 1 came through. */
-export function judgeAccess(word: number, trusted: boolean, guest: number, claim: Claim): TrustReason {
+/**
+ * Whether a request may reach a frame with that visibility; `guest` is whose trusted context a request with T = 1 came through, and
+ * `reachesShared` whether such a request may reach pages that are not private (f.2 leaves it open for TDX).
+ */
+export function judgeAccess(word: number, trusted: boolean, guest: number, claim: Claim, reachesShared: boolean): TrustReason {
   const visibility = visibilityOf(word);
   const isShared = visibility === Visibility.SHARED || visibility === Visibility.HYPERVISOR;
   if (!isShared && !trusted) return TrustReason.PRIVATE;
   if (!isShared && guestOf(word) !== guest) return TrustReason.FOREIGN;
   if (visibility === Visibility.PENDING) return TrustReason.NOT_ACCEPTED;
+  if (isShared && trusted && !reachesShared) return TrustReason.NOT_PRIVATE;
   const isAsClaimed = claim === Claim.NOTHING || (claim === Claim.SHARED) === isShared;
   return isAsClaimed ? TrustReason.NONE : TrustReason.NOT_AS_CLAIMED;
 }
 
 /** Whether the unit may cache a translation that a request with T = 0 walked to. */
 export function mayCacheUntrusted(frames: Frames, frame: Frame): boolean {
-  return frame === 0 || frame >= frames.count || judgeAccess(frames.readVisibility(frame), false, 0, Claim.NOTHING) === 0;
+  return frame === 0 || frame >= frames.count || judgeAccess(frames.readVisibility(frame), false, 0, Claim.NOTHING, true) === 0;
 }

@@ -153,6 +153,7 @@ export class TaggedCacheView {
 
 /** A line as an oracle reads it. */
 export interface TaggedLine {
+  readonly key: number;
   readonly owner: number;
   readonly tag: number;
   /** The first value and the last one. */
@@ -169,7 +170,7 @@ export function taggedLines(kernel: Memory, cache: Ref<'TaggedCache'>): TaggedLi
     for (let at = set + firstWay * 4; at < set + setWords * 4; at += wayWords * 4) {
       const owner = peek(kernel, at + Way.OWNER * 4);
       if (owner >= 0) continue;
-      found.push({ owner: owner & ~valid, tag: peek(kernel, at + Way.TAG * 4), value0: peek(kernel, at + Way.VALUES * 4), value2: peek(kernel, at + Way.VALUES * 4 + 8) });
+      found.push({ key: peek(kernel, at), owner: owner & ~valid, tag: peek(kernel, at + Way.TAG * 4), value0: peek(kernel, at + Way.VALUES * 4), value2: peek(kernel, at + Way.VALUES * 4 + 8) });
     }
   }
   return found;

@@ -179,7 +179,8 @@ export class TranslationUnit implements Translator {
     const clean = requester.marksUse && (walk.entryLow & tables.format.dirtyBit) === 0;
     const permissions = clean ? walk.permissions & ~Access.WRITE : walk.permissions;
     this.permissions = permissions;
-    if (this.#owned === null || mayCacheUntrusted(this.#owned, walk.frame)) this.iotlb.fill(requester.domainId, iovaHigh, iovaLow, walk.frame, permissions, requester.root, epoch, tag);
+    const mayCache = this.#owned === null || mayCacheUntrusted(this.#owned, walk.frame);
+    if (mayCache) this.iotlb.fill(requester.domainId, iovaHigh, iovaLow, walk.frame, permissions, requester.root, epoch, tag);
     // What was found below a table that may itself be stale by now is not remembered: an invalidation might miss it.
     if (!isKnown) known.fill(requester.domainId, iovaHigh, iovaLow, tag, frameOf(walk.entryAt), walk.level, walk.permissionsAbove, epoch);
     return 0;

@@ -41,6 +41,8 @@ export const TrustedRoot = object('TrustedRoot', {
   iotlb: ref('Iotlb'),
   /** Whether ownership is looked up for hits too, or only before a translation is cached. */
   checksHits: u32,
+  /** Whether a request with T = 1 may reach pages that are not private. */
+  reachesShared: u32,
   /** All device interfaces of the host, through `Tdi.next`. */
   firstTdi: ref('Tdi'),
   contexts: u32,
@@ -57,5 +59,6 @@ const secondStage = vtdSecondStage(3);
 export const trustedFormat: PageTableFormat = {
   ...secondStage,
   name: 'trusted-second-stage-3',
-  leafHigh: (frame, permissions, level) => secondStage.leafHigh(frame, permissions & (Access.READ | Access.WRITE), level) | ((permissions & privatePage) !== 0 ? cBit : 0),
+  leafHigh: (frame, permissions, level) =>
+    secondStage.leafHigh(frame, permissions & (Access.READ | Access.WRITE), level) | ((permissions & privatePage) !== 0 ? cBit : 0),
 };

@@ -37,6 +37,7 @@ export class TrustedPath implements Translator {
   readonly #rid: number;
   readonly #trustedIotlb: IotlbView;
   readonly #checksHits: boolean;
+  readonly #reachesShared: boolean;
   readonly #tables: PageTable;
   readonly #walk = new WalkResult();
   /** Of the last request. */
@@ -55,6 +56,7 @@ export class TrustedPath implements Translator {
     const trustedRoot = IommuUnit.trustedRoot.peek(kernel, PciFunction.unit.peek(kernel, pciFunction));
     this.#trustedIotlb = new IotlbView(kernel, TrustedRoot.iotlb.peek(kernel, trustedRoot));
     this.#checksHits = TrustedRoot.checksHits.peek(kernel, trustedRoot) !== 0;
+    this.#reachesShared = TrustedRoot.reachesShared.peek(kernel, trustedRoot) !== 0;
     this.#tables = new PageTable(host.ram, host.frames, trustedFormat);
   }
 
@@ -68,8 +70,9 @@ export class TrustedPath implements Translator {
     const guest = TrustedContext.guest.load(kernel, this.#context);
     if (this.#trusted && guest === 0) return TrustReason.NO_CONTEXT;
     const policy = TrustedContext.policy.peek(kernel, this.#context);
-    const isShared = guest !== 0 && (policy === TBitPolicy.ONE_TABLE || policy === TBitPolicy.C_BIT);
-    return this.#trusted || isShared ? this.#throughTrusted(guest, policy, iovaHigh, iovaLow, access) : this.#throughHost(sourceId, iovaHigh, iovaLow, access, epoch);
+    const isOneTable = guest !== 0 && (policy === TBitPolicy.ONE_TABLE || policy === TBitPolicy.C_BIT);
+    if (this.#trusted || isOneTable) return this.#throughTrusted(guest, policy, iovaHigh, iovaLow, access);
+    return this.#throughHost(sourceId, iovaHigh, iovaLow, access, epoch);
   }
 
   /** Tells of the transaction's end, while it is still in flight and after its data have moved. */
@@ -115,7 +118,8 @@ export class TrustedPath implements Translator {
   }
 
   #check(frame: Frame, guest: number, claim: Claim): number {
-    return frame === 0 || frame >= this.#frames.count ? 0 : judgeAccess(this.#frames.readVisibility(frame), this.#trusted, guest, claim);
+    if (frame === 0 || frame >= this.#frames.count) return 0;
+    return judgeAccess(this.#frames.readVisibility(frame), this.#trusted, guest, claim, this.#reachesShared);
   }
 }
 

@@ -42,13 +42,22 @@ export class TrustedUnit {
   }
 }
 
-/** A root for a host that gets a TSM, and all its units know of it. `checksHits`: ownership is looked up also for what is cached. */
-export function createTrustedRoot(kernel: Memory, units: readonly Ref<'IommuUnit'>[], checksHits: boolean): void {
+/** What differs between vendors, or is not known of them (SEMANTICS f.2, f.3 X1, X2). */
+export interface OwnershipRules {
+  /** Whether ownership is looked up also for what is cached. */
+  readonly checksHits: boolean;
+  /** Whether a request with T = 1 may reach pages that are not private; it may unless this says no. */
+  readonly reachesShared?: boolean;
+}
+
+/** A root for a host that gets a TSM, and all its units know of it. */
+export function createTrustedRoot(kernel: Memory, units: readonly Ref<'IommuUnit'>[], { checksHits, reachesShared = true }: OwnershipRules): void {
   const root = TrustedRoot.create(kernel);
   const iotlb = Iotlb.create(kernel);
   Iotlb.on.poke(kernel, iotlb, 1);
   TrustedRoot.iotlb.poke(kernel, root, iotlb);
   TrustedRoot.checksHits.poke(kernel, root, checksHits ? 1 : 0);
+  TrustedRoot.reachesShared.poke(kernel, root, reachesShared ? 1 : 0);
   for (const unit of units) IommuUnit.trustedRoot.poke(kernel, unit, root);
 }
 

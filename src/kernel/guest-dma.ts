@@ -84,7 +84,7 @@ export function mapForDevice(kernel: Kernel, dma: Ref<'GuestDma'>, page: number)
     const isPrivate = tsmOf(kernel).isRunning(functionOf(kernel, dma));
     const reached = isPrivate ? page : takeSlot(kernel, dma, page);
     const frame = guestFrame(kernel, GuestDma.tvm.peek(memory, dma), reached);
-    const address = addressFor(kernel, dma, backend, reached, frame, isPrivate);
+    const address = addressOrUndo(kernel, dma, backend, reached, frame, isPrivate);
     GuestDma.live.write(memory, dma, GuestDma.live.read(memory, dma) + 1);
     HandleMapped.emit(memory, PciDevice.address.peek(memory, GuestDma.device.peek(memory, dma)), address, frame, backend);
     return address;
@@ -169,6 +169,16 @@ function backendNow(kernel: Kernel, dma: Ref<'GuestDma'>): Backend {
   if (policy === TBitPolicy.SPLIT) return isRunning ? Backend.PRIVATE_HALF : Backend.SHARED_HALF;
   if (policy === TBitPolicy.BYPASS) return isRunning ? Backend.TRANSLATED : Backend.BOUNCE;
   return Backend.ONE_TABLE;
+}
+
+/** As `addressFor`; what fails leaves no bounce page behind. */
+function addressOrUndo(kernel: Kernel, dma: Ref<'GuestDma'>, backend: Backend, page: number, frame: Frame, isPrivate: boolean): number {
+  try {
+    return addressFor(kernel, dma, backend, page, frame, isPrivate);
+  } catch (error) {
+    if (!isPrivate) returnSlot(kernel, dma, page);
+    throw error;
+  }
 }
 
 function addressFor(kernel: Kernel, dma: Ref<'GuestDma'>, backend: Backend, page: number, frame: Frame, isPrivate: boolean): number {

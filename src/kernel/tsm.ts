@@ -29,15 +29,17 @@ export const PciTsm = object('PciTsm', { dsm: ref('Dsm'), tdi: ref('PciTdi').und
 /** A bound interface (`struct pci_tdi`). */
 const PciTdi = object('PciTdi', { device: ref('PciDevice'), tvm: ref('Tvm'), tdiId: u32 });
 
-/** Makes a device one that can be connected. */
+/** Connects a device. EBUSY when it is connected, ENOMEM. */
 export function connect(kernel: Kernel, device: Ref<'PciDevice'>): void {
   const memory = kernel.memory;
   const core = coreOf(kernel);
   TsmCore.rwsem.acquireWrite(memory, core);
   try {
     if (PciDevice.tsm.peek(memory, device) !== NULL) fail('EBUSY', 'the device is connected');
-    const tsm = allocated(PciTsm.tryCreate(memory));
-    PciTsm.dsm.poke(memory, tsm, allocated(Dsm.tryCreate(memory)));
+    const dsm = allocated(Dsm.tryCreate(memory));
+    const tsm = PciTsm.tryCreate(memory);
+    if (tsm === NULL) Dsm.free(memory, dsm);
+    PciTsm.dsm.poke(memory, allocated(tsm), dsm);
     PciDevice.tsm.poke(memory, device, tsm);
   } finally {
     TsmCore.rwsem.releaseWrite(memory, core);
@@ -82,11 +84,26 @@ export function bindLocked(kernel: Kernel, device: Ref<'PciDevice'>, tsm: Ref<'P
   PciTdi.device.poke(memory, tdi, device);
   PciTdi.tvm.poke(memory, tdi, tvm);
   PciTdi.tdiId.poke(memory, tdi, tdiId);
-  const policy = kernel.operations.confidential.policy();
-  const pciFunction = PciDevice.function.peek(memory, device);
-  tsmOf(kernel).bind(pciFunction, Tvm.guest.peek(memory, tvm), policy);
-  if (policy === TBitPolicy.SPLIT) mapHalves(kernel, pciFunction, tvm);
+  try {
+    bindFirmware(kernel, PciDevice.function.peek(memory, device), tvm);
+  } catch (error) {
+    PciTdi.free(memory, tdi);
+    throw error;
+  }
   PciTsm.tdi.write(memory, tsm, tdi);
+}
+
+/** ENOMEM; nothing is bound then. */
+function bindFirmware(kernel: Kernel, pciFunction: Ref<'PciFunction'>, tvm: Ref<'Tvm'>): void {
+  const policy = kernel.operations.confidential.policy();
+  const tsm = tsmOf(kernel);
+  tsm.bind(pciFunction, Tvm.guest.peek(kernel.memory, tvm), policy);
+  try {
+    if (policy === TBitPolicy.SPLIT) mapHalves(kernel, pciFunction, tvm);
+  } catch (error) {
+    tsm.unbind(pciFunction);
+    throw error;
+  }
 }
 
 /** Without a vIOMMU the trusted table is the guest's second stage: all its memory below X, and the same above. Ownership says which of them holds. */

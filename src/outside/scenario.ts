@@ -33,7 +33,7 @@ const hostMembers: Readonly<Record<keyof Omit<WorldOptions, 'vms'>, Member>> = {
   ats: optional(oneOf(true, false)),
   defaultDomain: optional(oneOf('dma', 'identity')),
   aliasPasidTableSkipped: optional(oneOf(true, false)),
-  confidential: optional(oneOf('no', 'checks hits', 'checks fills')),
+  confidential: optional({ needs: 'an object, as { checksHits: true }', fits: (value) => typeof value === 'object' && value !== null && 'checksHits' in value }),
 };
 const actorMembers = { role: sentence, subject: sentence, steps: optional(wholeNumber(1, 0xffff)), body: plainFunction };
 

@@ -22,7 +22,7 @@ export default scenario({
   seed: '003',
   variants: ['cc-convert-vs-dma'],
   holds: ['D10', 'T1', 'T2', 'T3', 'T8'],
-  host: { confidential: 'checks fills' },
+  host: { confidential: { checksHits: false } },
 
   world(w) {
     const vmm = w.confidentialGuest('guest', pages, { shared: [...bounce, converted] });

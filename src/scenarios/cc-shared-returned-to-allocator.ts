@@ -15,7 +15,7 @@ export default scenario({
   seed: null,
   variants: ['cc-shared-returned-to-allocator'],
   holds: ['D10', 'T1', 'T5', 'T6'],
-  host: { confidential: 'checks hits' },
+  host: { confidential: { checksHits: true } },
 
   world(w) {
     const vmm = w.confidentialGuest('guest', pages, { free });

@@ -30,7 +30,7 @@ export default scenario({
   seed: '003',
   variants: ['bypass-on-t0', 'one-table', 'split-at-x', 'c-bit-per-mapping', 'flip-while-mapped', 'unbind-to-flip', 'convert-without-flush'],
   holds: ['D10', 'O1', 'O2', 'T1', 'T2', 'T3', 'T4', 'T6', 'T8'],
-  host: { confidential: 'checks fills' },
+  host: { confidential: { checksHits: false } },
 
   world(w) {
     const vmm = w.confidentialGuest('guest', pages, { shared: [...bounce, converted] });

@@ -13,7 +13,7 @@ export default scenario({
   seed: '003',
   variants: ['vfio-close-leaves-bound'],
   holds: ['D6', 'D10', 'O1', 'O2', 'O3', 'T2', 'T3', 'T8'],
-  host: { confidential: 'checks hits' },
+  host: { confidential: { checksHits: true } },
 
   world(w) {
     const vmm = w.confidentialGuest('guest', 4, {});

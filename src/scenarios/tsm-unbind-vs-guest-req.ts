@@ -14,7 +14,7 @@ export default scenario({
   seed: '003',
   variants: ['tsm-bind-race', 'tsm-unbind-vs-guest-req'],
   holds: ['O2', 'T2', 'T3', 'T8'],
-  host: { confidential: 'checks hits' },
+  host: { confidential: { checksHits: true } },
 
   world(w) {
     for (const name of ['red', 'blue']) w.confidentialGuest(name, 4, {});

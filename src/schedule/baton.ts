@@ -455,7 +455,7 @@ export class Baton implements Control {
     if (words[Head.failed] === 0) this.#judge();
     if (words[Head.failed] !== 0) words[Head.hashHigh]! ^= hashText(this.#board.text(Head.invariant));
     this.#hooks.ended?.(words[Head.failed] !== 0);
-    this.#checkpoint.restore();
+    if (words[Head.leavesHost] === 0) this.#checkpoint.restore();
     this.#hooks.reset();
     if (advance(this.#board, this.#ordered, this.#coverer, this.#names)) return this.#begin();
     words[Head.state] = State.IDLE;

@@ -38,6 +38,8 @@ export const Head = {
   goesOn: 20,
   /** The number of the programs that every schedule runs, or -1: its own. */
   fixedProgram: 21,
+  /** Not 0: the host stays as the schedule left it, for who wants to look; the cell runs no other one after that. */
+  leavesHost: 22,
   // The schedule that runs, or ran last.
   index: 32,
   attempt: 33,

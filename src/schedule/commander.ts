@@ -43,6 +43,8 @@ export interface Replay extends Programs {
   readonly budget?: number;
   readonly checksLocking?: boolean;
   readonly trace?: boolean;
+  /** The host stays as the schedule leaves it: the last order that the cell can take. */
+  readonly leavesHost?: boolean;
 }
 
 /** Of the schedule that ran last: the failing one, if any. */
@@ -158,11 +160,12 @@ export class Commander {
   }
 
   /** Runs the schedule that the switches describe. */
-  async replay({ switches, times = 1, budget = defaultBudget, checksLocking = false, trace = false, ...programs }: Replay): Promise<ReplayOutcome> {
+  async replay({ switches, times = 1, budget = defaultBudget, checksLocking = false, trace = false, leavesHost = false, ...programs }: Replay): Promise<ReplayOutcome> {
     const board = this.#board;
     board.setForced(switches);
     this.#setPrograms(programs);
     board.set(Head.times, times);
+    board.set(Head.leavesHost, leavesHost ? 1 : 0);
     await this.#command(Kind.REPLAY, { seed: 0, budget, checksLocking, trace });
     const kept = Math.min(board.get(Head.distinctHashes), hashCapacity);
     return {

@@ -13,11 +13,11 @@ export const guest = 7;
 export const hostIova = 0x1000;
 export const guestIova = 0x2000;
 
-export function confidentialMachine({ checksHits = true } = {}) {
+export function confidentialMachine({ checksHits = true, reachesShared = true } = {}) {
   const host = Host.create(4 << 20, 2 << 20);
   Machine.create(host);
   const unit = Machine.addUnit(host);
-  Machine.addTrustedSide(host, { checksHits });
+  Machine.addTrustedSide(host, { checksHits, reachesShared });
   const pciFunction = Machine.addFunction(host, unit, { rid: 0x0108 });
   const machine = new Machine(host);
   VtdDriver.boot(host, machine);

@@ -69,6 +69,16 @@ describe('with T=1', () => {
     expect(one.read(0x9000)).toBe(TrustReason.NOT_MAPPED);
   });
 
+  test('where the hardware keeps it from them, it reaches no shared page, and T=0 does', () => {
+    const one = confidentialMachine({ reachesShared: false });
+    one.bind(TBitPolicy.ONE_TABLE);
+    one.run();
+    one.see(SHARED);
+    expect([one.read(guestIova), one.readUntrusted(guestIova)]).toEqual([TrustReason.NOT_PRIVATE, 0]);
+    one.see(PRIVATE);
+    expect(one.read(guestIova)).toBe(0);
+  });
+
   test('what T=1 has cached is not what T=0 finds', () => {
     const one = confidentialMachine({ checksHits: false });
     one.bind(TBitPolicy.ONE_TABLE);

@@ -16,7 +16,7 @@ export const secret = 5;
 export const free = [8, 9, 10, 11];
 
 export function confidentialWorld(changes: Partial<Variant> = {}) {
-  const world = new World({ confidential: 'checks fills' });
+  const world = new World({ confidential: { checksHits: false } });
   for (const name of ['red', 'blue']) world.confidentialGuest(name, pages, { shared: [...bounce, shared], free });
   const group = world.group('A');
   world.secure('A');

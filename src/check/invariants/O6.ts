@@ -40,6 +40,8 @@ interface State {
   readonly objects: Map<string, Life>;
   /** By `<process>.<ioas>.<page>`. */
   readonly pages: Map<string, Life>;
+  /** Those that several mappings may share, each a part: what is there is not followed any more. */
+  readonly shared: Set<string>;
 }
 
 /** Of which kind the object has to be that a call names as its target; 0 for any. */
@@ -67,6 +69,7 @@ export default invariant<State>({
     running: new Map(),
     objects: new Map([...builtObjects].map(([key, kind]) => [key, { kind, since: -1, until: Infinity }])),
     pages: new Map(),
+    shared: new Set(),
   }),
   step(state, event) {
     switch (event.kind) {
@@ -94,8 +97,11 @@ function leave(lives: Map<string, Life>, key: string, stamp: number): void {
 function move(state: State, event: Cursor): void {
   const get = event.kind === AreaPlaced.kind ? AreaPlaced.get : AreaGone.get;
   const first = pageNumber(get.iovaHigh(event), get.iovaLow(event));
-  for (let page = first; page < first + get.pages(event); page++) {
+  // A mapping that begins within a page ends within one.
+  const isPart = (get.iovaLow(event) & 0xfff) !== 0;
+  for (let page = first; page < first + get.pages(event) + (isPart ? 1 : 0); page++) {
     const key = `${get.process(event)}.${get.ioas(event)}.${page}`;
+    if (isPart) state.shared.add(key);
     if (event.kind === AreaPlaced.kind) state.pages.set(key, { kind: 0, since: event.stamp, until: Infinity });
     else leave(state.pages, key, event.stamp);
   }
@@ -159,8 +165,9 @@ function wasThere(state: State, call: Running): string | null {
 /** EEXIST: no page of the range was mapped at any instant. */
 function wasFree(state: State, call: Running): string | null {
   for (let page = call.iovaPage; page < call.iovaPage + call.pages; page++) {
-    const life = state.pages.get(`${call.process}.${call.target}.${page}`);
-    if (life === undefined || life.until > call.stamp) return null;
+    const key = `${call.process}.${call.target}.${page}`;
+    const life = state.pages.get(key);
+    if (life === undefined || life.until > call.stamp || state.shared.has(key)) return null;
   }
   return `nothing was mapped there, in IOAS ${call.target}, at any instant`;
 }
