@@ -47,6 +47,8 @@ export interface Control {
   wroteGuarded(memory: Memory, at: number, label: number, value: number): void;
   /** A block of the heap is given back: no point, but it comes before or after every access to the block. */
   freed?(memory: Memory, at: number, sizeBytes: number): void;
+  /** A word that can be waited for was changed, and nobody was woken. */
+  changedUnwoken?(memory: Memory, at: number, label: number): void;
   /** One of `count` alternatives, of which 0 is the usual one: no point, and nothing depends on when it is asked. */
   choose?(count: number, label: number): number;
   acquired(memory: Memory, lockAt: number, label: number): void;

@@ -7,6 +7,7 @@ export const schedulerClaims: Readonly<Record<string, string>> = {
   NONDETERMINISM: 'a schedule that is run twice is the same twice',
   O2: 'nobody follows a reference to an object that was freed, or that is of another type',
   L2: 'a guarded field is touched only under its lock',
+  L4: 'nobody sleeps on while what it waits for is true',
   L1: 'locks, and waits under locks, are taken in one order',
   RACE: 'of two accesses to a word, one of them a plain one and one a write, one comes before the other',
   CHECK: 'what the scenario itself checks',

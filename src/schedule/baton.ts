@@ -17,7 +17,7 @@ import { advance, repeatEvery, asksAlways, clearSchedule, recordFailure, startCo
 import { eventLabel, eventWord } from './dependence.ts';
 import { Coverer } from './coverage.ts';
 import { answerAlarm } from './endless.ts';
-import { describeDeadlock, describeUnguarded } from './explanation.ts';
+import { describeDeadlock, describeUnguarded, describeUnwoken } from './explanation.ts';
 import { forcedSwitches } from './forced.ts';
 import { nonPreemptive } from './strategies/non-preemptive.ts';
 import { isExhaustive, type Strategies, type Strategy } from './strategy.ts';
@@ -178,6 +178,18 @@ export class Baton implements Control {
     // The next operation mixes it in.
     this.#words[Head.hashLow] = this.#words[Head.hashLow]! + value;
     if (this.#words[Head.recording] !== 0) this.#tracer.value(value);
+  }
+
+  /** Here waiting is a condition, and who waits goes on; on threads that sleep it would not. */
+  changedUnwoken(memory: Memory, at: number, label: number): void {
+    if (this.#mode > Mode.STEPPING) return;
+    const board = this.#board;
+    for (let actor = 0; actor < board.actors; actor++) {
+      const block = board.block(actor);
+      const isWaiting = board.get(block + BlockWord.until) >= 0 && board.get(block + BlockWord.op) === Op.WAIT && actor !== this.#words[Head.current];
+      if (!isWaiting || board.get(block + BlockWord.at) !== at || board.get(block + BlockWord.space) !== memory.space || !this.#chooser.holds(block)) continue;
+      this.violate(new Violation('L4', describeUnwoken(this.#names, this.#words[Head.current]!, actor, label)));
+    }
   }
 
   dirty(memory: Memory, at: number): void {

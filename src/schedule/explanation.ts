@@ -16,6 +16,9 @@ export function describeDeadlock(board: Board, names: readonly string[]): string
   return `nobody can go on: ${waits.join('; ')}`;
 }
 
+export const describeUnwoken = (names: readonly string[], actor: number, waiter: number, label: number): string =>
+  `${nameOf(names, actor)} changes ${labelText(label)} to what ${nameOf(names, waiter)} waits for, and does not wake it`;
+
 /** What each one does in a round that comes back for ever, and who waits meanwhile. */
 export function describeRound(board: Board, names: readonly string[], round: readonly TraceEntry[]): string {
   const steps = new Set(round.map(({ step }) => step)).size;

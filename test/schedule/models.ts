@@ -281,6 +281,17 @@ export const models: Record<string, Model> = {
     ],
   },
 
+  /** Answers without a word to who waits. */
+  'does-not-wake': {
+    actors: [
+      ({ host: { kernel }, cells }) => Cells.asked.waitUntil(kernel, cells, Until.EQUAL, 1),
+      ({ host: { kernel }, cells }) => {
+        Cells.m1.store(kernel, cells, 1);
+        Cells.asked.poke(kernel, cells, 1);
+      },
+    ],
+  },
+
   /** Ask what no schedule may know. */
   'reads-the-clock': { actors: [({ host: { kernel }, cells }) => Cells.m1.store(kernel, cells, Date.now() | 0), addFour] },
   'draws': { actors: [({ host: { kernel }, cells }) => Cells.m1.store(kernel, cells, Math.random() * 9), addFour] },
