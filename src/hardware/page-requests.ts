@@ -1,6 +1,6 @@
 /**
  * Page requests of functions (PRI): a function that finds a page not there asks for it; the request waits in its unit's queue until software takes it, and
- * every group of requests is answered once. Groups here have one request, and queues room for all that functions have outstanding: there is no overflow.
+ * every group of requests is answered once. Groups here have one request; what a queue has no room for is not asked: there is no overflow.
  *
  *   idle -> asked      by the function
  *   asked -> idle      by the answer, which the unit carries to the function
@@ -42,22 +42,29 @@ export interface QueuedRequest {
   readonly access: number;
 }
 
-/** The function asks for a page; its unit has a queue. Returns the group's number. */
+/**
+ * The function asks for a page; its unit has a queue. Returns the group's number (9 bits in hardware; here each has its own), or 0 where the queue has no
+ * room: the function has no credit left, and does not ask.
+ */
 export function askForPage(kernel: Memory, pciFunction: Ref<'PciFunction'>, pasid: number | null, page: number, access: number): number {
   const unit = PciFunction.unit.peek(kernel, pciFunction);
   const queue = IommuUnit.pageRequests.peek(kernel, unit);
   if (queue === NULL) throw new RangeError('the unit before the function takes no page requests');
   const group = PciFunction.nextGroup.peek(kernel, pciFunction);
-  PciFunction.nextGroup.poke(kernel, pciFunction, group + 1);
   const rid = PciFunction.rid.peek(kernel, pciFunction);
   const lock = PageRequests.lock.address(kernel, queue);
   lockLeaf(kernel, lock);
-  pageRequested.emit(kernel, rid, group, pasid ?? withoutPasid, page);
   const tail = PageRequests.tail.peek(kernel, queue);
-  const at = (tail % ringLength) * entryWords;
-  [rid | (access << 16), pasid ?? withoutPasid, group, page].forEach((word, index) => PageRequests.entries.set(kernel, queue, at + index, word));
-  PageRequests.tail.poke(kernel, queue, tail + 1);
+  const hasRoom = tail - PageRequests.head.peek(kernel, queue) < ringLength;
+  if (hasRoom) {
+    pageRequested.emit(kernel, rid, group, pasid ?? withoutPasid, page);
+    const at = (tail % ringLength) * entryWords;
+    [rid | (access << 16), pasid ?? withoutPasid, group, page].forEach((word, index) => PageRequests.entries.set(kernel, queue, at + index, word));
+    PageRequests.tail.poke(kernel, queue, tail + 1);
+  }
   unlockLeaf(kernel, lock);
+  if (!hasRoom) return 0;
+  PciFunction.nextGroup.poke(kernel, pciFunction, group + 1);
   PageRequests.came.add(kernel, queue, 1);
   return group;
 }

@@ -34,6 +34,8 @@ export const KernelRoot = object('KernelRoot', {
   /** The numbers of processes, see `process-pasid.ts` (`iommu_sva_lock`, `iommu_global_pasid_ida`). */
   pasidLock: mutex,
   pasids: words(pasidWords),
+  /** Those that some process has had. */
+  pasidsGiven: words(pasidWords),
   /** Held by who hands page requests from a unit's queue on (the thread of its interrupt, or who drains it). */
   pageRequestLock: mutex,
   /** Of that design: the lock of all sets, and what it has put off. */

@@ -75,17 +75,19 @@ export function dropPasid(kernel: Kernel): void {
 /** 0 when none is left. Under the lock, as below. */
 function takeLowest(kernel: Kernel): number {
   for (let bit = 0; bit < pasidCount; bit++) {
-    if (!isPasidFree(kernel.memory, kernel.root, firstProcessPasid + bit)) continue;
+    if ((KernelRoot.pasids.get(kernel.memory, kernel.root, bit >>> 5) & (1 << (bit & 31))) !== 0) continue;
     setTaken(kernel, bit, true);
+    KernelRoot.pasidsGiven.set(kernel.memory, kernel.root, bit >>> 5, KernelRoot.pasidsGiven.get(kernel.memory, kernel.root, bit >>> 5) | (1 << (bit & 31)));
     return firstProcessPasid + bit;
   }
   return 0;
 }
 
-/** Whether no process has the number. As no point. */
-export const isPasidFree = (memory: Memory, root: Ref<'KernelRoot'>, pasid: number): boolean => {
+/** Whether a process has had the number and none has it now. As no point. */
+export const isGivenBack = (memory: Memory, root: Ref<'KernelRoot'>, pasid: number): boolean => {
   const bit = pasid - firstProcessPasid;
-  return (KernelRoot.pasids.get(memory, root, bit >>> 5) & (1 << (bit & 31))) === 0;
+  const hadOnly = KernelRoot.pasidsGiven.get(memory, root, bit >>> 5) & ~KernelRoot.pasids.get(memory, root, bit >>> 5);
+  return (hadOnly & (1 << (bit & 31))) !== 0;
 };
 
 function setTaken({ memory, root }: Kernel, bit: number, taken: boolean): void {

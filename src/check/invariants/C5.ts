@@ -2,10 +2,9 @@
 import { DomainIdReturned } from '../../drivers/events.ts';
 import { IommuUnit } from '../../hardware/unit.ts';
 import { PasidFreed } from '../../kernel/events.ts';
-import { firstProcessPasid, isPasidFree, lastProcessPasid } from '../../kernel/process-pasid.ts';
+import { firstProcessPasid, isGivenBack, lastProcessPasid } from '../../kernel/process-pasid.ts';
 import { cachedDomainIds, cachedPasids, isNumberTaken, unitsOf } from '../cached.ts';
 import { breach, invariant } from '../invariant.ts';
-import { pasidsInForce } from '../records.ts';
 import type { View } from '../view.ts';
 
 export default invariant<null>({
@@ -25,9 +24,6 @@ export default invariant<null>({
   },
 });
 
-/** A number for processes that none has, and that no user picked for itself, under which something is cached. */
-function stalePasid(view: View): number | undefined {
-  const kept = [...cachedPasids(view)].filter((pasid) => pasid >= firstProcessPasid && pasid <= lastProcessPasid);
-  const free = kept.filter((pasid) => isPasidFree(view.host.kernel, view.root, pasid));
-  return free.length === 0 ? undefined : free.find((pasid) => !pasidsInForce(view).some((one) => one.pasid === pasid));
-}
+/** A number that processes have given back, under which something is cached. (Users may pick such a number too; no scenario with processes' numbers does.) */
+const stalePasid = (view: View): number | undefined =>
+  [...cachedPasids(view)].find((pasid) => pasid >= firstProcessPasid && pasid <= lastProcessPasid && isGivenBack(view.host.kernel, view.root, pasid));
