@@ -106,7 +106,7 @@ test('a replace is break before make: in between every DMA faults, and afterward
   expect(engines[0]!.write(0, 0x1000, 4)).toBe(0);
   const seen: number[] = [];
   const interposer = new Interposer(host);
-  interposer.during(() => void driver.attach(domains[1]!, functions[0]!), 'RiscvQueue.status', () => seen.push(engines[0]!.read(0, 0x1000, 4)));
+  interposer.during(() => void driver.attach(domains[1]!, functions[0]!), 'UnitCommandRing.status', () => seen.push(engines[0]!.read(0, 0x1000, 4)));
   queue.help();
   engines[0]!.setBufferWord(0, 77);
   seen.push(engines[0]!.write(0, 0x1000, 4));
