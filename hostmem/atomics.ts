@@ -8,7 +8,7 @@
  */
 import type { Memory } from './memory.ts';
 
-/** What an announced operation does to its word. `START` and `STEP` have no word. */
+/** What an announced operation does to its word. `START`, `STEP` and `CHOICE` have no word. */
 export const Op = {
   START: 0,
   LOAD: 1,
@@ -22,6 +22,7 @@ export const Op = {
   READ: 9,
   WRITE: 10,
   STEP: 11,
+  CHOICE: 12,
 } as const;
 export type Op = (typeof Op)[keyof typeof Op];
 
@@ -46,6 +47,10 @@ export interface Control {
   wroteGuarded(memory: Memory, at: number, label: number, value: number): void;
   /** A block of the heap is given back: no point, but it comes before or after every access to the block. */
   freed?(memory: Memory, at: number, sizeBytes: number): void;
+  /** A word that can be waited for was changed, and nobody was woken. */
+  changedUnwoken?(memory: Memory, at: number, label: number): void;
+  /** One of `count` alternatives, of which 0 is the usual one: no point, and nothing depends on when it is asked. */
+  choose?(count: number, label: number): number;
   acquired(memory: Memory, lockAt: number, label: number): void;
   released(memory: Memory, lockAt: number): void;
   holds(memory: Memory, lockAt: number): boolean;
@@ -211,6 +216,11 @@ export function clear64(memory: Memory, at: number, label: number): number {
   else poke(memory, at, 0);
   memory.words[index + 1] = 0;
   return seen;
+}
+
+/** One of `count` alternatives, such as a fault that may come here or not: 0, the usual one, unless a strategy wants another. Never a point. */
+export function choose(memory: Memory, count: number, label: number): number {
+  return memory.control?.choose?.(count, label) ?? 0;
 }
 
 /** Reads a word that no other thread can be writing: under a lock, at rest, or owned. Never a point. */

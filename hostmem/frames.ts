@@ -11,6 +11,22 @@ import { struct, u32, words } from './struct.ts';
 /** Who a frame belongs to: `FREE`, the kernel, page tables, or a process (its number, from `firstProcess`). */
 export const Owner = { FREE: 0, KERNEL: 1, TABLE: 2, firstProcess: 16 } as const;
 
+/**
+ * Who may see what is in a frame, beside whose it is (AMD's RMP, Arm's granule table, the TD bit; SEMANTICS f.3): the low bits of a word,
+ * above which stands the number of the guest.
+ *
+ *   HYPERVISOR -> PENDING, SHARED   when the frame is given to a confidential guest
+ *   SHARED -> PENDING -> PRIVATE    the host assigns it, the guest accepts it       PRIVATE -> PENDING -> SHARED    blocked, then given up
+ *   any -> HYPERVISOR               when it is freed
+ */
+export const Visibility = { HYPERVISOR: 0, SHARED: 1, PENDING: 2, PRIVATE: 3 } as const;
+export type Visibility = (typeof Visibility)[keyof typeof Visibility];
+
+/** The word of a guest's frame, and its parts. */
+export const seenBy = (visibility: Visibility, guest: number): number => (guest << 4) | visibility;
+export const visibilityOf = (word: number): Visibility => (word & 3) as Visibility;
+export const guestOf = (word: number): number => word >>> 4;
+
 /** What fills a freed frame. */
 export const framePoison = 0x5afe5afe | 0;
 
@@ -19,7 +35,7 @@ const FrameTable = struct('FrameTable', { lock: u32, free: u32, untouched: u32, 
  * `references` counts those who keep the frame from being freed: mappings, and in steps of `pin` long-term pins, so that a pin is one
  * operation (the kernel's GUP_PIN_COUNTING_BIAS). Of a freed frame it is negative, `~next free frame`: a drop or hold too many is seen.
  */
-const FrameRecord = struct('FrameRecord', { owner: u32, generation: u32, references: u32, pad: u32 });
+const FrameRecord = struct('FrameRecord', { owner: u32, generation: u32, references: u32, visibility: u32 });
 const pin = 1 << 12;
 const mappings = pin - 1;
 
@@ -150,6 +166,7 @@ export class Frames {
     fill(this.#ram, hpaOf(frame), 4096, framePoison);
     lockLeaf(kernel, this.#at);
     FrameRecord.owner.poke(kernel, record, Owner.FREE);
+    FrameRecord.visibility.poke(kernel, record, Visibility.HYPERVISOR);
     FrameRecord.generation.poke(kernel, record, FrameRecord.generation.peek(kernel, record) + 1);
     FrameRecord.references.poke(kernel, record, ~FrameTable.free.peek(kernel, this.#at));
     FrameTable.free.poke(kernel, this.#at, frame);
@@ -182,6 +199,22 @@ export class Frames {
   pinsOf(frame: Frame): number {
     return Math.max(0, FrameRecord.references.peek(this.#kernel, this.#record(frame)) >> 12);
   }
+
+  /** Who may see it: `Visibility`, and the guest. Read by hardware for every access that it checks, changed for the guest: each is a point. */
+  readVisibility(frame: Frame): number {
+    return FrameRecord.visibility.load(this.#kernel, this.#record(frame));
+  }
+  writeVisibility(frame: Frame, word: number): void {
+    FrameRecord.visibility.store(this.#kernel, this.#record(frame), word);
+  }
+  /** The same as no point: for oracles, and while a world is built. */
+  peekVisibility(frame: Frame): number {
+    return FrameRecord.visibility.peek(this.#kernel, this.#record(frame));
+  }
+  pokeVisibility(frame: Frame, word: number): void {
+    FrameRecord.visibility.poke(this.#kernel, this.#record(frame), word);
+  }
+
   /** Frames that are handed out at this moment. */
   get inUse(): number {
     return peek(this.#kernel, FrameTable.inUse.address(this.#kernel, this.#at));

@@ -9,6 +9,7 @@
  */
 import * as atomics from './atomics.ts';
 import { Op, Until } from './atomics.ts';
+import { labelText } from './labels.ts';
 import type { Memory } from './memory.ts';
 import { Field, fieldAddress, type FieldKind } from './struct.ts';
 
@@ -204,8 +205,13 @@ export class WaitWord extends Field {
     if (found === expected) this.wakeSleepers(memory, address);
     return found;
   }
+  /** For a word that nobody waits for: it wakes nobody, and who waits might sleep on while its condition is true (L4). */
   poke(memory: Memory, at: number, value: number): void {
-    atomics.poke(memory, this.address(memory, at), value);
+    const address = this.address(memory, at);
+    atomics.poke(memory, address, value);
+    const { control } = memory;
+    if (control !== null) control.changedUnwoken?.(memory, address, this.label);
+    else if (atomics.silent.load(memory, address + 4) !== 0) throw new Error(`${labelText(this.label)} was changed, and who waits for it was not woken`);
   }
 
   /** Returns once `(word & mask)` is (`Until.EQUAL`) or is not (`Until.DIFFERENT`) `value`. Not interruptible. */

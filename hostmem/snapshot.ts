@@ -33,6 +33,16 @@ export class DirtyPages {
     return this.#words[0]!;
   }
 
+  /** Of the contents of the marked pages, in the order in which they were marked. */
+  hash(memory: Memory, seed: number): number {
+    let hash = seed;
+    for (let i = 0; i < this.count; i++) {
+      const from = this.#words[1 + ((this.#words.length - 1) >>> 1) + i]! * pageWords;
+      for (let word = from; word < from + pageWords; word++) hash = (Math.imul(hash, 31) + memory.words[word]!) | 0;
+    }
+    return hash;
+  }
+
   /** Copies every marked page back from the snapshot and clears the marks. */
   restore(memory: Memory, snapshot: Int32Array): void {
     const words = this.#words;

@@ -4,11 +4,13 @@ import type { Ref } from '#hostmem/object';
 import { viommuType } from './drivers/mock/viommu.ts';
 import { HwptFlag } from './kernel/hwpt.ts';
 import { MapFlag } from './kernel/ioas.ts';
+import { addVfioFile } from './kernel/kvm-vfio.ts';
 import type { Kernel } from './kernel/kernel.ts';
 import { mmap, userAddress } from './kernel/process.ts';
 import { testIoctl } from './kernel/selftest/commands.ts';
 import { CreateFlag } from './kernel/selftest/test-access.ts';
 import { ioctl, open } from './kernel/syscalls.ts';
+import { vfioFileOf, VfioFlag } from './kernel/vfio.ts';
 
 /** A device of the selftest: its own object, and the DEVICE object of its binding. */
 interface BuiltMockDevice {
@@ -81,9 +83,14 @@ export class BuiltProcess {
 
   /** An HWPT that delivers page requests to a queue of its own. Returns the id. */
   faultHwpt(iommufd: number, deviceId: number, ioasId: number): number {
+    return this.faultHwptAndQueue(iommufd, deviceId, ioasId).hwpt;
+  }
+
+  /** As `faultHwpt`, with the descriptor of the queue. */
+  faultHwptAndQueue(iommufd: number, deviceId: number, ioasId: number): { readonly hwpt: number; readonly faultFd: number } {
     const arg = { flags: 0, outFaultId: 0, outFaultFd: 0 };
     this.#ioctl(iommufd, 'IOMMU_FAULT_QUEUE_ALLOC', arg);
-    return this.hwpt(iommufd, deviceId, ioasId, HwptFlag.FAULT_ID_VALID, arg.outFaultId);
+    return { hwpt: this.hwpt(iommufd, deviceId, ioasId, HwptFlag.FAULT_ID_VALID, arg.outFaultId), faultFd: arg.outFaultFd };
   }
 
   /** Switches dirty tracking of an HWPT on. */
@@ -122,6 +129,17 @@ export class BuiltProcess {
 
   attach(vfioFd: number, ptId: number): void {
     this.#ioctl(vfioFd, 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', { argsz: 16, flags: 0, ptId });
+  }
+
+  /** Lets requests with a PASID go through an HWPT made for PASIDs. */
+  attachPasid(vfioFd: number, pasid: number, ptId: number): void {
+    this.#ioctl(vfioFd, 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', { argsz: 16, flags: VfioFlag.PASID, ptId, pasid });
+  }
+
+  /** A device is for a VM of KVM. */
+  handToVm(kvm: Ref<'Kvm'>, vfioFd: number): void {
+    this.#kernel.enter(this.ref);
+    addVfioFile(this.#kernel, kvm, vfioFileOf(this.#kernel, vfioFd));
   }
 
   #ioctl(...[fd, command, arg]: Parameters<typeof ioctl> extends [Kernel, ...infer Rest] ? Rest : never): void {

@@ -140,6 +140,6 @@ async function listScenario(name: string): Promise<ListResult['scenarios'][numbe
     name,
     title: found.value.title,
     seed: found.value.seed,
-    variants: variants.map(({ name: variant, value: { mistake, source, caughtBy } }) => ({ name: variant, mistake, source, caughtBy })),
+    variants: variants.map(({ name: variant, value: { mistake, source, caughtBy, judgedBy = [] } }) => ({ name: variant, mistake, source, caughtBy, judgedBy })),
   };
 }

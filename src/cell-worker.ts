@@ -26,6 +26,8 @@ import { tellFailure, type Kept } from './tell-failure.ts';
 /** Events of one schedule at most, and trace entries of it. */
 const eventCapacity = 1 << 12;
 const traceCapacity = 1 << 15;
+/** Half of a schedule's budget may be switches. */
+const switchCapacity = 1 << 16;
 /** Choices that an exhaustive strategy keeps, and things covered that are remembered. */
 const stackCapacity = 1 << 15;
 const coverCapacity = 1 << 18;
@@ -60,7 +62,7 @@ export class CellWorker {
     const { host } = arena.world;
     const machine = new Machine(host);
     const engines = [...machine.engines(), ...driverInForce(host, machine).engines()].map(({ name }) => name);
-    const board = Board.create({ actors: arena.names.length, engines: engines.length, traceCapacity, stackCapacity, coverCapacity });
+    const board = Board.create({ actors: arena.names.length, engines: engines.length, switchCapacity, traceCapacity, stackCapacity, coverCapacity });
     const kept = { events: new SharedArrayBuffer(keptBytes(eventCapacity)), hwpts: new SharedArrayBuffer(namedHwptsBytes) };
     const ended = arena.start({ controlled: { board: board.buffer, checkpoint: Checkpoint.take(host), kept: kept.events, hwpts: kept.hwpts } });
     const commander = new Commander(board, await Strategies.load(), ended);
@@ -112,12 +114,23 @@ export class CellWorker {
 
   /** One traced replay. */
   async tell({ switches, token, workload }: TellRequest): Promise<Told> {
-    const outcome = await this.#replay({ switches, trace: true, ...workload });
+    const outcome = await this.#replayInShort({ switches, trace: true, ...workload });
     const steps = outcome.trace.filter(({ guarded, inside }) => !guarded && !inside).map(({ actor, op, label }) => ({
       actor: this.#names[actor] ?? String(actor),
       label: label === '' ? op : `${op} ${label}`,
     }));
     return { failure: outcome.violation === null ? null : await this.#failure(outcome, token), steps };
+  }
+
+  /** Of what goes round for ever a few rounds are enough: then the way there is to be seen, too. */
+  async #replayInShort(order: Replay): Promise<ReplayOutcome> {
+    const whole = await this.#replay(order);
+    if (whole.violation?.invariant !== 'LIVELOCK') return whole;
+    for (const budget of [100, 1_000, 10_000]) {
+      const outcome = await this.#replay({ ...order, budget });
+      if (outcome.violation?.invariant === 'LIVELOCK') return outcome;
+    }
+    return whole;
   }
 
   async explain({ switches, workload, question }: ExplainRequest): Promise<Explained> {

@@ -46,7 +46,8 @@ export async function choose({ scenario: scenarioName, variant: variantName, inv
   if (unknown !== undefined) throw unknownInvariant(scenario, unknown);
   const variant = await findVariant(scenario, variantName);
   if (variant.file !== null) checkCaughtBy(variant.file.path, variant.value, [...knownInvariants('with the scheduler'), ...own]);
-  const holds = [...scenario.value.holds.filter((id) => !own.includes(id)), ...invariants.map(({ url }) => url!)];
+  const named = [...(variant.value.judgedBy ?? []), ...scenario.value.holds];
+  const holds = [...named.filter((id, index) => !own.includes(id) && named.indexOf(id) === index), ...invariants.map(({ url }) => url!)];
   return { scenario, variant, invariants, iommu: iommu === null ? null : iommuFor(scenario, iommu), holds };
 }
 

@@ -12,6 +12,7 @@ import { explain as explainReach } from './commands/explain.ts';
 import { explore } from './commands/explore.ts';
 import { failNth } from './commands/fail-nth.ts';
 import { list } from './commands/list.ts';
+import { merge } from './commands/merge.ts';
 import { correct } from './commands/named.ts';
 import { replay } from './commands/replay.ts';
 import { run } from './commands/run.ts';
@@ -20,6 +21,7 @@ import { tryFormat } from './commands/try-format.ts';
 import { walk } from './commands/walk.ts';
 import { parseDuration } from './duration.ts';
 import { InputError } from './input-error.ts';
+import { parseShard, type Shard } from './shard.ts';
 import { Terminal } from './terminal.ts';
 
 const exit = { held: 0, input: 2, broken: 3 } as const;
@@ -68,6 +70,12 @@ function program(): Command {
   addRun(root);
   addExplore(root);
   addReplay(root);
+  root
+    .command('merge')
+    .description('unite the results of all shards of an exploration')
+    .argument('<results...>', 'files that explore --shard --json printed')
+    .option(...json)
+    .action((paths: string[], options: { json?: boolean }) => action(merge)({ paths, ...options }));
   root
     .command('conform')
     .description('play recordings of a real kernel to the model')
@@ -135,6 +143,7 @@ interface ExploreFlags {
   budget?: number;
   vms?: number;
   iommu?: string;
+  shard?: Shard;
   out?: string;
   json?: boolean;
 }
@@ -152,6 +161,7 @@ function addExplore(root: Command): void {
     .option('--budget <time>', 'stop after so long: 30s, 2m', duration('--budget'))
     .option('--vms <n>', 'how many VMs, where the scenario has such a number', whole('--vms', mostVms))
     .option(...iommu)
+    .option('--shard <i/n>', 'only the i-th of n shares of the schedules: see merge', parseShard)
     .option(...invariants)
     .option('--out <dir>', 'write a report')
     .option(...json)

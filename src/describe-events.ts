@@ -1,14 +1,17 @@
 /** Events of the kernel as lines of a story: `ATTACH A -> IOAS 3`. Knows the world's names, and who moves what where. */
 import { Owner } from '#hostmem/frames';
 import type { Cursor } from '#hostmem/history';
+import { describeConfidential } from './describe-confidential.ts';
 import { EntryWritten, EntryZeroed, FlushCalled, FlushReturned, LeavesCleared } from './drivers/events.ts';
-import { deadTableRead, dma, DmaFlags, entryFetched, TableKind } from './hardware/events.ts';
+import { deadTableRead, dma, DmaFlags, dmaOwnerShift, dmaPasidMask, entryFetched, pageAnswered, pageRequested, pasidDma, peerReached, TableKind } from './hardware/events.ts';
 import { commandName } from './kernel/call-events.ts';
 import { stormCallName } from './kernel/storm-calls.ts';
 import { errnoName } from './kernel/errno.ts';
 import {
-  AreaTaken, CallBegan, CallEnded, DestroyRefused, DeviceGoes, DirtyAnswered, DirtyQueried, DirtyReported, DirtyTracked, DmaMapped, DmaUnmapped, GroupBlocked,
-  GroupMoved, GroupMoves, HwptLinked, HwptRecorded, MapCalled, MapReturned, StormCalled, StormReturned, UnmapCalled, UnmapReturned, VfioCall, VfioCalled,
+  AreaTaken, CallBegan, CallEnded, DestroyRefused, DeviceGoes, DirtyAnswered, DirtyQueried, DirtyReported, DirtyTracked, DmaMapped, DmaUnmapped,
+  DriverBound, DriverOpens, DriverProbes, DriverRefused, DriverUnbound, GroupBlocked, GroupClaimed, GroupMoved, GroupMoves, GroupReleased, HwptLinked,
+  HwptRecorded, KvmTells, MapCalled, MapReturned, PageRequestQueued, PasidFreed, PasidMoved, PasidMoves, PasidRevoked, PasidSubmitted, RequestsSwitched,
+  ResetEnds, ResetPrepared, StormCalled, StormReturned, UnmapCalled, UnmapReturned, VfioCall, VfioCalled,
   VfioReturned,
 } from './kernel/events.ts';
 import { kindNames } from './kernel/objects.ts';
@@ -26,6 +29,9 @@ const toldByThemselves: ReadonlySet<string> = new Set([
   'open', 'close', 'IOMMU_IOAS_MAP', 'IOMMU_IOAS_UNMAP', 'IOMMU_HWPT_SET_DIRTY_TRACKING', 'IOMMU_HWPT_GET_DIRTY_BITMAP', 'VFIO_IOMMU_MAP_DMA',
   'VFIO_IOMMU_UNMAP_DMA', 'VFIO_DEVICE_BIND_IOMMUFD', 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', 'VFIO_DEVICE_DETACH_IOMMUFD_PT',
 ]);
+
+/** Steps of drivers and hardware. */
+const details: ReadonlySet<number> = new Set([EntryWritten, EntryZeroed, FlushCalled, FlushReturned, LeavesCleared, entryFetched].map(({ kind }) => kind));
 
 /** Names of the world, by the numbers that events carry. */
 export interface WorldNames {
@@ -63,6 +69,15 @@ export class EventDescriber {
       }
       case GroupMoved.kind: return `group ${GroupMoved.get.group(event)} now translates through ${this.#roots.get(GroupMoved.get.root(event)) ?? 'its default domain'}`;
       case HwptRecorded.kind: return `the record of group ${HwptRecorded.get.group(event)} says ${HwptRecorded.get.hwpt(event) === 0 ? 'nothing' : `HWPT ${HwptRecorded.get.hwpt(event)}`}`;
+      case GroupClaimed.kind: return `group ${GroupClaimed.get.group(event)} belongs to a user`;
+      case GroupReleased.kind: return `group ${GroupReleased.get.group(event)} is released`;
+      case DriverProbes.kind: return `a kernel driver probes ${this.#requester(DriverProbes.get.function(event))}`;
+      case DriverBound.kind: return `a kernel driver is bound to ${this.#requester(DriverBound.get.function(event))}`;
+      case DriverRefused.kind: return `a kernel driver is refused ${this.#requester(DriverRefused.get.function(event))}`;
+      case DriverUnbound.kind: return `${this.#requester(DriverUnbound.get.function(event))} has no kernel driver`;
+      case ResetPrepared.kind: return `${this.#requester(ResetPrepared.get.function(event))} is parked for its reset`;
+      case ResetEnds.kind: return `the reset of ${this.#requester(ResetEnds.get.function(event))} is over`;
+      case peerReached.kind: return `${this.#requester(peerReached.get.function(event) & DmaFlags.ridMask)} reaches ${this.#requester(peerReached.get.peer(event))} below the unit`;
       case GroupBlocked.kind: return `group ${GroupBlocked.get.group(event)} is blocked`;
       case MapCalled.kind: return `MAP ${range(MapCalled.get.iovaHigh(event), MapCalled.get.iovaLow(event))} on IOAS ${MapCalled.get.ioas(event)}`;
       case MapReturned.kind: return `MAP on IOAS ${MapReturned.get.ioas(event)} returned ${errnoName(MapReturned.get.errno(event)) ?? '0'}`;
@@ -89,8 +104,20 @@ export class EventDescriber {
       case DirtyQueried.kind: return `GET_DIRTY_BITMAP of ${dirtyRange(DirtyQueried.get, event)}`;
       case DirtyReported.kind: return `${dirtyRange(DirtyReported.get, event)}: reported`;
       case DirtyAnswered.kind: return `GET_DIRTY_BITMAP of ${dirtyRange(DirtyAnswered.get, event)} returned 0`;
+      case PasidMoves.kind: return `PASID ${PasidMoves.get.pasid(event)} of group ${PasidMoves.get.group(event)} starts to move to ${PasidMoves.get.newRoot(event) === 0 ? 'nothing' : this.#asked.get(event.actor) ?? 'another domain'}`;
+      case PasidMoved.kind: return `PASID ${PasidMoved.get.pasid(event)} of group ${PasidMoved.get.group(event)} ${PasidMoved.get.root(event) === 0 ? 'is blocked' : 'has moved'}`;
+      case KvmTells.kind: return `KVM, its lock held: ${this.#names.devices[KvmTells.get.device(event)]} is for ${KvmTells.get.on(event) === 0 ? 'no VM' : 'this VM'}`;
+      case DriverOpens.kind: return `VFIO, its lock held: the driver of ${this.#names.devices[DriverOpens.get.device(event)]} is opened`;
+      case PasidSubmitted.kind: return `work of process ${PasidSubmitted.get.process(event)} is taken under PASID ${PasidSubmitted.get.pasid(event)}`;
+      case pageRequested.kind: return `${this.#requester(pageRequested.get.function(event))} asks for page 0x${(pageRequested.get.page(event) >>> 0).toString(16)}, group ${pageRequested.get.group(event)}`;
+      case pageAnswered.kind: return `${this.#requester(pageAnswered.get.function(event))}: group ${pageAnswered.get.group(event)} is answered ${pageAnswered.get.code(event) === 0 ? 'success' : 'invalid'}`;
+      case RequestsSwitched.kind: return `page requests of ${this.#requester(RequestsSwitched.get.function(event))} have another handler`;
+      case PageRequestQueued.kind: return `page request ${PageRequestQueued.get.group(event)} of device ${PageRequestQueued.get.device(event)} is queued for the user`;
+      case PasidRevoked.kind: return `PASID ${PasidRevoked.get.pasid(event)} of group ${PasidRevoked.get.group(event)} is taken back, the call returns`;
+      case PasidFreed.kind: return `PASID ${PasidFreed.get.pasid(event)} may be given to another process`;
+      case pasidDma.kind: return this.#pasidDma(event);
       case dma.kind: return this.#dma(event);
-      default: return null;
+      default: return describeConfidential(event, (rid) => this.#names.functions.get(rid) ?? 'a function');
     }
   }
 
@@ -120,6 +147,11 @@ export class EventDescriber {
     return this.#names.functions.get(sourceId) ?? `requester 0x${sourceId.toString(16)}`;
   }
 
+  /** Whether an event is of what drivers and hardware do for a call of the kernel's. */
+  isDetail({ kind }: Cursor): boolean {
+    return details.has(kind);
+  }
+
   /** Whose memory a DMA reached; null for an event that is none. */
   reached(event: Cursor): string | null {
     if (event.kind !== dma.kind) return null;
@@ -131,6 +163,16 @@ export class EventDescriber {
     if (owner === Owner.FREE) return 'a free frame';
     if (owner === Owner.TABLE) return 'a page table';
     return this.#names.processes.get(owner) ?? 'memory of the kernel';
+  }
+
+  #pasidDma(event: Cursor): string {
+    const word = pasidDma.get.function(event);
+    const reason = word >>> DmaFlags.reasonShift;
+    const what = `${(word & DmaFlags.WRITE) !== 0 ? 'write' : 'read'} 0x${((pasidDma.get.page(event) >>> 0) * 4096).toString(16)}`;
+    const owner = this.#owner(pasidDma.get.pasidOwner(event) >>> dmaOwnerShift);
+    const outcome = reason !== 0 ? `fault 0x${reason.toString(16)}` : `${owner}, frame 0x${pasidDma.get.frame(event).toString(16)}`;
+    const name = this.#names.functions.get(word & DmaFlags.ridMask) ?? 'a function';
+    return `${name}: DMA with PASID ${pasidDma.get.pasidOwner(event) & dmaPasidMask}, ${what}: ${outcome}`;
   }
 
   #dma(event: Cursor): string {

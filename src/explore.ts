@@ -12,8 +12,9 @@ import type { Failure } from './report/failure.ts';
 import { tellStory } from './report/story.ts';
 import { isExhaustive, Strategies } from './schedule/strategy.ts';
 import { sumUp } from './covered.ts';
-import type { Coverage, ExploreResult, FoundViolation, ReplayResult } from './results.ts';
-import { stepCapacity } from './schedule/board.ts';
+import type { Coverage, ExploreResult, FoundViolation, ReplayResult, ShardResult } from './results.ts';
+import { packCover, sharedOut, wholeRun, type Shard, type ShardPart } from './shard.ts';
+import { firstAlternative, stepCapacity, type Switch } from './schedule/board.ts';
 import { decodeToken, encodeToken, TokenError, type Token } from './schedule/token.ts';
 
 export interface ExploreOptions extends Choice {
@@ -24,6 +25,8 @@ export interface ExploreOptions extends Choice {
   readonly budgetMs: number | null;
   /** Null: the scenario's own number. */
   readonly vms: number | null;
+  /** Which of the schedules; all where it is left out. */
+  readonly shard?: Shard | null;
   onProgress?(schedules: number, perSecond: number): void;
 }
 
@@ -35,13 +38,15 @@ interface Telling {
 }
 
 /** Looks for a failing schedule; shrinks and tells it. Throws `InputError`. */
-export async function explore(options: ExploreOptions): Promise<ExploreResult & Telling> {
+export async function explore(options: ExploreOptions): Promise<(ExploreResult | ShardResult) & Telling> {
   const chosen = await choose(options);
   const { scenario, variant } = chosen;
   const request = openRequest(chosen, options.seed, options.vms);
   const strategy = (await Strategies.load()).find(options.strategy);
   const endless = isExhaustive(strategy) || options.budgetMs !== null;
   const count = options.schedules ?? (endless ? 0x3fffffff : defaultSchedules);
+  const shard = options.shard ?? wholeRun;
+  checkShard(options, shard, count, isExhaustive(strategy));
   const progress: number[] = [];
   let begin = performance.now();
   const report = (cell: number) => (schedules: number) => {
@@ -49,16 +54,16 @@ export async function explore(options: ExploreOptions): Promise<ExploreResult & 
     const total = progress.reduce((sum, one) => sum + one, 0);
     options.onProgress?.(total, total / ((performance.now() - begin) / 1000));
   };
-  const cpus = cellCpus().slice(0, isExhaustive(strategy) ? 1 : Math.max(1, count));
+  const cpus = cellCpus().slice(0, isExhaustive(strategy) ? 1 : sharedOut(shard, count));
   const cells = await Promise.all(cpus.map((cpu, index) => CellProcess.open(cpu, request, report(index))));
   try {
     begin = performance.now();
-    const answers = await share(cells, options, count);
+    const answers = await share(cells, options, shard, count);
     const seconds = (performance.now() - begin) / 1000;
     const first = firstFailure(answers);
     // What cells had run beyond the first failure depends on their speed; which one it is does not.
     const done = answers.reduce((sum, { schedules: own }) => sum + own, 0);
-    const schedules = first === null || isExhaustive(strategy) ? done : first.answer.index + 1;
+    const schedules = first === null || isExhaustive(strategy) ? done : sharedOut(shard, first.answer.index + 1);
     const told = first === null ? null : await tell(cells[first.cell]!, chosen, options, first.answer);
     return {
       scenario: scenario.name,
@@ -75,19 +80,41 @@ export async function explore(options: ExploreOptions): Promise<ExploreResult & 
       violation: told?.violation ?? null,
       story: told?.story ?? [],
       failure: told?.failure ?? null,
+      ...(options.shard ? { shard: partOf(chosen, options, options.shard, answers, first?.answer.index ?? null) } : {}),
     };
   } finally {
     for (const cell of cells) cell.close();
   }
 }
 
-/** Cell `k` of `n` runs schedules k, k + n, ...; the first failure lowers everybody's end. */
-async function share(cells: readonly CellProcess[], { strategy, seed, budgetMs }: ExploreOptions, count: number): Promise<Explored[]> {
-  const stride = cells.length;
+function checkShard({ strategy }: ExploreOptions, { number, of }: Shard, count: number, isOneAfterTheOther: boolean): void {
+  if (of === 1) return;
+  if (isOneAfterTheOther) throw new InputError(`--shard is not for --strategy ${strategy}: its schedules follow from one another; take one that samples, as portfolio`);
+  if (number > count) throw new InputError(`--shard ${number}/${of} is empty: there are only ${count} schedules; raise --schedules`);
+}
+
+/** What `merge` needs of a shard. */
+function partOf(chosen: Chosen, { schedules, budgetMs, vms }: ExploreOptions, shard: Shard, answers: readonly Explored[], failedAt: number | null): ShardPart {
+  const { scenario, variantTag } = tokenWords(chosen);
+  return {
+    ...shard,
+    asked: schedules ?? (budgetMs === null ? defaultSchedules : null),
+    vms,
+    failedAt,
+    code: codeHash(),
+    subject: variantTag === null ? scenario : `${scenario}~${variantTag}`,
+    cover: packCover(answers.map(({ cover }) => cover)),
+  };
+}
+
+/** Cell `k` of `n` runs schedules k, k + n, ... of the shard; the first failure lowers everybody's end. */
+async function share(cells: readonly CellProcess[], { strategy, seed, budgetMs }: ExploreOptions, shard: Shard, count: number): Promise<Explored[]> {
+  const stride = cells.length * shard.of;
   const timer = budgetMs === null ? null : setTimeout(() => cells.forEach((cell) => cell.stopBefore(0)), budgetMs);
   try {
     return await Promise.all(
-      cells.map(async (cell, first) => {
+      cells.map(async (cell, index) => {
+        const first = index * shard.of + shard.number - 1;
         const own = Math.ceil((count - first) / stride);
         const answer = await cell.explore({ strategy, seed, first, stride, count: own });
         if (answer.violation !== null) for (const other of cells) if (other !== cell) other.stopBefore(answer.index);
@@ -126,8 +153,13 @@ async function tell(cell: CellProcess, chosen: Chosen, { seed, vms }: ExploreOpt
     switches: shrunk.switches,
   });
   const { failure, steps } = await cell.tell({ switches: shrunk.switches, workload: shrunk.workload, token });
-  const violation = { invariant, message: failure?.violation.message ?? message, token, switches: shrunk.switches.length, programSteps: shrunk.programSteps, steps };
+  const violation = { invariant, message: failure?.violation.message ?? message, token, ...counted(shrunk.switches), programSteps: shrunk.programSteps, steps };
   return { violation, failure, story: failure === null ? [] : tellStory(failure) };
+}
+
+function counted(switches: readonly Switch[]): { switches: number; faults: number } {
+  const faults = switches.filter(({ next }) => next >= firstAlternative).length;
+  return { switches: switches.length - faults, faults };
 }
 
 /** The numbers of a token: its size word, then of programs their number and the steps that are run, each less the one before. */

@@ -2,6 +2,7 @@
  * What each command answers: the objects that `--json` prints. Their member names are a contract; more may be added.
  */
 import type { WalkOutcome } from './conform/riscv-walk.ts';
+import type { ShardPart } from './shard.ts';
 
 /** An invariant that did not hold. `invariant` is the id alone (`G2`). */
 export interface Violation {
@@ -12,8 +13,9 @@ export interface Violation {
 /** A violation with its shortest schedule. */
 export interface FoundViolation extends Violation {
   readonly token: string;
-  /** Forced switches in the token. */
+  /** Forced switches in the token, and faults: choices that are not the usual one. */
   readonly switches: number;
+  readonly faults: number;
   /** Steps that are left of the actors' programs; null where no actor has one. */
   readonly programSteps: number | null;
   readonly steps: readonly { readonly actor: string; readonly label: string }[];
@@ -50,6 +52,11 @@ export interface ExploreResult {
   /** Of all schedules that were run. */
   readonly coverage: Coverage;
   readonly violation: FoundViolation | null;
+}
+
+/** Of `explore --shard`: its own schedules, and what `merge` needs of it. */
+export interface ShardResult extends ExploreResult {
+  shard: ShardPart;
 }
 
 export interface ReplayResult {
@@ -148,6 +155,8 @@ export interface ListedVariant {
   readonly mistake: string | null;
   readonly source: string;
   readonly caughtBy: string | null;
+  /** Invariants that it is judged by beside the scenario's. */
+  readonly judgedBy: readonly string[];
 }
 
 export interface ListedScenario {

@@ -1,12 +1,14 @@
 /** Makes the material of a story from one traced replay: names instead of numbers, events as lines, who wrote what last. */
 import { peek } from '#hostmem/atomics';
+// For the texts of its labels, which stories tell.
+import '#hostmem/fault-injection';
 import type { Host } from '#hostmem/host';
 import { nameOfWord } from '#hostmem/struct';
 import { EventDescriber } from './describe-events.ts';
 import { keptEvents } from './kept-events.ts';
 import { readHwpts } from './check/named-hwpts.ts';
 import type { ConflictingWord, Failure, ForcedSwitch, TraceStep } from './report/failure.ts';
-import { startOfSchedule, type Switch } from './schedule/board.ts';
+import { firstAlternative, startOfSchedule, type Switch } from './schedule/board.ts';
 import type { ReplayOutcome } from './schedule/commander.ts';
 import type { TraceEntry } from './schedule/trace.ts';
 import type { WordAddress } from './schedule/violation.ts';
@@ -39,7 +41,7 @@ export function tellFailure({ scenario, variant, violation, names, directory, ho
   const events = keptEvents(kept.events).flatMap(({ step, cursor }) => {
     const text = describer.describe(cursor);
     const reached = describer.reached(cursor);
-    return text === null ? [] : [{ step, actor: names[cursor.actor] ?? '', text, ...(reached !== null && { reached }) }];
+    return text === null ? [] : [{ step, actor: names[cursor.actor] ?? '', text, ...(reached !== null && { reached }), ...(describer.isDetail(cursor) && { detail: true as const }) }];
   });
   return {
     scenario,
@@ -48,7 +50,7 @@ export function tellFailure({ scenario, variant, violation, names, directory, ho
     actors: names,
     steps,
     events,
-    switches: (outcome.switches ?? []).map((one) => switchOf(one, names)),
+    switches: (outcome.switches ?? []).filter(({ next }) => next < firstAlternative).map((one) => switchOf(one, names)),
     conflicts: outcome.violation!.words.map((word) => conflictOf(host, word, steps, hwpts)),
     token,
     replayFlags,

@@ -68,7 +68,7 @@ test('list answers with one JSON object, text with the same names', () => {
   const { scenarios, formats, strategies, invariants } = listed;
   expect(scenarios!.map((scenario) => scenario.name)).toContain('group-replace');
   expect(scenarios!.find(({ name }) => name === 'group-replace')!.variants).toContainEqual({
-    name: 'replace-unlocked', mistake: expect.any(String), source: expect.any(String), caughtBy: 'G2',
+    name: 'replace-unlocked', mistake: expect.any(String), source: expect.any(String), caughtBy: 'G2', judgedBy: [],
   });
   for (const others of [formats, strategies, invariants]) expect(others!.length).toBeGreaterThan(0);
   expect(dmarena('list').stdout).toContain('group-replace');

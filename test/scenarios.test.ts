@@ -10,17 +10,33 @@ import { describe, expect, test } from 'vitest';
 
 const seeds = [1, 2];
 
+/** Switches of every failing schedule that was shrunk here. */
+const shrunk: number[] = [];
+
 const all = await Promise.all(scenarioNames().map((name) => findScenario(name)));
+
+/** Variants that hold: the design that was merged, and proposals that were as good. */
+const holding = new Set<string>();
+for (const found of all) for (const name of found.value.variants) if ((await findVariant(found, name)).value.caughtBy === null) holding.add(name);
 
 describe.each(all.filter(({ value }) => value.caught72 === undefined))('$name', (found) => {
   const scenario = found.name;
+  const designs = found.value.variants.filter((name) => holding.has(name));
 
-  test.each(found.value.variants)('mistake %s is caught by the invariant it names, in few switches, and replays as one hash', async (variant) => {
+  if (designs.length > 0) {
+    test.each(designs)('design %s holds', async (variant) => {
+      const { violation, schedules } = await explore({ scenario, variant, seed: 5, strategy: 'portfolio', schedules: 100, budgetMs: null, vms: null });
+      expect([violation, schedules]).toEqual([null, 100]);
+    });
+  }
+
+  test.each(found.value.variants.filter((name) => !holding.has(name)))('mistake %s is caught by the invariant it names, in few switches, and replays as one hash', async (variant) => {
     const { value } = await findVariant(found, variant);
     for (const seed of seeds) {
       const { violation, story } = await explore({ scenario, variant, seed, strategy: 'portfolio', schedules: 1_000, budgetMs: null, vms: null });
       expect(violation?.invariant).toBe(value.caughtBy);
       expect(violation!.switches).toBeLessThanOrEqual(3);
+      shrunk.push(violation!.switches);
       expect(violation!.token.length).toBeLessThanOrEqual(64);
       expect(story.length).toBeGreaterThan(8);
       expect(story.length).toBeLessThanOrEqual(25);
@@ -46,6 +62,12 @@ describe.each(all.filter(({ value }) => value.caught72 === undefined))('$name', 
     if (!['fleet', 'group-replace'].includes(scenario)) return;
     for (const [name, count] of Object.entries(counts)) if (name !== 'faults') expect(count, name).toBeGreaterThan(0);
   });
+});
+
+test('half of all failing schedules are shrunk to two switches or fewer', () => {
+  const half = shrunk.toSorted((one, other) => one - other).slice(0, Math.ceil(shrunk.length / 2));
+  expect(half.length).toBeGreaterThan(10);
+  expect(half.at(-1)).toBeLessThanOrEqual(2);
 });
 
 test('the same seed gives the same violation and token, whatever the order of the cells', async () => {

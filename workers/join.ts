@@ -9,6 +9,7 @@ import { Host } from '#hostmem/host';
 import { mix32 } from '#hostmem/labels';
 import type { Actor, Seat } from '#src/actors/actor';
 import { Counters } from '#src/actors/counters';
+import { Killed } from '#src/actors/mortal';
 import { Pace, Stopped } from '#src/actors/pace';
 import { loadInvariants } from '#src/check/catalogue';
 import { Judge } from '#src/check/judge';
@@ -55,10 +56,21 @@ export async function join(task: Task, role: Role, enter: (seat: Seat, subject: 
   const slices = task.actor === 0 ? sliceJudge(joined) : null;
   const pace = task.pace === null ? null : new Pace(task.pace, host, task.names.length, task.actor, joined.history, slices?.judge ?? null);
   const actor = enter({ name, host, kernel, counters, pace, seed, directory: task.directory }, definition.subject);
-  const part: Part = { actor, steps: definition.steps, firstStep: stepsBefore(task), body: () => definition.body(actor, task.stage) };
+  const part: Part = { actor, steps: definition.steps, firstStep: stepsBefore(task), body: () => performBody(definition, actor, task.stage) };
   if (task.controlled !== null) await runControlled(joined, task.controlled, part);
   const broken = pace === null ? null : runFreely(pace, counters, part);
   return { actor: name, role, threadId, violation: slices?.found() ?? broken };
+}
+
+/** A thread whose process is killed leaves its body where it is. */
+function performBody(definition: AnyActor, actor: Actor, stage: Task['stage']): void {
+  actor.beginBody();
+  try {
+    definition.body(actor, stage);
+  } catch (thrown) {
+    if (!(thrown instanceof Killed)) throw thrown;
+  }
+  actor.endBody();
 }
 
 /** What an actor does in one schedule or round. */

@@ -57,6 +57,11 @@ export class Actor {
     return found;
   }
 
+  /** Around a body: what it said of its end is the body's own. */
+  beginBody(): void {}
+  /** It has come to its end, or its process was killed. */
+  endBody(): void {}
+
   /** The same draws again; or those of one step of a program. */
   reseed(program: number = 0, step: number = 0): void {
     this.#random = program === 0 && step === 0 ? this.#seed : mix32(this.#seed ^ mix32(program) ^ Math.imul(step + 1, 0x9e3779b9)) | 0;

@@ -4,8 +4,10 @@
  */
 import { Until } from '#hostmem/atomics';
 import type { Ref } from '#hostmem/object';
+import { Access } from '#hostmem/page-table';
 import type { DmaEngine } from '../hardware/dma-engine.ts';
 import { Machine } from '../hardware/machine.ts';
+import { askForPage } from '../hardware/page-requests.ts';
 import { EduOp, EduRegisters } from '../hardware/edu.ts';
 import { Actor, highOf, lowOf, type Seat } from './actor.ts';
 
@@ -19,14 +21,28 @@ export class Device extends Actor {
     this.engine = new Machine(seat.host).dma(this.named(name) as Ref<'PciFunction'>);
   }
 
-  /** DMA from memory into the buffer; 0, or the unit's fault reason. */
-  read(iova: number, lengthBytes: number): number {
-    return this.#count(this.engine.read(highOf(iova), lowOf(iova), lengthBytes), lengthBytes);
+  /** DMA from memory into the buffer, its requests tagged with a PASID if one is given; 0, or the unit's fault reason. */
+  read(iova: number, lengthBytes: number, pasid?: number): number {
+    return this.#count(this.engine.read(highOf(iova), lowOf(iova), lengthBytes, 0, pasid), lengthBytes);
   }
 
-  /** DMA from the buffer to memory; 0, or the unit's fault reason. */
-  write(iova: number, lengthBytes: number): number {
-    return this.#count(this.engine.write(highOf(iova), lowOf(iova), lengthBytes), lengthBytes);
+  /** As `read`, with T = 0 also where the device's interface runs. */
+  readUntrusted(iova: number, lengthBytes: number): number {
+    const { trusted } = this.engine;
+    if (trusted !== null) trusted.untrusted = true;
+    const fault = this.read(iova, lengthBytes);
+    if (trusted !== null) trusted.untrusted = false;
+    return fault;
+  }
+
+  /** DMA from the buffer to memory, as `read`. */
+  write(iova: number, lengthBytes: number, pasid?: number): number {
+    return this.#count(this.engine.write(highOf(iova), lowOf(iova), lengthBytes, 0, pasid), lengthBytes);
+  }
+
+  /** Asks for a page, and does not wait for the answer; returns the number of the group. */
+  ask(iova: number): number {
+    return askForPage(this.host.kernel, this.engine.function, null, Math.floor(iova / 4096), Access.READ);
   }
 
   /** A word of the device's buffer. */
@@ -37,19 +53,21 @@ export class Device extends Actor {
     this.engine.setBufferWord(index, value);
   }
 
-  /** Serves `count` commands of the driver. */
-  serve(count: number): void {
+  /** Serves `count` commands of the driver, or of who has a share of the device. */
+  serve(count: number, share?: string): void {
+    const registers = share === undefined ? this.#registers : (this.named(`${share}.portal`) as Ref<'EduRegisters'>);
     const memory = this.host.kernel;
     for (let i = 0; i < count; i++) {
-      const finished = EduRegisters.finished.load(memory, this.#registers);
-      this.waitIdle(EduRegisters.given, memory, this.#registers, Until.DIFFERENT, finished);
-      const lengthBytes = EduRegisters.lengthBytes.peek(memory, this.#registers);
-      const high = EduRegisters.iova.peekHigh(memory, this.#registers);
-      const low = EduRegisters.iova.peek(memory, this.#registers);
-      const isRead = EduRegisters.op.peek(memory, this.#registers) === EduOp.READ;
-      const fault = isRead ? this.engine.read(high, low, lengthBytes) : this.engine.write(high, low, lengthBytes);
-      EduRegisters.status.poke(memory, this.#registers, this.#count(fault, lengthBytes));
-      EduRegisters.finished.store(memory, this.#registers, finished + 1);
+      const finished = EduRegisters.finished.load(memory, registers);
+      this.waitIdle(EduRegisters.given, memory, registers, Until.DIFFERENT, finished);
+      const lengthBytes = EduRegisters.lengthBytes.peek(memory, registers);
+      const high = EduRegisters.iova.peekHigh(memory, registers);
+      const low = EduRegisters.iova.peek(memory, registers);
+      const pasid = EduRegisters.pasid.peek(memory, registers);
+      const isRead = EduRegisters.op.peek(memory, registers) === EduOp.READ;
+      const fault = isRead ? this.engine.read(high, low, lengthBytes, 0, pasid) : this.engine.write(high, low, lengthBytes, 0, pasid);
+      EduRegisters.status.poke(memory, registers, this.#count(fault, lengthBytes));
+      EduRegisters.finished.store(memory, registers, finished + 1);
     }
   }
 

@@ -9,18 +9,32 @@ import { viommuType } from '../drivers/mock/viommu.ts';
 import { EduOp, EduRegisters } from '../hardware/edu.ts';
 import type { Argument } from '../kernel/argument.ts';
 import { Errno, type ErrnoName } from '../kernel/errno.ts';
+import { noPasid } from '../hardware/vtd/scalable-requester.ts';
 import { MapFlag } from '../kernel/ioas.ts';
+import { addVfioFile, openDriver, removeVfioFile } from '../kernel/kvm-vfio.ts';
+import { allowPasid, disallowPasid, submitWork } from '../kernel/mdev.ts';
+import { revokeByDesign } from '../kernel/pasid-authority.ts';
+import { bindProcess, ownPasid } from '../kernel/process-pasid.ts';
+import { bindDriver, unbindDriver } from '../kernel/kernel-driver.ts';
 import { mmap, munmap, userAddress } from '../kernel/process.ts';
 import { testIoctl, type TestCommands } from '../kernel/selftest/commands.ts';
-import { close, ioctl, open, type Commands } from '../kernel/syscalls.ts';
-import { VfioFlag } from '../kernel/vfio.ts';
+import { handOnRequests } from '../kernel/iopf.ts';
+import { close, ioctl, open, read as readFile, write as writeFile, type Commands } from '../kernel/syscalls.ts';
+import { VfioFlag, vfioFileOf } from '../kernel/vfio.ts';
 import { Actor, highOf, lowOf, type Seat } from './actor.ts';
+import { ChosenRefusal } from '#hostmem/fault-injection';
+import { Mortal } from './mortal.ts';
 import { guestAddress } from './guest-memory.ts';
 import { CommandRing, commandAt, GuestCommand, GuestOp, guestPresent, guestTableEntries, guestTableGpa } from './command-ring.ts';
 
 const ramWord = label('user memory');
+/** Of a record of a page request: its size, and where its cookie is. */
+const requestBytes = 40;
+const cookieOffset = 36;
 
 export class Vm extends Actor {
+  #mortal: Mortal | null = null;
+
   constructor(seat: Seat, processName: string) {
     super(seat);
     this.kernel.enter(this.named(processName) as Ref<'Process'>);
@@ -28,18 +42,51 @@ export class Vm extends Actor {
 
   /** ioctl(2): null, or the errno. What the kernel wrote is in `arg`. */
   ioctl<N extends keyof Commands>(fd: number, command: N, arg: Commands[N]): ErrnoName | null {
-    return errnoOf(() => ioctl(this.kernel, fd, command, arg));
+    try {
+      this.#mortal?.atUserMode();
+      return errnoOf(() => ioctl(this.kernel, fd, command, arg));
+    } finally {
+      this.host.kernel.faults = null;
+    }
   }
   /** An operation of the kernel's selftest, otherwise as `ioctl`. */
   testIoctl<N extends keyof TestCommands>(fd: number, command: N, arg: TestCommands[N]): ErrnoName | null {
-    return errnoOf(() => testIoctl(this.kernel, fd, command, arg));
+    try {
+      this.#mortal?.atUserMode();
+      return errnoOf(() => testIoctl(this.kernel, fd, command, arg));
+    } finally {
+      this.host.kernel.faults = null;
+    }
   }
 
   open(path: string): number {
+    this.#mortal?.atUserMode();
     return open(this.kernel, path);
   }
   close(fd: number): void {
+    this.#mortal?.atUserMode();
     close(this.kernel, fd);
+  }
+
+  /**
+   * From here to the end of the body the process may be killed before every system call, where a strategy wants it to be; `threads` of its threads
+   * may be, and say so. Not for a body of several steps. In a free run nobody is killed.
+   */
+  mayBeKilled(threads: number = 1): void {
+    if (this.host.kernel.control !== null) this.#mortal = new Mortal(this.kernel, threads);
+  }
+
+  override beginBody(): void {
+    this.#mortal = null;
+  }
+  override endBody(): void {
+    this.#mortal?.end();
+  }
+
+  /** The next ioctl may be refused one allocation, pin or copy, where a strategy wants it to be; none in a free run. */
+  mayBeRefused(): this {
+    this.host.kernel.faults = new ChosenRefusal(this.host.kernel);
+    return this;
   }
 
   /** The id of a new IOAS, or the errno; and so on below, of each kind. */
@@ -106,6 +153,57 @@ export class Vm extends Actor {
     return this.ioctl(vfio, 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', { argsz: 16, flags: VfioFlag.PASID, pasid, ptId });
   }
 
+  detachPasid(vfio: number, pasid: number): ErrnoName | null {
+    return this.ioctl(vfio, 'VFIO_DEVICE_DETACH_IOMMUFD_PT', { argsz: 12, flags: VfioFlag.PASID, pasid });
+  }
+
+  /** The thread of the interrupt of page requests: hands on what the unit before a function has. */
+  handOn(ofFunction: string): void {
+    handOnRequests(this.kernel, this.named(ofFunction) as Ref<'PciFunction'>);
+  }
+  /** Reads up to four page requests; the cookies to answer them by. */
+  readRequests(faultFd: number): number[] {
+    const records = readFile(this.kernel, faultFd, 4 * requestBytes);
+    const view = new DataView(records.buffer, records.byteOffset, records.byteLength);
+    return Array.from({ length: records.byteLength / requestBytes }, (_, index) => view.getUint32(index * requestBytes + cookieOffset, true));
+  }
+  /** Answers a request with success: null, or the errno; EINVAL for one that was answered for the device meanwhile. */
+  answerRequest(faultFd: number, cookie: number): ErrnoName | null {
+    return errnoOf(() => writeFile(this.kernel, faultFd, new Uint8Array(Uint32Array.of(cookie, 0).buffer)));
+  }
+
+  /** KVM_DEV_VFIO_FILE_ADD and its counterpart: a device is for a VM; and its driver is opened. */
+  handToVm(kvm: Ref<'Kvm'>, vfio: number): void {
+    addVfioFile(this.kernel, kvm, vfioFileOf(this.kernel, vfio));
+  }
+  takeFromVm(kvm: Ref<'Kvm'>, vfio: number): void {
+    removeVfioFile(this.kernel, kvm, vfioFileOf(this.kernel, vfio));
+  }
+  openForVm(vfio: number): void {
+    openDriver(this.kernel, vfioFileOf(this.kernel, vfio));
+  }
+
+  /** A PASID for a device, by the design in force: the one that is wanted, where the user picks. Or the errno. */
+  requestPasid(vfio: number, wanted: number): number | ErrnoName {
+    let pasid = 0;
+    return errnoOf(() => (pasid = this.kernel.operations.pasid.request(this.kernel, vfioFileOf(this.kernel, vfio), wanted))) ?? pasid;
+  }
+  authorise(vfio: number, pasid: number, ptId: number): ErrnoName | null {
+    return errnoOf(() => this.kernel.operations.pasid.authorise(this.kernel, vfioFileOf(this.kernel, vfio), pasid, ptId));
+  }
+  revoke(vfio: number, pasid: number): ErrnoName | null {
+    return errnoOf(() => revokeByDesign(this.kernel, vfioFileOf(this.kernel, vfio), pasid));
+  }
+
+  /** Lets a device reach an HWPT under this process's PASID: the number, or the errno. */
+  bindProcess(vfio: number, ptId: number): number | ErrnoName {
+    let pasid = 0;
+    return errnoOf(() => (pasid = bindProcess(this.kernel, vfioFileOf(this.kernel, vfio), ptId))) ?? pasid;
+  }
+  unbindProcess(vfio: number): ErrnoName | null {
+    return errnoOf(() => this.kernel.operations.pasid.unbind(this.kernel, vfioFileOf(this.kernel, vfio)));
+  }
+
   /** IOMMU_HWPT_SET_DIRTY_TRACKING. */
   trackDirty(iommufd: number, hwptId: number, on: boolean): ErrnoName | null {
     return this.ioctl(iommufd, 'IOMMU_HWPT_SET_DIRTY_TRACKING', { flags: on ? 1 : 0, hwptId });
@@ -165,6 +263,14 @@ export class Vm extends Actor {
     return this.testIoctl(iommufd, 'IOMMU_TEST_ACCESS_REPLACE_IOAS', { fd: access, ioasId });
   }
 
+  /** The host's own part: a driver of the kernel binds to a function and does DMA through its default domain, or leaves it. */
+  bindDriver(device: string): ErrnoName | null {
+    return errnoOf(() => bindDriver(this.kernel, this.named(device) as Ref<'PciFunction'>));
+  }
+  unbindDriver(device: string): void {
+    unbindDriver(this.kernel, this.named(device) as Ref<'PciFunction'>);
+  }
+
   /** mmap(2) of zeroed, writable memory; returns its address. */
   mmap(lengthBytes: number): bigint {
     return mmap(this.kernel, this.kernel.process, lengthBytes, true, null);
@@ -181,16 +287,43 @@ export class Vm extends Actor {
     write(this.host.ram, userAddress(this.kernel, this.kernel.process, va), value, ramWord);
   }
 
-  /** The driver's part: gives a device a DMA command and waits for its end. 0, or the unit's fault reason. */
-  dma(device: string, op: 'read' | 'write', iova: number, lengthBytes: number): number {
+  /** The driver's part: gives a device a DMA command, whose requests carry a PASID if one is given, and waits for its end. 0, or the unit's fault reason. */
+  dma(device: string, op: 'read' | 'write', iova: number, lengthBytes: number, pasid: number = noPasid): number {
+    return this.#give(this.named(`${device}.registers`) as Ref<'EduRegisters'>, op, iova, lengthBytes, pasid);
+  }
+
+  #give(registers: Ref<'EduRegisters'>, op: 'read' | 'write', iova: number, lengthBytes: number, pasid: number): number {
     const memory = this.host.kernel;
-    const registers = this.named(`${device}.registers`) as Ref<'EduRegisters'>;
     EduRegisters.op.poke(memory, registers, op === 'read' ? EduOp.READ : EduOp.WRITE);
     EduRegisters.iova.poke(memory, registers, highOf(iova), lowOf(iova));
     EduRegisters.lengthBytes.poke(memory, registers, lengthBytes);
+    EduRegisters.pasid.poke(memory, registers, pasid);
     const given = EduRegisters.given.add(memory, registers, 1) + 1;
     this.waitIdle(EduRegisters.finished, memory, registers, Until.EQUAL, given);
     return EduRegisters.status.peek(memory, registers);
+  }
+
+  /** The same through a share of a device, with a PASID that its driver lets through, or the errno. */
+  submit(share: string, op: 'read' | 'write', iova: number, lengthBytes: number, pasid: number): number | ErrnoName {
+    const portal = this.named(`${share}.portal`) as Ref<'EduRegisters'>;
+    return this.offer(share, pasid) ?? this.#give(portal, op, iova, lengthBytes, pasid);
+  }
+  /** Whether the driver would take such work: null, or EPERM. */
+  offer(share: string, pasid: number): ErrnoName | null {
+    return errnoOf(() => submitWork(this.kernel, this.named(share) as Ref<'Mdev'>, pasid));
+  }
+  /** Lets a share reach an HWPT under a PASID; and takes it back. */
+  allow(share: string, pasid: number, iommufd: number, hwptId: number): ErrnoName | null {
+    return errnoOf(() => allowPasid(this.kernel, this.named(share) as Ref<'Mdev'>, pasid, iommufd, hwptId));
+  }
+  disallow(share: string, pasid: number): ErrnoName | null {
+    return errnoOf(() => disallowPasid(this.kernel, this.named(share) as Ref<'Mdev'>, pasid));
+  }
+
+  /** ENQCMD: the same from user mode, in the name of this process. EINVAL where it has no PASID. */
+  enqcmd(device: string, op: 'read' | 'write', iova: number, lengthBytes: number): number | ErrnoName {
+    const pasid = ownPasid(this.kernel);
+    return pasid === 0 ? 'EINVAL' : this.dma(device, op, iova, lengthBytes, pasid);
   }
 
   /** The guest's part: maps `pages` of guest memory at an iova of its virtual IOMMU. True on success. */
@@ -238,7 +371,7 @@ export class Vm extends Actor {
 }
 
 /** The errno that ends a system call, null when it succeeds. */
-function errnoOf(call: () => unknown): ErrnoName | null {
+export function errnoOf(call: () => unknown): ErrnoName | null {
   try {
     call();
     return null;

@@ -3,6 +3,7 @@ import { NULL, type Ref } from '#hostmem/object';
 import { CacheTag, IommuDomain } from '../drivers/domain.ts';
 import { AmdDriverState, AmdUnitState } from '../drivers/amd/unit-state.ts';
 import { IommuDevice } from '../drivers/driver.ts';
+import { DevicePasid } from '../drivers/vtd/device-pasid.ts';
 import { isIdTaken } from '../drivers/id-bitmap.ts';
 import { RiscvDriverState, RiscvUnitState } from '../drivers/riscv/unit-state.ts';
 import { SmmuDriverState, SmmuUnitState } from '../drivers/smmuv3/unit-state.ts';
@@ -51,9 +52,16 @@ export function cachedTranslations(view: View): CachedTranslation[] {
 function domainsInUse(view: View): Ref<'IommuDomain'>[] {
   const kernel = view.host.kernel;
   const devices = functionsOf(view).map((one) => PciFunction.driverData.peek(kernel, one) as Ref<'IommuDevice'>).filter((device) => device !== NULL);
-  const ofDevices = devices.map((device) => IommuDevice.domain.peek(kernel, device));
+  const ofDevices = devices.flatMap((device) => [IommuDevice.domain.peek(kernel, device), ...pasidDomains(view, device)]);
   const ofGroups = view.groups().flatMap((group) => [IommuGroup.domain.peek(kernel, group), IommuGroup.defaultDomain.peek(kernel, group)]);
   return [...new Set([...ofDevices, ...ofGroups])].filter((domain) => domain !== NULL);
+}
+
+function pasidDomains(view: View, device: Ref<'IommuDevice'>): Ref<'IommuDomain'>[] {
+  const kernel = view.host.kernel;
+  const found: Ref<'IommuDomain'>[] = [];
+  for (let at = IommuDevice.pasids.peek(kernel, device); at !== NULL; at = DevicePasid.next.peek(kernel, at)) found.push(DevicePasid.domain.peek(kernel, at));
+  return found;
 }
 
 /** Whether some domain in use has that root table and a cache tag for the cache. */
@@ -88,4 +96,16 @@ export function isNumberTaken(view: View, unit: Ref<'IommuUnit'>, number: number
   if (kind === UnitKind.RISCV) return isIdTaken(kernel, RiscvDriverState.pscids.peek(kernel, RiscvUnitState.driver.peek(kernel, state as Ref<'RiscvUnitState'>)), number);
   const ids = number < vmidTag ? SmmuDriverState.asids : SmmuDriverState.vmids;
   return isIdTaken(kernel, ids.peek(kernel, SmmuUnitState.driver.peek(kernel, state as Ref<'SmmuUnitState'>)), number & 0xffff);
+}
+
+/** The PASIDs under which a cache holds anything: entries of PASID tables, first-stage translations, and what devices were told on requests with one. */
+export function cachedPasids(view: View): Set<number> {
+  const kernel = view.host.kernel;
+  const entries = unitsOf(view).map((unit) => IommuUnit.pasidCache.peek(kernel, unit)).flatMap((cache) => taggedLines(kernel, cache).map(({ owner }) => owner));
+  const translations = unitsOf(view).flatMap((unit) => iotlbLines(kernel, IommuUnit.iotlb.peek(kernel, unit)).map(({ pasid }) => pasid));
+  const told = functionsOf(view).flatMap((one) => {
+    const atc = PciFunction.atc.peek(kernel, one);
+    return atc === NULL ? [] : taggedLines(kernel, Atc.lines.peek(kernel, atc)).map(({ owner }) => owner);
+  });
+  return new Set([...entries, ...translations, ...told]);
 }

@@ -1,12 +1,15 @@
-/** The words of a `dma` event in the language of messages. */
+/** The words of a `dma` event in the language of messages; those of a `pasid dma` that have the same names are the same. */
 import type { Cursor } from '#hostmem/history';
-import { DmaFlags, dma } from '../hardware/events.ts';
+import { DmaFlags, dma, dmaPasidMask, pasidDma } from '../hardware/events.ts';
 
 /** Requester id of the function. */
 export const ridOf = (event: Cursor): number => dma.get.function(event) & DmaFlags.ridMask;
 
 /** Owner of the frame reached, at that moment. */
 export const ownerOf = (event: Cursor): number => dma.get.iovaLow(event) & DmaFlags.ownerMask;
+
+/** The PASID of a `pasid dma`. */
+export const dmaPasid = (event: Cursor): number => pasidDma.get.pasidOwner(event) & dmaPasidMask;
 
 /** Number of the page that an IOVA lies in, from its two words; exact below 2^53. */
 export const pageNumber = (high: number, low: number): number => (high >>> 0) * 0x10_0000 + (low >>> 12);

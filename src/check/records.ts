@@ -6,7 +6,7 @@ import { File, FileKind } from '../kernel/file.ts';
 import { DomainKind, IommuDomain } from '../drivers/domain.ts';
 import { PciFunction } from '../hardware/function.ts';
 import { installedRoot, passesThrough } from '../hardware/installed-root.ts';
-import { IommuGroup, PciDevice } from '../kernel/iommu-group.ts';
+import { IommuGroup, KernelDriver, PciDevice } from '../kernel/iommu-group.ts';
 import { IommufdDevice } from '../kernel/iommufd-device.ts';
 import { IommufdGroup } from '../kernel/iommufd-group.ts';
 import { PasidAttachment } from '../kernel/iommufd-pasid.ts';
@@ -90,6 +90,23 @@ export function pasidsAttached(view: View, group: Ref<'IommufdGroup'>): Ref<'Pas
   return found;
 }
 
+/** A PASID of a group, by the group's number, and the root frame of what it goes through. */
+export interface PasidInForce {
+  readonly group: number;
+  readonly pasid: number;
+  readonly root: number;
+}
+
+export function pasidsInForce(view: View): PasidInForce[] {
+  const memory = view.host.kernel;
+  const groups = contexts(view).flatMap((iommufd) => iommufdGroups(view, iommufd));
+  return groups.flatMap((group) => pasidsAttached(view, group).map((share) => ({
+    group: IommuGroup.number.peek(memory, IommufdGroup.group.peek(memory, group)),
+    pasid: PasidAttachment.pasid.peek(memory, share),
+    root: IommuDomain.root.peek(memory, Hwpt.domain.peek(memory, PasidAttachment.hwpt.peek(memory, share))),
+  })));
+}
+
 /** The published objects of a context. */
 export function objects(view: View, iommufd: Ref<'Iommufd'>): ObjectRef[] {
   return published(view.host.kernel, Iommufd.objects, iommufd) as ObjectRef[];
@@ -102,6 +119,16 @@ export function blockedGroups(view: View): number[] {
   const found = view.groups().filter((group) => IommuGroup.owner.peek(memory, group) !== 0 && isBlocked(group));
   return found.map((group) => IommuGroup.number.peek(memory, group));
 }
+
+/** Numbers of the groups with a driver that does DMA through the default domain, once for each driver. */
+export function drivenGroups(view: View): number[] {
+  const memory = view.host.kernel;
+  return view.groups().flatMap((group) => driversOf(view, group).map(() => IommuGroup.number.peek(memory, group)));
+}
+
+/** The members with such a driver. */
+export const driversOf = (view: View, group: Ref<'IommuGroup'>): Ref<'PciDevice'>[] =>
+  view.members(group).filter((device) => PciDevice.kernelDriver.peek(view.host.kernel, device) === KernelDriver.DEFAULT_DOMAIN);
 
 /** A mapping of an IOAS, which is `<process>.<ioas id>`; pages of 4 KiB by number, `permissions` as `Access` bits. */
 export interface Mapping {
@@ -213,7 +240,7 @@ export function nameOf(view: View, target: ObjectRef): string {
   return `${kindNames[IommufdObject.kind.peek(memory, target)]} ${IommufdObject.id.peek(memory, target)}`;
 }
 
-/** The member whose table entry is not the one of the group's domain, as the end of a sentence; null when there is none. */
+/** The member, none that is being reset, whose table entry is not the one of the group's domain, as the end of a sentence; null when there is none. */
 export function strayMember(view: View, group: Ref<'IommuGroup'>): string | null {
   const memory = view.host.kernel;
   const domain = IommuGroup.domain.peek(memory, group);
@@ -222,7 +249,7 @@ export function strayMember(view: View, group: Ref<'IommuGroup'>): string | null
   for (const device of view.members(group)) {
     const pciFunction = PciDevice.function.peek(memory, device);
     // No unit stands before a mock device: what its driver keeps of it is all there is.
-    if (PciFunction.unit.peek(memory, pciFunction) === NULL) continue;
+    if (PciFunction.unit.peek(memory, pciFunction) === NULL || PciDevice.blocked.peek(memory, device) !== 0) continue;
     const installed = installedRoot(view.host, pciFunction);
     if (installed === expected) continue;
     return `is on ${rootName(expected)}, but function ${addressText(PciFunction.rid.peek(memory, pciFunction))} translates through ${rootName(installed)}`;

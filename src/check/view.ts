@@ -12,7 +12,7 @@ import { Hwpt } from '../kernel/hwpt.ts';
 import { Ioas } from '../kernel/ioas.ts';
 import { Iommufd, IommufdObject, Kind } from '../kernel/objects.ts';
 import { Process } from '../kernel/process.ts';
-import { blockedGroups, contexts, mappings, objects, trackedRoots, type Mapping } from './records.ts';
+import { blockedGroups, contexts, drivenGroups, mappings, objects, pasidsInForce, trackedRoots, type Mapping, type PasidInForce } from './records.ts';
 
 /** What the world was like when its threads joined it: what every schedule begins with, whenever a judge begins to fold it. */
 interface Beginning {
@@ -22,9 +22,13 @@ interface Beginning {
   readonly formatOfRoot: ReadonlyMap<number, number>;
   /** Numbers of the groups that are owned and attached to nothing. */
   readonly blockedGroups: readonly number[];
+  /** Numbers of the groups that drivers of the kernel do DMA through, once for each driver. */
+  readonly drivenGroups: readonly number[];
   /** Root frames of the domains whose writes are tracked. */
   readonly trackedRoots: readonly number[];
   readonly mappings: readonly Mapping[];
+  /** PASIDs of groups, and the root frames of what they go through. */
+  readonly pasids: readonly PasidInForce[];
 }
 
 export class View {
@@ -60,8 +64,10 @@ export class View {
       ioasOfRoot: new Map(hwpts.map(({ root, ioas }) => [root, ioas])),
       formatOfRoot: new Map(hwpts.map(({ root, format }) => [root, format])),
       blockedGroups: blockedGroups(this),
+      drivenGroups: drivenGroups(this),
       trackedRoots: trackedRoots(this),
       mappings: mappings(this),
+      pasids: pasidsInForce(this),
     };
     this.builtObjects = this.#kindsOfObjects();
     const numbers = this.groups().map((group) => IommuGroup.number.peek(memory, group));

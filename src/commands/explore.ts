@@ -5,6 +5,7 @@ import type { Failure } from '../report/failure.ts';
 import { writeReport } from '../report/write-report.ts';
 import type { ExploreResult, FoundViolation } from '../results.ts';
 import { formatSeconds } from '../duration.ts';
+import type { Shard } from '../shard.ts';
 import type { Terminal } from '../terminal.ts';
 import { bounded, checkStrategy } from './named.ts';
 
@@ -23,6 +24,8 @@ export interface ExploreOptions {
   /** Null: the strategy's own end. */
   readonly schedules: number | null;
   readonly budgetMs: number | null;
+  /** A share of the schedules, to be merged with the others'. */
+  readonly shard?: Shard | null;
   /** Where to write a report, if anywhere. */
   readonly out: string | null;
 }
@@ -45,9 +48,9 @@ export async function explore(options: ExploreOptions, terminal: Terminal): Prom
 /** Explores with a progress line. */
 export async function exploreAloud(options: Omit<ExploreOptions, 'out'>, terminal: Terminal): Promise<Told<ExploreResult>> {
   const composition = await import('../explore.ts');
-  const { scenario, variant, invariants = [], seed, strategy, schedules, budgetMs, vms, iommu = null } = options;
+  const { scenario, variant, invariants = [], seed, strategy, schedules, budgetMs, vms, iommu = null, shard = null } = options;
   return composition.explore({
-    scenario, variant, invariants, seed, strategy, schedules, budgetMs, vms, iommu,
+    scenario, variant, invariants, seed, strategy, schedules, budgetMs, vms, iommu, shard,
     onProgress: (done: number, perSecond: number) =>
       terminal.progress(`${scenario}, ${variant}: ${done} schedules, ${Math.round(perSecond)} a second`),
   });
@@ -69,8 +72,9 @@ export function summary(result: ExploreResult, terminal: Terminal): string[] {
 }
 
 /** `1 switch`, `3 steps of the actors' programs and 2 switches`. */
-function shrunkTo({ switches, programSteps }: FoundViolation): string {
-  const schedule = `${switches} ${switches === 1 ? 'switch' : 'switches'}`;
+function shrunkTo({ switches, faults, programSteps }: FoundViolation): string {
+  const inserted = faults === 0 ? '' : ` and ${faults} ${faults === 1 ? 'fault' : 'faults'}`;
+  const schedule = `${switches} ${switches === 1 ? 'switch' : 'switches'}${inserted}`;
   return programSteps === null ? schedule : `${programSteps} ${programSteps === 1 ? 'step' : 'steps'} of the actors' programs and ${schedule}`;
 }
 

@@ -29,8 +29,9 @@ function describe({ name, title, seed, variants }: ListedScenario, terminal: Ter
   ];
 }
 
-function describeVariant({ name, mistake, source, caughtBy }: ListedVariant, terminal: Terminal): string[] {
+function describeVariant({ name, mistake, source, caughtBy, judgedBy }: ListedVariant, terminal: Terminal): string[] {
   const caught = caughtBy === null ? '' : `, caught by ${caughtBy}`;
+  const judged = judgedBy.length === 0 ? '' : `, judged by ${judgedBy.join(', ')} too`;
   const told = mistake === null ? [] : wrap(`      ${mistake}`, 80, '      ');
-  return [`    --variant ${terminal.style('cyan', name)}${caught}`, ...told, `      ${source}`];
+  return [`    --variant ${terminal.style('cyan', name)}${judged}${caught}`, ...told, `      ${source}`];
 }

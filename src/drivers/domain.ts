@@ -2,7 +2,7 @@
  * An IOMMU domain: what a device translates through, whichever driver made it.
  *
  * A paging domain owns page tables in RAM. Whose caches may hold its translations is the list of its cache tags: one for
- * each unit with an attached device, and one for each attached device that uses ATS. An invalidation visits the list under `tagLock`; a tag joins before the first entry that
+ * each unit with an attached device, and one for each attached device that uses ATS; one more of each for every PASID that a device has on it. An invalidation visits the list under `tagLock`; a tag joins before the first entry that
  * points to the domain is installed, and leaves after the last one was removed and flushed (INVARIANTS C1).
  */
 import { mutex } from '#hostmem/locks';
@@ -52,14 +52,16 @@ export const IommuDomain = object('IommuDomain', {
 });
 
 /**
- * Under `domainId`, caches of `unit` may hold translations of `domain`; `users` devices behind the unit are attached. With a `function`, it
- * is the cache of that function (its device TLB) instead. A unit's own tag comes before those of its functions.
+ * Under `domainId`, caches of `unit` may hold translations of `domain` that requests with `pasid` (0: without one) had made; `users` devices behind the
+ * unit are attached. With a `function`, it is the cache of that function (its device TLB) instead. A unit's own tag comes before those of its functions. All
+ * tags of a unit have one domain id.
  */
 export const CacheTag = object('CacheTag', {
   domain: ref('IommuDomain'),
   unit: ref('IommuUnit'),
   function: ref('PciFunction'),
   domainId: u32,
+  pasid: u32,
   users: u32.under('domain.tagLock'),
   next: ref('CacheTag').under('domain.tagLock'),
 });

@@ -22,6 +22,8 @@ export const IommuDevice = object('IommuDevice', {
   pasidDirectory: u32,
   /** Not 0 when the function may make translation requests. */
   atsEnabled: u32,
+  /** The PASIDs that are set, and their domains. */
+  pasids: ref('DevicePasid'),
 });
 
 /** Flags of `allocPagingDomain`: those of IOMMU_HWPT_ALLOC that reach a driver. */
@@ -87,6 +89,21 @@ export interface DriverViommu {
   readonly registers?: Registers;
 }
 
+/** A page request as hardware tells of it. */
+export interface TakenRequest {
+  readonly rid: number;
+  /** Null: without a PASID. */
+  readonly pasid: number | null;
+  readonly group: number;
+  /** Number of the page, its low 32 bits. */
+  readonly page: number;
+  /** `Access` bits. */
+  readonly access: number;
+}
+
+/** Codes that answer a page request. */
+export const PageAnswer = { SUCCESS: 0, INVALID: 1 } as const;
+
 /** Written ranges that a driver found: `iovas[i]` and `lengths[i]` in bytes. */
 export interface DirtyRanges {
   readonly iovas: bigint[];
@@ -146,6 +163,14 @@ export interface IommuDriver {
   pasidsOf?(pciFunction: Ref<'PciFunction'>): number;
   /** Lets requests with the PASID go through a domain (`set_dev_pasid`). 0, or an errno after which all is as before. */
   setPasid?(domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>, pasid: number): 0 | ErrnoName;
+  /** Whether a function's page requests reach the kernel. Absent where none do, with what follows. */
+  takesPageRequests?(pciFunction: Ref<'PciFunction'>): boolean;
+  /** Takes the oldest page request out of the queue of the unit before a function, whichever function asked; null when it is empty. One thread at a time. */
+  takePageRequest?(pciFunction: Ref<'PciFunction'>): TakenRequest | null;
+  /** A stamp at which that queue was empty: all that had been asked for is taken. -1 while something is there. */
+  noPageRequestsAt?(pciFunction: Ref<'PciFunction'>): number;
+  /** `page_response`: answers a group of page requests of a function with a code of PRI. */
+  answerPage?(pciFunction: Ref<'PciFunction'>, group: number, code: number): void;
   /** `hw_info` for another type than the driver's own; null for one that it does not have. */
   hwInfoOf?(pciFunction: Ref<'PciFunction'>, type: number): HwInfo | null;
   /** A paging domain from a user's data (`domain_alloc_paging_flags` with data). EOPNOTSUPP, EINVAL, ENOMEM. */

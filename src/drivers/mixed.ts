@@ -86,7 +86,7 @@ export class MixedDrivers implements IommuDriver {
   }
 
   pasidsOf(pciFunction: Function): number {
-    return this.#isMockFunction(pciFunction) ? this.#mock.pasidsOf(pciFunction) : 0;
+    return this.#isMockFunction(pciFunction) ? this.#mock.pasidsOf(pciFunction) : this.#vtd.pasidsOf(pciFunction);
   }
 
   freeDomain(domain: Domain): void {
@@ -99,7 +99,7 @@ export class MixedDrivers implements IommuDriver {
   }
 
   setPasid(domain: Domain, pciFunction: Function, pasid: number): 0 | AttachError {
-    return this.#mock.setPasid(domain, pciFunction, pasid);
+    return this.#isMockFunction(pciFunction) ? this.#mock.setPasid(domain, pciFunction, pasid) : this.#vtd.setPasid(domain, pciFunction, pasid);
   }
 
   map(domain: Domain, iovaHigh: number, iovaLow: number, frame: Frame, permissions: number, pages: number = 1): 0 | MapError {

@@ -22,7 +22,9 @@ interface Taken {
  * What hardware keeps for itself, and what a driver keeps to talk to it: a call that moved a group there and back has talked too, and its
  * domain has other tags than before.
  */
-const hardware = new Set(['VtdRegisters', 'VtdUnitState', 'Iotlb', 'PasidCache', 'PciFunction', 'EduRegisters', 'CacheTag']);
+const hardware = new Set([
+  'VtdRegisters', 'VtdUnitState', 'Iotlb', 'TaggedCache', 'Atc', 'PageRequests', 'PciFunction', 'EduRegisters', 'CacheTag',
+]);
 const ofHardware = 'IommuDomain.firstTag';
 
 export function takePhotograph(host: Host): Photograph {

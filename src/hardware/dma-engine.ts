@@ -17,12 +17,13 @@ import { pageBytes, type Frame, type Memory } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import { Access } from '#hostmem/page-table';
 import { AtcView } from './atc.ts';
-import { dma, DmaFlags, peerReached } from './events.ts';
+import { dma, DmaFlags, dmaOwnerShift, pasidDma, peerReached } from './events.ts';
 import { bufferBytes, InFlight, PciFunction } from './function.ts';
 import type { AtsTranslator, Translator } from './translator.ts';
+import { TrustedPath } from './trusted-path.ts';
 import { noPasid } from './vtd/scalable-requester.ts';
 
-/** In place of a fault reason: the translation led to an address without memory, and the request was aborted. */
+/** In place of a fault reason (as are `TrustReason`s): the translation led to an address without memory, and the request was aborted. */
 export const noMemory = 0x100;
 
 /** Writes to `0xfee00000..0xfeefffff` are interrupt messages. */
@@ -36,6 +37,8 @@ export class DmaEngine {
   readonly #kernel: Memory;
   readonly #ram: Memory;
   readonly #unit: Translator | AtsTranslator;
+  /** Not null for a function with a device interface. */
+  readonly trusted: TrustedPath | null;
   readonly #frames: number;
   readonly #table: Frames;
   readonly #atc: AtcView | null;
@@ -43,10 +46,13 @@ export class DmaEngine {
   readonly #peers: readonly Ref<'PciFunction'>[];
   readonly #rid: number;
   readonly #sourceId: number;
+  readonly #pasids: number;
   /** Of the transaction: the frame that it is for, the root table that it was translated through, whether it hit a cache of translations. */
   #frame = 0 as Frame;
   #root = 0 as Frame;
   #hit = false;
+  /** What its requests carry, or `noPasid`. */
+  #pasid = noPasid;
   /** Byte addresses in kernel memory. */
   readonly #slotAt: number;
   readonly #bufferAt: number;
@@ -61,6 +67,7 @@ export class DmaEngine {
     this.#kernel = kernel;
     this.#ram = host.ram;
     this.#unit = unit;
+    this.trusted = unit instanceof TrustedPath ? unit : null;
     this.#frames = host.ram.sizeBytes / pageBytes;
     this.#table = host.frames;
     const atc = PciFunction.atc.peek(kernel, pciFunction);
@@ -68,6 +75,7 @@ export class DmaEngine {
     this.#peers = peersOf(kernel, pciFunction);
     this.#rid = PciFunction.rid.peek(kernel, pciFunction);
     this.#sourceId = PciFunction.sourceId.peek(kernel, pciFunction);
+    this.#pasids = PciFunction.pasids.peek(kernel, pciFunction);
     this.#slotAt = PciFunction.inFlight.address(kernel, pciFunction);
     this.#bufferAt = PciFunction.buffer.elementAddress(kernel, pciFunction, 0);
     this.#transactionsAt = PciFunction.transactions.address(kernel, pciFunction);
@@ -76,14 +84,22 @@ export class DmaEngine {
     this.#bytesAt = PciFunction.bytes.address(kernel, pciFunction);
   }
 
-  /** Memory to buffer. Returns 0, or the unit's fault reason, or `noMemory`. All sizes in bytes, multiples of 4. */
-  read(iovaHigh: number, iovaLow: number, lengthBytes: number, bufferOffset: number = 0): number {
+  /** Memory to buffer. Returns 0, or the unit's fault reason, or `noMemory`. All sizes in bytes, multiples of 4; with a PASID every request carries it. */
+  read(iovaHigh: number, iovaLow: number, lengthBytes: number, bufferOffset: number = 0, pasid: number = noPasid): number {
+    this.#tag(pasid);
     return this.#transfer(Access.READ, iovaHigh, iovaLow, lengthBytes, bufferOffset);
   }
 
   /** Buffer to memory. Returns as `read`. */
-  write(iovaHigh: number, iovaLow: number, lengthBytes: number, bufferOffset: number = 0): number {
+  write(iovaHigh: number, iovaLow: number, lengthBytes: number, bufferOffset: number = 0, pasid: number = noPasid): number {
+    this.#tag(pasid);
     return this.#transfer(Access.WRITE, iovaHigh, iovaLow, lengthBytes, bufferOffset);
+  }
+
+  /** A device may name any PASID that it has bits for: what it is allowed is for the unit to know. */
+  #tag(pasid: number): void {
+    if (pasid !== noPasid && (pasid < 0 || pasid >= this.#pasids)) throw new RangeError(`the function has ${this.#pasids} PASIDs, ${pasid} is none of them`);
+    this.#pasid = pasid;
   }
 
   /** A word of the internal buffer. */
@@ -121,7 +137,7 @@ export class DmaEngine {
   }
 
   #page(access: number, iovaHigh: number, iovaLow: number, bufferOffset: number, bytes: number): number {
-    if (iovaHigh === 0 && iovaLow >>> 20 === interruptWindow) {
+    if (iovaHigh === 0 && iovaLow >>> 20 === interruptWindow && this.#pasid === noPasid) {
       if (access === Access.READ) fill(this.#kernel, this.#bufferAt + bufferOffset, bytes, 0);
       return 0;
     }
@@ -135,13 +151,19 @@ export class DmaEngine {
     let reason = this.#atc === null ? this.#untranslated(access, iovaHigh, iovaLow) : this.#byAts(this.#atc, access, iovaHigh, iovaLow);
     if (reason === 0) reason = this.#move(write, iovaLow, bufferOffset, bytes);
     this.#count(reason, bytes);
-    if (kernel.history !== null) {
-      const flags = (reason << DmaFlags.reasonShift) | (write ? DmaFlags.WRITE : 0);
-      const owner = reason === 0 ? this.#table.ownerOf(this.#frame) & DmaFlags.ownerMask : 0;
-      dma.emit(kernel, this.#rid | flags, iovaHigh, (iovaLow & ~(pageBytes - 1)) | owner, reason === 0 ? this.#frame : 0, this.#root, begin);
-    }
+    if (kernel.history !== null) this.#tell(reason, write, iovaHigh, iovaLow, begin);
     this.#end(idle);
     return reason;
+  }
+
+  #tell(reason: number, write: boolean, iovaHigh: number, iovaLow: number, begin: number): void {
+    const kernel = this.#kernel;
+    this.trusted?.report(write, iovaHigh, iovaLow, reason);
+    const word = this.#rid | (reason << DmaFlags.reasonShift) | (write ? DmaFlags.WRITE : 0);
+    const owner = reason === 0 ? this.#table.ownerOf(this.#frame) & DmaFlags.ownerMask : 0;
+    const frame = reason === 0 ? this.#frame : 0;
+    if (this.#pasid === noPasid) dma.emit(kernel, word, iovaHigh, (iovaLow & ~(pageBytes - 1)) | owner, frame, this.#root, begin);
+    else pasidDma.emit(kernel, word, this.#pasid | (owner << dmaOwnerShift), (iovaHigh << 20) | (iovaLow >>> 12), frame, this.#root, begin);
   }
 
   /** The sibling whose memory is at that page of the bus. */
@@ -164,7 +186,7 @@ export class DmaEngine {
 
   #untranslated(access: number, iovaHigh: number, iovaLow: number): number {
     const unit = this.#unit;
-    const reason = unit.translate(this.#sourceId, iovaHigh, iovaLow, access, unit.iotlb.epoch());
+    const reason = unit.translate(this.#sourceId, iovaHigh, iovaLow, access, unit.iotlb.epoch(), this.#pasid);
     this.#frame = unit.frame;
     this.#root = unit.root;
     this.#hit = unit.hit;
@@ -179,18 +201,18 @@ export class DmaEngine {
     const unit = this.#unit;
     const epoch = atc.epoch();
     if (!('request' in unit) || !atc.isEnabled()) return this.#untranslated(access, iovaHigh, iovaLow);
-    this.#hit = atc.lookup(noPasid, iovaHigh, iovaLow) && (atc.permissions & access) === access;
+    this.#hit = atc.lookup(this.#pasid, iovaHigh, iovaLow) && (atc.permissions & access) === access;
     if (this.#hit) {
       this.#frame = atc.frame;
       this.#root = atc.root;
     } else {
-      const reason = unit.request(this.#sourceId, iovaHigh, iovaLow, access, unit.iotlb.epoch(), noPasid);
+      const reason = unit.request(this.#sourceId, iovaHigh, iovaLow, access, unit.iotlb.epoch(), this.#pasid);
       this.#frame = unit.frame;
       this.#root = unit.root;
       if (reason !== 0) return reason;
-      atc.fill(noPasid, iovaHigh, iovaLow, unit.frame, unit.permissions, unit.root, epoch);
+      atc.fill(this.#pasid, iovaHigh, iovaLow, unit.frame, unit.permissions, unit.root, epoch);
     }
-    return unit.passTranslated(this.#sourceId, Math.floor(this.#frame / 0x100000), this.#frame << 12, access, noPasid);
+    return unit.passTranslated(this.#sourceId, Math.floor(this.#frame / 0x100000), this.#frame << 12, access, this.#pasid);
   }
 
   /** The data of one page, as one point. */

@@ -11,6 +11,8 @@ export const EduRegisters = object('EduRegisters', {
   op: u32,
   iova: u64,
   lengthBytes: u32,
+  /** What the requests of the command carry, or `noPasid`. */
+  pasid: u32,
   /** 0, or the fault reason of the unit. */
   status: u32,
   /** Commands given (by the driver) and finished (by the device). */

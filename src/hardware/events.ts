@@ -15,6 +15,17 @@ export const DmaFlags = { ridMask: 0xffff, WRITE: 1 << 16, reasonShift: 17, owne
  */
 export const dma = event('dma', ['function', 'iovaHigh', 'iovaLow', 'frame', 'root', 'begin']);
 
+/**
+ * The same of a request that carried a PASID: `function`, `frame`, `root` and `begin` as in `dma`.
+ *
+ *   pasidOwner   PASID [19:0] · owner of the frame reached [31:20]
+ *   page         page number of the IOVA, its low 32 bits
+ */
+export const pasidDma = event('pasid dma', ['function', 'pasidOwner', 'page', 'frame', 'root', 'begin']);
+/** The PASID in `pasidOwner`. */
+export const dmaPasidMask = 0xfffff;
+export const dmaOwnerShift = 20;
+
 /** A request went to a sibling's memory below the unit: requester id and whether it wrote, as in `dma`; the address's page; the sibling's requester id. */
 export const peerReached = event('peer reached', ['function', 'iovaHigh', 'iovaLow', 'peer']);
 
@@ -27,5 +38,21 @@ export const entryFetched = event('entry fetched', ['table', 'source', 'pasid', 
 /** A walk read a table in a frame that holds no table any more: `owner` as the frame table says. */
 export const deadTableRead = event('dead table read', ['source', 'frame', 'owner']);
 
+/** A function asks for a page (`pasid` -1: without one); and it was answered with a code of PRI. `group` is the function's own number for it. */
+export const pageRequested = event('page requested', ['function', 'group', 'pasid', 'page']);
+export const pageAnswered = event('page answered', ['function', 'group', 'code']);
+
 /** A unit's queue has carried out the descriptor in `slot`, whose first word this is. */
 export const invalidated = event('invalidated', ['unit', 'slot', 'first']);
+
+/** A device interface went from one `TdiState` to another, by a `Mover`. */
+export const tdiMoved = event('tdi moved', ['function', 'before', 'after', 'by']);
+
+/** A `Register` of a function that TDISP locks was written. Told before the interface answers to it. */
+export const configurationWritten = event('configuration written', ['function', 'register']);
+
+/**
+ * Beside a `dma` of a host with confidential guests, at the same moment: whether the request had T = 1, and what of the frame the owner's
+ * table says. `function` and `iovaLow` as in `dma`, without the owner.
+ */
+export const ownedAccess = event('owned access', ['function', 'trusted', 'iovaHigh', 'iovaLow', 'frame', 'visibility']);

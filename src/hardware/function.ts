@@ -22,6 +22,12 @@ export const PciFunction = object('PciFunction', {
   /** The id that the unit sees on its requests: a bridge may have put its own in place of `rid`. */
   sourceId: u32,
   unit: ref('IommuUnit'),
+  /** How many PASIDs its requests may carry; 0 without the PASID capability. */
+  pasids: u32,
+  /** The number of its next group of page requests; 0 for a function without PRI. */
+  nextGroup: u32,
+  /** Its device interface, where it has TDISP. */
+  tdi: ref('Tdi'),
   /** Its address translation cache; `NULL` for a function without ATS. */
   atc: ref('Atc'),
   /**

@@ -25,6 +25,9 @@ import { SmmuRegisters } from './smmuv3/registers.ts';
 import { SmmuUnit } from './smmuv3/unit.ts';
 import { TaggedCache } from './tagged-cache.ts';
 import { TranslationUnit } from './translation-unit.ts';
+import { PageRequests } from './page-requests.ts';
+import { TrustedPath } from './trusted-path.ts';
+import { createInterface, createTrustedRoot, type OwnershipRules } from './trusted-unit.ts';
 import type { Translator } from './translator.ts';
 import { IommuUnit, UnitKind, type EntryUnitOptions } from './unit.ts';
 import { InvalidationQueue } from './vtd/invalidation-queue.ts';
@@ -38,6 +41,10 @@ export interface VtdUnitOptions {
   readonly mode?: keyof typeof registers.defaultCapabilities;
   /** Whether ECAP says, beside what it says already, that the unit serves device TLBs. */
   readonly ats?: boolean;
+  /** Whether the unit takes page requests (ECAP.PRS). */
+  readonly pageRequests?: boolean;
+  /** Whether ECAP says, beside what it says already, that requests may carry PASIDs. */
+  readonly pasids?: boolean;
   /** CAP and ECAP. */
   readonly capability?: bigint;
   readonly extendedCapability?: bigint;
@@ -59,6 +66,10 @@ export interface PciFunctionOptions {
   readonly rid: number;
   /** Whether it has ATS, which software may enable. */
   readonly ats?: boolean;
+  /** How many PASIDs its requests may carry; 0, the default, for a function without the capability. */
+  readonly pasids?: number;
+  /** Whether it has PRI. */
+  readonly pageRequests?: boolean;
   /** The id under which its requests reach the unit, where a bridge takes ownership of them; `rid` by default. */
   readonly sourceId?: number;
 }
@@ -104,7 +115,7 @@ export class Machine {
     const riscvUnits: RiscvUnitOfMachine[] = [];
     const amdUnits: EntryUnitOfMachine[] = [];
     const smmuUnits: EntryUnitOfMachine[] = [];
-    for (let at = MachineRecord.firstUnit.peek(host.kernel, host.machine); at !== NULL; at = IommuUnit.next.peek(host.kernel, at)) {
+    for (const at of unitsOf(host)) {
       const kind = IommuUnit.kind.peek(host.kernel, at);
       if (kind === UnitKind.VTD) units.push(new Unit(host, at));
       else if (kind === UnitKind.AMD) amdUnits.push({ ref: at, translation: new AmdUnit(host, at), queue: new CommandBuffer(host, at) });
@@ -128,6 +139,7 @@ export class Machine {
     const unit = link(host, UnitKind.VTD);
     IommuUnit.registers.poke(kernel, unit, createRegisters(host, options));
     createCaches(host, unit, options);
+    if (options.pageRequests === true) IommuUnit.pageRequests.poke(kernel, unit, PageRequests.create(kernel));
     return unit;
   }
 
@@ -179,12 +191,20 @@ export class Machine {
     PciFunction.rid.poke(kernel, added, options.rid);
     PciFunction.sourceId.poke(kernel, added, options.sourceId ?? options.rid);
     PciFunction.unit.poke(kernel, added, unit);
+    PciFunction.pasids.poke(kernel, added, options.pasids ?? 0);
+    PciFunction.nextGroup.poke(kernel, added, options.pageRequests === true ? 1 : 0);
     if (options.ats === true) PciFunction.atc.poke(kernel, added, createAtc(host));
     PciFunction.nextOfMachine.poke(kernel, added, MachineRecord.firstFunction.peek(kernel, machine));
     PciFunction.nextOfUnit.poke(kernel, added, IommuUnit.firstFunction.peek(kernel, unit));
     MachineRecord.firstFunction.poke(kernel, machine, added);
     IommuUnit.firstFunction.poke(kernel, unit, added);
+    createInterface(kernel, added);
     return added;
+  }
+
+  /** Gives the machine's units a trusted side; functions that are added from now on have device interfaces. */
+  static addTrustedSide(host: Host, rules: OwnershipRules): void {
+    createTrustedRoot(host.kernel, unitsOf(host), rules);
   }
 
   /** All functions, in the order of their requester ids. */
@@ -210,7 +230,8 @@ export class Machine {
     const unit = PciFunction.unit.peek(this.#host.kernel, pciFunction);
     const others = [...this.riscvUnits, ...this.amdUnits, ...this.smmuUnits];
     const { translation } = others.find(({ ref }) => ref === unit) ?? this.unit(unit);
-    return new DmaEngine(this.#host, translation, pciFunction);
+    const isConfidential = PciFunction.tdi.peek(this.#host.kernel, pciFunction) !== NULL;
+    return new DmaEngine(this.#host, isConfidential ? new TrustedPath(this.#host, translation, pciFunction) : translation, pciFunction);
   }
 
   /** The parts that act by themselves. */
@@ -226,7 +247,7 @@ function createRegisters({ kernel }: Host, options: VtdUnitOptions): Ref<'VtdReg
   const defaults = registers.defaultCapabilities[options.mode ?? 'vtd-legacy'];
   const extended = options.extendedCapability ?? defaults.extended;
   VtdRegisters.capability.pokeBig(kernel, created, options.capability ?? defaults.capability);
-  VtdRegisters.extendedCapability.pokeBig(kernel, created, options.ats === true ? extended | registers.deviceTlbs : extended);
+  VtdRegisters.extendedCapability.pokeBig(kernel, created, extended | (options.ats === true ? registers.deviceTlbs : 0n) | (options.pasids === true ? registers.pasids : 0n) | (options.pageRequests === true ? registers.pageRequests : 0n));
   VtdRegisters.fetchBits.poke(kernel, created, options.fetchBits ?? 128);
   VtdRegisters.recordedReasons.poke(kernel, created, options.faultReasons === 'recorded' ? 1 : 0);
   const records = registers.faultRecordsOf(VtdRegisters.capability.peekHigh(kernel, created));
@@ -272,14 +293,20 @@ function link(host: Host, kind: UnitKind): Ref<'IommuUnit'> {
   IommuUnit.number.poke(kernel, unit, number);
   IommuUnit.kind.poke(kernel, unit, kind);
   MachineRecord.units.poke(kernel, machine, number + 1);
-  const last = lastUnit(host);
-  if (last === NULL) MachineRecord.firstUnit.poke(kernel, machine, unit);
+  const last = unitsOf(host).at(-1);
+  if (last === undefined) MachineRecord.firstUnit.poke(kernel, machine, unit);
   else IommuUnit.next.poke(kernel, last, unit);
   return unit;
 }
 
-function lastUnit(host: Host): Ref<'IommuUnit'> {
-  let last: Ref<'IommuUnit'> = MachineRecord.firstUnit.peek(host.kernel, host.machine);
-  for (let at = last; at !== NULL; at = IommuUnit.next.peek(host.kernel, at)) last = at;
-  return last;
+/** What the trusted side of a machine's units shares; `NULL` on a machine without, and without a machine. */
+export function trustedRootOf(host: Host): Ref<'TrustedRoot'> {
+  const first = host.machine === NULL ? NULL : MachineRecord.firstUnit.peek(host.kernel, host.machine);
+  return first === NULL ? NULL : IommuUnit.trustedRoot.peek(host.kernel, first);
+}
+
+function unitsOf({ kernel, machine }: Host): Ref<'IommuUnit'>[] {
+  const found: Ref<'IommuUnit'>[] = [];
+  for (let at = MachineRecord.firstUnit.peek(kernel, machine); at !== NULL; at = IommuUnit.next.peek(kernel, at)) found.push(at);
+  return found;
 }

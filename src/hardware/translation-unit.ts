@@ -11,10 +11,11 @@ import { vtdSecondStage } from '#hostmem/formats/vtd-second-stage';
 import type { Frames } from '#hostmem/frames';
 import type { Host } from '#hostmem/host';
 import { frameOf, type Frame, type Memory } from '#hostmem/memory';
-import type { Ref } from '#hostmem/object';
+import { NULL, type Ref } from '#hostmem/object';
 import { Access, PageTable, WalkResult } from '#hostmem/page-table';
 import { tellDeadTable } from './dead-table.ts';
 import { firstStageTag, IotlbView } from './iotlb.ts';
+import { mayCacheUntrusted } from './ownership.ts';
 import type { Translator } from './translator.ts';
 import { IommuUnit } from './unit.ts';
 import { ContextCache, PasidCache } from './vtd/entry-caches.ts';
@@ -84,6 +85,8 @@ export class TranslationUnit implements Translator {
   readonly #first: readonly (PageTable | null)[];
   readonly #walk = new WalkResult();
   readonly #widthShift: number;
+  /** On a host with a TSM: pages that are private are not cached for requests with T = 0. */
+  readonly #owned: Frames | null;
 
   constructor(host: Host, unit: Ref<'IommuUnit'>) {
     const { kernel, ram, frames } = host;
@@ -91,6 +94,7 @@ export class TranslationUnit implements Translator {
     VtdRegisters.check(kernel, registers);
     this.#kernel = kernel;
     this.#frames = frames;
+    this.#owned = IommuUnit.trustedRoot.peek(kernel, unit) === NULL ? null : frames;
     this.iotlb = new IotlbView(kernel, IommuUnit.iotlb.peek(kernel, unit));
     this.#walkCache = new WalkCache(kernel, IommuUnit.walkCache.peek(kernel, unit), this.iotlb.at);
     const contexts = new ContextCache(kernel, IommuUnit.contextCache.peek(kernel, unit));
@@ -175,7 +179,8 @@ export class TranslationUnit implements Translator {
     const clean = requester.marksUse && (walk.entryLow & tables.format.dirtyBit) === 0;
     const permissions = clean ? walk.permissions & ~Access.WRITE : walk.permissions;
     this.permissions = permissions;
-    this.iotlb.fill(requester.domainId, iovaHigh, iovaLow, walk.frame, permissions, requester.root, epoch, tag);
+    const mayCache = this.#owned === null || mayCacheUntrusted(this.#owned, walk.frame);
+    if (mayCache) this.iotlb.fill(requester.domainId, iovaHigh, iovaLow, walk.frame, permissions, requester.root, epoch, tag);
     // What was found below a table that may itself be stale by now is not remembered: an invalidation might miss it.
     if (!isKnown) known.fill(requester.domainId, iovaHigh, iovaLow, tag, frameOf(walk.entryAt), walk.level, walk.permissionsAbove, epoch);
     return 0;

@@ -10,9 +10,9 @@ export interface Translator {
   readonly iotlb: IotlbView;
   /**
    * Translates one page for a request. `access` is one `Access` bit; `epoch` is `iotlb.epoch()`, taken once the transaction was
-   * published as in flight. Returns the vendor's fault reason, having recorded the fault; 0 for none.
+   * published as in flight; `pasid` is what the request carries, if it does. Returns the vendor's fault reason, having recorded the fault; 0 for none.
    */
-  translate(sourceId: number, iovaHigh: number, iovaLow: number, access: number, epoch: number): number;
+  translate(sourceId: number, iovaHigh: number, iovaLow: number, access: number, epoch: number, pasid?: number): number;
 }
 
 /** What it asks for a function with a cache of its own (ATS). */

@@ -22,10 +22,14 @@ export const IommuUnit = object('IommuUnit', {
   next: ref('IommuUnit'),
   firstFunction: ref('PciFunction'),
   iotlb: ref('Iotlb'),
+  /** On a host with a TSM: what the trusted side of all its units shares. */
+  trustedRoot: ref('TrustedRoot'),
   /** Beside the IOTLB: of entries of requesters, of PASIDs (`NULL` for a unit without), of upper levels of page tables. */
   contextCache: ref('TaggedCache'),
   pasidCache: ref('TaggedCache'),
   walkCache: ref('TaggedCache'),
+  /** Where page requests wait; `NULL` for a unit that takes none. */
+  pageRequests: ref('PageRequests'),
   /** The vendor's register file: `VtdRegisters`, `RiscvRegisters`, `AmdRegisters` or `SmmuRegisters`. */
   registers: u32,
   /** When hardware and driver let a device go from one table to another without a moment in which it has none: a `Hitless` (D5). */

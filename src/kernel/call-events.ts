@@ -3,7 +3,7 @@ import { Errno, errnoNumber } from './errno.ts';
 import { CallBegan, CallEnded } from './events.ts';
 import type { Kernel } from './kernel.ts';
 
-/** What has a number, in its order from 1; operations of the selftest are 0, all of them. */
+/** What has a number, in its order from 1 (the last is a kernel driver's call); operations of the selftest are 0, all of them. */
 const commandNames = [
   'open', 'close', 'IOMMU_DESTROY', 'IOMMU_IOAS_ALLOC', 'IOMMU_IOAS_ALLOW_IOVAS', 'IOMMU_IOAS_COPY', 'IOMMU_IOAS_IOVA_RANGES', 'IOMMU_IOAS_MAP',
   'IOMMU_IOAS_UNMAP', 'IOMMU_OPTION', 'IOMMU_VFIO_IOAS', 'IOMMU_HWPT_ALLOC', 'IOMMU_GET_HW_INFO', 'IOMMU_HWPT_SET_DIRTY_TRACKING',
@@ -11,7 +11,7 @@ const commandNames = [
   'IOMMU_IOAS_CHANGE_PROCESS', 'IOMMU_VEVENTQ_ALLOC', 'IOMMU_HW_QUEUE_ALLOC', 'VFIO_GET_API_VERSION', 'VFIO_CHECK_EXTENSION', 'VFIO_SET_IOMMU',
   'VFIO_IOMMU_GET_INFO', 'VFIO_IOMMU_MAP_DMA', 'VFIO_IOMMU_UNMAP_DMA', 'VFIO_DEVICE_BIND_IOMMUFD', 'VFIO_DEVICE_ATTACH_IOMMUFD_PT',
   'VFIO_DEVICE_DETACH_IOMMUFD_PT', 'VFIO_DEVICE_GET_INFO', 'VFIO_DEVICE_GET_REGION_INFO', 'VFIO_DEVICE_RESET', 'VFIO_GROUP_SET_CONTAINER',
-  'VFIO_GROUP_GET_DEVICE_FD', 'IOMMU_IOAS_MAP_FILE',
+  'VFIO_GROUP_GET_DEVICE_FD', 'IOMMU_IOAS_MAP_FILE', 'iommufd_device_replace', 'exit',
 ];
 
 export const commandNumber = (name: string): number => commandNames.indexOf(name) + 1;

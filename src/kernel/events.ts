@@ -21,6 +21,33 @@ export const GroupBlocked = event('group blocked', ['group']);
 export const GroupClaimed = event('group claimed', ['group', 'process']);
 /** The last owner let go: back to the default domain. */
 export const GroupReleased = event('group released', ['group']);
+/** Requests of a group with a PASID may go through the domain `newRoot` too from now on (0: none, the PASID is blocked). Emitted under the group's mutex; by `process`. */
+export const PasidMoves = event('pasid moves', ['group', 'pasid', 'oldRoot', 'newRoot', 'process']);
+/** From now on they go through this one alone. Emitted under the same hold of the mutex. */
+export const PasidMoved = event('pasid moved', ['group', 'pasid', 'root']);
+/** A user took back what a PASID of a group was authorised for, and the call is about to return. */
+export const PasidRevoked = event('pasid revoked', ['group', 'pasid']);
+/** The driver of a device took work from a process, to be done under a PASID. */
+export const PasidSubmitted = event('pasid submitted', ['group', 'pasid', 'process']);
+/** KVM tells VFIO under its lock that a device is for its VM (`on`), or is no more; a driver opens a device under that one's lock. */
+export const KvmTells = event('kvm tells', ['device', 'on']);
+export const DriverOpens = event('driver opens', ['device']);
+/** A page request of a device, whose requester id is `function`, was queued for a user. Emitted under the queue's lock. */
+export const PageRequestQueued = event('page request queued', ['device', 'group', 'function']);
+/** What a function asks for from stamp `since` on is another handler's, or nobody's; what it asked for before is with the old one. */
+export const RequestsSwitched = event('page requests switched', ['function', 'since']);
+/** A number that was one process's PASID may be given to another from now on. Emitted under the lock of the numbers. */
+export const PasidFreed = event('pasid freed', ['pasid', 'process']);
+/** A driver starts to bind to a function (its requester id); `driver` is a `KernelDriver`. One that does DMA may do so from now on. */
+export const DriverProbes = event('driver probes', ['group', 'function', 'driver']);
+/** It was refused; it is bound; it is not any more. Of one that uses the default domain the latter two are emitted under the group's mutex. */
+export const DriverRefused = event('driver refused', ['group', 'function', 'driver']);
+export const DriverBound = event('driver bound', ['group', 'function', 'driver']);
+export const DriverUnbound = event('driver unbound', ['group', 'function', 'driver']);
+/** A function is parked in blocking, for its reset; it is about to go back to its group's domain; it is there. All under the group's mutex. */
+export const ResetPrepared = event('reset prepared', ['group', 'function']);
+export const ResetEnds = event('reset ends', ['group', 'function']);
+export const ResetEnded = event('reset ended', ['group', 'function']);
 /** The attachment record of a group names another HWPT. */
 export const HwptRecorded = event('hwpt recorded', ['group', 'device', 'hwpt']);
 /** A domain, named by its root frame, holds an IOAS's translations from now on, or does no more. */
@@ -71,3 +98,14 @@ export const DirtyAnswered = event('dirty answer', ['root', 'iovaHigh', 'iovaLow
 
 export const VfioCall = { BIND: 1, ATTACH: 2, REPLACE: 3, DETACH: 4, CLOSE: 5, PASID_ATTACH: 6, PASID_DETACH: 7 } as const;
 export type VfioCall = (typeof VfioCall)[keyof typeof VfioCall];
+
+/** A page of a confidential guest is neither private nor shared from now on; then it is what `visibility` says. */
+export const PageBlocked = event('page blocked', ['frame', 'guest']);
+export const PageConverted = event('page converted', ['frame', 'guest', 'visibility']);
+/** Between the two: what caches of translations for requests with T = `trusted` had of the page is gone, and nothing of it is in flight. */
+export const CachesFlushed = event('caches flushed', ['frame', 'guest', 'trusted']);
+/** A confidential guest's own allocator has a page again. */
+export const GuestPageFreed = event('guest page freed', ['frame', 'guest']);
+/** A guest's driver mapped a page for DMA, by a `Backend`, or unmapped what it has at an address. */
+export const HandleMapped = event('handle mapped', ['function', 'address', 'frame', 'backend']);
+export const HandleUnmapped = event('handle unmapped', ['function', 'address', 'backend']);

@@ -8,11 +8,15 @@
 import { mutex } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32, u64 } from '#hostmem/struct';
+import { PageAnswer } from '../drivers/driver.ts';
 import { refusesCopy } from './argument.ts';
+import { PageRequestQueued } from './events.ts';
 import { allocated, fail } from './errno.ts';
 import { FileKind } from './file.ts';
 import type { Kernel } from './kernel.ts';
 import { openObjectFile } from './object-file.ts';
+import { PciDevice } from './iommu-group.ts';
+import { answerRequest } from './iopf.ts';
 import { abortObject, dropUser, IommufdObject, Kind, publishObject, putIommufd, reserveObject } from './objects.ts';
 
 export const FaultQueue = object('FaultQueue', {
@@ -23,8 +27,14 @@ export const FaultQueue = object('FaultQueue', {
   awaiting: ref('PageRequest').under('lock'),
 });
 
-/** A group of one page request. */
-const PageRequest = object('PageRequest', {
+/**
+ * A group of one page request. On one list at a time: its device's of what has no owner yet, or one of a queue's two.
+ */
+export const PageRequest = object('PageRequest', {
+  /** Who asked; null for a request that a test of the kernel made up. */
+  pciDevice: ref('PciDevice'),
+  /** The list of its device (`iommu_fault_param.faults`). Under `PciDevice.faultLock`. */
+  nextPending: ref('PageRequest'),
   device: ref('IommufdDevice'),
   deviceId: u32,
   pasid: u32,
@@ -76,11 +86,11 @@ export function faultQueueAlloc(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Fa
   arg.outFaultFd = fd;
 }
 
-/** A device asks for a page (`iommufd_fault_iopf_handler`). False without memory: the driver answers that it is invalid. */
-export function queueRequest(kernel: Kernel, queue: Ref<'FaultQueue'>, { device, deviceId, pasid, group, permissions, address }: Request): boolean {
+/** A record of a device's request. `NULL` without memory: the driver answers that the address is invalid. */
+export function createRequest(kernel: Kernel, { device, deviceId, pasid, group, permissions, address }: Request): Ref<'PageRequest'> {
   const memory = kernel.memory;
   const request = PageRequest.tryCreate(memory);
-  if (request === NULL) return false;
+  if (request === NULL) return NULL;
   PageRequest.device.poke(memory, request, device);
   PageRequest.deviceId.poke(memory, request, deviceId);
   PageRequest.pasid.poke(memory, request, pasid ?? 0);
@@ -88,10 +98,28 @@ export function queueRequest(kernel: Kernel, queue: Ref<'FaultQueue'>, { device,
   PageRequest.group.poke(memory, request, group);
   PageRequest.permissions.poke(memory, request, permissions);
   PageRequest.address.pokeBig(memory, request, address);
-  FaultQueue.lock.acquire(memory, queue);
+  return request;
+}
+
+/** Behind what is queued already. */
+export function appendRequest(kernel: Kernel, queue: Ref<'FaultQueue'>, request: Ref<'PageRequest'>): void {
+  FaultQueue.lock.acquire(kernel.memory, queue);
   append(kernel, queue, 'queued', request);
-  FaultQueue.lock.release(memory, queue);
-  return true;
+  tellQueued(kernel, request);
+  FaultQueue.lock.release(kernel.memory, queue);
+}
+
+function tellQueued({ memory }: Kernel, request: Ref<'PageRequest'>): void {
+  const asked = PageRequest.pciDevice.peek(memory, request);
+  const rid = asked === NULL ? 0 : PciDevice.address.peek(memory, asked);
+  PageRequestQueued.emit(memory, PageRequest.deviceId.peek(memory, request), PageRequest.group.peek(memory, request), rid);
+}
+
+/** A device asks for a page (`iommufd_fault_iopf_handler`). False without memory. */
+export function queueRequest(kernel: Kernel, queue: Ref<'FaultQueue'>, asked: Request): boolean {
+  const request = createRequest(kernel, asked);
+  if (request !== NULL) appendRequest(kernel, queue, request);
+  return request !== NULL;
 }
 
 type List = 'queued' | 'awaiting';
@@ -183,7 +211,7 @@ export function writeResponses(kernel: Kernel, queue: Ref<'FaultQueue'>, bytes: 
     const request = view.getUint32(done + 4, true) > lastCode ? NULL : findByCookie(kernel, queue, view.getUint32(done, true));
     if (request === NULL) break;
     takeOut(kernel, queue, 'awaiting', request);
-    PageRequest.free(memory, request);
+    answerRequest(kernel, request, view.getUint32(done + 4, true));
   }
   FaultQueue.lock.release(memory, queue);
   if (done === 0 && bytes.length > 0) fail('EINVAL', 'an unknown cookie or code');
@@ -213,7 +241,7 @@ function answerList(kernel: Kernel, queue: Ref<'FaultQueue'>, list: List, device
     const next: Ref<'PageRequest'> = PageRequest.next.peek(memory, at);
     if (device === NULL || PageRequest.device.peek(memory, at) === device) {
       takeOut(kernel, queue, list, at);
-      PageRequest.free(memory, at);
+      answerRequest(kernel, at, PageAnswer.INVALID);
     }
     at = next;
   }

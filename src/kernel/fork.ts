@@ -2,6 +2,7 @@
  * fork(2) and exit(2): how a process comes from another, and how it goes.
  */
 import { NULL, type Ref } from '#hostmem/object';
+import { callBegan, callEnded } from './call-events.ts';
 import { closeAll, shareFiles } from './file.ts';
 import type { Kernel } from './kernel.ts';
 import { createProcess, insertRegion, munmapAll, ownerOf, Process } from './process.ts';
@@ -58,6 +59,8 @@ function inherited(kernel: Kernel, region: Ref<'Region'>, child: Ref<'Process'>)
 
 /** The calling process ends: its memory goes first, then its files. What is pinned of it stays pinned; nobody can pin more. */
 export function exit(kernel: Kernel): void {
+  const call = callBegan(kernel, 'exit');
   munmapAll(kernel, kernel.process);
   closeAll(kernel, kernel.process);
+  callEnded(kernel, call, 0);
 }

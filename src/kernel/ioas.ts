@@ -34,6 +34,8 @@ export const Ioas = object('Ioas', {
   domains: ref('IoptDomain').under('domainsRwsem'),
   /** Not 0: nothing but 4 KiB leaves, so that an area can be split. */
   largePagesDisabled: u32.under('domainsRwsem'),
+  /** Not 0 in its destructor: its id may be another's by now, so that what becomes of its areas is told to nobody. */
+  dying: u32,
 });
 
 export const MapFlag = { FIXED_IOVA: 1, WRITEABLE: 2, READABLE: 4 } as const;
@@ -87,6 +89,7 @@ export function createIoas(kernel: Kernel, iommufd: Ref<'Iommufd'>): Ref<'Ioas'>
 /** The destructor: nobody uses it, so no domain is left; its areas go (`iommufd_ioas_destroy`). */
 export function destroyIoas(kernel: Kernel, ioas: Ref<'Ioas'>): void {
   const memory = kernel.memory;
+  Ioas.dying.poke(memory, ioas, 1);
   unmapRange(kernel, ioas, 0n, U64_MAX);
   Ioas.iovaRwsem.acquireWrite(memory, ioas);
   Ioas.reserved.clear(memory, ioas);

@@ -1,6 +1,7 @@
 /**
  * The core's group: the unit of isolation and of domain assignment (drivers/iommu/iommu.c). Every member translates
- * through `domain`; who owns the group decides what idle means (`core_domain`). It does not know iommufd.
+ * through `domain`; who owns the group decides what idle means (`core_domain`). It does not know iommufd. Who may own it: `dma-owner.ts`; how one
+ * member is taken out of all this for a while: `device-reset.ts`.
  *
  *   default -> owned, blocking      by claimOwner (the first claim)
  *   owned, blocking -> attached     by attachGroup          attached -> attached    by replaceGroup
@@ -10,8 +11,8 @@ import { mutex } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
 import { DomainKind, IommuDomain } from '../drivers/domain.ts';
-import { assert, Errno, fail } from './errno.ts';
-import { GroupBlocked, GroupClaimed, GroupMoved, GroupMoves, GroupReleased, UNTRANSLATED } from './events.ts';
+import { Errno, fail } from './errno.ts';
+import { GroupMoved, GroupMoves, UNTRANSLATED } from './events.ts';
 import type { Kernel } from './kernel.ts';
 
 export const IommuGroup = object('IommuGroup', {
@@ -22,7 +23,10 @@ export const IommuGroup = object('IommuGroup', {
   domain: ref('IommuDomain').under('mutex'),
   /** The owner's token (a context), 0 when no user owns the group. */
   owner: u32.under('mutex'),
+  /** Claims of the owner; without an owner, drivers that do DMA through the default domain (`owner_cnt`). */
   ownerCount: u32.under('mutex'),
+  /** Members that are being reset: the group does not move meanwhile (`recovery_cnt`). */
+  recoveryCount: u32.under('mutex'),
   /** Member list through `PciDevice.nextInGroup`; fixed once the world is built. */
   members: ref('PciDevice'),
   next: ref('IommuGroup'),
@@ -35,9 +39,29 @@ export const PciDevice = object('PciDevice', {
   function: ref('PciFunction'),
   group: ref('IommuGroup'),
   nextInGroup: ref('PciDevice'),
-  /** A kernel driver that does DMA through the default domain is bound. */
+  /** Where its page requests go, see `iopf.ts`; read without a lock. */
+  faultHwpt: ref('Hwpt'),
+  faultDevice: ref('IommufdDevice'),
+  faultLock: mutex,
+  /** Requests that nobody has taken over yet. */
+  pending: ref('PageRequest').under('faultLock'),
+  /** The kernel driver that is bound, a `KernelDriver`. One thread binds and unbinds a device at a time. */
   kernelDriver: u32,
+  /** It can cache translations (ATS), whether it does so or not. */
+  ats: u32,
+  /** Firmware has it use memory 1:1 (`require_direct`): it cannot be blocked. */
+  requiresDirect: u32,
+  /** Resets that have been prepared and not done; the first parks the device in blocking. */
+  resetDepth: u32.under('group.mutex'),
+  /** It is parked there, whatever the group's domain is. */
+  blocked: u32.under('group.mutex'),
+  /** `NULL` while it is not connected to a security manager. */
+  tsm: ref('PciTsm'),
 });
+
+/** Which driver a device has. One that manages DMA itself (`driver_managed_dma`: vfio-pci, portdrv) leaves the default domain alone. */
+export const KernelDriver = { NONE: 0, DEFAULT_DOMAIN: 1, MANAGES_DMA: 2 } as const;
+export type KernelDriver = (typeof KernelDriver)[keyof typeof KernelDriver];
 
 /** Whether one failing member undoes the move, or is left in blocking while the others go on (teardown). */
 export const Move = { MAY_FAIL: 0, MUST_SUCCEED: 1 } as const;
@@ -50,11 +74,12 @@ export function setGroupDomain(kernel: Kernel, group: Ref<'IommuGroup'>, domain:
   const memory = kernel.memory;
   const old = IommuGroup.domain.read(memory, group);
   if (old === domain) return;
+  if (!kernel.operations.group.admitMove(kernel, group, how)) return;
   const number = IommuGroup.number.peek(memory, group);
   GroupMoves.emit(memory, number, rootOf(kernel, old), rootOf(kernel, domain));
   try {
     if (how === Move.MUST_SUCCEED) forceMembers(kernel, group, domain);
-    else moveMembers(kernel, group, old, domain);
+    else kernel.operations.group.moveMembers(kernel, group, old, domain);
   } catch (error) {
     GroupMoved.emit(memory, number, rootOf(kernel, old));
     throw error;
@@ -63,12 +88,19 @@ export function setGroupDomain(kernel: Kernel, group: Ref<'IommuGroup'>, domain:
   GroupMoved.emit(memory, number, rootOf(kernel, domain));
 }
 
-function moveMembers(kernel: Kernel, group: Ref<'IommuGroup'>, old: Ref<'IommuDomain'>, domain: Ref<'IommuDomain'>): void {
+/** Whether the group moves; EBUSY while a member is being reset, but in teardown, which passes the member by. Under the group's mutex. */
+export function admitMove(kernel: Kernel, group: Ref<'IommuGroup'>, how: number): boolean {
+  const isResetting = IommuGroup.recoveryCount.read(kernel.memory, group) > 0;
+  return isResetting && how === Move.MAY_FAIL ? fail('EBUSY', 'a member of the group is being reset') : true;
+}
+
+/** All members, or none: those that have moved go back when one refuses. Under the group's mutex. */
+export function moveMembers(kernel: Kernel, group: Ref<'IommuGroup'>, old: Ref<'IommuDomain'>, domain: Ref<'IommuDomain'>): void {
   const memory = kernel.memory;
   let member: Ref<'PciDevice'> = IommuGroup.members.peek(memory, group);
   try {
     for (; member !== NULL; member = PciDevice.nextInGroup.peek(memory, member)) {
-      kernel.operations.driver.attach(kernel, domain, PciDevice.function.peek(memory, member));
+      setMemberDomain(kernel, group, domain, member);
     }
   } catch (error) {
     // K7: 7.2 leaves the member that refused as the driver left it, which for VT-d is blocked.
@@ -80,10 +112,18 @@ function moveMembers(kernel: Kernel, group: Ref<'IommuGroup'>, old: Ref<'IommuDo
   }
 }
 
+/** `__iommu_device_set_domain`. EINVAL for blocking, of a device that firmware keeps memory for, and what the driver says. */
+export function setMemberDomain(kernel: Kernel, group: Ref<'IommuGroup'>, domain: Ref<'IommuDomain'>, member: Ref<'PciDevice'>): void {
+  const isBlocking = domain === IommuGroup.blockingDomain.peek(kernel.memory, group);
+  if (isBlocking && PciDevice.requiresDirect.peek(kernel.memory, member) !== 0) fail('EINVAL', 'firmware has the device use memory 1:1');
+  kernel.operations.driver.attach(kernel, domain, PciDevice.function.peek(kernel.memory, member));
+}
+
+/** A member that is being reset stays parked: it gets what the group has then when the reset is done. */
 function forceMembers(kernel: Kernel, group: Ref<'IommuGroup'>, domain: Ref<'IommuDomain'>): void {
   const memory = kernel.memory;
   for (let member = IommuGroup.members.peek(memory, group); member !== NULL; member = PciDevice.nextInGroup.peek(memory, member)) {
-    forceMember(kernel, group, domain, member);
+    if (PciDevice.blocked.read(memory, member) === 0) forceMember(kernel, group, domain, member);
   }
 }
 
@@ -106,49 +146,9 @@ function rootOf(kernel: Kernel, domain: Ref<'IommuDomain'>): number {
   return isIdentity ? UNTRANSLATED : IommuDomain.root.peek(kernel.memory, domain);
 }
 
-/**
- * A user takes the group (`iommu_device_claim_dma_owner`). EPERM when someone else owns it or a kernel driver does DMA
- * through it, EBUSY when it is not on its default domain. The first claim blocks all members.
- */
-export function claimOwner(kernel: Kernel, group: Ref<'IommuGroup'>, owner: number): void {
-  const memory = kernel.memory;
-  IommuGroup.mutex.acquire(memory, group);
-  try {
-    const count = IommuGroup.ownerCount.read(memory, group);
-    if (count > 0 && IommuGroup.owner.read(memory, group) !== owner) fail('EPERM', 'the group has another owner');
-    if (count === 0) takeGroup(kernel, group, owner);
-    IommuGroup.ownerCount.write(memory, group, count + 1);
-  } finally {
-    IommuGroup.mutex.release(memory, group);
-  }
-}
-
-function takeGroup(kernel: Kernel, group: Ref<'IommuGroup'>, owner: number): void {
-  const memory = kernel.memory;
-  for (let member = IommuGroup.members.peek(memory, group); member !== NULL; member = PciDevice.nextInGroup.peek(memory, member)) {
-    if (PciDevice.kernelDriver.peek(memory, member) !== 0) fail('EPERM', 'a kernel driver does DMA through the group');
-  }
-  if (IommuGroup.domain.read(memory, group) !== IommuGroup.defaultDomain.peek(memory, group)) fail('EBUSY', 'the group is not on its default domain');
-  setGroupDomain(kernel, group, IommuGroup.blockingDomain.peek(memory, group), Move.MAY_FAIL);
-  IommuGroup.owner.write(memory, group, owner);
-  GroupClaimed.emit(memory, IommuGroup.number.peek(memory, group), kernel.processNumber);
-  GroupBlocked.emit(memory, IommuGroup.number.peek(memory, group));
-}
-
-/** The last release puts the group back on its default domain (`iommu_device_release_dma_owner`). */
-export function releaseOwner(kernel: Kernel, group: Ref<'IommuGroup'>): void {
-  const memory = kernel.memory;
-  IommuGroup.mutex.acquire(memory, group);
-  const count = IommuGroup.ownerCount.read(memory, group) - 1;
-  assert(count >= 0, 'a group was released more often than claimed');
-  IommuGroup.ownerCount.write(memory, group, count);
-  const domain = IommuGroup.defaultDomain.peek(memory, group);
-  if (count === 0) {
-    GroupReleased.emit(memory, IommuGroup.number.peek(memory, group));
-    IommuGroup.owner.write(memory, group, 0);
-    setGroupDomain(kernel, group, domain, Move.MUST_SUCCEED);
-  }
-  IommuGroup.mutex.release(memory, group);
+/** What a group that nobody has attached translates through (`__iommu_group_set_core_domain`), with that owner or 0. Under the group's mutex. */
+export function idleDomain(kernel: Kernel, group: Ref<'IommuGroup'>, owner: number): Ref<'IommuDomain'> {
+  return owner !== 0 ? IommuGroup.blockingDomain.peek(kernel.memory, group) : IommuGroup.defaultDomain.peek(kernel.memory, group);
 }
 
 /** EINVAL for a domain that another driver made than that of the group's devices (`domain_iommu_ops_compatible`). */
@@ -184,12 +184,10 @@ export function replaceGroup(kernel: Kernel, group: Ref<'IommuGroup'>, domain: R
   }
 }
 
-/** Back to blocking if owned, to the default domain if not (`iommu_detach_group_handle`). */
+/** Back to what the group idles in (`iommu_detach_group_handle`). */
 export function detachGroup(kernel: Kernel, group: Ref<'IommuGroup'>): void {
   const memory = kernel.memory;
   IommuGroup.mutex.acquire(memory, group);
-  const owned = IommuGroup.owner.read(memory, group) !== 0;
-  const domain = owned ? IommuGroup.blockingDomain.peek(memory, group) : IommuGroup.defaultDomain.peek(memory, group);
-  setGroupDomain(kernel, group, domain, Move.MUST_SUCCEED);
+  setGroupDomain(kernel, group, kernel.operations.group.idleDomain(kernel, group, IommuGroup.owner.read(memory, group)), Move.MUST_SUCCEED);
   IommuGroup.mutex.release(memory, group);
 }

@@ -48,10 +48,13 @@ function lockGroupOf(kernel: Kernel, pciFunction: Ref<'PciFunction'>): Ref<'Iomm
 }
 
 /** The group that a function is a member of. */
-export function groupOf(kernel: Kernel, pciFunction: Ref<'PciFunction'>): Ref<'IommuGroup'> {
+export const groupOf = (kernel: Kernel, pciFunction: Ref<'PciFunction'>): Ref<'IommuGroup'> => PciDevice.group.peek(kernel.memory, deviceOf(kernel, pciFunction));
+
+/** A function as the kernel knows it. */
+export function deviceOf(kernel: Kernel, pciFunction: Ref<'PciFunction'>): Ref<'PciDevice'> {
   const memory = kernel.memory;
   for (let group = KernelRoot.groups.peek(memory, kernel.root); group !== NULL; group = IommuGroup.next.peek(memory, group))
     for (let member = IommuGroup.members.peek(memory, group); member !== NULL; member = PciDevice.nextInGroup.peek(memory, member))
-      if (PciDevice.function.peek(memory, member) === pciFunction) return group;
+      if (PciDevice.function.peek(memory, member) === pciFunction) return member;
   throw new Error('a function is in no group');
 }

@@ -16,6 +16,7 @@ import { groupNumber, IommufdGroup } from './iommufd-group.ts';
 import { checkRidHwpt } from './iommufd-pasid.ts';
 import { reserveForDevice, reserveForMembers, unreserveForDevice, unreserveForMembers } from './iommufd-reserved.ts';
 import type { Kernel } from './kernel.ts';
+import { switchRequests } from './iopf.ts';
 import { addUser, dropUser } from './objects.ts';
 
 /** Joins the group's attachment; the first member switches the group (`iommufd_hw_pagetable_attach`). */
@@ -35,6 +36,7 @@ export function attach(kernel: Kernel, device: Ref<'IommufdDevice'>, hwpt: Ref<'
       unreserveForDevice(kernel, Hwpt.ioas.peek(memory, hwpt), device);
       throw error;
     }
+    switchRequests(kernel, device, hwpt);
     addUser(kernel, headerOf(kernel, hwpt));
     IommufdDevice.attached.write(memory, device, 1);
     IommufdDevice.nextAttached.write(memory, device, IommufdGroup.attached.read(memory, group));
@@ -67,7 +69,7 @@ export function replace(kernel: Kernel, device: Ref<'IommufdDevice'>, hwpt: Ref<
       throw error;
     }
     if (!sameIoas) unreserveForMembers(kernel, group, Hwpt.ioas.peek(memory, old));
-    answerRequests(kernel, group, old);
+    kernel.operations.iopf.leave(kernel, group, old, hwpt);
     record(kernel, group, device, hwpt);
     moveUsers(kernel, group, old, hwpt);
     return old;
@@ -113,13 +115,25 @@ export function detach(kernel: Kernel, device: Ref<'IommufdDevice'>): Ref<'Hwpt'
     GroupBlocked.emit(memory, groupNumber(kernel, group));
   }
   unreserveForDevice(kernel, Hwpt.ioas.peek(memory, hwpt), device);
+  switchRequests(kernel, device, NULL);
   if (queue !== NULL) answerForDevice(kernel, queue, device);
   IommufdGroup.lock.release(memory, group);
   return hwpt;
 }
 
-/** The members leave an HWPT: nobody answers any more what they asked through it. Under the group's lock. */
-function answerRequests(kernel: Kernel, group: Ref<'IommufdGroup'>, hwpt: Ref<'Hwpt'>): void {
+/** The members go from an HWPT to another: nobody answers any more what they asked through the old one. Under the group's lock. */
+export function leaveHwpt(kernel: Kernel, group: Ref<'IommufdGroup'>, old: Ref<'Hwpt'>, hwpt: Ref<'Hwpt'>): void {
+  switchMembers(kernel, group, hwpt);
+  answerMembers(kernel, group, old);
+}
+
+export function switchMembers(kernel: Kernel, group: Ref<'IommufdGroup'>, hwpt: Ref<'Hwpt'>): void {
+  const memory = kernel.memory;
+  for (let at = IommufdGroup.attached.read(memory, group); at !== NULL; at = IommufdDevice.nextAttached.read(memory, at)) switchRequests(kernel, at, hwpt);
+}
+
+/** INVALID, for all that they have in the queue of an HWPT. */
+export function answerMembers(kernel: Kernel, group: Ref<'IommufdGroup'>, hwpt: Ref<'Hwpt'>): void {
   const memory = kernel.memory;
   const queue = Hwpt.faultQueue.peek(memory, hwpt);
   if (queue === NULL) return;

@@ -3,9 +3,10 @@
  */
 import type { Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
+import { releaseOwner } from './dma-owner.ts';
 import { allocated, fail } from './errno.ts';
 import { DeviceGoes } from './events.ts';
-import { claimOwner, PciDevice, releaseOwner } from './iommu-group.ts';
+import { PciDevice } from './iommu-group.ts';
 import { getGroup, IommufdGroup, putGroup } from './iommufd-group.ts';
 import { KernelRoot, type Kernel } from './kernel.ts';
 import {
@@ -23,6 +24,8 @@ export const IommufdDevice = object('IommufdDevice', {
   nextAttached: ref('IommufdDevice').under('group.lock'),
   /** The device's own record of its HWPT: what iommufd had before `iommufd_group`; 7.2 has none and leaves it null. */
   hwpt: ref('Hwpt').under('group.lock'),
+  /** The IOAS that a sibling's replace took it from, until it asks itself: what seed 002 proposed to track; 7.2 leaves it null. */
+  pendingIoas: ref('Ioas').under('group.lock'),
   /** Its number in a VM, if it has one. */
   vdevice: ref('Vdevice').under('group.lock'),
   /** It is being unbound: no vdevice is made any more. */
@@ -31,14 +34,14 @@ export const IommufdDevice = object('IommufdDevice', {
 
 /**
  * Claims the device's group for the context and makes the DEVICE object (`iommufd_device_bind`). A device of the selftest is
- * an object of the context itself and does not hold it. EPERM, EBUSY, ENOMEM.
+ * an object of the context itself and does not hold it. EPERM, EBUSY, EINVAL, ENOMEM.
  */
 export function bindDevice(kernel: Kernel, iommufd: Ref<'Iommufd'>, pci: Ref<'PciDevice'>, holdsContext: boolean = true): Ref<'IommufdDevice'> {
   const group = PciDevice.group.peek(kernel.memory, pci);
   const shared = getGroup(kernel, iommufd, group);
   try {
     if (KernelRoot.unsafeInterrupts.peek(kernel.memory, kernel.root) !== 0) fail('EPERM', 'interrupts are not isolated');
-    claimOwner(kernel, group, iommufd);
+    kernel.operations.group.claimOwner(kernel, group, iommufd);
   } catch (error) {
     putGroup(kernel, shared);
     throw error;
@@ -100,6 +103,7 @@ export function destroyDevice(kernel: Kernel, device: Ref<'IommufdDevice'>): voi
   const memory = kernel.memory;
   const shared = IommufdDevice.group.peek(memory, device);
   DeviceGoes.emit(memory, kernel.processNumber, deviceId(kernel, device));
+  kernel.operations.tsm.release(kernel, IommufdDevice.device.peek(memory, device));
   releaseOwner(kernel, IommufdGroup.group.peek(memory, shared));
   putGroup(kernel, shared);
   IommufdDevice.free(memory, device);

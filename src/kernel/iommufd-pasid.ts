@@ -1,13 +1,14 @@
 /**
  * PASID slots of a group inside iommufd: attach, replace and detach of (device, pasid) (drivers/iommu/iommufd/device.c, 7.2).
  *
- * A slot has one HWPT for all members that attached the PASID; its HWPT and the RID's must both be made for PASIDs. Here no
- * member has a PASID capability, and the core leaves such members out when it programs tables (`iommu_attach_device_pasid`):
- * a slot is bookkeeping, and no DMA is ever tagged with a PASID.
+ * A slot has one HWPT for all members that attached the PASID; its HWPT and the RID's must both be made for PASIDs. The core
+ * programs the tables of members that have PASIDs (`iommu_attach_device_pasid`); for the others a slot is bookkeeping.
  */
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
+import { IommuDomain } from '../drivers/domain.ts';
 import { allocated, fail } from './errno.ts';
+import { PasidMoved, PasidMoves } from './events.ts';
 import { addUser, dropUser } from './objects.ts';
 import { headerOf, Hwpt, HwptFlag } from './hwpt.ts';
 import { checkOwner, IommuGroup, PciDevice } from './iommu-group.ts';
@@ -89,7 +90,7 @@ export function detachPasid(kernel: Kernel, device: Ref<'IommufdDevice'>, pasid:
   const own = find(kernel, group, pasid, device);
   const hwpt = PasidAttachment.hwpt.read(memory, own);
   unlink(kernel, group, own);
-  if (find(kernel, group, pasid, NULL) === NULL) setPasidDomain(kernel, group, pasid, kernel.driver.blockedDomain, NULL);
+  if (find(kernel, group, pasid, NULL) === NULL) setPasidDomain(kernel, group, pasid, kernel.driver.blockedDomain, Hwpt.domain.peek(memory, hwpt));
   IommufdGroup.lock.release(memory, group);
   return hwpt;
 }
@@ -114,15 +115,35 @@ export function hwptOfPasid(kernel: Kernel, device: Ref<'IommufdDevice'>, pasid:
 }
 
 /**
- * Lets requests of all members that have PASIDs go through a domain (`__iommu_set_group_pasid`). A member that refuses makes
- * those before it go back to `old`. EINVAL for a PASID that a member does not have, and what the driver says.
+ * Lets requests of all members that have PASIDs go through a domain (`__iommu_set_group_pasid`), of who owns the group. A member that refuses makes those
+ * before it go back to `old`. EINVAL for a PASID that a member does not have or for a domain of another driver, and what the driver says.
  */
 function setPasidDomain(kernel: Kernel, group: Ref<'IommufdGroup'>, pasid: number, domain: Ref<'IommuDomain'>, old: Ref<'IommuDomain'>): void {
+  setFunctionPasid(kernel, IommufdGroup.group.peek(kernel.memory, group), pasid, domain, old);
+}
+
+/** The same for who has the group in any other way: its kernel driver (`iommu_attach_device_pasid`). */
+export function setFunctionPasid(kernel: Kernel, core: Ref<'IommuGroup'>, pasid: number, domain: Ref<'IommuDomain'>, old: Ref<'IommuDomain'>): void {
+  const memory = kernel.memory;
+  if (domain !== kernel.driver.blockedDomain) checkOwner(kernel, core, domain);
+  const number = IommuGroup.number.peek(memory, core);
+  IommuGroup.mutex.acquire(memory, core);
+  PasidMoves.emit(memory, number, pasid, rootOf(kernel, old), rootOf(kernel, domain), kernel.processNumber);
+  let inForce = old;
+  try {
+    setMembers(kernel, core, pasid, domain, old);
+    inForce = domain;
+  } finally {
+    PasidMoved.emit(memory, number, pasid, rootOf(kernel, inForce));
+    IommuGroup.mutex.release(memory, core);
+  }
+}
+
+function setMembers(kernel: Kernel, core: Ref<'IommuGroup'>, pasid: number, domain: Ref<'IommuDomain'>, old: Ref<'IommuDomain'>): void {
   const memory = kernel.memory;
   const { driver } = kernel;
-  if (domain !== driver.blockedDomain) checkOwner(kernel, IommufdGroup.group.peek(memory, group), domain);
   if (driver.pasidsOf === undefined || driver.setPasid === undefined) return;
-  const first = IommuGroup.members.peek(memory, IommufdGroup.group.peek(memory, group));
+  const first = IommuGroup.members.peek(memory, core);
   for (let member: Ref<'PciDevice'> = first; member !== NULL; member = PciDevice.nextInGroup.peek(memory, member)) {
     const pciFunction = PciDevice.function.peek(memory, member);
     const width = driver.pasidsOf(pciFunction);
@@ -135,6 +156,9 @@ function setPasidDomain(kernel: Kernel, group: Ref<'IommufdGroup'>, pasid: numbe
     fail(problem, `the driver refuses PASID ${pasid}`);
   }
 }
+
+/** The root frame by which hardware names a domain; 0 for blocking. */
+const rootOf = (kernel: Kernel, domain: Ref<'IommuDomain'>): number => (domain === NULL ? 0 : IommuDomain.root.peek(kernel.memory, domain));
 
 const isForPasids = (kernel: Kernel, hwpt: Ref<'Hwpt'>): boolean => (Hwpt.flags.peek(kernel.memory, hwpt) & HwptFlag.PASID) !== 0;
 

@@ -83,7 +83,7 @@ export function abortArea(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>):
   Ioas.iovaRwsem.acquireWrite(memory, ioas);
   const iova = areaIova(kernel, area);
   Ioas.areas.remove(memory, ioas, Area.node.peek(memory, area));
-  AreaGone.emit(memory, ioasId(kernel, ioas), high(iova), low(iova), Area.pageCount.peek(memory, area), kernel.processNumber);
+  if (Ioas.dying.peek(memory, ioas) === 0) AreaGone.emit(memory, ioasId(kernel, ioas), high(iova), low(iova), Area.pageCount.peek(memory, area), kernel.processNumber);
   Ioas.iovaRwsem.releaseWrite(memory, ioas);
   freeArea(kernel, area);
 }

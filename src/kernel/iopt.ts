@@ -132,6 +132,7 @@ function takeArea(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, last: bigint
 }
 
 function tellTaken(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>): void {
+  if (Ioas.dying.peek(kernel.memory, ioas) !== 0) return;
   const iova = areaIova(kernel, area);
   AreaTaken.emit(kernel.memory, ioasId(kernel, ioas), high(iova), low(iova), Area.pageCount.peek(kernel.memory, area), kernel.processNumber);
 }

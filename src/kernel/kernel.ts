@@ -5,13 +5,17 @@
  */
 import type { Host } from '#hostmem/host';
 import type { Memory } from '#hostmem/memory';
+import { mutex } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
-import { object, ref, u32 } from '#hostmem/struct';
+import { object, ref, u32, words } from '#hostmem/struct';
 import type { IommuDriver } from '../drivers/driver.ts';
+import { LinkTsm } from '../drivers/tsm/link-tsm.ts';
 import { putFile } from './file.ts';
 import { putObject, type ObjectRef } from './objects.ts';
 import type { Operations } from './operations.ts';
 import { Process } from './process.ts';
+
+const pasidWords = 2;
 
 /** What exists once per host. The lists are fixed when the world is built. */
 export const KernelRoot = object('KernelRoot', {
@@ -23,14 +27,30 @@ export const KernelRoot = object('KernelRoot', {
   vfioGroups: ref('VfioGroup'),
   /** Interrupts of devices are not remapped: whoever can do DMA can forge them. */
   unsafeInterrupts: u32,
+  /** On a host with a security manager for devices: its core, and the confidential VMs. */
+  tsm: ref('TsmCore'),
+  tvms: ref('Tvm'),
   processCount: u32,
+  /** The numbers of processes, see `process-pasid.ts` (`iommu_sva_lock`, `iommu_global_pasid_ida`). */
+  pasidLock: mutex,
+  pasids: words(pasidWords),
+  /** Held by who hands page requests from a unit's queue on (the thread of its interrupt, or who drains it). */
+  pageRequestLock: mutex,
+  /** Of that design: the lock of all sets, and what it has put off. */
+  ioasidLock: mutex,
+  ioasidWork: ref('IoasidBond'),
 });
+
+/** Bits of `KernelRoot.pasids`: as many processes can have a PASID at a time. */
+export const pasidCount = pasidWords * 32;
 
 export class Kernel {
   readonly host: Host;
   readonly memory: Memory;
   readonly operations: Operations;
   readonly driver: IommuDriver;
+  /** Null on a host without. */
+  readonly tsm: LinkTsm | null;
   /** The calling process. */
   process: Ref<'Process'> = NULL;
   processNumber = 0;
@@ -44,6 +64,7 @@ export class Kernel {
     this.memory = host.kernel;
     this.operations = operations;
     this.driver = driver;
+    this.tsm = LinkTsm.of(host);
   }
 
   /** Becomes a process: what follows is its system calls. */

@@ -4,12 +4,15 @@
 import type { Ref } from '#hostmem/object';
 import type { Frame } from '#hostmem/memory';
 import { pinThroughAccess } from './access.ts';
+import { claimOwner, unuseDefaultDomain, useDefaultDomain } from './dma-owner.ts';
 import { fail } from './errno.ts';
 import { queueIova } from './dma-iommu.ts';
 import { destroyEventQueue } from './event-queue.ts';
 import { destroyFaultQueue } from './fault-queue.ts';
 import { tryAutomatic, type Changed, type SlotChange } from './change-pt.ts';
 import { faultsOf72, type FaultsOf72 } from './faults-of-72.ts';
+import { flushConverted } from './flush-converted.ts';
+import { enterTrusted, hasNoMappings } from './guest-dma.ts';
 import { amdOperations, type AmdOperations } from '../drivers/amd/operations.ts';
 import { smmuOperations, type SmmuOperations } from '../drivers/smmuv3/operations.ts';
 import { vtdOperations, type VtdOperations } from '../drivers/vtd/operations.ts';
@@ -18,14 +21,23 @@ import { destroyHwQueue } from './hw-queue.ts';
 import { destroyHwpt } from './hwpt.ts';
 import { destroyNestedHwpt } from './hwpt-nested.ts';
 import { destroyIoas } from './ioas.ts';
+import { admitMove, idleDomain, moveMembers } from './iommu-group.ts';
 import { fillAndPublish, resumeUnmap } from './iopt.ts';
 import { emptyArea } from './iopt-fill.ts';
 import { abortFile } from './object-file.ts';
+import { setKvm } from './kvm-vfio.ts';
 import { removeObject } from './objects.ts';
 import { unpinUnfilled, type Copy } from './pages.ts';
+import { mayUse } from './mdev.ts';
+import { authorisePasid, doPasidWork, requestPasid, revokePasid } from './pasid-authority.ts';
+import { unbindProcess } from './process-pasid.ts';
+import { TBitPolicy, type Request, type RequestScope } from '../drivers/tsm/link-tsm.ts';
+import { bindInterface, guestRequest, releaseInterface } from './tsm.ts';
+import { keepBack } from './tvm.ts';
 import { destroyVdevice, holdDevice, letDeviceGo, removeVdevice } from './vdevice.ts';
 import { destroyViommu } from './viommu.ts';
-import { attach, detach, replace } from './iommufd-attach.ts';
+import { attach, detach, leaveHwpt, replace } from './iommufd-attach.ts';
+import { deliver, drain } from './iopf.ts';
 import { destroyDevice } from './iommufd-device.ts';
 
 /** The lives of objects: DESTROY, taking back what was never published, and destructors by kind. */
@@ -43,6 +55,21 @@ export interface ObjectOperations {
   destroyVdevice(kernel: Kernel, vdevice: Ref<'Vdevice'>): void;
   destroyEventQueue(kernel: Kernel, queue: Ref<'EventQueue'>): void;
   destroyHwQueue(kernel: Kernel, queue: Ref<'HwQueue'>): void;
+}
+
+/** Who may use a group, and what it translates through. The caller of the last three holds its mutex. */
+export interface GroupOperations {
+  /** EPERM, EBUSY, EINVAL. */
+  claimOwner(kernel: Kernel, group: Ref<'IommuGroup'>, owner: number): void;
+  /** EBUSY, EPROBE_DEFER. */
+  useDefaultDomain(kernel: Kernel, device: Ref<'PciDevice'>): void;
+  unuseDefaultDomain(kernel: Kernel, device: Ref<'PciDevice'>): void;
+  /** What the group has when nothing is attached and that owner, or nobody (0), owns it. */
+  idleDomain(kernel: Kernel, group: Ref<'IommuGroup'>, owner: number): Ref<'IommuDomain'>;
+  /** Whether the group moves, which a reset may forbid. EBUSY. */
+  admitMove(kernel: Kernel, group: Ref<'IommuGroup'>, how: number): boolean;
+  /** All or none; what a member says. */
+  moveMembers(kernel: Kernel, group: Ref<'IommuGroup'>, old: Ref<'IommuDomain'>, domain: Ref<'IommuDomain'>): void;
 }
 
 /** How a device joins, moves and leaves its group's attachment. */
@@ -97,15 +124,75 @@ export interface DmaOperations {
   queueIova(kernel: Kernel, dma: Ref<'DmaDomain'>, page: number, pages: number): void;
 }
 
+/** The way of page requests from the hardware's queue to a user's. */
+export interface IopfOperations {
+  /** The handler of who has the device attached takes a request over. */
+  deliver(kernel: Kernel, device: Ref<'PciDevice'>, queue: Ref<'FaultQueue'>, request: Ref<'PageRequest'>): void;
+  /** Whoever takes requests away from a handler hands it what has come before, and says by which stamp. Under `pageRequestLock`. */
+  drain(kernel: Kernel, pciFunction: Ref<'PciFunction'>): number;
+  /** A replace: the members' requests go to the new HWPT, those left with the old one are answered. Under `IommufdGroup.lock`. */
+  leave(kernel: Kernel, group: Ref<'IommufdGroup'>, old: Ref<'Hwpt'>, hwpt: Ref<'Hwpt'>): void;
+}
+
+/** What KVM tells VFIO. */
+export interface KvmOperations {
+  setKvm(kernel: Kernel, device: Ref<'VfioDevice'>, kvm: Ref<'Kvm'>): void;
+}
+
+/** PASIDs of processes, and who may reach what by a PASID. */
+export interface PasidOperations {
+  /** Takes a bond away, by the device's open file. */
+  unbind(kernel: Kernel, file: Ref<'VfioFile'>): void;
+  /** A number for the device. ENOSPC. */
+  request(kernel: Kernel, file: Ref<'VfioFile'>, wanted: number): number;
+  /** Lets the device reach an HWPT under the number. EPERM, and as `vfioAttach`. */
+  authorise(kernel: Kernel, file: Ref<'VfioFile'>, pasid: number, ptId: number): void;
+  /** Takes it back. EPERM. */
+  revoke(kernel: Kernel, file: Ref<'VfioFile'>, pasid: number): void;
+  /** Whether a share of a device may use the number. */
+  mayUse(kernel: Kernel, mdev: Ref<'Mdev'>, pasid: number): boolean;
+  /** What the others have put off. */
+  work(kernel: Kernel): void;
+}
+
+/** The core's calls of a security manager for devices. */
+export interface TsmOperations {
+  /** EINVAL, EBUSY, ENOMEM. */
+  bind(kernel: Kernel, device: Ref<'PciDevice'>, tvm: Ref<'Tvm'>, tdiId: number): void;
+  /** EINVAL, ENXIO, EIO. */
+  guestRequest(kernel: Kernel, device: Ref<'PciDevice'>, scope: RequestScope, what: Request): void;
+  /** A user's DEVICE is about to go. */
+  release(kernel: Kernel, device: Ref<'PciDevice'>): void;
+}
+
+/** Confidential guests: what the T bit means on this host, when a device may change it, and how a page changes its role. */
+export interface ConfidentialOperations {
+  policy(): TBitPolicy;
+  /** Whether a device may go to T = 1 with what its driver has mapped. The caller holds `GuestDma.lock`. */
+  mayFlip(kernel: Kernel, dma: Ref<'GuestDma'>): boolean;
+  /** EBUSY, ENXIO, EIO. */
+  enterTrusted(kernel: Kernel, dma: Ref<'GuestDma'>): void;
+  /** Between the block of a page and its new role. The caller holds `Tvm.conversion`. */
+  flushConverted(kernel: Kernel, tvm: Ref<'Tvm'>, page: number): void;
+  /** What becomes of pages whose conversion failed midway. */
+  giveUp(kernel: Kernel, tvm: Ref<'Tvm'>, first: number, count: number): void;
+}
+
 export interface Operations {
   readonly objects: ObjectOperations;
+  readonly group: GroupOperations;
   readonly attach: AttachOperations;
   readonly iopt: IoptOperations;
   readonly pages: PagesOperations;
   readonly access: AccessOperations;
   readonly vdevice: VdeviceOperations;
   readonly driver: DriverOperations;
+  readonly tsm: TsmOperations;
+  readonly confidential: ConfidentialOperations;
   readonly dma: DmaOperations;
+  readonly pasid: PasidOperations;
+  readonly kvm: KvmOperations;
+  readonly iopf: IopfOperations;
   /** The functions of the drivers. */
   readonly vtd: VtdOperations;
   readonly amd: AmdOperations;
@@ -118,6 +205,7 @@ export const linux72: Operations = Object.freeze({
     remove: removeObject, abortFile,
     destroyIoas, destroyHwpt, destroyDevice, destroyFaultQueue, destroyNestedHwpt, destroyViommu, destroyVdevice, destroyEventQueue, destroyHwQueue,
   }),
+  group: Object.freeze({ claimOwner, useDefaultDomain, unuseDefaultDomain, idleDomain, admitMove, moveMembers }),
   attach: Object.freeze({ attach, replace, detach, tryAutomatic }),
   iopt: Object.freeze({ emptyArea, fillAndPublish, resumeUnmap }),
   pages: Object.freeze({ unpinUnfilled }),
@@ -129,7 +217,13 @@ export const linux72: Operations = Object.freeze({
       if (problem !== 0) fail(problem, 'the driver refuses the domain for the device');
     },
   }),
+  tsm: Object.freeze({ bind: bindInterface, guestRequest, release: releaseInterface }),
+  // Nothing of this is merged in 7.2: what V1 would allow, a switch without live mappings.
+  confidential: Object.freeze({ policy: () => TBitPolicy.BYPASS, mayFlip: hasNoMappings, enterTrusted, flushConverted, giveUp: keepBack }),
   dma: Object.freeze({ queueIova }),
+  kvm: Object.freeze({ setKvm }),
+  iopf: Object.freeze({ deliver, drain, leave: leaveHwpt }),
+  pasid: Object.freeze({ unbind: unbindProcess, request: requestPasid, authorise: authorisePasid, revoke: revokePasid, mayUse, work: doPasidWork }),
   vtd: Object.freeze({ ...vtdOperations }),
   amd: Object.freeze({ ...amdOperations }),
   smmuv3: Object.freeze({ ...smmuOperations }),

@@ -33,10 +33,18 @@ export const Process = object('Process', {
   /** RLIMIT_MEMLOCK. */
   lockLimitPages: u32,
   user: ref('User'),
+  /** Its PASID, 0 for none yet, and how many devices it is bound to by it. Under `KernelRoot.pasidLock`. */
+  pasid: u32,
+  pasidBonds: u32,
+  /** Its PASIDs in the design of 2021 that lost, see `variants/ioasid/set.ts`. */
+  ioasids: ref('IoasidSet'),
   /** The effective set, a bit each. */
   capabilities: u32,
   /** It has ended: its memory and files are no more. */
   gone: u32.under('mmapLock'),
+  /** It was killed; and how many of its threads have ended, of those that may be killed (`actors/mortal`). */
+  killed: u32,
+  endedThreads: u32,
   next: ref('Process'),
 });
 

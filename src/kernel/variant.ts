@@ -12,6 +12,8 @@ export interface Variant extends Changes {
   readonly source: string;
   /** The id of the invariant that catches it; null for one that holds. */
   readonly caughtBy: string | null;
+  /** Ids of invariants beyond the scenario's: what was wished of this design, and 7.2 does not promise. */
+  readonly judgedBy?: readonly string[];
 }
 
 export function variant(definition: Variant): Variant {
@@ -28,13 +30,19 @@ export const as72 = (caughtBy: string): Variant => variant({ ...correct, mistake
 export function operationsOf(changes: Variant): Operations {
   return Object.freeze({
     objects: Object.freeze({ ...linux72.objects, ...changes.objects }),
+    group: Object.freeze({ ...linux72.group, ...changes.group }),
     attach: Object.freeze({ ...linux72.attach, ...changes.attach }),
     iopt: Object.freeze({ ...linux72.iopt, ...changes.iopt }),
     pages: Object.freeze({ ...linux72.pages, ...changes.pages }),
     access: Object.freeze({ ...linux72.access, ...changes.access }),
     vdevice: Object.freeze({ ...linux72.vdevice, ...changes.vdevice }),
     driver: Object.freeze({ ...linux72.driver, ...changes.driver }),
+    tsm: Object.freeze({ ...linux72.tsm, ...changes.tsm }),
+    confidential: Object.freeze({ ...linux72.confidential, ...changes.confidential }),
     dma: Object.freeze({ ...linux72.dma, ...changes.dma }),
+    pasid: Object.freeze({ ...linux72.pasid, ...changes.pasid }),
+    iopf: Object.freeze({ ...linux72.iopf, ...changes.iopf }),
+    kvm: Object.freeze({ ...linux72.kvm, ...changes.kvm }),
     vtd: Object.freeze({ ...linux72.vtd, ...changes.vtd }),
     amd: Object.freeze({ ...linux72.amd, ...changes.amd }),
     smmuv3: Object.freeze({ ...linux72.smmuv3, ...changes.smmuv3 }),

@@ -35,6 +35,9 @@ export const VfioDevice = object('VfioDevice', {
   /** The RID is attached, as far as VFIO knows. */
   attached: u32.under('devSet.lock'),
   pasids: ref('VfioPasid').under('devSet.lock'),
+  /** The VM that it is for, see `kvm-vfio.ts`. */
+  kvmLock: mutex,
+  kvm: ref('Kvm'),
   memoryLock: mutex,
   /** Its command register's memory bit is clear. */
   memoryOff: u32.under('memoryLock'),
@@ -71,6 +74,17 @@ export function openVfio(kernel: Kernel, number: number): number {
   const fd = tryInstallFile(kernel, FileKind.VFIO, file);
   if (fd < 0) VfioFile.free(memory, file);
   return fd < 0 ? fail('ENOMEM', 'no descriptor is left') : fd;
+}
+
+/** What a descriptor stands for; it stays open. EBADF, EBADFD. */
+export function vfioFileOf(kernel: Kernel, fd: number): Ref<'VfioFile'> {
+  const file = getFile(kernel, fd);
+  try {
+    if (File.kind.peek(kernel.memory, file) !== FileKind.VFIO) fail('EBADFD', `descriptor ${fd} is no VFIO device`);
+    return File.body.peek(kernel.memory, file) as Ref<'VfioFile'>;
+  } finally {
+    putFile(kernel, file);
+  }
 }
 
 function createVfioFile(kernel: Kernel, device: Ref<'VfioDevice'>): Ref<'VfioFile'> {

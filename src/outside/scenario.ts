@@ -31,9 +31,14 @@ const hostMembers: Readonly<Record<keyof Omit<WorldOptions, 'vms'>, Member>> = {
   fetchBits: optional(oneOf(64, 128, 512)),
   caches: optional(oneOf('on', 'off')),
   ats: optional(oneOf(true, false)),
+  pageRequests: optional(oneOf(true, false)),
+  pasids: optional(oneOf(true, false)),
+  units: optional(wholeNumber(1, 8)),
+  defaultDomain: optional(oneOf('dma', 'identity')),
   aliasPasidTableSkipped: optional(oneOf(true, false)),
+  confidential: optional({ needs: 'an object, as { checksHits: true }', fits: (value) => typeof value === 'object' && value !== null && 'checksHits' in value }),
 };
-const actorMembers = { role: sentence, subject: sentence, body: plainFunction };
+const actorMembers = { role: sentence, subject: sentence, steps: optional(wholeNumber(1, 0xffff)), body: plainFunction };
 
 /** Throws `InputError`; `vms` as the command line has it. Builds the world once to see that it can be built. */
 export function checkScenario(path: string, value: unknown, vms: number | null, knownVariants: readonly string[]): Scenario {

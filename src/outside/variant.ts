@@ -2,7 +2,7 @@
 import { InputError, unknownName } from '../input-error.ts';
 import { linux72 } from '../kernel/operations.ts';
 import type { Variant } from '../kernel/variant.ts';
-import { checkMembers, optional, plainFunction, sentence, sentenceOrNull, type Member } from './shape.ts';
+import { checkMembers, optional, plainFunction, sentence, sentenceOrNull, texts, type Member } from './shape.ts';
 
 const table: Member = { needs: 'a table of functions', fits: (value) => typeof value === 'object' && value !== null && !Array.isArray(value) };
 const tables = Object.keys(linux72) as (keyof typeof linux72)[];
@@ -13,6 +13,7 @@ export function checkVariant(path: string, value: unknown): Variant {
     mistake: sentenceOrNull,
     source: sentence,
     caughtBy: sentenceOrNull,
+    judgedBy: optional(texts),
     ...Object.fromEntries(tables.map((name) => [name, optional(table)])),
   });
   const variant = value as Variant;

@@ -34,6 +34,8 @@ export interface StoryEvent {
   readonly text: string;
   /** Of a DMA: whose memory it reached, or that it faulted. */
   readonly reached?: string;
+  /** What drivers and hardware do on the way: told where there is room. */
+  readonly detail?: true;
 }
 
 /** `actor` is held after its own `op`-th operation and `next` goes on. At the start of the schedule `actor` is null. */

@@ -14,7 +14,7 @@ export interface Row {
   readonly weight: number;
 }
 
-const weight = { read: 1, lock: 2, write: 3, event: 4, lastWrite: 5, pause: 6 } as const;
+const weight = { read: 1, lock: 2, detail: 2.5, write: 3, event: 4, lastWrite: 5, pause: 6 } as const;
 
 /** Actors without whom the failure would not be: in the scenario's order. */
 export function actorsThatMatter(failure: Failure): string[] {
@@ -23,6 +23,7 @@ export function actorsThatMatter(failure: Failure): string[] {
     if (one.actor !== null) names.add(one.actor);
     names.add(one.next);
   }
+  for (const step of failure.steps) if (isFault(step)) names.add(step.actor);
   if (failure.violation.actor !== undefined) names.add(failure.violation.actor);
   if (names.size === 0) for (const event of failure.events) names.add(event.actor);
   return failure.actors.filter((actor) => names.has(actor));
@@ -37,7 +38,7 @@ export function rowsThatMatter(
 ): { rows: Row[]; leftOut: number } {
   const actors = new Set(actorsThatMatter(failure));
   const rows: Row[] = [];
-  for (const event of failure.events) rows.push({ step: event.step, actor: event.actor, text: event.text, weight: weight.event });
+  for (const event of failure.events) rows.push({ step: event.step, actor: event.actor, text: event.text, weight: event.detail === true ? weight.detail : weight.event });
   const locks = locksThatMatter(failure, spans, held);
   for (const step of failure.steps) {
     const row = rowOf(failure, locks, step);
@@ -52,12 +53,16 @@ export function rowsThatMatter(
 
 /** By step; at one step the access, then what it led to, then the pause. */
 function inOrder(a: Row, b: Row): number {
-  const rank = (row: Row): number => (row.weight === weight.pause ? 2 : row.weight === weight.event ? 1 : 0);
+  const rank = (row: Row): number => (row.weight === weight.pause ? 2 : row.weight === weight.event || row.weight === weight.detail ? 1 : 0);
   return a.step - b.step || rank(a) - rank(b);
 }
 
+/** A choice that was not the usual one. */
+const isFault = ({ op, value }: TraceStep): boolean => op === 'CHOICE' && value !== 0;
+
 function rowOf(failure: Failure, locks: readonly LockSpan[], one: TraceStep): Row | null {
   const { step, actor, op, label, value } = one;
+  if (isFault(one)) return { step, actor, text: label, weight: weight.pause };
   if (failure.conflicts.some((word) => sameWord(word, one))) {
     const last = failure.conflicts.some((word) => word.lastWrite?.step === step);
     const shown = one.means ?? formatValue(value);

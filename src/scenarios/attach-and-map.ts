@@ -13,7 +13,7 @@ export default scenario({
   title: 'a device leaves an IOAS while another one joins it and a thread maps',
   seed: null,
   variants: ['autodomain-hwpt-vs-destroy', 'hwpt-list-double-add', 'map-attach-fill-gap'],
-  holds: ['D1', 'D4', 'D7', 'G1', 'G2', 'G5', 'O1', 'O2', 'O3', 'O4', 'P1', 'P5'],
+  holds: ['D1', 'D4', 'D7', 'G1', 'G2', 'G5', 'O1', 'O2', 'O3', 'O4', 'P1', 'P5', 'D3'],
 
   world(w) {
     const vmm = w.process('vmm');

@@ -38,7 +38,7 @@ export default scenario({
   seed: null,
   vms: 4,
   variants: ['invalidate-after-unpin'],
-  holds: ['D1', 'D4', 'D6', 'D7', 'D10', 'G1', 'G2', 'G5', 'O1'],
+  holds: ['D1', 'D4', 'D6', 'D7', 'D10', 'G1', 'G2', 'G5', 'O1', 'D3'],
 
   world(w) {
     const members: Member[] = Array.from({ length: w.vms }, (_, index) => {

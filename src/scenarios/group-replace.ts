@@ -20,7 +20,7 @@ export default scenario({
   title: 'two members of one group are replaced at the same time, while both do DMA',
   seed: '002',
   variants: ['replace-v2', 'replace-unlocked'],
-  holds: ['D4', 'D6', 'G1', 'G2', 'O1'],
+  holds: ['D4', 'D6', 'G1', 'G2', 'O1', 'D3'],
 
   world(w) {
     const group = w.group('A', 'B');

@@ -16,7 +16,8 @@ import { Chooser, nobody } from './chooser.ts';
 import { advance, repeatEvery, asksAlways, clearSchedule, recordFailure, startCommand } from './command.ts';
 import { eventLabel, eventWord } from './dependence.ts';
 import { Coverer } from './coverage.ts';
-import { describeDeadlock, describeUnguarded } from './explanation.ts';
+import { answerAlarm } from './endless.ts';
+import { describeDeadlock, describeUnguarded, describeUnwoken } from './explanation.ts';
 import { forcedSwitches } from './forced.ts';
 import { nonPreemptive } from './strategies/non-preemptive.ts';
 import { isExhaustive, type Strategies, type Strategy } from './strategy.ts';
@@ -78,8 +79,7 @@ export class Baton implements Control {
   #ordered: Strategy = nonPreemptive;
   #strategy: Strategy = nonPreemptive;
   #serial = 0;
-  /** Whether operations go to the ring, and with them guarded writes: those are for stories alone. */
-  #isRecording = false;
+  /** Whether guarded writes go to the ring, too: they are for stories alone. */
   #isTracing = false;
   /** Whose locks are counted: this actor's, or those of the engine whose step it runs. */
   #lockBlock: number;
@@ -163,11 +163,33 @@ export class Baton implements Control {
     this.#record(this.#actor, op, memory.space, at, label);
   }
 
+  /** An operation of its own, but no point: alternatives are independent of what others do. Engines have none. */
+  choose(count: number, label: number): number {
+    if (this.#mode !== Mode.PLAYING) return 0;
+    this.#words[this.#block + BlockWord.ops]! += 1;
+    const taken = this.#chooser.alternative(this.#actor, count, this.#strategy);
+    this.#record(this.#actor, Op.CHOICE, Space.RAM, 0, label);
+    this.saw(taken);
+    return taken;
+  }
+
   saw(value: number): void {
     if (this.#mode > Mode.STEPPING) return;
     // The next operation mixes it in.
     this.#words[Head.hashLow] = this.#words[Head.hashLow]! + value;
-    if (this.#isRecording) this.#tracer.value(value);
+    if (this.#words[Head.recording] !== 0) this.#tracer.value(value);
+  }
+
+  /** Here waiting is a condition, and who waits goes on; on threads that sleep it would not. */
+  changedUnwoken(memory: Memory, at: number, label: number): void {
+    if (this.#mode > Mode.STEPPING) return;
+    const board = this.#board;
+    for (let actor = 0; actor < board.actors; actor++) {
+      const block = board.block(actor);
+      const isWaiting = board.get(block + BlockWord.until) >= 0 && board.get(block + BlockWord.op) === Op.WAIT && actor !== this.#words[Head.current];
+      if (!isWaiting || board.get(block + BlockWord.at) !== at || board.get(block + BlockWord.space) !== memory.space || !this.#chooser.holds(block)) continue;
+      this.violate(new Violation('L4', describeUnwoken(this.#names, this.#words[Head.current]!, actor, label)));
+    }
   }
 
   dirty(memory: Memory, at: number): void {
@@ -179,13 +201,13 @@ export class Baton implements Control {
   }
 
   freed(memory: Memory, at: number, sizeBytes: number): void {
-    if (!this.#isRecording || this.#mode > Mode.STEPPING) return;
+    if (this.#words[Head.recording] === 0 || this.#mode > Mode.STEPPING) return;
     for (let word = at; word < at + sizeBytes; word += 4) this.#tracer.inside(this.#words[Head.current]!, Op.WRITE, memory.space, word, freeLabel);
   }
 
   /** An event was written: what judges events sees their order, so that two steps that write some depend on each other. */
   wroteEvent(): void {
-    if (!this.#isRecording || this.#isTracing || this.#mode > Mode.STEPPING) return;
+    if (this.#words[Head.recording] === 0 || this.#isTracing || this.#mode > Mode.STEPPING) return;
     this.#tracer.inside(this.#words[Head.current]!, Op.WRITE, Space.KERNEL, eventWord, eventLabel);
   }
 
@@ -297,13 +319,20 @@ export class Baton implements Control {
     words[Head.hashLow] = low ^ (low >>> 15);
     const high = Math.imul(words[Head.hashHigh]! + at, 0x735a2d97) + (low ^ label);
     words[Head.hashHigh] = high ^ (high >>> 15);
-    if (this.#isRecording) this.#tracer.point(actor, op, space, at, label);
-    if (step > words[Head.budget]!) this.violate(new Violation('BUDGET', `the schedule takes more than ${words[Head.budget]!} steps`));
+    if (words[Head.recording] !== 0) this.#tracer.point(actor, op, space, at, label);
+    if (step > words[Head.alarm]!) this.#answerAlarm();
+  }
+
+  /** Nobody can say of a schedule that goes in turn, other than a strategy wanted, that all of its kind were tried. */
+  #answerAlarm(): void {
+    const found = answerAlarm(this.#board, this.#checkpoint, this.#names);
+    if (found !== null) this.violate(found);
+    else if (isExhaustive(this.#strategy)) this.#words[Head.overflowed] = 1;
   }
 
   /** A point that is none: within an engine's step, outside a schedule, or on the way out of a failed one. */
   #pointInside(op: Op, memory: Memory, at: number, label: number): void {
-    if (this.#mode === Mode.STEPPING && this.#isRecording) this.#tracer.inside(this.#words[Head.current]!, op, memory.space, at, label);
+    if (this.#mode === Mode.STEPPING && this.#words[Head.recording] !== 0) this.#tracer.inside(this.#words[Head.current]!, op, memory.space, at, label);
     // A loop that waits for somebody else would go round for ever.
     if (this.#mode === Mode.UNWINDING && this.#silentLeft-- <= 0) throw new Abandon();
   }
@@ -353,7 +382,6 @@ export class Baton implements Control {
     this.#serial = this.#words[Head.serial]!;
     this.#isTracing = this.#words[Head.tracing] !== 0;
     const isReplay = this.#words[Head.kind] === Kind.REPLAY;
-    this.#isRecording = this.#isTracing || !isReplay;
     this.#ordered = isReplay ? forcedSwitches : this.#strategies.find(this.#board.text(Head.strategyName));
   }
 

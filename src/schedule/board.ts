@@ -63,6 +63,13 @@ export const Head = {
   firstLength: 51,
   redundant: 52,
   program: 53,
+  /** The step behind which the schedule is looked at for going on without an end, and what that has come to (`endless`). */
+  alarm: 54,
+  phase: 55,
+  roundEntries: 56,
+  roundHash: 57,
+  /** Whether operations go to the ring. */
+  recording: 58,
   // What the command has found.
   answer: 64,
   schedules: 65,
@@ -142,16 +149,20 @@ export interface Switch {
   readonly next: number;
 }
 
+/** A switch whose `next` is this or more is none: `actor` takes another alternative than the usual one, `next - firstAlternative`. */
+export const firstAlternative = 256;
+
 /** The actor of the switch that names another start actor; its count is 0. */
 export const startOfSchedule = 255;
 const switchWords = 3;
 
 /**
  * Words of a node of the stack: masks of actors (enabled, to be tried, tried, asleep, alive), who was chosen and who ran before,
- * where the chosen one's operations begin in the trace, and what the way here has cost.
+ * where the chosen one's operations begin in the trace, and what the way here has cost. Or, where `alternatives` is not 0, the node of a choice
+ * between so many alternatives, which take the actors' places in the masks.
  */
-export const NodeWord = { enabled: 0, backtrack: 1, done: 2, sleep: 3, chosen: 4, current: 5, alive: 6, entry: 7, cost: 8 } as const;
-const nodeWords = 9;
+export const NodeWord = { enabled: 0, backtrack: 1, done: 2, sleep: 3, chosen: 4, current: 5, alive: 6, entry: 7, cost: 8, alternatives: 9 } as const;
+const nodeWords = 10;
 /** Actors and engines that a mask has room for. */
 export const maskCapacity = 31;
 
@@ -170,7 +181,7 @@ export interface BoardSize {
   readonly switchCapacity?: number;
   /** Entries of the trace ring (24 bytes each, twice): a power of two. */
   readonly traceCapacity?: number;
-  /** Choices of one schedule that an exhaustive strategy can keep (36 bytes each). */
+  /** Choices of one schedule that an exhaustive strategy can keep (40 bytes each). */
   readonly stackCapacity?: number;
   /** What can be remembered as covered (16 bytes each): a power of two. */
   readonly coverCapacity?: number;

@@ -43,6 +43,11 @@ export class Checkpoint {
     this.#dirty[space]!.mark(at);
   }
 
+  /** Of everything that has changed since the snapshot, as it is now. */
+  hash(): number {
+    return this.#dirty.reduce((hash, pages, space) => pages.hash(this.#memories[space]!, hash), 0);
+  }
+
   restore(): void {
     for (let space = 0; space < this.#memories.length; space++) {
       this.#dirty[space]!.restore(this.#memories[space]!, this.#snapshots[space]!);

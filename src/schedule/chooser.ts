@@ -6,7 +6,8 @@
 import type { Engine } from '#hostmem/engine';
 import { Until } from '#hostmem/atomics';
 import type { Memory } from '#hostmem/memory';
-import { BlockWord, Head, startOfSchedule, Status, type Board } from './board.ts';
+import { BlockWord, firstAlternative, Head, startOfSchedule, Status, type Board } from './board.ts';
+import { isInTurn, nextInTurn } from './endless.ts';
 import type { Choice, Strategy } from './strategy.ts';
 
 export const nobody = -1;
@@ -37,10 +38,23 @@ export class Chooser implements Choice {
     this.byDefault = this.#default();
     board.set(Head.isChoice, this.count > 1 ? 1 : 0);
     if (this.count > 1) board.set(Head.choices, board.get(Head.choices) + 1);
-    const next = strategy.pick(board, this);
-    if (next !== this.byDefault) board.recordSwitch(current, this.#ops(current), next);
+    const next = isInTurn(board) ? nextInTurn(this) : this.#draw(strategy);
     board.set(Head.current, next);
     if (next < board.actors) board.set(Head.lastActor, next);
+    return next;
+  }
+
+  /** One of the alternatives that an actor has at its present operation. In turn nothing unusual happens any more. */
+  alternative(actor: number, count: number, strategy: Strategy): number {
+    const board = this.#board;
+    const taken = isInTurn(board) ? 0 : strategy.choose(board, count, actor);
+    if (taken !== 0) board.recordSwitch(actor, this.#ops(actor), firstAlternative + taken);
+    return taken;
+  }
+
+  #draw(strategy: Strategy): number {
+    const next = strategy.pick(this.#board, this);
+    if (next !== this.byDefault) this.#board.recordSwitch(this.current, this.#ops(this.current), next);
     return next;
   }
 

@@ -9,6 +9,7 @@
 import { mix32 } from '#hostmem/labels';
 import { BlockWord, Head, hashCapacity, Kind, startOfSchedule, Status, type Board } from './board.ts';
 import { clearCoverage, type Coverer } from './coverage.ts';
+import { setAlarm } from './endless.ts';
 import { describeDifference } from './explanation.ts';
 import { isExhaustive, type Exhaustive, type Strategy } from './strategy.ts';
 import { Violation } from './violation.ts';
@@ -32,6 +33,8 @@ export function clearSchedule(board: Board): void {
   for (let i = 0; i < zeroAtFirst.length; i++) board.set(zeroAtFirst[i]!, 0);
   board.set(Head.current, startOfSchedule);
   board.set(Head.unguardedActor, -1);
+  board.set(Head.recording, board.get(Head.tracing) !== 0 || board.get(Head.kind) === Kind.EXPLORE ? 1 : 0);
+  setAlarm(board);
   // From 1: 0 is the seed's own stream.
   board.set(Head.program, board.get(Head.fixedProgram) < 0 ? board.get(Head.index) + 1 : board.get(Head.fixedProgram));
   board.set(Head.hashLow, 0x243f6a88);

@@ -5,6 +5,7 @@
  * Two schedules are of one class when every two operations that depend on each other come in the same order in both: the
  * hash of a class is that of the graph of those orders, whatever order the operations were executed in.
  */
+import { Op } from '#hostmem/atomics';
 import { mix32 } from '#hostmem/labels';
 import { CoverWord, Head, TraceWord, type Board } from './board.ts';
 import { conflict, effect, Effect, eventLabel, isLockOp, wordKey } from './dependence.ts';
@@ -55,11 +56,17 @@ export class Coverer {
     for (let entry = 0; entry < length; entry++) {
       const at = board.traceAt(entry);
       const flags = words[at + TraceWord.flags]!;
+      if (opOf(flags) === Op.CHOICE) this.#foldChoice(words[at + TraceWord.actor]!, words[at + TraceWord.value]!);
       if (isGuarded(flags) || effect(opOf(flags)) === Effect.NONE) continue;
       const key = wordKey(spaceOf(flags), words[at + TraceWord.at]!);
       this.#foldStep(this.#stateOf(key), key, words[at + TraceWord.actor]!, opOf(flags), words[at + TraceWord.label]!);
     }
     this.#noteClass();
+  }
+
+  /** What an actor does after another alternative is another thing. */
+  #foldChoice(actor: number, taken: number): void {
+    for (let word = 2 * actor; word < 2 * actor + 2; word++) this.#past[word] = mix32(this.#past[word]! ^ mix32(taken + 1)) | 0;
   }
 
   #foldStep(state: number, key: number, actor: number, op: number, label: number): void {

@@ -17,6 +17,7 @@ export type Effect = (typeof Effect)[keyof typeof Effect];
 
 const effects = new Map<Op, Effect>([
   [Op.START, Effect.NONE],
+  [Op.CHOICE, Effect.NONE],
   [Op.LOAD, Effect.READS],
   [Op.READ, Effect.READS],
   [Op.WAIT, Effect.READS],

@@ -16,6 +16,34 @@ export function describeDeadlock(board: Board, names: readonly string[]): string
   return `nobody can go on: ${waits.join('; ')}`;
 }
 
+export const describeUnwoken = (names: readonly string[], actor: number, waiter: number, label: number): string =>
+  `${nameOf(names, actor)} changes ${labelText(label)} to what ${nameOf(names, waiter)} waits for, and does not wake it`;
+
+/** What each one does in a round that comes back for ever, and who waits meanwhile. */
+export function describeRound(board: Board, names: readonly string[], round: readonly TraceEntry[]): string {
+  const steps = new Set(round.map(({ step }) => step)).size;
+  const movers = [...new Set(round.map(({ actor }) => actor))].sort((one, other) => one - other);
+  const parts = movers.map((mover) => `${nameOf(names, mover)}: ${describeCircle(round.filter(({ actor }) => actor === mover))}`);
+  for (let actor = 0; actor < board.actors; actor++) {
+    const isRunnable = board.get(board.block(actor) + BlockWord.status) === Status.RUNNABLE;
+    if (isRunnable && !movers.includes(actor)) parts.push(describeWait(board, names, actor));
+  }
+  return `the same ${steps} ${steps === 1 ? 'step comes' : 'steps come'} round for ever, whoever goes next: ${parts.join('; ')}`;
+}
+
+/** Steps of a circle that are told. */
+const toldSteps = 8;
+
+/** An actor's own circle within a round, which may hold several. */
+function describeCircle(entries: readonly TraceEntry[]): string {
+  const texts = entries.map(({ op, labelNumber, space, at, value }) =>
+    labelNumber === 0 ? op : `${op} ${describePlace(labelNumber, space, at)}${value === null ? '' : ` = ${value}`}`);
+  const own = Array.from({ length: texts.length }, (_, index) => index + 1).find((period) =>
+    texts.length % period === 0 && texts.every((text, index) => text === texts[index % period]))!;
+  const told = texts.slice(0, Math.min(own, toldSteps)).join(', ');
+  return own > toldSteps ? `${told} and ${own - toldSteps} more` : told;
+}
+
 /** The first touch of a guarded word without its lock. */
 export function describeUnguarded(board: Board, names: readonly string[]): string {
   const place = describePlace(board.get(Head.unguardedLabel), board.get(Head.unguardedSpace), board.get(Head.unguardedAt));

@@ -1,9 +1,9 @@
 /**
- * Replay: the default policy, but for a list of forced switches, which names each actor's operations in ascending order.
+ * Replay: the default policy, but for a list of forced switches and alternatives, which names each actor's operations in ascending order.
  *
  * A switch whose `next` cannot go on, or whose operation is never reached, is skipped: shrinking depends on it.
  */
-import { BlockWord, Head, startOfSchedule, type Board } from './board.ts';
+import { BlockWord, firstAlternative, Head, startOfSchedule, type Board } from './board.ts';
 import type { Choice, Strategy } from './strategy.ts';
 
 export const forcedSwitches: Strategy = {
@@ -19,7 +19,23 @@ export const forcedSwitches: Strategy = {
     if (board.get(block + BlockWord.strategyA) !== count) return choice.byDefault;
     return pickForced(board, choice, board.get(block + BlockWord.strategyB), count);
   },
+
+  choose: chooseForced,
 };
+
+function chooseForced(board: Board, count: number, actor: number): number {
+  const block = board.block(actor);
+  const ops = board.get(block + BlockWord.ops);
+  if (board.get(block + BlockWord.strategyA) !== ops) return 0;
+  let taken = 0;
+  let index = board.get(block + BlockWord.strategyB);
+  for (; index >= 0 && board.forcedCount(index) <= ops; index = indexOf(board, actor, index + 1)) {
+    const one = board.forcedNext(index) - firstAlternative;
+    if (taken === 0 && board.forcedCount(index) === ops && one > 0 && one < count) taken = one;
+  }
+  waitFor(board, actor, index);
+  return taken;
+}
 
 /** The first applicable of the switches at this operation; moves on to the actor's next one. */
 function pickForced(board: Board, choice: Choice, from: number, count: number): number {

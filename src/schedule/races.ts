@@ -7,14 +7,17 @@
  */
 import { BlockWord, Head, NodeWord, startOfSchedule, type Board } from './board.ts';
 import { Accesses, canSwap, conflict, effect, Effect, wordKey } from './dependence.ts';
-import { lowest, nodeWord, setNodeWord } from './stack.ts';
+import { isAlternatives, lowest, nodeWord, setNodeWord } from './stack.ts';
 
 const none = -1;
 const access = new Accesses();
 
 export class RaceAnalysis {
   #board!: Board;
+  /** Nodes of the stack, and those of them that are choices of actors: a step has all choices between alternatives that follow in it. */
+  #stackDepth = 0;
   #depth = 0;
+  #nodes = new Int32Array(0);
   #actors = 0;
   /** `clocks[node * actors + a]`: one more than the last node of `a` that comes before `node`, itself included. */
   #clocks = new Int32Array(0);
@@ -35,7 +38,7 @@ export class RaceAnalysis {
    */
   findRaces(board: Board, depth: number, from: number): void {
     this.#reset(board, depth);
-    for (let node = 0; node < depth; node++) this.#step(node, node >= from - 1);
+    for (let node = 0; node < this.#depth; node++) this.#step(node, node + 1 === this.#depth || this.#nodes[node + 1]! >= from);
     if (board.get(Head.failed) === 0 || board.get(Head.redundant) !== 0) return;
     for (let rest = this.#pending(); rest !== 0; rest &= rest - 1) this.#stepPending(lowest(rest));
     if (this.isCutShort(board)) this.#stepBreaking();
@@ -48,7 +51,8 @@ export class RaceAnalysis {
 
   #reset(board: Board, depth: number): void {
     this.#board = board;
-    this.#depth = depth;
+    this.#stackDepth = depth;
+    this.#findNodes();
     this.#actors = board.actors + board.engines;
     const entries = board.get(Head.traceLength) + 1;
     if (this.#clocks.length < (depth + 1) * this.#actors) this.#clocks = new Int32Array(2 * (depth + 1) * this.#actors);
@@ -61,15 +65,24 @@ export class RaceAnalysis {
     this.#present = new Int32Array(this.#actors * this.#actors);
     this.#seen = new Int32Array(this.#actors);
     this.#last.clear();
-    for (let node = 0; node < depth; node++) this.#chosen[node] = nodeWord(board, node, NodeWord.chosen);
+    for (let node = 0; node < this.#depth; node++) this.#chosen[node] = this.#word(node, NodeWord.chosen);
+  }
+
+  #findNodes(): void {
+    if (this.#nodes.length < this.#stackDepth) this.#nodes = new Int32Array(2 * this.#stackDepth);
+    this.#depth = 0;
+    for (let at = 0; at < this.#stackDepth; at++) if (!isAlternatives(this.#board, at)) this.#nodes[this.#depth++] = at;
+  }
+
+  #word(node: number, word: number): number {
+    return nodeWord(this.#board, this.#nodes[node]!, word);
   }
 
   /** An executed choice: its clock, then its races, then it becomes part of the past. */
   #step(node: number, isNew: boolean): void {
-    const board = this.#board;
     const actor = this.#chosen[node]!;
-    const first = nodeWord(board, node, NodeWord.entry);
-    const end = this.end(node + 1);
+    const first = this.#word(node, NodeWord.entry);
+    const end = node + 1 < this.#depth ? this.#word(node + 1, NodeWord.entry) : this.end;
     this.#clockFromPresent(node, actor);
     for (let entry = first; entry < end; entry++) if (this.#isVisible(entry)) this.#order(node, access.key, access.op);
     this.#clocks[node * this.#actors + actor] = node + 1;
@@ -95,8 +108,7 @@ export class RaceAnalysis {
   #stepBreaking(): void {
     const last = this.#depth - 1;
     const actor = this.#chosen[last]!;
-    const backtrack = nodeWord(this.#board, last, NodeWord.backtrack);
-    setNodeWord(this.#board, last, NodeWord.backtrack, backtrack | nodeWord(this.#board, last, NodeWord.enabled));
+    this.#addBacktrack(last, this.#word(last, NodeWord.enabled));
     this.#seen.set(this.#clocks.subarray(last * this.#actors, (last + 1) * this.#actors));
     for (let node = last - 1; node >= 0; node--) {
       if (this.#seen[this.#chosen[node]!]! > node) continue;
@@ -104,11 +116,14 @@ export class RaceAnalysis {
     }
   }
 
-  /** Where the entries of the node before this one end. */
-  end(node: number): number {
+  /** Where the entries of the last node end. */
+  get end(): number {
     const board = this.#board;
-    const isNode = node < this.#depth || board.get(Head.redundant) !== 0;
-    return isNode ? nodeWord(board, node, NodeWord.entry) : board.get(Head.traceLength);
+    return board.get(Head.redundant) !== 0 ? nodeWord(board, this.#stackDepth, NodeWord.entry) : board.get(Head.traceLength);
+  }
+
+  #addBacktrack(node: number, actors: number): void {
+    setNodeWord(this.#board, this.#nodes[node]!, NodeWord.backtrack, this.#word(node, NodeWord.backtrack) | actors);
   }
 
   #isVisible(entry: number): boolean {
@@ -146,15 +161,13 @@ export class RaceAnalysis {
 
   /** Sees to it that the later node can come before the earlier one; false where it cannot: the earlier one made it possible. */
   #reverse(earlier: number, later: number, actor: number): boolean {
-    const board = this.#board;
-    const enabled = nodeWord(board, earlier, NodeWord.enabled);
+    const enabled = this.#word(earlier, NodeWord.enabled);
     const leading = this.#initials(earlier, later);
     if (leading === 1 << actor && this.#isNext(earlier, later, actor) && (enabled & leading) === 0) return false;
-    const backtrack = nodeWord(board, earlier, NodeWord.backtrack);
-    if ((backtrack & leading) !== 0) return true;
+    if ((this.#word(earlier, NodeWord.backtrack) & leading) !== 0) return true;
     const possible = leading & enabled;
     const added = possible === 0 ? enabled : (possible & (1 << actor)) !== 0 ? 1 << actor : 1 << lowest(possible);
-    setNodeWord(board, earlier, NodeWord.backtrack, backtrack | added);
+    this.#addBacktrack(earlier, added);
     return true;
   }
 
@@ -196,7 +209,7 @@ export class RaceAnalysis {
   #pending(): number {
     const board = this.#board;
     if (!this.isCutShort(board) && board.get(Head.failedActor) === startOfSchedule) return 0;
-    let mask = this.#depth === 0 ? 0 : nodeWord(board, this.#depth - 1, NodeWord.alive);
+    let mask = this.#depth === 0 ? 0 : this.#word(this.#depth - 1, NodeWord.alive);
     mask &= ~(1 << this.#chosen[this.#depth - 1]!);
     for (let actor = 0; actor < board.actors; actor++) if (board.get(board.block(actor) + BlockWord.until) >= 0) mask |= 1 << actor;
     return mask;

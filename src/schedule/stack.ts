@@ -2,7 +2,7 @@
  * The choices of a schedule as a depth-first search keeps them, on the board: who could go on, who has been tried, who need
  * not be. A strategy follows the stack up to its `prefix` and decides anew from there.
  */
-import { Head, NodeWord, type Board } from './board.ts';
+import { Head, NodeWord, startOfSchedule, type Board } from './board.ts';
 import type { Choice } from './strategy.ts';
 
 const Word = { DEPTH: Head.strategyWords, PREFIX: Head.strategyWords + 1 } as const;
@@ -42,6 +42,22 @@ export function deeper(board: Board): number {
   board.set(Word.DEPTH, depth + 1);
   return depth;
 }
+
+/** A choice between alternatives, all of which are to be tried, the usual one first. `sleep` is kept for the choices that come behind it. */
+export function pushAlternatives(board: Board, depth: number, count: number, sleep: number): void {
+  const all = 2 ** count - 1;
+  setNodeWord(board, depth, NodeWord.alternatives, count);
+  setNodeWord(board, depth, NodeWord.enabled, all);
+  setNodeWord(board, depth, NodeWord.backtrack, all);
+  setNodeWord(board, depth, NodeWord.done, 0);
+  setNodeWord(board, depth, NodeWord.sleep, sleep);
+  setNodeWord(board, depth, NodeWord.chosen, 0);
+  // Nobody is preempted by it.
+  setNodeWord(board, depth, NodeWord.current, startOfSchedule);
+  setNodeWord(board, depth, NodeWord.cost, 0);
+}
+
+export const isAlternatives = (board: Board, depth: number): boolean => nodeWord(board, depth, NodeWord.alternatives) !== 0;
 
 /** Those who can go on, as a mask. */
 export function maskOf(choice: Choice): number {

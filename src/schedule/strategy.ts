@@ -25,6 +25,16 @@ export interface Strategy {
   begin(board: Board, index: number): void;
   /** One of `choice.enabled`; asked also where there is only one. */
   pick(board: Board, choice: Choice): number;
+  /** One of `count` alternatives that `actor` has, 0 being the usual one. */
+  choose(board: Board, count: number, actor: number): number;
+}
+
+/** One in so many choices is not the usual one, where strategies draw. */
+const rarity = 16;
+
+/** How sampling strategies choose: faults are rare, so that a schedule has few. */
+export function chooseRarely(board: Board, count: number): number {
+  return board.randomBelow(rarity) === 0 ? 1 + board.randomBelow(count - 1) : 0;
 }
 
 /** A strategy that comes to an end by itself: it plays schedule 0 too, and its schedules follow one another in one cell. */

@@ -1,8 +1,8 @@
 /**
  * What a controlled run can find wrong, and how it leaves an actor's body afterwards.
  *
- * Ids given by the scheduler itself: DEADLOCK, BUDGET, THROWN, NONDETERMINISM, O2 (a dangling reference was followed) and
- * L2 (a guarded word was touched without its lock). All others are the callers'.
+ * Ids given by the scheduler itself: DEADLOCK, LIVELOCK, BUDGET, THROWN, NONDETERMINISM, O2 (a dangling reference was followed),
+ * L2 (a guarded word was touched without its lock) and L4 (a word was changed without waking who waits for it). All others are the callers'.
  */
 import type { Space } from '#hostmem/memory';
 import { UseAfterFree } from '#hostmem/object';

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { dma } from '#src/hardware/events';
 import { errnoNumber } from '#src/kernel/errno';
-import { GroupBlocked, GroupReleased, VfioCall, VfioCalled, VfioReturned } from '#src/kernel/events';
+import { GroupBlocked, GroupReleased, ResetEnds, ResetPrepared, VfioCall, VfioCalled, VfioReturned } from '#src/kernel/events';
 import { page } from '../kernel/vmm.ts';
 import { countOf, court, type Court } from './histories.ts';
 
@@ -13,6 +13,8 @@ async function setUp() {
     here,
     blocked: () => GroupBlocked.emit(memory, group),
     released: () => GroupReleased.emit(memory, group),
+    prepared: (name = 'B') => ResetPrepared.emit(memory, group, here.rid(name)),
+    resetEnds: (name = 'B') => ResetEnds.emit(memory, group, here.rid(name)),
     called: (what: number, device = 0) => VfioCalled.emit(memory, what, device, group, 1, 1),
     returned: (what: number, errno = 0, device = 0) => VfioReturned.emit(memory, what, device, group, 7, errno, 1),
     dma: (frame = 5, name = 'B') => dma.emit(memory, here.rid(name), 0, 0x1000, frame, 0x100, 1),
@@ -47,6 +49,13 @@ test.each<[string, (all: All) => void]>([
     returned(VfioCall.ATTACH, einval, 1);
     reach();
   }],
+  ['a sibling is being reset, or the reset is over', ({ prepared, resetEnds, dma: reach }) => {
+    prepared('A');
+    reach();
+    prepared();
+    resetEnds();
+    reach();
+  }],
   ['the group was released', ({ blocked, released, dma: reach }) => {
     blocked();
     released();
@@ -69,6 +78,10 @@ test.each<[string, (all: All) => void]>([
     called(VfioCall.DETACH);
     blocked();
     returned(VfioCall.DETACH);
+    reach();
+  }],
+  ['in the middle of the reset of its function', ({ prepared, dma: reach }) => {
+    prepared();
     reach();
   }],
   ['after an attach that was refused', ({ blocked, called, returned, dma: reach }) => {

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { NULL } from '#hostmem/object';
-import { VfioCall, VfioCalled, VfioReturned } from '#src/kernel/events';
+import { HwptRecorded, VfioCall, VfioCalled, VfioReturned } from '#src/kernel/events';
 import { IommufdDevice } from '#src/kernel/iommufd-device';
 import { IommufdGroup } from '#src/kernel/iommufd-group';
 import { Iommufd } from '#src/kernel/objects';
@@ -93,3 +93,12 @@ test.each([VfioCall.ATTACH, VfioCall.REPLACE, VfioCall.DETACH, VfioCall.CLOSE])(
   expect(here.judge.moment(VfioReturned.kind)?.invariant).toBe('G2');
 });
 
+
+test('breaks: a device is recorded that is not attached', async () => {
+  const { memory, here, vmm, fds, devices } = await attachedGroup('G2');
+  vmm.detach(fds[1]!);
+  HwptRecorded.emit(memory, here.group.number, devices[0]!, 6);
+  expect(here.judge.moment(HwptRecorded.kind)).toBeNull();
+  HwptRecorded.emit(memory, here.group.number, devices[1]!, 6);
+  expect(here.judge.moment(HwptRecorded.kind)?.message).toBe('group 1 was moved for device 4, which is not attached: the record does not have it');
+});

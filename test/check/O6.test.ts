@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { errnoNumber, type ErrnoName } from '#src/kernel/errno';
-import { AreaGone, AreaPlaced, ObjectErased, ObjectPublished, StormCalled, StormReturned } from '#src/kernel/events';
+import { AreaGone, AreaPlaced, MapReturned, ObjectErased, ObjectPublished, StormCalled, StormReturned } from '#src/kernel/events';
 import { Kind } from '#src/kernel/objects';
 import { stormCallNumber, type StormCallName } from '#src/kernel/storm-calls';
 import { court } from './histories.ts';
@@ -84,4 +84,16 @@ test('breaks: an errno that the call never has', async () => {
   called('close', 0);
   returned('close', 'EEXIST');
   expect(here.verdict()?.message).toBe('close says EEXIST, which it never may');
+});
+
+test('holds: IOAS_MAP says that its range is taken, outside of random programs too', async () => {
+  const { here } = await setUp();
+  MapReturned.emit(here.vmm.world.host.kernel, 2, 0, 0x1000, 1, errnoNumber('EEXIST'), process);
+  expect(here.verdict()).toBeNull();
+});
+
+test('breaks: IOAS_MAP is refused for what a group does', async () => {
+  const { here } = await setUp();
+  MapReturned.emit(here.vmm.world.host.kernel, 2, 0, 0x1000, 1, errnoNumber('EBUSY'), process);
+  expect(here.verdict()?.message).toContain('IOMMU_IOAS_MAP on IOAS 2 says EBUSY');
 });

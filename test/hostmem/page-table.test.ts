@@ -173,7 +173,7 @@ describe('a walk over plain entries says what a walk entry by entry says', () =>
   test.each(formats.flatMap((format) => [false, true].map((marksUse) => [format.name, marksUse, format] as const)))('%s, marks use: %s', (_name, marksUse, format) => {
     expect(format.plain).toBeDefined();
     const host = Host.create(2 << 20, 1 << 20);
-    const { plain, ...general } = format;
+    const { plain: _plain, ...general } = format;
     const tables = { quick: new PageTable(host.ram, host.frames, format, marksUse), slow: new PageTable(host.ram, host.frames, general, marksUse) };
     const root = tables.quick.create();
     const iovaOf = (index: number): [number, number] => [index >> 4, (index * 0x9e3779b1) & ~0xfff];

@@ -67,18 +67,19 @@ test('ATTACH and DETACH check size and flags before anything else', () => {
 });
 
 test('a group that a kernel driver does DMA through cannot be claimed', async () => {
+  const { bindDriver, unbindDriver } = await import('#src/kernel/kernel-driver');
   const { PciDevice } = await import('#src/kernel/iommu-group');
   const { KernelRoot } = await import('#src/kernel/kernel');
   const { VfioDevice } = await import('#src/kernel/vfio');
   const { vmm, fd, device } = setUp();
-  const memory = vmm.world.host.kernel;
+  const { kernel } = vmm.world;
   // The mate's: the list of VFIO devices begins with the youngest.
-  const mate = VfioDevice.device.peek(memory, KernelRoot.vfioDevices.peek(memory, vmm.world.kernel.root));
-  PciDevice.kernelDriver.poke(memory, mate, 1);
+  const mate = PciDevice.function.peek(kernel.memory, VfioDevice.device.peek(kernel.memory, KernelRoot.vfioDevices.peek(kernel.memory, kernel.root)));
+  bindDriver(kernel, mate);
   const before = vmm.ledger();
   expect(vmm.bindTo(device, fd)).toBe('EPERM');
   expect(vmm.ledger()).toEqual(before);
-  PciDevice.kernelDriver.poke(memory, mate, 0);
+  unbindDriver(kernel, mate);
   expect(vmm.bindTo(device, fd)).toBe(1);
 });
 

@@ -125,7 +125,7 @@ test.each([
   [['explore', write('export default ({ scenario }) => {\n  let x = = 1;\n};')], /\.mjs:2:11: Unexpected "="/],
   [['run', write(`import x from 'dmarena';\nexport default () => x;`)], /:1:15: it imports 'dmarena'/],
   [['explore', write(story('', `actors: { one: device('C', () => {}) }`)), '--out', 'report'], /actor 'one': unknown device 'C'/],
-  [['run', write(story(`holds: ['G9'],`))], /unknown invariant 'G9'/],
+  [['run', write(story(`holds: ['Z9'],`))], /unknown invariant 'Z9'/],
   [['explore', write(story(`world() { throw new Error('two\\nlines'); },`)), '--out', 'report'], /its world cannot be built: Error: two lines/],
   [['try-format', write('export default 1')], /its default export is a number/],
 ] as const)('dmarena %j is one line, exit 2, and nothing written', (words, line) => {

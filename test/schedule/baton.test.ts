@@ -46,8 +46,16 @@ describe('what the scheduler finds by itself', () => {
     expect(notAsked.violation).toBeNull();
   });
 
+  test('a word that is changed without waking who waits for it is L4, though here it goes on, and only where somebody waits', async () => {
+    const { commander } = await open('does-not-wake');
+    const { violation } = await commander.replay({ switches: [] });
+    expect(violation).toMatchObject({ invariant: 'L4', message: 'actor1 changes ScheduleCells.asked to what actor0 waits for, and does not wake it' });
+    const beforehand = await commander.replay({ switches: [{ actor: 255, count: 0, next: 1 }] });
+    expect(beforehand.violation).toBeNull();
+  });
+
   test('a schedule that takes more steps than its budget is a violation, not a hang', async () => {
-    const { commander } = await open('spins');
+    const { commander } = await open('long');
     const { violation, steps } = await commander.explore({ strategy: 'random', count: 1, seed: 1, budget: 500 });
     expect(violation?.invariant).toBe('BUDGET');
     expect(steps).toBe(501);

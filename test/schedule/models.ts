@@ -1,9 +1,10 @@
 /**
  * Small models with known bugs, for the scheduler's own tests: words of shared memory, and a body for each actor.
  */
-import { Until } from '#hostmem/atomics';
+import { choose, Until } from '#hostmem/atomics';
 import type { Engine } from '#hostmem/engine';
 import type { Host } from '#hostmem/host';
+import { label } from '#hostmem/labels';
 import { mutex, rwsem, waitWord } from '#hostmem/locks';
 import type { Ref } from '#hostmem/object';
 import { object, u32 } from '#hostmem/struct';
@@ -23,6 +24,7 @@ export const Cells = object('ScheduleCells', {
   asked: waitWord,
   answered: waitWord,
 });
+const choiceLabel = label('a choice');
 const Brief = object('ScheduleBrief', { word: u32 });
 
 export interface Room {
@@ -102,6 +104,15 @@ function addFour({ host: { kernel }, cells }: Room): void {
   for (let i = 0; i < 4; i++) Cells.m1.add(kernel, cells, 1);
 }
 
+function addTwo({ host: { kernel }, cells }: Room): void {
+  for (let i = 0; i < 2; i++) Cells.m1.add(kernel, cells, 1);
+}
+
+function addPerhaps({ host: { kernel }, cells }: Room): void {
+  Cells.m1.add(kernel, cells, 1);
+  if (choose(kernel, 2, choiceLabel) === 1) Cells.m1.add(kernel, cells, 1);
+}
+
 function readMany({ host: { kernel }, cells }: Room): void {
   Cells.many.acquireRead(kernel, cells);
   Cells.m1.load(kernel, cells);
@@ -121,6 +132,17 @@ function busy({ host: { kernel }, cells }: Room): void {
     for (let i = 0; i < 5; i++) Cells.m1.store(kernel, cells, Cells.m2.load(kernel, cells) + i);
     Cells.lock.release(kernel, cells);
   }
+}
+
+/** Wants something, and takes it back if the other one wants it too. */
+function giveWay({ host: { kernel }, cells }: Room, own: typeof Cells.m1, others: typeof Cells.m1): void {
+  for (;;) {
+    own.store(kernel, cells, 1);
+    if (others.load(kernel, cells) === 0) break;
+    own.store(kernel, cells, 0);
+  }
+  Cells.asked.store(kernel, cells, 1);
+  own.store(kernel, cells, 0);
 }
 
 function lockBoth(room: Room, first: typeof Cells.lock, second: typeof Cells.lock): void {
@@ -259,6 +281,17 @@ export const models: Record<string, Model> = {
     ],
   },
 
+  /** Answers without a word to who waits. */
+  'does-not-wake': {
+    actors: [
+      ({ host: { kernel }, cells }) => Cells.asked.waitUntil(kernel, cells, Until.EQUAL, 1),
+      ({ host: { kernel }, cells }) => {
+        Cells.m1.store(kernel, cells, 1);
+        Cells.asked.poke(kernel, cells, 1);
+      },
+    ],
+  },
+
   /** Ask what no schedule may know. */
   'reads-the-clock': { actors: [({ host: { kernel }, cells }) => Cells.m1.store(kernel, cells, Date.now() | 0), addFour] },
   'draws': { actors: [({ host: { kernel }, cells }) => Cells.m1.store(kernel, cells, Math.random() * 9), addFour] },
@@ -365,6 +398,68 @@ export const models: Record<string, Model> = {
         while (Cells.m1.load(kernel, cells) === 0);
       },
       ({ host: { kernel }, cells }) => Cells.m1.store(kernel, cells, 1),
+    ],
+  },
+
+  /** So many additions as a strategy wants, chosen before the first, beside two others. */
+  'adds-0-to-2': {
+    actors: [
+      ({ host: { kernel }, cells }) => {
+        for (let left = choose(kernel, 3, choiceLabel); left > 0; left--) Cells.m1.add(kernel, cells, 1);
+      },
+      addTwo,
+    ],
+  },
+
+  /** One addition, and perhaps another one, on both sides. */
+  'adds-perhaps': { actors: [addPerhaps, addPerhaps] },
+
+  /** Only where the first one fails on purpose, and is overtaken then, is it wrong. */
+  'fails-badly': {
+    actors: [
+      ({ host: { kernel }, cells }) => {
+        for (let i = 0; i < 6; i++) {
+          Cells.m1.store(kernel, cells, 1);
+          if (choose(kernel, 2, choiceLabel) === 1) Cells.m2.store(kernel, cells, 1);
+          Cells.m1.store(kernel, cells, 0);
+          Cells.m2.store(kernel, cells, 0);
+        }
+      },
+      ({ host: { kernel }, cells }) => {
+        const failed = Cells.m2.load(kernel, cells);
+        expect(failed === 0 || Cells.m1.load(kernel, cells) === 1, 'it has failed and goes on');
+      },
+    ],
+  },
+
+  /** Looks once, before or after the other one, who waits to be told so by asking again and again. */
+  'missed-signal': {
+    actors: [
+      ({ host: { kernel }, cells }) => {
+        Cells.m1.store(kernel, cells, 1);
+        while (Cells.m2.load(kernel, cells) === 0);
+      },
+      ({ host: { kernel }, cells }) => {
+        if (Cells.m1.load(kernel, cells) === 1) Cells.m2.store(kernel, cells, 1);
+      },
+    ],
+  },
+
+  /** The same two in a circle of three steps each, and a third who waits for one of them to have done. */
+  'after-you': {
+    actors: [
+      (room) => giveWay(room, Cells.m1, Cells.m2),
+      (room) => giveWay(room, Cells.m2, Cells.m1),
+      ({ host: { kernel }, cells }) => Cells.asked.waitUntil(kernel, cells, Until.EQUAL, 1),
+    ],
+  },
+
+  /** Counts under a lock, for longer than anybody waits: not a step differs, but memory does. */
+  'counts': {
+    actors: [
+      (room) => {
+        for (;;) underLock(room, ({ host: { kernel }, cells }) => Cells.guarded.write(kernel, cells, Cells.guarded.read(kernel, cells) + 1));
+      },
     ],
   },
 

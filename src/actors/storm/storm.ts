@@ -168,7 +168,7 @@ export class Storm {
 
   #call(name: StormCallName, { target = 0, other = 0, iova = 0, lengthBytes = 0 }: At): void {
     const { host, kernel } = this.vm;
-    StormCalled.emit(host.kernel, stormCallNumber(name), kernel.processNumber, target, other, Math.floor(iova / page), Math.ceil(lengthBytes / page));
+    StormCalled.emit(host.kernel, stormCallNumber(name), kernel.processNumber, target, other, Math.floor(iova / page), Math.ceil(((iova % page) + lengthBytes) / page));
   }
 
   /** What is no errno goes on its way: the schedule is over. */

@@ -1,6 +1,6 @@
 /** G2, views agree: what iommufd has recorded for a group is what the core and the hardware have. */
 import { NULL, type Ref } from '#hostmem/object';
-import { VfioCall, VfioCalled, VfioReturned } from '../../kernel/events.ts';
+import { HwptRecorded, VfioCall, VfioCalled, VfioReturned } from '../../kernel/events.ts';
 import { Hwpt } from '../../kernel/hwpt.ts';
 import { IommuGroup } from '../../kernel/iommu-group.ts';
 import { IommufdDevice } from '../../kernel/iommufd-device.ts';
@@ -11,28 +11,39 @@ import { breach, invariant, type Breach } from '../invariant.ts';
 import { contexts, iommufdGroups, membersAttached, objects, strayMember } from '../records.ts';
 import type { View } from '../view.ts';
 
-/** Attaches, replaces, detaches and closes in progress, per group: the claim is silent about a group during one. */
-type InProgress = Map<number, number>;
+interface Changes {
+  /** Attaches, replaces, detaches and closes in progress, per group: the claim is silent about a group during one. */
+  readonly running: Map<number, number>;
+  /** The device for which the last event says that a group is recorded on an HWPT: it has to be one of those attached. */
+  recorded: { readonly group: number; readonly device: number } | null;
+}
 
 const changes = (what: number): boolean => what !== VfioCall.BIND;
 
-export default invariant<InProgress>({
+export default invariant<Changes>({
   id: 'G2',
-  claim: 'while no attach, replace, detach or close of a group runs: the recorded HWPT, the group and the hardware name one domain',
-  events: [VfioCalled, VfioReturned],
-  start: () => new Map(),
+  claim: 'while no attach, replace, detach or close of a group runs: the recorded HWPT, the group and the hardware name one domain; who has it recorded is attached',
+  events: [HwptRecorded, VfioCalled, VfioReturned],
+  start: () => ({ running: new Map(), recorded: null }),
   step(state, event) {
-    if (event.kind === VfioCalled.kind) {
-      if (changes(VfioCalled.get.what(event))) add(state, VfioCalled.get.group(event), 1);
-    } else if (changes(VfioReturned.get.what(event))) add(state, VfioReturned.get.group(event), -1);
+    state.recorded = null;
+    if (event.kind === HwptRecorded.kind) {
+      if (HwptRecorded.get.hwpt(event) !== 0) state.recorded = { group: HwptRecorded.get.group(event), device: HwptRecorded.get.device(event) };
+    } else if (event.kind === VfioCalled.kind) {
+      if (changes(VfioCalled.get.what(event))) add(state.running, VfioCalled.get.group(event), 1);
+    } else if (changes(VfioReturned.get.what(event))) add(state.running, VfioReturned.get.group(event), -1);
     return null;
   },
-  inspectAfter: [VfioReturned],
-  inspect(state, view) {
+  inspectAfter: [HwptRecorded, VfioReturned],
+  inspect({ running, recorded }, view, atRest) {
+    // At rest it may have been detached since.
+    if (recorded !== null && !atRest && !isAttached(view, recorded)) {
+      return breach(`group ${recorded.group} was moved for device ${recorded.device}, which is not attached: the record does not have it`);
+    }
     for (const iommufd of contexts(view)) {
       for (const group of iommufdGroups(view, iommufd)) {
         const core = IommufdGroup.group.peek(view.host.kernel, group);
-        if ((state.get(IommuGroup.number.peek(view.host.kernel, core)) ?? 0) !== 0) continue;
+        if ((running.get(IommuGroup.number.peek(view.host.kernel, core)) ?? 0) !== 0) continue;
         // A bind in progress, or one that is about to be refused: the group is not this context's.
         if (IommuGroup.owner.peek(view.host.kernel, core) !== iommufd) continue;
         const found = compare(view, group, core);
@@ -43,8 +54,16 @@ export default invariant<InProgress>({
   },
 });
 
-function add(state: InProgress, group: number, change: number): void {
+function add(state: Map<number, number>, group: number, change: number): void {
   state.set(group, (state.get(group) ?? 0) + change);
+}
+
+/** Device ids are told apart by their contexts; of those that own the group there is one. */
+function isAttached(view: View, { group, device }: { readonly group: number; readonly device: number }): boolean {
+  const memory = view.host.kernel;
+  const groups = contexts(view).flatMap((iommufd) => iommufdGroups(view, iommufd));
+  const own = groups.filter((one) => IommuGroup.number.peek(memory, IommufdGroup.group.peek(memory, one)) === group);
+  return own.some((one) => membersAttached(view, one).some((member) => idOf(view, member) === device));
 }
 
 function compare(view: View, group: Ref<'IommufdGroup'>, core: Ref<'IommuGroup'>): Breach | null {

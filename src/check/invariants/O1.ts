@@ -20,7 +20,7 @@ import { VfioFile } from '../../kernel/vfio.ts';
 import { VfioGroup } from '../../kernel/vfio-group.ts';
 import { Viommu } from '../../kernel/viommu.ts';
 import { breach, invariant, type Breach } from '../invariant.ts';
-import { bodies, contexts, filesOf, grouped, iommufdGroups, membersAttached, nameOf, objects, pagesOf, pasidsAttached, processes, regionsOf } from '../records.ts';
+import { bodies, contexts, driversOf, filesOf, grouped, iommufdGroups, membersAttached, nameOf, objects, pagesOf, pasidsAttached, processes, regionsOf } from '../records.ts';
 import type { View } from '../view.ts';
 
 export default invariant<null>({
@@ -244,6 +244,7 @@ function compareOwners(view: View): Breach | null {
   }
   for (const group of view.groups()) {
     const count = IommuGroup.ownerCount.peek(memory, group);
+    if (IommuGroup.owner.peek(memory, group) === 0 && count === driversOf(view, group).length) continue;
     const wanted = claims.get(group) ?? 0;
     if (count !== wanted) return breach(`group ${IommuGroup.number.peek(memory, group)} is claimed ${count} times, ${wanted} of its devices are bound`);
   }

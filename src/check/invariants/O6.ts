@@ -2,11 +2,12 @@
  * O6, errnos have causes: what a call of a random program says was so at some instant between its beginning and its end.
  *
  * Folded from the comings and goings of objects and mappings, which are stamped under the locks that decide who sees them. Where a cause
- * cannot be seen in the history (a reserved range, an alignment), the errno need only be one that the call may end in.
+ * cannot be seen in the history (a reserved range, an alignment), the errno need only be one that the call may end in. Of a call of no random
+ * program that alone is asked, of IOAS_MAP: an IOAS has nothing to do with what becomes of groups (seed 002).
  */
 import type { Cursor } from '#hostmem/history';
 import { errnoName, type ErrnoName } from '../../kernel/errno.ts';
-import { AreaGone, AreaPlaced, ObjectErased, ObjectPublished, StormCalled, StormReturned } from '../../kernel/events.ts';
+import { AreaGone, AreaPlaced, MapReturned, ObjectErased, ObjectPublished, StormCalled, StormReturned } from '../../kernel/events.ts';
 import { Kind, kindNames } from '../../kernel/objects.ts';
 import { stormCallName, type StormCallName } from '../../kernel/storm-calls.ts';
 import { allowedErrnos } from '../allowed-errnos.ts';
@@ -39,6 +40,8 @@ interface State {
   readonly objects: Map<string, Life>;
   /** By `<process>.<ioas>.<page>`. */
   readonly pages: Map<string, Life>;
+  /** Those that several mappings may share, each a part: what is there is not followed any more. */
+  readonly shared: Set<string>;
 }
 
 /** Of which kind the object has to be that a call names as its target; 0 for any. */
@@ -61,16 +64,18 @@ const holders: Partial<Record<number, readonly number[]>> = {
 export default invariant<State>({
   id: 'O6',
   claim: 'every errno has a cause that was true at some instant of the call',
-  events: [StormCalled, StormReturned, ObjectPublished, ObjectErased, AreaPlaced, AreaGone],
+  events: [MapReturned, StormCalled, StormReturned, ObjectPublished, ObjectErased, AreaPlaced, AreaGone],
   start: ({ builtObjects }) => ({
     running: new Map(),
     objects: new Map([...builtObjects].map(([key, kind]) => [key, { kind, since: -1, until: Infinity }])),
     pages: new Map(),
+    shared: new Set(),
   }),
   step(state, event) {
     switch (event.kind) {
       case StormCalled.kind: begin(state, event); return null;
       case StormReturned.kind: return end(state, event);
+      case MapReturned.kind: return mapped(event);
       case ObjectPublished.kind: {
         const { process, id, kind } = ObjectPublished.get;
         state.objects.set(`${process(event)}.${id(event)}`, { kind: kind(event), since: event.stamp, until: Infinity });
@@ -92,11 +97,21 @@ function leave(lives: Map<string, Life>, key: string, stamp: number): void {
 function move(state: State, event: Cursor): void {
   const get = event.kind === AreaPlaced.kind ? AreaPlaced.get : AreaGone.get;
   const first = pageNumber(get.iovaHigh(event), get.iovaLow(event));
-  for (let page = first; page < first + get.pages(event); page++) {
+  // A mapping that begins within a page ends within one.
+  const isPart = (get.iovaLow(event) & 0xfff) !== 0;
+  for (let page = first; page < first + get.pages(event) + (isPart ? 1 : 0); page++) {
     const key = `${get.process(event)}.${get.ioas(event)}.${page}`;
+    if (isPart) state.shared.add(key);
     if (event.kind === AreaPlaced.kind) state.pages.set(key, { kind: 0, since: event.stamp, until: Infinity });
     else leave(state.pages, key, event.stamp);
   }
+}
+
+/** IOAS_MAP, whoever calls it. */
+function mapped(event: Cursor): Breach | null {
+  const errno = errnoName(MapReturned.get.errno(event));
+  if (errno === null || errno === 'ENOMEM' || allowedErrnos.IOMMU_IOAS_MAP.includes(errno)) return null;
+  return breach(`IOMMU_IOAS_MAP on IOAS ${MapReturned.get.ioas(event)} says ${errno}, which it never may: nothing in an IOAS depends on what groups do`);
 }
 
 function begin(state: State, event: Cursor): void {
@@ -150,8 +165,9 @@ function wasThere(state: State, call: Running): string | null {
 /** EEXIST: no page of the range was mapped at any instant. */
 function wasFree(state: State, call: Running): string | null {
   for (let page = call.iovaPage; page < call.iovaPage + call.pages; page++) {
-    const life = state.pages.get(`${call.process}.${call.target}.${page}`);
-    if (life === undefined || life.until > call.stamp) return null;
+    const key = `${call.process}.${call.target}.${page}`;
+    const life = state.pages.get(key);
+    if (life === undefined || life.until > call.stamp || state.shared.has(key)) return null;
   }
   return `nothing was mapped there, in IOAS ${call.target}, at any instant`;
 }

@@ -13,7 +13,7 @@ import * as registers from '../../hardware/vtd/registers.ts';
 import { supportsLevels } from '../../hardware/vtd/registers.ts';
 import { IommuDomain } from '../domain.ts';
 import { IommuDevice, type AttachError } from '../driver.ts';
-import { supportsAts } from './ats.ts';
+import { canAskForPages, supportsAts } from './ats.ts';
 import { ridPasid } from './pasid-entry.ts';
 import { identityDomainId } from './unit-state.ts';
 import type { Vtd, VtdUnit } from './vtd.ts';
@@ -30,18 +30,18 @@ export function blockTranslation(vtd: Vtd, device: Ref<'IommuDevice'>): void {
 }
 
 /** Takes the caches that the device filled off the domain's list; they are flushed. */
-export function leaveDomain(vtd: Vtd, device: Ref<'IommuDevice'>, unit: VtdUnit, domain: Ref<'IommuDomain'>): void {
+export function leaveDomain(vtd: Vtd, device: Ref<'IommuDevice'>, unit: VtdUnit, domain: Ref<'IommuDomain'>, pasid: number = ridPasid): void {
   const pciFunction = IommuDevice.function.peek(vtd.kernel, device);
-  if (IommuDevice.atsEnabled.peek(vtd.kernel, device) !== 0) vtd.operations.unassignDeviceTag(vtd, domain, unit, pciFunction);
-  vtd.operations.unassignTag(vtd, domain, unit);
+  if (IommuDevice.atsEnabled.peek(vtd.kernel, device) !== 0) vtd.operations.unassignDeviceTag(vtd, domain, unit, pciFunction, pasid);
+  vtd.operations.unassignTag(vtd, domain, unit, pasid);
 }
 
 /** Puts the unit, and the device's own cache if it has one, on the domain's list. Returns as `assignTag`. */
-export function joinDomain(vtd: Vtd, device: Ref<'IommuDevice'>, unit: VtdUnit, domain: Ref<'IommuDomain'>): number {
-  const domainId = vtd.operations.assignTag(vtd, domain, unit);
+export function joinDomain(vtd: Vtd, device: Ref<'IommuDevice'>, unit: VtdUnit, domain: Ref<'IommuDomain'>, pasid: number = ridPasid): number {
+  const domainId = vtd.operations.assignTag(vtd, domain, unit, pasid);
   if (domainId <= 0 || IommuDevice.atsEnabled.peek(vtd.kernel, device) === 0) return domainId;
-  if (vtd.operations.assignDeviceTag(vtd, domain, unit, IommuDevice.function.peek(vtd.kernel, device))) return domainId;
-  vtd.operations.unassignTag(vtd, domain, unit);
+  if (vtd.operations.assignDeviceTag(vtd, domain, unit, IommuDevice.function.peek(vtd.kernel, device), pasid)) return domainId;
+  vtd.operations.unassignTag(vtd, domain, unit, pasid);
   return -1;
 }
 
@@ -51,7 +51,7 @@ export function attachPaging(vtd: Vtd, device: Ref<'IommuDevice'>, domain: Ref<'
   const unit = vtd.unit(IommuDevice.unit.peek(kernel, device));
   vtd.operations.blockTranslation(vtd, device);
   if (!isCompatible(vtd, unit, domain)) return 'EINVAL';
-  if (IommuDomain.pageRequests.peek(kernel, domain) !== 0) return 'ENODEV';
+  if (IommuDomain.pageRequests.peek(kernel, domain) !== 0 && !canAskForPages(vtd, IommuDevice.function.peek(kernel, device))) return 'ENODEV';
   return vtd.operations.enterDomain(vtd, device, unit, domain);
 }
 

@@ -7,10 +7,13 @@ import {
   descriptorWords,
   deviceTlbSize,
   Granularity,
+  PageAnswerBits,
   PageBits,
+  pasidDeviceTlbSize,
   PasidCacheGranularity,
   PasidIotlbGranularity,
 } from '../../hardware/vtd/descriptors.ts';
+import { ridPasid } from './pasid-entry.ts';
 
 const mostDescriptors = 16;
 const drain = Bits.drainReads | Bits.drainWrites;
@@ -69,13 +72,21 @@ export class Batch {
     return this.push(Descriptor.PASID_CACHE | (PasidCacheGranularity.GLOBAL << Bits.granularityShift), 0, 0, 0);
   }
 
-  /** `1 << order` pages, aligned, around the IOVA in a function's device TLB; all of it for an order of 52. */
-  deviceTlb(sourceId: number, iovaHigh: number, iovaLow: number, order: number): this {
-    if (order === 0) return this.push(Descriptor.DEVICE_TLB, sourceId, iovaLow & ~4095, iovaHigh);
+  /** `1 << order` pages, aligned, around the IOVA in a function's device TLB, of requests without PASID or with one; all of it for an order of 52. */
+  deviceTlb(sourceId: number, iovaHigh: number, iovaLow: number, order: number, pasid: number = ridPasid): this {
+    const first = pasid === ridPasid ? Descriptor.DEVICE_TLB : Descriptor.PASID_DEVICE_TLB | (sourceId << 16);
+    const second = pasid === ridPasid ? sourceId : pasid;
+    if (order === 0) return this.push(first, second, iovaLow & ~4095, iovaHigh);
     const ones = order - 1;
     const low = alignedLow(iovaLow, order) | (ones < 20 ? ((1 << ones) - 1) << 12 : -4096);
     const high = alignedHigh(iovaHigh, order) | (ones > 20 ? (1 << (ones - 20)) - 1 : 0);
-    return this.push(Descriptor.DEVICE_TLB, sourceId, low | deviceTlbSize, high);
+    return this.push(first, second, low | (pasid === ridPasid ? deviceTlbSize : pasidDeviceTlbSize), high);
+  }
+
+  /** The answer to a group of page requests. */
+  pageAnswer(sourceId: number, group: number, code: number): this {
+    const first = Descriptor.PAGE_ANSWER | (code << PageAnswerBits.codeShift) | (sourceId << PageAnswerBits.sourceShift);
+    return this.push(first, 0, group << PageAnswerBits.groupShift, 0);
   }
 
   /** A descriptor as it is. */

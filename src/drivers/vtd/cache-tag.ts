@@ -5,46 +5,50 @@
 import { NULL, type Ref } from '#hostmem/object';
 import { CacheTag, IommuDomain } from '../domain.ts';
 import { DomainIdReturned } from '../events.ts';
+import { ridPasid } from './pasid-entry.ts';
 import { returnDomainId, takeDomainId } from './unit-state.ts';
 import type { Vtd, VtdUnit } from './vtd.ts';
 
 /** Puts the unit on the domain's list, or counts one more user of its tag. Returns the domain id, 0 when none is left, -1 without memory. */
-export function assignTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit): number {
+export function assignTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit, pasid: number = ridPasid): number {
   const kernel = vtd.kernel;
   IommuDomain.tagLock.acquire(kernel, domain);
-  const tag = findTag(vtd, domain, unit);
-  const domainId = tag === NULL ? createTag(vtd, domain, unit) : CacheTag.domainId.peek(kernel, tag);
+  const tag = findTag(vtd, domain, unit, pasid);
+  const domainId = tag === NULL ? createTag(vtd, domain, unit, pasid) : CacheTag.domainId.peek(kernel, tag);
   if (tag !== NULL) CacheTag.users.write(kernel, tag, CacheTag.users.read(kernel, tag) + 1);
   IommuDomain.tagLock.release(kernel, domain);
   return domainId;
 }
 
-/** One user less; the last one takes the unit off the list and gives the domain id back. */
-export function unassignTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit): void {
+/** One user less; the last one takes the tag off the list, and with the unit's last tag goes the domain id. */
+export function unassignTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit, pasid: number = ridPasid): void {
   const kernel = vtd.kernel;
   IommuDomain.tagLock.acquire(kernel, domain);
-  const tag = findTag(vtd, domain, unit);
+  const tag = findTag(vtd, domain, unit, pasid);
   const users = CacheTag.users.read(kernel, tag) - 1;
   CacheTag.users.write(kernel, tag, users);
   if (users === 0) {
     const domainId = CacheTag.domainId.peek(kernel, tag);
     removeTag(vtd, domain, tag);
-    returnDomainId(kernel, unit.state, domainId);
-    DomainIdReturned.emit(kernel, unit.number, domainId);
+    if (domainIdOf(vtd, domain, unit) === 0) {
+      returnDomainId(kernel, unit.state, domainId);
+      DomainIdReturned.emit(kernel, unit.number, domainId);
+    }
   }
   IommuDomain.tagLock.release(kernel, domain);
 }
 
 /** Puts a function's device TLB on the list, behind its unit (`cache_tag_assign` with CACHE_TAG_DEVTLB). The unit is there already. False without memory. */
-export function assignDeviceTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit, pciFunction: Ref<'PciFunction'>): boolean {
+export function assignDeviceTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit, pciFunction: Ref<'PciFunction'>, pasid: number = ridPasid): boolean {
   const kernel = vtd.kernel;
   const tag = CacheTag.tryCreate(kernel);
   if (tag === NULL) return false;
   CacheTag.domain.poke(kernel, tag, domain);
   CacheTag.unit.poke(kernel, tag, unit.ref);
   CacheTag.function.poke(kernel, tag, pciFunction);
+  CacheTag.pasid.poke(kernel, tag, pasid);
   IommuDomain.tagLock.acquire(kernel, domain);
-  const before = findTag(vtd, domain, unit);
+  const before = findTag(vtd, domain, unit, pasid);
   CacheTag.domainId.poke(kernel, tag, CacheTag.domainId.peek(kernel, before));
   CacheTag.next.write(kernel, tag, CacheTag.next.read(kernel, before));
   CacheTag.next.write(kernel, before, tag);
@@ -53,27 +57,38 @@ export function assignDeviceTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdU
 }
 
 /** Takes it off; nothing where it is on no list. */
-export function unassignDeviceTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit, pciFunction: Ref<'PciFunction'>): void {
+export function unassignDeviceTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit, pciFunction: Ref<'PciFunction'>, pasid: number = ridPasid): void {
   IommuDomain.tagLock.acquire(vtd.kernel, domain);
-  const tag = findTag(vtd, domain, unit, pciFunction);
+  const tag = findTag(vtd, domain, unit, pasid, pciFunction);
   if (tag !== NULL) removeTag(vtd, domain, tag);
   IommuDomain.tagLock.release(vtd.kernel, domain);
 }
 
-/** The tag of the unit, or of one of its functions. */
-function findTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit, pciFunction: Ref<'PciFunction'> = NULL): Ref<'CacheTag'> {
+/** The tag of the unit, or of one of its functions, for a PASID. */
+function findTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit, pasid: number, pciFunction: Ref<'PciFunction'> = NULL): Ref<'CacheTag'> {
   const kernel = vtd.kernel;
   let tag = IommuDomain.firstTag.read(kernel, domain);
-  while (tag !== NULL && (CacheTag.unit.peek(kernel, tag) !== unit.ref || CacheTag.function.peek(kernel, tag) !== pciFunction)) tag = CacheTag.next.read(kernel, tag);
+  for (; tag !== NULL; tag = CacheTag.next.read(kernel, tag)) {
+    if (CacheTag.unit.peek(kernel, tag) !== unit.ref || CacheTag.function.peek(kernel, tag) !== pciFunction) continue;
+    if (CacheTag.pasid.peek(kernel, tag) === pasid) return tag;
+  }
   return tag;
 }
 
+/** What the domain is called on the unit; 0 when it has no name there. */
+function domainIdOf(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit): number {
+  const kernel = vtd.kernel;
+  let tag = IommuDomain.firstTag.read(kernel, domain);
+  while (tag !== NULL && CacheTag.unit.peek(kernel, tag) !== unit.ref) tag = CacheTag.next.read(kernel, tag);
+  return tag === NULL ? 0 : CacheTag.domainId.peek(kernel, tag);
+}
+
 /** A tag with one user; returns as `assignTag`. */
-function createTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit): number {
+function createTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit, pasid: number): number {
   const kernel = vtd.kernel;
   const tag = CacheTag.tryCreate(kernel);
   if (tag === NULL) return -1;
-  const domainId = takeDomainId(kernel, unit.state, unit.domainIds);
+  const domainId = domainIdOf(vtd, domain, unit) || takeDomainId(kernel, unit.state, unit.domainIds);
   if (domainId === 0) {
     CacheTag.free(kernel, tag);
     return 0;
@@ -81,6 +96,7 @@ function createTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit): number 
   CacheTag.domain.poke(kernel, tag, domain);
   CacheTag.unit.poke(kernel, tag, unit.ref);
   CacheTag.domainId.poke(kernel, tag, domainId);
+  CacheTag.pasid.poke(kernel, tag, pasid);
   CacheTag.next.write(kernel, tag, IommuDomain.firstTag.read(kernel, domain));
   IommuDomain.firstTag.write(kernel, domain, tag);
   CacheTag.users.write(kernel, tag, 1);

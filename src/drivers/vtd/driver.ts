@@ -12,16 +12,18 @@ import type { Engine } from '#hostmem/engine';
 import type { PageTableFormat, WalkResult } from '#hostmem/page-table';
 import { PciFunction } from '../../hardware/function.ts';
 import type { Machine } from '../../hardware/machine.ts';
+import { emptyAt, oldestRequest, takeOldest } from '../../hardware/page-requests.ts';
 import { IommuUnit } from '../../hardware/unit.ts';
 import * as registers from '../../hardware/vtd/registers.ts';
 import { GlobalStatus, RootTableMode, VtdRegisters, wideDescriptors } from '../../hardware/vtd/registers.ts';
 import { allocated, assert, fail } from '../../kernel/errno.ts';
 import { DomainKind, DriverKind, IommuDomain } from '../domain.ts';
-import { DomainFlags, formatId, IommuDevice, type AttachError, type HwInfo, type IommuDriver, type MapError, type ReservedRegion } from '../driver.ts';
+import { DomainFlags, formatId, IommuDevice, type AttachError, type HwInfo, type IommuDriver, type MapError, type ReservedRegion, type TakenRequest } from '../driver.ts';
 import { LeavesCleared, TablesFreed } from '../events.ts';
 import { firstStageLevels, hasFirstStage, hasSecondStage, widestLevels } from './attach.ts';
-import { supportsAts } from './ats.ts';
+import { canAskForPages, supportsAts } from './ats.ts';
 import { ensureContextTable } from './context.ts';
+import { pasidsOf } from './device-pasid.ts';
 import { vtdOperations, type VtdOperations } from './operations.ts';
 import { descriptorBytes, wideDescriptorBytes } from '../../hardware/vtd/descriptors.ts';
 import { endOfUnmap, pageOf } from '../gather.ts';
@@ -157,6 +159,40 @@ export class VtdDriver implements IommuDriver {
     return 0;
   }
 
+  pasidsOf(pciFunction: Ref<'PciFunction'>): number {
+    return pasidsOf(this.#vtd, this.#unit(pciFunction), pciFunction);
+  }
+
+  setPasid(domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>, pasid: number): 0 | AttachError {
+    const vtd = this.#vtd;
+    const device = this.#device(pciFunction);
+    if (this.#isPaging(domain)) return vtd.operations.setPasid(vtd, device, pasid, domain);
+    vtd.operations.removePasid(vtd, device, pasid);
+    return 0;
+  }
+
+  takesPageRequests(pciFunction: Ref<'PciFunction'>): boolean {
+    return canAskForPages(this.#vtd, pciFunction);
+  }
+
+  takePageRequest(pciFunction: Ref<'PciFunction'>): TakenRequest | null {
+    const { kernel } = this.#vtd;
+    const queue = IommuUnit.pageRequests.peek(kernel, this.#unit(pciFunction).ref);
+    const oldest = queue === NULL ? null : oldestRequest(kernel, queue);
+    if (oldest !== null) takeOldest(kernel, queue);
+    return oldest;
+  }
+
+  noPageRequestsAt(pciFunction: Ref<'PciFunction'>): number {
+    const { kernel } = this.#vtd;
+    return emptyAt(kernel, IommuUnit.pageRequests.peek(kernel, this.#unit(pciFunction).ref));
+  }
+
+  answerPage(pciFunction: Ref<'PciFunction'>, group: number, code: number): void {
+    const vtd = this.#vtd;
+    vtd.operations.submit(vtd, this.#unit(pciFunction), vtd.batch.clear().pageAnswer(PciFunction.rid.peek(vtd.kernel, pciFunction), group, code));
+  }
+
   map(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, frame: Frame, permissions: number, pages: number = 1): 0 | MapError {
     if ((iovaLow & 0xfff) !== 0 || !this.#isPaging(domain)) return 'EINVAL';
     const kernel = this.#vtd.kernel;
@@ -195,7 +231,7 @@ export class VtdDriver implements IommuDriver {
     const kernel = this.#vtd.kernel;
     const words = [VtdRegisters.capability.peekBig(kernel, unit.registers), VtdRegisters.extendedCapability.peekBig(kernel, unit.registers)];
     const capabilities = supportsAts(this.#vtd, unit, pciFunction) ? 0 : atsNotSupported;
-    return { type: hwInfoTypeVtd, flags: knownErratum, words, capabilities, maxPasidLog2: 0 };
+    return { type: hwInfoTypeVtd, flags: knownErratum, words, capabilities, maxPasidLog2: Math.log2(Math.max(1, this.pasidsOf(pciFunction))) };
   }
 
   reservedRegions(): readonly ReservedRegion[] {

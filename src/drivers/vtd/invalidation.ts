@@ -47,7 +47,7 @@ export function flushIotlb(vtd: Vtd, domain: Ref<'IommuDomain'>, tag: Ref<'Cache
   const domainId = CacheTag.domainId.peek(vtd.kernel, tag);
   const batch = vtd.batch.clear();
   const isWhole = order > unit.largestOrder;
-  if (vtd.isFirstStage(domain)) batch.pasidIotlb(domainId, ridPasid, iovaHigh, iovaLow, isWhole ? -1 : order, leafOnly);
+  if (vtd.isFirstStage(domain)) batch.pasidIotlb(domainId, CacheTag.pasid.peek(vtd.kernel, tag), iovaHigh, iovaLow, isWhole ? -1 : order, leafOnly);
   else if (isWhole) batch.iotlbOfDomain(domainId);
   else batch.iotlbPages(domainId, iovaHigh, iovaLow, order, leafOnly);
   vtd.operations.submit(vtd, unit, batch);
@@ -57,13 +57,13 @@ export function flushIotlb(vtd: Vtd, domain: Ref<'IommuDomain'>, tag: Ref<'Cache
 export function flushDeviceTlb(vtd: Vtd, tag: Ref<'CacheTag'>, iovaHigh: number, iovaLow: number, order: number): void {
   const unit = vtd.unit(CacheTag.unit.peek(vtd.kernel, tag));
   const sourceId = PciFunction.rid.peek(vtd.kernel, CacheTag.function.peek(vtd.kernel, tag));
-  vtd.operations.submit(vtd, unit, vtd.batch.clear().deviceTlb(sourceId, iovaHigh, iovaLow, order));
+  vtd.operations.submit(vtd, unit, vtd.batch.clear().deviceTlb(sourceId, iovaHigh, iovaLow, order, CacheTag.pasid.peek(vtd.kernel, tag)));
 }
 
-/** Drops all that a device has in its device TLB, if it uses one (`devtlb_invalidation_with_pasid`, `__context_flush_dev_iotlb`). */
-function addDeviceTlb(vtd: Vtd, device: Ref<'IommuDevice'>, batch: Batch): Batch {
+/** Drops all that a device has in its device TLB of requests without PASID, or with one, if it uses one (`devtlb_invalidation_with_pasid`, `__context_flush_dev_iotlb`). */
+function addDeviceTlb(vtd: Vtd, device: Ref<'IommuDevice'>, batch: Batch, pasid: number = ridPasid): Batch {
   if (IommuDevice.atsEnabled.peek(vtd.kernel, device) === 0) return batch;
-  return batch.deviceTlb(PciFunction.rid.peek(vtd.kernel, IommuDevice.function.peek(vtd.kernel, device)), 0, 0, 52);
+  return batch.deviceTlb(PciFunction.rid.peek(vtd.kernel, IommuDevice.function.peek(vtd.kernel, device)), 0, 0, 52, pasid);
 }
 
 /** Q6, after a context entry's present bit was cleared: context cache of the requester, IOTLB of the domain, device TLB, and a wait. */
@@ -76,7 +76,7 @@ export function flushPasid(vtd: Vtd, unit: VtdUnit, device: Ref<'IommuDevice'>, 
   const batch = vtd.batch.clear().pasidCache(domainId, pasid);
   if (byPasid) batch.pasidIotlb(domainId, pasid, 0, 0, -1, false);
   else batch.iotlbOfDomain(domainId);
-  vtd.operations.submit(vtd, unit, addDeviceTlb(vtd, device, batch));
+  vtd.operations.submit(vtd, unit, addDeviceTlb(vtd, device, batch, pasid));
 }
 
 /** Q6 of scalable mode: the entry has no domain id, so that the caches behind it are flushed as a whole. */

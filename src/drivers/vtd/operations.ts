@@ -10,7 +10,8 @@ import { assignDeviceTag, assignTag, unassignDeviceTag, unassignTag } from './ca
 import { gather } from './gather.ts';
 import { flushContext, flushDeviceTlb, flushIotlb, flushPasid, flushRange, flushScalableContext } from './invalidation.ts';
 import { setUpPasid, setUpPassThrough, tearDownPasid } from './pasid-entry.ts';
-import { setUpPasidTable, tearDownPasidTable } from './pasid-table.ts';
+import { removePasid, setPasid } from './device-pasid.ts';
+import { addPasidTable, setUpPasidTable, tearDownPasidTable } from './pasid-table.ts';
 import { submit } from './queue.ts';
 
 export const vtdOperations = {
@@ -31,10 +32,13 @@ export const vtdOperations = {
   installContext,
   clearContext,
   setUpPasidTable,
+  addPasidTable,
   tearDownPasidTable,
   setUpPasid,
   setUpPassThrough,
   tearDownPasid,
+  setPasid,
+  removePasid,
   blockTranslation,
   attachPaging,
   enterDomain,

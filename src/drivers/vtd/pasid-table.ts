@@ -15,6 +15,7 @@ import * as entry from '../../hardware/vtd/scalable-entry.ts';
 import { IommuDevice } from '../driver.ts';
 import { EntryFound, EntryWritten, EntryZeroed } from '../events.ts';
 import { supportsAts } from './ats.ts';
+import { pasidsOf } from './device-pasid.ts';
 import { VtdUnitState } from './unit-state.ts';
 import type { Vtd, VtdUnit } from './vtd.ts';
 
@@ -23,7 +24,8 @@ export function setUpPasidTable(vtd: Vtd, unit: VtdUnit, device: Ref<'IommuDevic
   const directory = vtd.frames.allocate(Owner.KERNEL);
   if (directory === 0) return false;
   IommuDevice.pasidDirectory.poke(vtd.kernel, device, directory);
-  const flags = supportsAts(vtd, unit, IommuDevice.function.peek(vtd.kernel, device)) ? entry.deviceTlbEnabled : 0;
+  const pciFunction = IommuDevice.function.peek(vtd.kernel, device);
+  const flags = (supportsAts(vtd, unit, pciFunction) ? entry.deviceTlbEnabled : 0) | (pasidsOf(vtd, unit, pciFunction) > 0 ? entry.pasidsEnabled : 0);
   for (const sourceId of requesters(vtd, unit, device)) installContext(vtd, unit, sourceId, directory, flags);
   return true;
 }
@@ -70,9 +72,14 @@ export function ensurePasidEntry(vtd: Vtd, device: Ref<'IommuDevice'>, pasid: nu
   if (found !== 0) return found;
   const table = vtd.frames.allocate(Owner.KERNEL);
   if (table === 0) return 0;
-  const at = entry.directoryEntryAt(IommuDevice.pasidDirectory.peek(vtd.kernel, device) as Frame, pasid);
-  if (install64(vtd.ram, at, 0, hpaOf(table) | entry.present, entry.directoryLabel) !== 0) vtd.frames.drop(table);
+  if (!vtd.operations.addPasidTable(vtd, device, pasid, table)) vtd.frames.drop(table);
   return pasidEntryAddress(vtd, device, pasid);
+}
+
+/** Puts a table of 64 entries where the device finds it. False when somebody was faster. */
+export function addPasidTable(vtd: Vtd, device: Ref<'IommuDevice'>, pasid: number, table: Frame): boolean {
+  const at = entry.directoryEntryAt(IommuDevice.pasidDirectory.peek(vtd.kernel, device) as Frame, pasid);
+  return install64(vtd.ram, at, 0, hpaOf(table) | entry.present, entry.directoryLabel) === 0;
 }
 
 /**

@@ -6,7 +6,7 @@ export const descriptorBytes = 16;
 export const wideDescriptorBytes = 32;
 export const descriptorWords = 4;
 
-export const Descriptor = { CONTEXT_CACHE: 1, IOTLB: 2, DEVICE_TLB: 3, WAIT: 5, PASID_IOTLB: 6, PASID_CACHE: 7, PASID_DEVICE_TLB: 8 } as const;
+export const Descriptor = { CONTEXT_CACHE: 1, IOTLB: 2, DEVICE_TLB: 3, WAIT: 5, PASID_IOTLB: 6, PASID_CACHE: 7, PASID_DEVICE_TLB: 8, PAGE_ANSWER: 9 } as const;
 
 /** Bits [5:4] of an invalidation: what it covers. For the context cache, `SELECTED` is one requester. */
 export const Granularity = { GLOBAL: 1, DOMAIN: 2, SELECTED: 3 } as const;
@@ -31,6 +31,9 @@ export const Bits = {
 
 /** The PASID in the second word of a descriptor that has one. */
 export const pasidMask = 0xfffff;
+
+/** A page-group response: the requester in bits [31:16] of the first word, its code in [15:12], and whether the second word's PASID counts; the group is in the third word. */
+export const PageAnswerBits = { hasPasid: 1 << 4, codeShift: 12, codeMask: 0xf, sourceShift: 16, groupShift: 3 } as const;
 
 /** Bits of the third word of an IOTLB descriptor. */
 export const PageBits = { orderMask: 0x3f, leafOnly: 1 << 6 } as const;
@@ -59,6 +62,7 @@ const reserved: Readonly<Record<number, number>> = {
   [Descriptor.PASID_IOTLB]: 0xffc0,
   [Descriptor.PASID_CACHE]: 0xffc0,
   [Descriptor.PASID_DEVICE_TLB]: 0xe00,
+  [Descriptor.PAGE_ANSWER]: 0xfe0,
 };
 
 /**
@@ -70,6 +74,7 @@ export function isWellFormed(first: number, third: number, largestOrder: number,
   const reservedBits = reserved[type];
   if (reservedBits === undefined || (first & reservedBits) !== 0) return false;
   if (type === Descriptor.WAIT) return (third & 3) === 0;
+  if (type === Descriptor.PAGE_ANSWER) return scalable && deviceTlbs;
   if (type === Descriptor.DEVICE_TLB) return deviceTlbs && (third & 0xffe) === 0;
   if (type === Descriptor.PASID_DEVICE_TLB) return scalable && deviceTlbs && (third & 0x7fe) === 0;
   const granularity = (first >>> Bits.granularityShift) & Bits.granularityMask;

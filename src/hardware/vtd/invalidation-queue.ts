@@ -6,6 +6,7 @@
  *   PASID cache     drops entries; what follows, an IOTLB invalidation, drains
  *   context cache   drops entries, as the PASID cache
  *   device TLB      sends the request to the function, possible only when that has taken the one before
+ *   page answer     goes to the function that asked
  *   wait            possible only when every request was taken and the marked transactions have ended; then the status word is written to RAM
  *   anything else   FSTS.IQE, and the queue stops at it until software clears the bit
  *
@@ -22,6 +23,7 @@ import { Drain } from '../drain.ts';
 import { invalidated } from '../events.ts';
 import { firstStageTag, invalidateLabel, IotlbView } from '../iotlb.ts';
 import { PciFunction } from '../function.ts';
+import { deliverAnswer } from '../page-requests.ts';
 import { IommuUnit } from '../unit.ts';
 import { WalkCache } from '../walk-cache.ts';
 import * as descriptors from './descriptors.ts';
@@ -139,6 +141,7 @@ export class InvalidationQueue implements Engine {
     else if (type === Descriptor.PASID_CACHE) this.#invalidatePasidCache(first);
     else if (type === Descriptor.DEVICE_TLB) this.#invalidateDeviceTlb(-1, descriptors.deviceTlbSize);
     else if (type === Descriptor.PASID_DEVICE_TLB) this.#invalidateDeviceTlb(this.#word(1) & descriptors.pasidMask, descriptors.pasidDeviceTlbSize);
+    else if (type === Descriptor.PAGE_ANSWER) this.#answerPage(first, third);
     invalidated.emit(this.#kernel, this.#number, peek(this.#kernel, this.#headAt) / this.#entryBytes(), first);
     // Told before: whoever waits may go on from here.
     if (type === Descriptor.WAIT && (first & Bits.waitStatusWrite) !== 0) silent.store(this.#ram, third & ~3, this.#word(1));
@@ -213,6 +216,11 @@ export class InvalidationQueue implements Engine {
     const low = this.#word(2);
     const high = this.#word(3);
     if (target !== NULL) sendInvalidation(this.#kernel, target, pasid, high, low & ~4095, (low & sizeBit) === 0 ? 0 : descriptors.deviceTlbOrder(high, low));
+  }
+
+  #answerPage(first: number, third: number): void {
+    const { codeShift, codeMask, sourceShift, groupShift } = descriptors.PageAnswerBits;
+    deliverAnswer(this.#kernel, first >>> sourceShift, third >>> groupShift, (first >>> codeShift) & codeMask);
   }
 
   #headIsWait(): boolean {

@@ -61,6 +61,14 @@ export const defaultCapabilities = {
 export const deviceTlbs = 1n << 2n;
 export const supportsDeviceTlbs = (extendedLow: number): boolean => (extendedLow & 4) !== 0;
 
+/** ECAP.PRS: page requests are taken, and answered through the queue. */
+export const pageRequests = 1n << 29n;
+export const supportsPageRequests = (extendedLow: number): boolean => (extendedLow & (1 << 29)) !== 0;
+/** ECAP.PASID and PSS: requests may carry a PASID of 15 bits, as many as a directory of one frame has room for. */
+export const pasids = (1n << 40n) | (14n << 35n);
+export const supportsPasids = (extendedHigh: number): boolean => (extendedHigh & (1 << 8)) !== 0;
+export const pasidBits = 15;
+
 /** RTADDR bits [11:10]. */
 export const RootTableMode = { LEGACY: 0, SCALABLE: 1, ABORT: 3 } as const;
 export const rootTableModeOf = (rootTableLow: number): number => (rootTableLow >>> 10) & 3;

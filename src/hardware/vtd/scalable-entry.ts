@@ -21,7 +21,7 @@ export const faultsDisabled = 2;
 
 export const contextEntryBytes = 32;
 export const pasidEntryBytes = 64;
-const pasidsPerTable = 64;
+export const pasidsPerTable = 64;
 /** PDTS of a directory that fills one frame: 512 entries, 2^15 PASIDs. */
 const frameSizedDirectory = 2;
 export const directoryEntries = 512;

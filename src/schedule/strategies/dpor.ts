@@ -8,7 +8,7 @@
 import { BlockWord, Head, NodeWord, Status, type Board } from '../board.ts';
 import { Accesses, conflict, effect, isWhole, wordKey } from '../dependence.ts';
 import { RaceAnalysis } from '../races.ts';
-import { branch, clearStack, deeper, depthOf, lowest, maskOf, nodeWord, prefixOf, rewind, setNodeWord } from '../stack.ts';
+import { branch, clearStack, deeper, depthOf, isAlternatives, lowest, maskOf, nodeWord, prefixOf, pushAlternatives, rewind, setNodeWord } from '../stack.ts';
 import { withoutParameter, type Choice, type Exhaustive } from '../strategy.ts';
 
 const access = new Accesses();
@@ -33,14 +33,29 @@ const dpor: Exhaustive = {
     return push(board, depth, choice);
   },
 
+  /** Independent of everything: its alternatives are tried wherever it comes up first, and nobody is woken by it. */
+  choose(board, count) {
+    if (board.get(Head.redundant) !== 0) return 0;
+    const depth = deeper(board);
+    if (depth < 0) return 0;
+    setNodeWord(board, depth, NodeWord.entry, board.get(Head.traceLength));
+    if (depth >= prefixOf(board)) pushAlternatives(board, depth, count, depth === 0 ? 0 : stillAsleep(board, depth - 1));
+    return nodeWord(board, depth, NodeWord.chosen);
+  },
+
   proceed(board) {
     if (!isWhole(board)) board.set(Head.overflowed, 1);
     if (board.get(Head.overflowed) !== 0) return false;
     const depth = depthOf(board) - board.get(Head.redundant);
     analysis.findRaces(board, depth, prefixOf(board));
-    for (let at = depth - 1, end = analysis.end(depth); at >= 0; end = nodeWord(board, at, NodeWord.entry), at--) {
-      retire(board, at, end, at === depth - 1 && analysis.isCutShort(board));
-      const next = nodeWord(board, at, NodeWord.backtrack) & ~nodeWord(board, at, NodeWord.done) & ~nodeWord(board, at, NodeWord.sleep);
+    let end = analysis.end;
+    let isLast = true;
+    for (let at = depth - 1; at >= 0; at--) {
+      const next = isAlternatives(board, at) ? untried(board, at) : awake(board, at, end, isLast && analysis.isCutShort(board));
+      if (!isAlternatives(board, at)) {
+        end = nodeWord(board, at, NodeWord.entry);
+        isLast = false;
+      }
       if (next === 0) continue;
       branch(board, at, lowest(next));
       return true;
@@ -48,6 +63,19 @@ const dpor: Exhaustive = {
     return false;
   },
 };
+
+/** The alternatives that are left. */
+function untried(board: Board, depth: number): number {
+  const done = nodeWord(board, depth, NodeWord.done) | (1 << nodeWord(board, depth, NodeWord.chosen));
+  setNodeWord(board, depth, NodeWord.done, done);
+  return nodeWord(board, depth, NodeWord.backtrack) & ~done;
+}
+
+/** The actors that are to be tried yet, now that all has been seen that begins with the chosen one. */
+function awake(board: Board, depth: number, end: number, brokeOff: boolean): number {
+  retire(board, depth, end, brokeOff);
+  return nodeWord(board, depth, NodeWord.backtrack) & ~nodeWord(board, depth, NodeWord.done) & ~nodeWord(board, depth, NodeWord.sleep);
+}
 
 function firstUnborn(board: Board): number {
   for (let actor = 0; actor < board.actors; actor++) if (board.get(board.block(actor) + BlockWord.status) === Status.NOT_STARTED) return actor;
@@ -58,11 +86,12 @@ function firstUnborn(board: Board): number {
 function push(board: Board, depth: number, choice: Choice): number {
   const enabled = maskOf(choice);
   const sleep = depth === 0 ? 0 : stillAsleep(board, depth - 1);
-  const awake = enabled & ~sleep;
-  if (awake === 0) board.set(Head.redundant, 1);
-  const chosen = awake === 0 || (awake & (1 << choice.byDefault)) !== 0 ? choice.byDefault : lowest(awake);
+  const able = enabled & ~sleep;
+  if (able === 0) board.set(Head.redundant, 1);
+  const chosen = able === 0 || (able & (1 << choice.byDefault)) !== 0 ? choice.byDefault : lowest(able);
+  setNodeWord(board, depth, NodeWord.alternatives, 0);
   setNodeWord(board, depth, NodeWord.enabled, enabled);
-  setNodeWord(board, depth, NodeWord.backtrack, awake === 0 ? 0 : 1 << chosen);
+  setNodeWord(board, depth, NodeWord.backtrack, able === 0 ? 0 : 1 << chosen);
   setNodeWord(board, depth, NodeWord.done, 0);
   setNodeWord(board, depth, NodeWord.sleep, sleep);
   setNodeWord(board, depth, NodeWord.chosen, chosen);
@@ -72,7 +101,8 @@ function push(board: Board, depth: number, choice: Choice): number {
 
 /** Those asleep at a choice that what was executed then has not woken. */
 function stillAsleep(board: Board, depth: number): number {
-  let asleep = nodeWord(board, depth, NodeWord.sleep) & ~(1 << nodeWord(board, depth, NodeWord.chosen));
+  let asleep = nodeWord(board, depth, NodeWord.sleep);
+  if (!isAlternatives(board, depth)) asleep &= ~(1 << nodeWord(board, depth, NodeWord.chosen));
   for (let entry = nodeWord(board, depth, NodeWord.entry); asleep !== 0 && entry < board.get(Head.traceLength); entry++) {
     if (!access.turn(board, entry)) continue;
     for (let rest = asleep; rest !== 0; rest &= rest - 1) if (isWokenBy(board, lowest(rest))) asleep &= ~(1 << lowest(rest));

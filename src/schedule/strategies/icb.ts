@@ -6,7 +6,7 @@
  * `icb` is `icb2`. To find the schedules with c preemptions, those with fewer are run again and not counted: they are few.
  */
 import { BlockWord, Head, NodeWord, startOfSchedule, type Board } from '../board.ts';
-import { branch, clearStack, deeper, depthOf, firstFreeWord, lowest, maskOf, nodeWord, prefixOf, rewind, setNodeWord } from '../stack.ts';
+import { branch, clearStack, deeper, depthOf, firstFreeWord, lowest, maskOf, nodeWord, prefixOf, pushAlternatives, rewind, setNodeWord } from '../stack.ts';
 import type { Choice, Exhaustive, StrategyFile } from '../strategy.ts';
 
 /** Preemptions of this round, and of the schedule that runs; whether the round left something to a later one. */
@@ -42,6 +42,14 @@ class Icb implements Exhaustive {
     return chosen;
   }
 
+  /** Costs nothing: all alternatives are tried within every bound. */
+  choose(board: Board, count: number): number {
+    const depth = deeper(board);
+    if (depth < 0) return 0;
+    if (depth >= prefixOf(board)) pushAlternatives(board, depth, count, 0);
+    return nodeWord(board, depth, NodeWord.chosen);
+  }
+
   proceed(board: Board): boolean {
     if (board.get(Head.overflowed) !== 0) return false;
     for (let depth = depthOf(board) - 1; depth >= 0; depth--) {
@@ -59,6 +67,7 @@ class Icb implements Exhaustive {
 }
 
 function push(board: Board, depth: number, choice: Choice, enabled: number): void {
+  setNodeWord(board, depth, NodeWord.alternatives, 0);
   setNodeWord(board, depth, NodeWord.enabled, enabled);
   setNodeWord(board, depth, NodeWord.done, 0);
   setNodeWord(board, depth, NodeWord.chosen, choice.byDefault);

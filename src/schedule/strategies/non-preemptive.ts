@@ -9,6 +9,7 @@ export const nonPreemptive: Strategy = {
     for (let actor = 0; actor < board.actors; actor++) board.set(board.block(actor) + BlockWord.askAt, 0);
   },
   pick: (_board, choice) => choice.byDefault,
+  choose: () => 0,
 };
 
 export default withoutParameter('non-preemptive', nonPreemptive);

@@ -5,11 +5,12 @@
  * `pct` is `pct3`. Moments are counted in choices, of which schedule 0 (non-preemptive) tells how many to expect.
  */
 import { BlockWord, Head, type Board } from '../board.ts';
-import type { Choice, Strategy, StrategyFile } from '../strategy.ts';
+import { chooseRarely, type Choice, type Strategy, type StrategyFile } from '../strategy.ts';
 
 const greatestDepth = 16;
 
 export class Pct implements Strategy {
+  readonly choose = chooseRarely;
   readonly #moments: number;
 
   constructor(depth: number) {

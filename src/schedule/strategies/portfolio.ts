@@ -2,7 +2,7 @@
  * A bit of everything, for whoever does not know what kind of bug to expect.
  */
 import { Head, type Board } from '../board.ts';
-import { withoutParameter, type Choice, type Strategy } from '../strategy.ts';
+import { chooseRarely, withoutParameter, type Choice, type Strategy } from '../strategy.ts';
 import { Pct } from './pct.ts';
 import { pos } from './pos.ts';
 import { random } from './random.ts';
@@ -15,6 +15,7 @@ const memberFor = (index: number): Strategy => cycle[(index - 1) % cycle.length]
 export const portfolio: Strategy = {
   begin: (board: Board, index: number) => memberFor(index).begin(board, index),
   pick: (board: Board, choice: Choice) => memberFor(board.get(Head.index)).pick(board, choice),
+  choose: chooseRarely,
 };
 
 export default withoutParameter('portfolio', portfolio);

@@ -4,7 +4,7 @@
  */
 import { BlockWord, Status, type Board } from '../board.ts';
 import { conflict, effect, Effect, wordKey } from '../dependence.ts';
-import { withoutParameter, type Choice, type Strategy } from '../strategy.ts';
+import { chooseRarely, withoutParameter, type Choice, type Strategy } from '../strategy.ts';
 
 export const pos: Strategy = {
   begin(board) {
@@ -20,6 +20,8 @@ export const pos: Strategy = {
     redraw(board, choice, best);
     return best;
   },
+
+  choose: chooseRarely,
 };
 
 /** For the one that goes on and for those whose next operation depends on its own. */

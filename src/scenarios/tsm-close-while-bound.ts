@@ -1,0 +1,45 @@
+/**
+ * A VMM closes a device whose interface is bound to its guest, which has requests for it and DMA under way. The order is: unbind, and with
+ * that stop the interface and flush what is known of it; then the host has the device back (SEMANTICS f.3 X6).
+ *
+ * Forward-looking: 7.2 has the core for this and nobody who calls it.
+ */
+import { SecurityManager } from '../actors/security-manager.ts';
+import { Request, RequestScope } from '../drivers/tsm/link-tsm.ts';
+import { scenario } from '../scenario.ts';
+
+export default scenario({
+  title: 'a VMM closes a device whose interface is bound to its guest (forward-looking)',
+  seed: '003',
+  variants: ['vfio-close-leaves-bound'],
+  holds: ['D6', 'D10', 'O1', 'O2', 'O3', 'T2', 'T3', 'T8'],
+  host: { confidential: { checksHits: true } },
+
+  world(w) {
+    const vmm = w.confidentialGuest('guest', 4, {});
+    const [vfio] = w.group('A').vfio;
+    w.secure('A');
+    return { iommufd: vmm.iommufd(), vfio: vfio! };
+  },
+
+  actors: ({ vm, device }) => ({
+    vmm: vm('guest', (thread, { iommufd, vfio }) => {
+      const fd = thread.bind(vfio, iommufd);
+      thread.check(typeof fd === 'number', `the device was not bound: ${fd}`);
+      thread.check(new SecurityManager(thread, 'A').bind('guest') === null, 'the interface was not bound');
+      if (typeof fd === 'number') thread.close(fd);
+    }),
+
+    guest: vm('guest', (thread) => {
+      const manager = new SecurityManager(thread, 'A');
+      for (const what of [Request.LOCK, Request.START]) {
+        const errno = manager.request(RequestScope.STATE_CHANGE, what);
+        thread.check(errno === null || errno === 'ENXIO' || errno === 'EIO', `a request ended with ${errno}`);
+      }
+    }),
+
+    A: device('A', (dev) => {
+      for (let i = 0; i < 3; i++) dev.read(0x1000, 64);
+    }),
+  }),
+});
