@@ -4,7 +4,7 @@ import { Judge } from '#src/check/judge';
 import { View } from '#src/check/view';
 import { dma } from '#src/hardware/events';
 import { PciFunction } from '#src/hardware/function';
-import { IommuUnit } from '#src/hardware/unit';
+import { Hitless, IommuUnit } from '#src/hardware/unit';
 import { AreaPlaced, DomainJoined, GroupMoved, GroupMoves, MapReturned, UnmapCalled } from '#src/kernel/events';
 import { expect, test } from 'vitest';
 import { page } from '../kernel/vmm.ts';
@@ -13,12 +13,12 @@ import { court } from './histories.ts';
 const roots = [0x71, 0x72] as const;
 
 /** Two IOASes, 1 and 2, each with its domain, and a group behind a unit that is declared hitless, or not. */
-async function setUp(hitless = true) {
+async function setUp(hitless: Hitless = Hitless.ALWAYS, formats: readonly [number, number] = [0, 0]) {
   const here = await court('D5');
   const memory = here.vmm.world.host.kernel;
-  IommuUnit.hitless.poke(memory, PciFunction.unit.peek(memory, here.vmm.world.directory['A']!), hitless ? 1 : 0);
+  IommuUnit.hitless.poke(memory, PciFunction.unit.peek(memory, here.vmm.world.directory['A']!), hitless);
   const judge = new Judge(await loadInvariants(['D5']), here.history, new View(here.vmm.world.host.buffers));
-  roots.forEach((root, index) => DomainJoined.emit(memory, index + 1, 1, root));
+  roots.forEach((root, index) => DomainJoined.emit(memory, index + 1, 1, root, formats[index]!));
   const place = (ioas: number, at: number, permissions: number = Access.READ): void => AreaPlaced.emit(memory, ioas, 0, at * page, 2, 1, permissions);
   return {
     place,
@@ -90,7 +90,7 @@ test.each<[string, (all: All) => void]>([
 });
 
 test('holds: VT-d is declared to break before it makes', async () => {
-  const all = await setUp(false);
+  const all = await setUp(Hitless.NEVER);
   mapBoth(all, 4);
   all.moves();
   all.read(4, 0);
@@ -114,4 +114,12 @@ test.each<[string, (all: All) => void]>([
   mapBoth(all, 4);
   happen(all);
   expect(all.verdict()).toBe('a DMA of function 05.0 faulted on iova 0x5000 during a move of its group between two domains that both map it');
+});
+
+test.each([['between two stages it breaks', [1, 2], false], ['within a stage it holds', [1, 1], true]] as const)('a unit that is hitless between stages alone: %s', async (_, formats, holds) => {
+  const all = await setUp(Hitless.BETWEEN_STAGES, formats);
+  mapBoth(all, 4);
+  all.moves();
+  all.read(4, 0);
+  expect(all.verdict() === null).toBe(holds);
 });
