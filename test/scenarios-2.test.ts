@@ -1,0 +1,3 @@
+import { everyScenario } from './every-scenario.ts';
+
+await everyScenario(1);
