@@ -1,5 +1,5 @@
 // Bundles what every thread and every exploring process loads: hundreds of small files cost a quarter of a second of CPU each time, one large file a
-// third of that. A bundle brings along whatever is found by walking folders; its modules still say the places of the files that they are made of.
+// fifth of that. A bundle brings along whatever is found by walking folders; its modules still say the places of the files that they are made of.
 // Not esbuild: it makes variables of a module's constants, and hot walks then cost up to twice as much.
 import { readdirSync, rmSync } from 'node:fs';
 import { join, relative, sep } from 'node:path';
