@@ -35,7 +35,7 @@ export const Atc = object('Atc', {
 const labels = { lookup: markedLabel('Atc.lookup'), fill: markedLabel('Atc.fill') };
 const invalidateLabel = markedLabel('Atc.invalidate');
 /** In place of a PASID: the request has none. */
-const withoutPasid = 1 << 20;
+export const withoutPasid = 1 << 20;
 const ownerMask = (1 << 21) - 1;
 
 const ownerOf = (pasid: number): number => (pasid < 0 ? withoutPasid : pasid);

@@ -1,7 +1,7 @@
 /** D1, strict unmap: what was unmapped is not reached any more, but through a mapping that began later. */
-import { dma } from '../../hardware/events.ts';
+import { dma, pasidDma } from '../../hardware/events.ts';
 import { AreaPlaced, DomainJoined, DomainLeft, UnmapCalled, UnmapReturned } from '../../kernel/events.ts';
-import { frameText, functionText, iovaPage, iovaText, pageNumber } from '../dma-words.ts';
+import { frameText, functionText, iovaPage, iovaText, isDma, pageNumber } from '../dma-words.ts';
 import { breach, invariant } from '../invariant.ts';
 
 interface Unmapped {
@@ -20,10 +20,10 @@ const remembered = 4096;
 export default invariant<Unmapped>({
   id: 'D1',
   claim: 'after an unmap has returned, no DMA completes through that IOVA range of that IOAS, but by a later mapping',
-  events: [DomainJoined, DomainLeft, AreaPlaced, UnmapCalled, UnmapReturned, dma],
+  events: [DomainJoined, DomainLeft, AreaPlaced, UnmapCalled, UnmapReturned, dma, pasidDma],
   start: (view) => ({ ioasOfRoot: new Map(view.beginning.ioasOfRoot), gone: new Map(), began: new Map(), placed: [] }),
   step(state, event) {
-    if (event.kind === dma.kind) {
+    if (isDma(event)) {
       if (dma.get.frame(event) === 0) return null;
       const ioas = state.ioasOfRoot.get(dma.get.root(event));
       if (ioas === undefined || state.gone.get(ioas)?.has(iovaPage(event)) !== true) return null;
