@@ -110,9 +110,9 @@ export class EventDescriber {
       case KvmTells.kind: return `KVM, its lock held: ${this.#names.devices[KvmTells.get.device(event)]} is for ${KvmTells.get.on(event) === 0 ? 'no VM' : 'this VM'}`;
       case DriverOpens.kind: return `VFIO, its lock held: the driver of ${this.#names.devices[DriverOpens.get.device(event)]} is opened`;
       case PasidSubmitted.kind: return `work of process ${PasidSubmitted.get.process(event)} is taken under PASID ${PasidSubmitted.get.pasid(event)}`;
-      case pageRequested.kind: return `${this.#requester(pageRequested.get.function(event))} asks for page 0x${(pageRequested.get.page(event) >>> 0).toString(16)}, group ${pageRequested.get.group(event)}`;
+      case pageRequested.kind: return `${this.#requester(pageRequested.get.function(event))} asks for page 0x${(pageRequested.get.page(event) >>> 0).toString(16)}${withPasid(pageRequested.get.pasid(event))}, group ${pageRequested.get.group(event)}`;
       case pageAnswered.kind: return `${this.#requester(pageAnswered.get.function(event))}: group ${pageAnswered.get.group(event)} is answered ${pageAnswered.get.code(event) === 0 ? 'success' : 'invalid'}`;
-      case RequestsSwitched.kind: return `page requests of ${this.#requester(RequestsSwitched.get.function(event))} have another handler`;
+      case RequestsSwitched.kind: return `page requests of ${this.#requester(RequestsSwitched.get.function(event))}${withPasid(RequestsSwitched.get.pasid(event))} have another handler`;
       case PageRequestQueued.kind: return `page request ${PageRequestQueued.get.group(event)} of device ${PageRequestQueued.get.device(event)} is queued for the user`;
       case PasidRevoked.kind: return `PASID ${PasidRevoked.get.pasid(event)} of group ${PasidRevoked.get.group(event)} is taken back, the call returns`;
       case PasidFreed.kind: return `PASID ${PasidFreed.get.pasid(event)} may be given to another process`;
@@ -191,6 +191,7 @@ const entryNames: Readonly<Record<number, string>> = {
   [TableKind.DEVICE_CONTEXT]: 'device context',
 };
 
+const withPasid = (pasid: number): string => (pasid < 0 ? '' : ` with PASID ${pasid}`);
 const flushed = (high: number, low: number, pages: number): string => (pages === 0 ? 'the whole domain' : `${range(high, low)}, ${pages} pages`);
 
 /** `0x1000000, 16 pages`. */
