@@ -130,7 +130,7 @@ export class World {
     this.#passesThrough = defaultDomain === 'identity';
     const mode = iommu === 'vtd-legacy and mock' ? 'vtd-legacy' : iommu;
     for (let unit = 0; unit < units; unit++) {
-      if (mode === 'riscv') this.#units.push(Machine.addRiscvUnit(this.host, { fetchBits, iotlb: caches === 'on' }));
+      if (mode === 'riscv') this.#units.push(Machine.addRiscvUnit(this.host, { fetchBits, caches }));
       else if (mode === 'amd') this.#units.push(Machine.addAmdUnit(this.host, { fetchBits, caches }));
       else if (mode === 'smmuv3') this.#units.push(Machine.addSmmuUnit(this.host, { fetchBits, caches }));
       else if (mode === 'mock') this.#units.push(Machine.addMockUnit(this.host));

@@ -12,13 +12,13 @@ import { NULL, type Ref } from '#hostmem/object';
 import { object, u32, words } from '#hostmem/struct';
 
 const setCount = 32;
-/** A set: sequence word (odd while written), next victim, two unused, then the ways; 64 bytes. */
-const setWords = 16;
 const victimWord = 1;
 const firstWay = 4;
-const wayWords = 6;
+const wayWords = 9;
 const waysPerSet = 2;
-/** A way: key · valid << 31 | owner · tag · three values. */
+/** A set: sequence word (odd while written), next victim, two unused, then the ways. */
+const setWords = firstWay + waysPerSet * wayWords;
+/** A way: key · valid << 31 | owner · tag · six values, of which most caches use three. */
 const Way = { OWNER: 1, TAG: 2, VALUES: 3 } as const;
 const valid = 0x80000000 | 0;
 
@@ -35,6 +35,9 @@ export class TaggedCacheView {
   value0 = 0;
   value1 = 0;
   value2 = 0;
+  value3 = 0;
+  value4 = 0;
+  value5 = 0;
   readonly #kernel: Memory;
   readonly #epochAt: number;
   /** Word index of set 0. */
@@ -78,13 +81,16 @@ export class TaggedCacheView {
       this.value0 = words[way + Way.VALUES]!;
       this.value1 = words[way + Way.VALUES + 1]!;
       this.value2 = words[way + Way.VALUES + 2]!;
+      this.value3 = words[way + Way.VALUES + 3]!;
+      this.value4 = words[way + Way.VALUES + 4]!;
+      this.value5 = words[way + Way.VALUES + 5]!;
       return words[set] === sequence;
     }
     return false;
   }
 
   /** Caches a line, unless an invalidation began since `epoch` was taken or another thread has the set. */
-  fill(key: number, owner: number, tag: number, value0: number, value1: number, value2: number, epoch: number): void {
+  fill(key: number, owner: number, tag: number, value0: number, value1: number, value2: number, epoch: number, value3: number = 0, value4: number = 0, value5: number = 0): void {
     if (!this.#on) return;
     const kernel = this.#kernel;
     if (kernel.control !== null && this.#labels !== null) kernel.control.point(Op.WRITE, kernel, this.#epochAt, this.#labels.fill);
@@ -99,6 +105,9 @@ export class TaggedCacheView {
       poke(kernel, way + Way.VALUES * 4, value0);
       poke(kernel, way + Way.VALUES * 4 + 4, value1);
       poke(kernel, way + Way.VALUES * 4 + 8, value2);
+      poke(kernel, way + Way.VALUES * 4 + 12, value3);
+      poke(kernel, way + Way.VALUES * 4 + 16, value4);
+      poke(kernel, way + Way.VALUES * 4 + 20, value5);
     }
     silent.store(kernel, set * 4, sequence + 2);
   }
@@ -156,7 +165,7 @@ export interface TaggedLine {
   readonly key: number;
   readonly owner: number;
   readonly tag: number;
-  /** The first value and the last one. */
+  /** The first value and the third. */
   readonly value0: number;
   readonly value2: number;
 }
