@@ -10,6 +10,7 @@ import { hpaOf, pageBytes, pageShift, type Frame } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import type { Engine } from '#hostmem/engine';
 import type { PageTableFormat, WalkResult } from '#hostmem/page-table';
+import { pageNumber } from '#hostmem/u64';
 import { PciFunction } from '../../hardware/function.ts';
 import type { Machine } from '../../hardware/machine.ts';
 import { emptyAt, oldestRequest, takeOldest } from '../../hardware/page-requests.ts';
@@ -26,7 +27,7 @@ import { ensureContextTable } from './context.ts';
 import { pasidsOf } from './device-pasid.ts';
 import { vtdOperations, type VtdOperations } from './operations.ts';
 import { descriptorBytes, wideDescriptorBytes } from '../../hardware/vtd/descriptors.ts';
-import { endOfUnmap, pageOf } from '../gather.ts';
+import { endOfUnmap } from '../gather.ts';
 import { reserveDomainIds, VtdUnitState } from './unit-state.ts';
 import { Vtd, type VtdUnit } from './vtd.ts';
 
@@ -207,7 +208,7 @@ export class VtdDriver implements IommuDriver {
   unmap(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, pages: number): number {
     const vtd = this.#vtd;
     const root = IommuDomain.root.peek(vtd.kernel, domain);
-    const first = pageOf(iovaHigh, iovaLow);
+    const first = pageNumber(iovaHigh, iovaLow);
     const end = endOfUnmap(vtd.tables(domain), root, first, first + pages);
     const removed = vtd.tables(domain).unmap(root, iovaHigh, iovaLow, pages);
     if (removed > 0) LeavesCleared.emit(vtd.kernel, root, iovaHigh, iovaLow, end - first);
@@ -217,7 +218,7 @@ export class VtdDriver implements IommuDriver {
 
   sync(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, pages: number, leafOnly: boolean): void {
     const vtd = this.#vtd;
-    const first = pageOf(iovaHigh, iovaLow);
+    const first = pageNumber(iovaHigh, iovaLow);
     vtd.operations.flushRange(vtd, domain, iovaHigh, iovaLow, vtd.gather.endOf(domain, first, first + pages) - first, leafOnly);
   }
 
