@@ -42,7 +42,9 @@ export interface Scenario<S extends Stage = Stage> {
   readonly title: string;
   /** The discussion it belongs to (`002`), or null. */
   readonly seed: string | null;
-  /** Names of files in `kernel/variants`; `correct` is always there. */
+  /** One of the first dozen races, by its number there; `buggy` is that race's mistake, by its name in `kernel/variants`. */
+  readonly race?: { readonly number: number; readonly buggy: string };
+  /** Names of files in `kernel/variants`; `correct` is always there, and so is a race's `buggy`. */
   readonly variants: readonly string[];
   /**
    * The invariant that catches Linux 7.2 as it is, where the story meets faults that it has (`faults-of-72.ts`): what is `correct`
