@@ -2,6 +2,7 @@
  * AMD's host tables begin with three levels and grow when somebody maps beyond: while one thread maps a page high up, another one unmaps a page
  * that was there before.
  */
+import { unmapAndMap } from '../actors/unmap-under-dma.ts';
 import { scenario } from '../scenario.ts';
 
 const low = 0x10000000;
@@ -27,11 +28,7 @@ export default scenario({
 
   actors: ({ vm, device }) => ({
     /** Both ways, so that the body can run again. */
-    unmapper: vm('vmm', (thread, { iommufd, ioas, va }) => {
-      thread.expect('the unmap', thread.unmap(iommufd, ioas, low, page));
-      thread.check(thread.dma('A', 'read', low, lineBytes) !== 0, 'A read a page whose unmap had returned');
-      thread.expect('the map', thread.map(iommufd, ioas, low, va, page));
-    }),
+    unmapper: vm('vmm', (thread, stage) => unmapAndMap(thread, stage, 'A', low, page)),
 
     mapper: vm('vmm', (thread, { iommufd, ioas, va }) => {
       thread.expect('the map beyond three levels', thread.map(iommufd, ioas, high, va, page));

@@ -2,14 +2,15 @@
  * A page of an HWPT is unmapped while the HWPT's first device is attached: either the unmap's flush reaches the unit, or the device never sees
  * what was unmapped.
  */
+import { unmapAndMap } from '../actors/unmap-under-dma.ts';
 import { scenario } from '../scenario.ts';
 
 const iova = 0x10000000;
 const page = 4096;
 /** One mapping: its leaves are cleared one after the other, and flushed together. */
 const length = 8 * page;
-const last = iova + length - page;
 const lineBytes = 64;
+const last = iova + length - lineBytes;
 
 export default scenario({
   title: 'the first device of an HWPT is attached while a page is unmapped in it',
@@ -32,11 +33,9 @@ export default scenario({
 
   actors: ({ vm, device }) => ({
     /** Leaves all as it was, so that the body can run again. */
-    unmapper: vm('vmm', (thread, { iommufd, ioas, va, fd }) => {
-      thread.expect('the unmap', thread.unmap(iommufd, ioas, iova, length));
-      thread.check(thread.dma('A', 'read', last, lineBytes) !== 0, 'A read a page whose unmap had returned');
-      thread.expect('the map', thread.map(iommufd, ioas, iova, va, length));
-      thread.detach(fd);
+    unmapper: vm('vmm', (thread, stage) => {
+      unmapAndMap(thread, stage, 'A', iova, length);
+      thread.detach(stage.fd);
     }),
 
     attacher: vm('vmm', (thread, { fd, hwpt }) => thread.expect('the attach', thread.attach(fd, hwpt))),
