@@ -74,8 +74,8 @@ export function variantsOf(scenario: Found<Scenario>): string[] {
 export async function findVariant(scenario: Found<Scenario>, name: string): Promise<Found<Variant>> {
   const linux = linuxIn(scenario);
   if (name === 'correct' || name === linux) {
-    const { caught72 } = scenario.value;
-    return { name: linux, url: null, value: caught72 === undefined ? correct : as72(caught72), file: null };
+    const { caught72, correctIs: source = correct.source } = scenario.value;
+    return { name: linux, url: null, value: caught72 === undefined ? { ...correct, source } : as72(caught72), file: null };
   }
   if (isPath(name)) {
     const { file, value } = await loadOutside('variant', name);

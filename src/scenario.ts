@@ -51,6 +51,8 @@ export interface Scenario<S extends Stage = Stage> {
    * elsewhere is called `as-7.2` here, and the variant `mended` holds.
    */
   readonly caught72?: string;
+  /** What `correct` stands for, where it is not Linux 7.2 as it is: a design of which 7.2 has nothing, or another order than its own. */
+  readonly correctIs?: string;
   /** What `--vms` is unless it is given; absent where the scenario has no such number. */
   readonly vms?: number;
   /** What kind of host it needs, where that is not the usual one. */

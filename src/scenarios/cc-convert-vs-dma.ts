@@ -21,6 +21,7 @@ export default scenario({
   title: 'a page becomes private while devices have it cached as shared (forward-looking)',
   seed: '003',
   race: { number: 8, buggy: 'cc-convert-vs-dma' },
+  correctIs: 'a design: both caches are flushed before a page has its new role; nothing of it is in 7.2 (forward-looking)',
   variants: [],
   holds: ['D10', 'T1', 'T2', 'T3', 'T8'],
   host: { confidential: { checksHits: false } },

@@ -28,6 +28,7 @@ const secret = 0x5ec7e7;
 export default scenario({
   title: 'a device of a confidential VM goes from T=0 to T=1 under its driver, while a page changes hands (forward-looking)',
   seed: '003',
+  correctIs: 'a design, V1 of Jul 2024: no switch with live mappings; nothing of it is in 7.2 (forward-looking)',
   variants: ['bypass-on-t0', 'one-table', 'split-at-x', 'c-bit-per-mapping', 'flip-while-mapped', 'unbind-to-flip', 'convert-without-flush'],
   holds: ['D10', 'O1', 'O2', 'T1', 'T2', 'T3', 'T4', 'T6', 'T8'],
   host: { confidential: { checksHits: false } },

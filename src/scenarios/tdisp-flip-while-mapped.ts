@@ -17,6 +17,7 @@ export default scenario({
   title: 'a device goes to T=1 while another thread maps a page for it (forward-looking)',
   seed: '003',
   race: { number: 8, buggy: 'flip-while-mapped' },
+  correctIs: 'a design, V1 of Jul 2024: no switch with live mappings; nothing of it is in 7.2 (forward-looking)',
   variants: [],
   holds: ['D10', 'O1', 'O2', 'T1', 'T2', 'T3', 'T4', 'T6', 'T8'],
   host: { confidential: { checksHits: false } },

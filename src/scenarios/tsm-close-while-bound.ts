@@ -11,6 +11,7 @@ import { scenario } from '../scenario.ts';
 export default scenario({
   title: 'a VMM closes a device whose interface is bound to its guest (forward-looking)',
   seed: '003',
+  correctIs: 'a design; 7.2.13 has the PCI TSM core, and nobody who calls it (forward-looking)',
   variants: ['vfio-close-leaves-bound'],
   holds: ['D6', 'D10', 'O1', 'O2', 'O3', 'T2', 'T3', 'T8'],
   host: { confidential: { checksHits: true } },

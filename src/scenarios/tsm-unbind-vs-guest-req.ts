@@ -13,6 +13,7 @@ export default scenario({
   title: 'two VMMs bind one device interface while a guest has requests for it and the host disconnects it (forward-looking)',
   seed: '003',
   race: { number: 11, buggy: 'tsm-unbind-vs-guest-req' },
+  correctIs: 'a design; 7.2.13 has the PCI TSM core, and nobody who calls it (forward-looking)',
   variants: ['tsm-bind-race'],
   holds: ['O2', 'T2', 'T3', 'T8'],
   host: { confidential: { checksHits: true } },

@@ -15,6 +15,7 @@ export default scenario({
   title: 'a device leaves an HWPT while a page is unmapped in it (CANDIDATE)',
   seed: '002',
   race: { number: 2, buggy: 'vtd-inval-list-detach-window' },
+  correctIs: 'Linux 7.2.13, but for the order in question, which is that of its PASID path',
   variants: [],
   holds: ['C2', 'C3', 'C4', 'C5', 'D1', 'D4', 'D6', 'D7', 'G1', 'G2', 'O1'],
 
