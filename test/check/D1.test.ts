@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest';
+import { LeavesCleared } from '#src/drivers/events';
 import { dma } from '#src/hardware/events';
 import { errnoNumber } from '#src/kernel/errno';
-import { AreaPlaced, DomainJoined, DomainLeft, UnmapReturned } from '#src/kernel/events';
+import { AreaPlaced, DmaMapped, DmaUnmapped, DomainJoined, DomainLeft, UnmapReturned } from '#src/kernel/events';
 import { View } from '#src/check/view';
 import { court } from './histories.ts';
 
@@ -92,4 +93,37 @@ test('holds: a place that the kernel chose was unmapped before', async () => {
   expect(map.iova).toBe(chosen);
   dmaThrough(Number(chosen >> 12n));
   expect(here.verdict()).toBeNull();
+});
+
+/** The DMA API of drivers of the kernel: a domain of its own. */
+async function driver() {
+  const here = await court('D1');
+  const memory = here.vmm.world.host.kernel;
+  return {
+    map: (page: number) => DmaMapped.emit(memory, root, 0, page << 12, 1),
+    clear: (page: number) => LeavesCleared.emit(memory, root, 0, page << 12, 1),
+    returned: (page: number, lazy = 0) => DmaUnmapped.emit(memory, root, 0, page << 12, 1, lazy),
+    reach: (page: number) => dma.emit(memory, here.rid('A'), 0, page << 12, 5, root, 1),
+    verdict: () => here.verdict()?.message ?? null,
+  };
+}
+
+test('holds: a driver has unmapped, and another thread was given the iova before the first one said so', async () => {
+  const { map, clear, returned, reach, verdict } = await driver();
+  map(3);
+  clear(3);
+  reach(3);
+  map(3);
+  returned(3);
+  reach(3);
+  expect(verdict()).toBeNull();
+});
+
+test.each([['strict', 0], ['lazy', 1]])('breaks: a DMA completes behind an unmap of a driver, %s or not', async (_, lazy) => {
+  const { map, clear, returned, reach, verdict } = await driver();
+  map(3);
+  clear(3);
+  returned(3, lazy);
+  reach(3);
+  expect(verdict()).toMatch(/^a DMA of function 05\.0 completed through iova 0x3000 into frame 0x5 after its unmap had returned/);
 });

@@ -1,6 +1,8 @@
-/** D1, strict unmap: what was unmapped is not reached any more, but through a mapping that began later. */
+/** D1, strict unmap: what was unmapped, of an IOAS or by a driver of the kernel, is not reached any more, but through a mapping that began later. */
+import type { Cursor } from '#hostmem/history';
+import { LeavesCleared } from '../../drivers/events.ts';
 import { dma } from '../../hardware/events.ts';
-import { AreaPlaced, DomainJoined, DomainLeft, UnmapCalled, UnmapReturned } from '../../kernel/events.ts';
+import { AreaPlaced, DmaMapped, DmaUnmapped, DomainJoined, DomainLeft, UnmapCalled, UnmapReturned } from '../../kernel/events.ts';
 import { frameText, functionText, iovaPage, iovaText, pageNumber } from '../dma-words.ts';
 import { breach, invariant } from '../invariant.ts';
 
@@ -12,6 +14,8 @@ interface Unmapped {
   /** When the unmap that an actor is in began, and the mappings that took a place since: those it leaves alone. */
   readonly began: Map<number, number>;
   placed: { ioas: string; first: number; pages: number; stamp: number }[];
+  /** Pages that the DMA API has cleared and not mapped again, by root: of a domain that drivers map in. */
+  readonly cleared: Map<number, Set<number>>;
 }
 
 /** Pages remembered for each IOAS; the oldest are forgotten first. */
@@ -19,9 +23,9 @@ const remembered = 4096;
 
 export default invariant<Unmapped>({
   id: 'D1',
-  claim: 'after an unmap has returned, no DMA completes through that IOVA range of that IOAS, but by a later mapping',
-  events: [DomainJoined, DomainLeft, AreaPlaced, UnmapCalled, UnmapReturned, dma],
-  start: (view) => ({ ioasOfRoot: new Map(view.beginning.ioasOfRoot), gone: new Map(), began: new Map(), placed: [] }),
+  claim: 'after an unmap has returned, no DMA completes through that IOVA range of that IOAS (or of the DMA API), but by a later mapping',
+  events: [DomainJoined, DomainLeft, AreaPlaced, UnmapCalled, UnmapReturned, DmaMapped, LeavesCleared, DmaUnmapped, dma],
+  start: (view) => ({ ioasOfRoot: new Map(view.beginning.ioasOfRoot), gone: new Map(), began: new Map(), placed: [], cleared: new Map() }),
   step(state, event) {
     if (event.kind === dma.kind) {
       if (dma.get.frame(event) === 0) return null;
@@ -29,7 +33,8 @@ export default invariant<Unmapped>({
       if (ioas === undefined || state.gone.get(ioas)?.has(iovaPage(event)) !== true) return null;
       return breach(`a DMA of ${functionText(event)} completed through ${iovaText(event)} into ${frameText(event)} after its unmap had returned`);
     }
-    if (event.kind === DomainJoined.kind) {
+    if (event.kind === DmaMapped.kind || event.kind === LeavesCleared.kind || event.kind === DmaUnmapped.kind) ofDriver(state, event);
+    else if (event.kind === DomainJoined.kind) {
       state.ioasOfRoot.set(DomainJoined.get.root(event), ioasName(DomainJoined.get.process(event), DomainJoined.get.ioas(event)));
     } else if (event.kind === DomainLeft.kind) state.ioasOfRoot.delete(DomainLeft.get.root(event));
     else if (event.kind === AreaPlaced.kind) {
@@ -49,6 +54,26 @@ export default invariant<Unmapped>({
     return null;
   },
 });
+
+/** An unmap of the DMA API, which strict mode promises the same of: a domain that drivers map in stands for an IOAS. */
+function ofDriver(state: Unmapped, event: Cursor): void {
+  const { get } = event.kind === DmaMapped.kind ? DmaMapped : event.kind === LeavesCleared.kind ? LeavesCleared : DmaUnmapped;
+  const root = get.root(event);
+  const [first, pages] = [pageNumber(get.iovaHigh(event), get.iovaLow(event)), get.pages(event)];
+  const name = `DMA API ${root}`;
+  if (event.kind === DmaMapped.kind) {
+    state.ioasOfRoot.set(root, name);
+    if (!state.cleared.has(root)) state.cleared.set(root, new Set());
+    forget(state, name, first, pages);
+  }
+  const cleared = state.cleared.get(root);
+  if (cleared === undefined) return;
+  for (let page = first; page < first + pages; page++) {
+    if (event.kind === DmaMapped.kind) cleared.delete(page);
+    else if (event.kind === LeavesCleared.kind) cleared.add(page);
+    else if (cleared.has(page)) remember(state, name, page, 1);
+  }
+}
 
 function endUnmap(state: Unmapped, actor: number): void {
   state.began.delete(actor);

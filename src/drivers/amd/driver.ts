@@ -19,7 +19,7 @@ import { PciFunction } from '../../hardware/function.ts';
 import type { Machine } from '../../hardware/machine.ts';
 import { IommuUnit } from '../../hardware/unit.ts';
 import { allocated, assert, fail } from '../../kernel/errno.ts';
-import { DomainKind, DriverKind, IommuDomain } from '../domain.ts';
+import { DomainKind, DriverKind, IommuDomain, leftByAll } from '../domain.ts';
 import { DomainFlags, IommuDevice, type AttachError, type HwInfo, type IommuDriver, type MapError, type ReservedRegion } from '../driver.ts';
 import { DomainIdReturned, LeavesCleared, TablesFreed } from '../events.ts';
 import { endOfUnmap } from '../gather.ts';
@@ -119,7 +119,7 @@ export class AmdDriver implements IommuDriver {
     const amd = this.#amd;
     const { kernel } = amd;
     assert(isPagingDomain(kernel, domain), 'static domains are never freed');
-    assert(IommuDomain.firstTag.peek(kernel, domain) === NULL, 'a domain is freed when no device is attached');
+    leftByAll(kernel, domain);
     const own = amdDomainOf(amd, domain);
     const domainId = AmdDomain.domainId.peek(kernel, own);
     const { root, levels } = amd.operations.readTop(amd, domain);

@@ -14,7 +14,7 @@ import type { Machine } from '../../hardware/machine.ts';
 import { DdtpMode, Mode, QueueStatus, RiscvRegisters } from '../../hardware/riscv/registers.ts';
 import { IommuUnit } from '../../hardware/unit.ts';
 import { allocated, assert, fail } from '../../kernel/errno.ts';
-import { DomainKind, DriverKind, IommuDomain } from '../domain.ts';
+import { DomainKind, DriverKind, IommuDomain, leftByAll } from '../domain.ts';
 import { DomainFlags, IommuDevice, type AttachError, type HwInfo, type IommuDriver, type MapError, type ReservedRegion } from '../driver.ts';
 import { DomainIdReturned, LeavesCleared, TablesFreed } from '../events.ts';
 import { endOfUnmap } from '../gather.ts';
@@ -110,7 +110,7 @@ export class RiscvDriver implements IommuDriver {
   freeDomain(domain: Ref<'IommuDomain'>): void {
     const { kernel, tables } = this.#riscv;
     assert(isPagingDomain(kernel, domain), 'static domains are never freed');
-    assert(IommuDomain.firstTag.peek(kernel, domain) === NULL, 'a domain is freed when no device is attached');
+    leftByAll(kernel, domain);
     const root = IommuDomain.root.peek(kernel, domain);
     const pscid = IommuDomain.driverData.peek(kernel, domain);
     tables.destroy(root);

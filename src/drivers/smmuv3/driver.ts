@@ -17,7 +17,7 @@ import { SmmuRegisters, StreamTableFormat } from '../../hardware/smmuv3/register
 import { entryBytes } from '../../hardware/smmuv3/stream-table.ts';
 import { Hitless, IommuUnit } from '../../hardware/unit.ts';
 import { allocated, assert, fail } from '../../kernel/errno.ts';
-import { DomainKind, DriverKind, IommuDomain } from '../domain.ts';
+import { DomainKind, DriverKind, IommuDomain, leftByAll } from '../domain.ts';
 import { DomainFlags, IommuDevice, type AttachError, type HwInfo, type IommuDriver, type MapError, type ReservedRegion } from '../driver.ts';
 import { DomainIdReturned, LeavesCleared, TablesFreed } from '../events.ts';
 import { endOfUnmap } from '../gather.ts';
@@ -128,7 +128,7 @@ export class SmmuDriver implements IommuDriver {
     const smmu = this.#smmu;
     const { kernel } = smmu;
     assert(isPagingDomain(kernel, domain), 'static domains are never freed');
-    assert(IommuDomain.firstTag.peek(kernel, domain) === NULL, 'a domain is freed when no device is attached');
+    leftByAll(kernel, domain);
     const root = IommuDomain.root.peek(kernel, domain);
     const number = IommuDomain.driverData.peek(kernel, domain);
     smmu.tables(domain).destroy(root);

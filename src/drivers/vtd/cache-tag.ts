@@ -9,12 +9,15 @@ import { ridPasid } from './pasid-entry.ts';
 import { returnDomainId, takeDomainId } from './unit-state.ts';
 import type { Vtd, VtdUnit } from './vtd.ts';
 
-/** Puts the unit on the domain's list, or counts one more user of its tag. Returns the domain id, 0 when none is left, -1 without memory. */
-export function assignTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit, pasid: number = ridPasid): number {
+/**
+ * Puts the unit on the domain's list, or counts one more user of its tag; `taken` is a domain id that the caller has taken for it. Returns the
+ * domain id, 0 when none is left, -1 without memory.
+ */
+export function assignTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit, pasid: number = ridPasid, taken: number = 0): number {
   const kernel = vtd.kernel;
   IommuDomain.tagLock.acquire(kernel, domain);
   const tag = findTag(vtd, domain, unit, pasid);
-  const domainId = tag === NULL ? createTag(vtd, domain, unit, pasid) : CacheTag.domainId.peek(kernel, tag);
+  const domainId = tag === NULL ? createTag(vtd, domain, unit, pasid, taken) : CacheTag.domainId.peek(kernel, tag);
   if (tag !== NULL) CacheTag.users.write(kernel, tag, CacheTag.users.read(kernel, tag) + 1);
   IommuDomain.tagLock.release(kernel, domain);
   return domainId;
@@ -22,20 +25,27 @@ export function assignTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit, p
 
 /** One user less; the last one takes the tag off the list, and with the unit's last tag goes the domain id. */
 export function unassignTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit, pasid: number = ridPasid): void {
+  IommuDomain.tagLock.acquire(vtd.kernel, domain);
+  const domainId = dropTag(vtd, domain, unit, pasid);
+  if (domainId !== 0) giveBackDomainId(vtd, unit, domainId);
+  IommuDomain.tagLock.release(vtd.kernel, domain);
+}
+
+/** One user less of a tag; the domain id, if no tag of the unit has it any more, else 0. The caller holds `tagLock`. */
+export function dropTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit, pasid: number): number {
   const kernel = vtd.kernel;
-  IommuDomain.tagLock.acquire(kernel, domain);
   const tag = findTag(vtd, domain, unit, pasid);
   const users = CacheTag.users.read(kernel, tag) - 1;
   CacheTag.users.write(kernel, tag, users);
-  if (users === 0) {
-    const domainId = CacheTag.domainId.peek(kernel, tag);
-    removeTag(vtd, domain, tag);
-    if (domainIdOf(vtd, domain, unit) === 0) {
-      returnDomainId(kernel, unit.state, domainId);
-      DomainIdReturned.emit(kernel, unit.number, domainId);
-    }
-  }
-  IommuDomain.tagLock.release(kernel, domain);
+  if (users > 0) return 0;
+  const domainId = CacheTag.domainId.peek(kernel, tag);
+  removeTag(vtd, domain, tag);
+  return domainIdOf(vtd, domain, unit) === 0 ? domainId : 0;
+}
+
+export function giveBackDomainId(vtd: Vtd, unit: VtdUnit, domainId: number): void {
+  returnDomainId(vtd.kernel, unit.state, domainId);
+  DomainIdReturned.emit(vtd.kernel, unit.number, domainId);
 }
 
 /** Puts a function's device TLB on the list, behind its unit (`cache_tag_assign` with CACHE_TAG_DEVTLB). The unit is there already. False without memory. */
@@ -75,8 +85,8 @@ function findTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit, pasid: num
   return tag;
 }
 
-/** What the domain is called on the unit; 0 when it has no name there. */
-function domainIdOf(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit): number {
+/** What the domain is called on the unit; 0 when it has no name there. The caller holds `tagLock`. */
+export function domainIdOf(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit): number {
   const kernel = vtd.kernel;
   let tag = IommuDomain.firstTag.read(kernel, domain);
   while (tag !== NULL && CacheTag.unit.peek(kernel, tag) !== unit.ref) tag = CacheTag.next.read(kernel, tag);
@@ -84,11 +94,11 @@ function domainIdOf(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit): number
 }
 
 /** A tag with one user; returns as `assignTag`. */
-function createTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit, pasid: number): number {
+function createTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit, pasid: number, taken: number): number {
   const kernel = vtd.kernel;
   const tag = CacheTag.tryCreate(kernel);
   if (tag === NULL) return -1;
-  const domainId = domainIdOf(vtd, domain, unit) || takeDomainId(kernel, unit.state, unit.domainIds);
+  const domainId = domainIdOf(vtd, domain, unit) || taken || takeDomainId(kernel, unit.state, unit.domainIds);
   if (domainId === 0) {
     CacheTag.free(kernel, tag);
     return 0;

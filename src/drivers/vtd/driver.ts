@@ -18,7 +18,7 @@ import { IommuUnit } from '../../hardware/unit.ts';
 import * as registers from '../../hardware/vtd/registers.ts';
 import { GlobalStatus, RootTableMode, VtdRegisters, wideDescriptors } from '../../hardware/vtd/registers.ts';
 import { allocated, assert, fail } from '../../kernel/errno.ts';
-import { DomainKind, DriverKind, IommuDomain } from '../domain.ts';
+import { DomainKind, DriverKind, IommuDomain, leftByAll } from '../domain.ts';
 import { DomainFlags, formatId, IommuDevice, type AttachError, type HwInfo, type IommuDriver, type MapError, type ReservedRegion, type TakenRequest } from '../driver.ts';
 import { LeavesCleared, TablesFreed } from '../events.ts';
 import { firstStageLevels, hasFirstStage, hasSecondStage, widestLevels } from './attach.ts';
@@ -143,7 +143,7 @@ export class VtdDriver implements IommuDriver {
   freeDomain(domain: Ref<'IommuDomain'>): void {
     const kernel = this.#vtd.kernel;
     assert(this.#isPaging(domain), 'static domains are never freed');
-    assert(IommuDomain.firstTag.peek(kernel, domain) === NULL, 'a domain is freed when no device is attached');
+    leftByAll(kernel, domain);
     const root = IommuDomain.root.peek(kernel, domain);
     this.#vtd.tables(domain).destroy(root);
     TablesFreed.emit(kernel, root);
