@@ -117,10 +117,10 @@ export class BuiltProcess {
   }
 
   /** As `faultHwpt`, with the descriptor of the queue. */
-  faultHwptAndQueue(iommufd: number, deviceId: number, ioasId: number): { readonly hwpt: number; readonly faultFd: number } {
+  faultHwptAndQueue(iommufd: number, deviceId: number, ioasId: number, flags: number = 0): { readonly hwpt: number; readonly faultFd: number } {
     const arg = { flags: 0, outFaultId: 0, outFaultFd: 0 };
     this.#ioctl(iommufd, 'IOMMU_FAULT_QUEUE_ALLOC', arg);
-    return { hwpt: this.hwpt(iommufd, deviceId, ioasId, HwptFlag.FAULT_ID_VALID, arg.outFaultId), faultFd: arg.outFaultFd };
+    return { hwpt: this.hwpt(iommufd, deviceId, ioasId, HwptFlag.FAULT_ID_VALID | flags, arg.outFaultId), faultFd: arg.outFaultFd };
   }
 
   /** Switches dirty tracking of an HWPT on. */

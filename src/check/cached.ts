@@ -4,11 +4,12 @@ import { CacheTag, IommuDomain } from '../drivers/domain.ts';
 import { AmdDriverState, AmdUnitState } from '../drivers/amd/unit-state.ts';
 import { IommuDevice } from '../drivers/driver.ts';
 import { DevicePasid } from '../drivers/vtd/device-pasid.ts';
+import { ridPasid } from '../drivers/vtd/pasid-entry.ts';
 import { isIdTaken } from '../drivers/id-bitmap.ts';
 import { RiscvDriverState, RiscvUnitState } from '../drivers/riscv/unit-state.ts';
 import { SmmuDriverState, SmmuUnitState } from '../drivers/smmuv3/unit-state.ts';
 import { firstDomainId, isDomainIdTaken } from '../drivers/vtd/unit-state.ts';
-import { Atc } from '../hardware/atc.ts';
+import { Atc, withoutPasid } from '../hardware/atc.ts';
 import { PciFunction } from '../hardware/function.ts';
 import { iotlbLines } from '../hardware/iotlb.ts';
 import { taggedLines } from '../hardware/tagged-cache.ts';
@@ -33,17 +34,19 @@ export interface CachedTranslation {
   readonly unit: Ref<'IommuUnit'>;
   readonly function: Ref<'PciFunction'>;
   readonly root: number;
+  /** The PASID that an invalidation has to name; null where it is found by its domain id. */
+  readonly pasid: number | null;
 }
 
 /** Every cached translation that came from page tables. */
 export function cachedTranslations(view: View): CachedTranslation[] {
   const kernel = view.host.kernel;
   const ofUnits = unitsOf(view).flatMap((unit) =>
-    iotlbLines(kernel, IommuUnit.iotlb.peek(kernel, unit)).map(({ root }) => ({ unit, function: NULL as Ref<'PciFunction'>, root: root as number })));
+    iotlbLines(kernel, IommuUnit.iotlb.peek(kernel, unit)).map(({ root, firstStage, pasid }) => ({ unit, function: NULL as Ref<'PciFunction'>, root: root as number, pasid: firstStage ? pasid : null })));
   const ofFunctions = functionsOf(view).flatMap((one) => {
     const atc = PciFunction.atc.peek(kernel, one);
     const lines = atc === NULL ? [] : taggedLines(kernel, Atc.lines.peek(kernel, atc));
-    return lines.map(({ value2 }) => ({ unit: PciFunction.unit.peek(kernel, one), function: one, root: value2 }));
+    return lines.map(({ value2, owner }) => ({ unit: PciFunction.unit.peek(kernel, one), function: one, root: value2, pasid: owner === withoutPasid ? ridPasid : owner }));
   });
   return [...ofUnits, ...ofFunctions].filter(({ root }) => root !== 0);
 }
@@ -64,13 +67,15 @@ function pasidDomains(view: View, device: Ref<'IommuDevice'>): Ref<'IommuDomain'
   return found;
 }
 
-/** Whether some domain in use has that root table and a cache tag for the cache. */
-export function isCovered(view: View, { unit, function: pciFunction, root }: CachedTranslation): boolean {
+/** Whether some domain in use has that root table and a cache tag for the cache, under the PASID that it is found by. */
+export function isCovered(view: View, { unit, function: pciFunction, root, pasid }: CachedTranslation): boolean {
   const kernel = view.host.kernel;
   for (const domain of domainsInUse(view)) {
     if (IommuDomain.root.peek(kernel, domain) !== root) continue;
-    for (let tag: Ref<'CacheTag'> = IommuDomain.firstTag.peek(kernel, domain); tag !== NULL; tag = CacheTag.next.peek(kernel, tag))
-      if (CacheTag.unit.peek(kernel, tag) === unit && CacheTag.function.peek(kernel, tag) === pciFunction) return true;
+    for (let tag: Ref<'CacheTag'> = IommuDomain.firstTag.peek(kernel, domain); tag !== NULL; tag = CacheTag.next.peek(kernel, tag)) {
+      const isOfCache = CacheTag.unit.peek(kernel, tag) === unit && CacheTag.function.peek(kernel, tag) === pciFunction;
+      if (isOfCache && (pasid === null || CacheTag.pasid.peek(kernel, tag) === pasid)) return true;
+    }
   }
   return false;
 }

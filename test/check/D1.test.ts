@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { LeavesCleared } from '#src/drivers/events';
-import { dma } from '#src/hardware/events';
+import { dma, dmaOwnerShift, farPage, pasidDma } from '#src/hardware/events';
 import { errnoNumber } from '#src/kernel/errno';
 import { AreaPlaced, DmaMapped, DmaUnmapped, DomainJoined, DomainLeft, UnmapReturned } from '#src/kernel/events';
 import { View } from '#src/check/view';
@@ -17,6 +17,7 @@ async function setUp() {
     map: (page: number, pages = 1) => AreaPlaced.emit(memory, 1, 0, page << 12, pages, 1),
     unmapped: (page: number, pages = 1, errno = 0, ioas = 1) => UnmapReturned.emit(memory, ioas, 0, page << 12, pages, errno, 1),
     reach: (page: number, frame = 5, through = root) => dma.emit(memory, here.rid('A'), 0, page << 12, frame, through, 1),
+    reachByPasid: (page: number, through = root) => pasidDma.emit(memory, here.rid('A'), 9 | (16 << dmaOwnerShift), page, 5, through, 1),
     left: () => DomainLeft.emit(memory, 1, 1, root),
   };
 }
@@ -44,6 +45,14 @@ test.each<[string, (all: All) => void]>([
     unmapped(3);
     reach(3, 5, 0x200);
   }],
+  ['a DMA with a PASID goes through a later mapping, through another domain, or where its page has no room in the event', ({ unmapped, map, reachByPasid }) => {
+    unmapped(3, 4);
+    unmapped(0xffffffff);
+    map(4);
+    reachByPasid(4);
+    reachByPasid(3, 0x200);
+    reachByPasid(farPage);
+  }],
   ['the domain has left the IOAS', ({ unmapped, left, reach }) => {
     unmapped(3);
     left();
@@ -66,10 +75,15 @@ test.each<[string, (all: All) => void]>([
     map(5);
     reach(6);
   }],
+  ['a DMA with a PASID completes through the page', ({ map, unmapped, reachByPasid }) => {
+    map(3);
+    unmapped(3);
+    reachByPasid(3);
+  }],
 ])('breaks: after the unmap returned, %s', async (_, story) => {
   const all = await setUp();
   story(all);
-  expect(all.here.verdict()?.message).toMatch(/^a DMA of function 05\.0 completed through iova 0x[36]000 into frame 0x5 after its unmap/);
+  expect(all.here.verdict()?.message).toMatch(/^a DMA of function 05\.0( with PASID 9)? completed through iova 0x[36]000 into frame 0x5 after its unmap/);
 });
 
 test('holds: a place that the kernel chose was unmapped before', async () => {

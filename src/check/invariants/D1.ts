@@ -1,9 +1,9 @@
 /** D1, strict unmap: what was unmapped, of an IOAS or by a driver of the kernel, is not reached any more, but through a mapping that began later. */
 import type { Cursor } from '#hostmem/history';
 import { LeavesCleared } from '../../drivers/events.ts';
-import { dma } from '../../hardware/events.ts';
+import { dma, pasidDma } from '../../hardware/events.ts';
 import { AreaPlaced, DmaMapped, DmaUnmapped, DomainJoined, DomainLeft, UnmapCalled, UnmapReturned } from '../../kernel/events.ts';
-import { frameText, functionText, iovaPage, iovaText, pageNumber } from '../dma-words.ts';
+import { frameText, functionText, iovaPage, iovaText, isDma, pageNumber } from '../dma-words.ts';
 import { breach, invariant } from '../invariant.ts';
 
 interface Unmapped {
@@ -24,10 +24,10 @@ const remembered = 4096;
 export default invariant<Unmapped>({
   id: 'D1',
   claim: 'after an unmap has returned, no DMA completes through that IOVA range of that IOAS (or of the DMA API), but by a later mapping',
-  events: [DomainJoined, DomainLeft, AreaPlaced, UnmapCalled, UnmapReturned, DmaMapped, LeavesCleared, DmaUnmapped, dma],
+  events: [DomainJoined, DomainLeft, AreaPlaced, UnmapCalled, UnmapReturned, DmaMapped, LeavesCleared, DmaUnmapped, dma, pasidDma],
   start: (view) => ({ ioasOfRoot: new Map(view.beginning.ioasOfRoot), gone: new Map(), began: new Map(), placed: [], cleared: new Map() }),
   step(state, event) {
-    if (event.kind === dma.kind) {
+    if (isDma(event)) {
       if (dma.get.frame(event) === 0) return null;
       const ioas = state.ioasOfRoot.get(dma.get.root(event));
       if (ioas === undefined || state.gone.get(ioas)?.has(iovaPage(event)) !== true) return null;

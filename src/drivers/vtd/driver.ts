@@ -189,9 +189,9 @@ export class VtdDriver implements IommuDriver {
     return emptyAt(kernel, IommuUnit.pageRequests.peek(kernel, this.#unit(pciFunction).ref));
   }
 
-  answerPage(pciFunction: Ref<'PciFunction'>, group: number, code: number): void {
+  answerPage(pciFunction: Ref<'PciFunction'>, group: number, code: number, pasid: number | null): void {
     const vtd = this.#vtd;
-    vtd.operations.submit(vtd, this.#unit(pciFunction), vtd.batch.clear().pageAnswer(PciFunction.rid.peek(vtd.kernel, pciFunction), group, code));
+    vtd.operations.submit(vtd, this.#unit(pciFunction), vtd.batch.clear().pageAnswer(PciFunction.rid.peek(vtd.kernel, pciFunction), group, code, pasid));
   }
 
   map(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, frame: Frame, permissions: number, pages: number = 1): 0 | MapError {
