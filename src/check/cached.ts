@@ -11,6 +11,7 @@ import { firstDomainId, isDomainIdTaken } from '../drivers/vtd/unit-state.ts';
 import { Atc } from '../hardware/atc.ts';
 import { PciFunction } from '../hardware/function.ts';
 import { iotlbLines } from '../hardware/iotlb.ts';
+import { isNestedName, secondRootOf } from '../hardware/nested-line.ts';
 import { taggedLines } from '../hardware/tagged-cache.ts';
 import { vmidTag } from '../hardware/smmuv3/streams.ts';
 import { IommuUnit, UnitKind } from '../hardware/unit.ts';
@@ -48,13 +49,14 @@ export function cachedTranslations(view: View): CachedTranslation[] {
   return [...ofUnits, ...ofFunctions].filter(({ root }) => root !== 0);
 }
 
-/** The domains that devices are on, as the driver knows it and as the core does: they differ while a device moves. */
+/** The domains that devices are on, as the driver knows it and as the core does (they differ while a device moves), and their parents. */
 function domainsInUse(view: View): Ref<'IommuDomain'>[] {
   const kernel = view.host.kernel;
   const devices = functionsOf(view).map((one) => PciFunction.driverData.peek(kernel, one) as Ref<'IommuDevice'>).filter((device) => device !== NULL);
   const ofDevices = devices.flatMap((device) => [IommuDevice.domain.peek(kernel, device), ...pasidDomains(view, device)]);
   const ofGroups = view.groups().flatMap((group) => [IommuGroup.domain.peek(kernel, group), IommuGroup.defaultDomain.peek(kernel, group)]);
-  return [...new Set([...ofDevices, ...ofGroups])].filter((domain) => domain !== NULL);
+  const all = [...ofDevices, ...ofGroups].filter((domain) => domain !== NULL);
+  return [...new Set([...all, ...all.map((domain) => IommuDomain.parent.peek(kernel, domain))])].filter((domain) => domain !== NULL);
 }
 
 function pasidDomains(view: View, device: Ref<'IommuDevice'>): Ref<'IommuDomain'>[] {
@@ -64,13 +66,21 @@ function pasidDomains(view: View, device: Ref<'IommuDevice'>): Ref<'IommuDomain'
   return found;
 }
 
-/** Whether some domain in use has that root table and a cache tag for the cache. */
-export function isCovered(view: View, { unit, function: pciFunction, root }: CachedTranslation): boolean {
+/** Whether some domain in use has that root table and a cache tag for the cache; and the parent of a nested domain one that is there for it. */
+export function isCovered(view: View, cached: CachedTranslation): boolean {
+  return isListed(view, cached, cached.root, 0) && (!isNestedName(cached.root) || isListed(view, cached, secondRootOf(cached.root), cached.root));
+}
+
+/** `nestedRoot` is the root of the domain that the tag is there for; 0 for the domain's own. */
+function isListed(view: View, { unit, function: pciFunction }: CachedTranslation, root: number, nestedRoot: number): boolean {
   const kernel = view.host.kernel;
   for (const domain of domainsInUse(view)) {
     if (IommuDomain.root.peek(kernel, domain) !== root) continue;
-    for (let tag: Ref<'CacheTag'> = IommuDomain.firstTag.peek(kernel, domain); tag !== NULL; tag = CacheTag.next.peek(kernel, tag))
-      if (CacheTag.unit.peek(kernel, tag) === unit && CacheTag.function.peek(kernel, tag) === pciFunction) return true;
+    for (let tag: Ref<'CacheTag'> = IommuDomain.firstTag.peek(kernel, domain); tag !== NULL; tag = CacheTag.next.peek(kernel, tag)) {
+      if (CacheTag.unit.peek(kernel, tag) !== unit || CacheTag.function.peek(kernel, tag) !== pciFunction) continue;
+      const nested = CacheTag.nested.peek(kernel, tag);
+      if ((nested === NULL ? 0 : IommuDomain.root.peek(kernel, nested)) === nestedRoot) return true;
+    }
   }
   return false;
 }

@@ -1,5 +1,5 @@
 /** D1, strict unmap: what was unmapped is not reached any more, but through a mapping that began later. */
-import { dma } from '../../hardware/events.ts';
+import { dma, nestedDma } from '../../hardware/events.ts';
 import { AreaPlaced, DomainJoined, DomainLeft, UnmapCalled, UnmapReturned } from '../../kernel/events.ts';
 import { frameText, functionText, iovaPage, iovaText, pageNumber } from '../dma-words.ts';
 import { breach, invariant } from '../invariant.ts';
@@ -20,14 +20,16 @@ const remembered = 4096;
 export default invariant<Unmapped>({
   id: 'D1',
   claim: 'after an unmap has returned, no DMA completes through that IOVA range of that IOAS, but by a later mapping',
-  events: [DomainJoined, DomainLeft, AreaPlaced, UnmapCalled, UnmapReturned, dma],
+  events: [DomainJoined, DomainLeft, AreaPlaced, UnmapCalled, UnmapReturned, dma, nestedDma],
   start: (view) => ({ ioasOfRoot: new Map(view.beginning.ioasOfRoot), gone: new Map(), began: new Map(), placed: [] }),
   step(state, event) {
-    if (event.kind === dma.kind) {
+    // In the second of two stages it is the guest's address that the IOAS maps; the words of both events are the same.
+    if (event.kind === dma.kind || event.kind === nestedDma.kind) {
       if (dma.get.frame(event) === 0) return null;
       const ioas = state.ioasOfRoot.get(dma.get.root(event));
       if (ioas === undefined || state.gone.get(ioas)?.has(iovaPage(event)) !== true) return null;
-      return breach(`a DMA of ${functionText(event)} completed through ${iovaText(event)} into ${frameText(event)} after its unmap had returned`);
+      const where = event.kind === dma.kind ? iovaText(event) : `guest address 0x${(iovaPage(event) * 4096).toString(16)}`;
+      return breach(`a DMA of ${functionText(event)} completed through ${where} into ${frameText(event)} after its unmap had returned`);
     }
     if (event.kind === DomainJoined.kind) {
       state.ioasOfRoot.set(DomainJoined.get.root(event), ioasName(DomainJoined.get.process(event), DomainJoined.get.ioas(event)));
