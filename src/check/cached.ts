@@ -34,17 +34,19 @@ export interface CachedTranslation {
   readonly unit: Ref<'IommuUnit'>;
   readonly function: Ref<'PciFunction'>;
   readonly root: number;
+  /** Under which number a unit has it; -1 in a device's cache, which knows none. */
+  readonly domainId: number;
 }
 
 /** Every cached translation that came from page tables. */
 export function cachedTranslations(view: View): CachedTranslation[] {
   const kernel = view.host.kernel;
   const ofUnits = unitsOf(view).flatMap((unit) =>
-    iotlbLines(kernel, IommuUnit.iotlb.peek(kernel, unit)).map(({ root }) => ({ unit, function: NULL as Ref<'PciFunction'>, root: root as number })));
+    iotlbLines(kernel, IommuUnit.iotlb.peek(kernel, unit)).map(({ root, domainId }) => ({ unit, function: NULL as Ref<'PciFunction'>, root: root as number, domainId })));
   const ofFunctions = functionsOf(view).flatMap((one) => {
     const atc = PciFunction.atc.peek(kernel, one);
     const lines = atc === NULL ? [] : taggedLines(kernel, Atc.lines.peek(kernel, atc));
-    return lines.map(({ value2 }) => ({ unit: PciFunction.unit.peek(kernel, one), function: one, root: value2 }));
+    return lines.map(({ value2 }) => ({ unit: PciFunction.unit.peek(kernel, one), function: one, root: value2, domainId: -1 }));
   });
   return [...ofUnits, ...ofFunctions].filter(({ root }) => root !== 0);
 }
@@ -72,14 +74,17 @@ export function isCovered(view: View, cached: CachedTranslation): boolean {
 }
 
 /** `nestedRoot` is the root of the domain that the tag is there for; 0 for the domain's own. */
-function isListed(view: View, { unit, function: pciFunction }: CachedTranslation, root: number, nestedRoot: number): boolean {
+function isListed(view: View, { unit, function: pciFunction, domainId }: CachedTranslation, root: number, nestedRoot: number): boolean {
   const kernel = view.host.kernel;
   for (const domain of domainsInUse(view)) {
     if (IommuDomain.root.peek(kernel, domain) !== root) continue;
     for (let tag: Ref<'CacheTag'> = IommuDomain.firstTag.peek(kernel, domain); tag !== NULL; tag = CacheTag.next.peek(kernel, tag)) {
       if (CacheTag.unit.peek(kernel, tag) !== unit || CacheTag.function.peek(kernel, tag) !== pciFunction) continue;
       const nested = CacheTag.nested.peek(kernel, tag);
-      if ((nested === NULL ? 0 : IommuDomain.root.peek(kernel, nested)) === nestedRoot) return true;
+      if (nestedRoot === 0 && nested === NULL) return true;
+      // Two nested domains may have one pair of roots, but not one number.
+      if (nested === NULL || IommuDomain.root.peek(kernel, nested) !== nestedRoot) continue;
+      if (domainId < 0 || CacheTag.domainId.peek(kernel, tag) === domainId) return true;
     }
   }
   return false;

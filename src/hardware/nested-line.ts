@@ -16,6 +16,8 @@ export const nestedName = (first: number, second: Frame): Frame => (nested | ((f
 /** Whether a root frame is such a name. */
 export const isNestedName = (root: number): boolean => root > 0 && (root & nested) !== 0;
 
+/** The first stage's root, modulo 2^10. */
+export const firstRootOf = (name: number): number => (name >>> firstShift) & firstMask;
 /** The second stage's root. */
 export const secondRootOf = (name: number): Frame => (name & secondMask) as Frame;
 

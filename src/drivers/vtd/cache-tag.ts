@@ -96,9 +96,14 @@ function addDeviceTag(vtd: Vtd, domain: Ref<'IommuDomain'>, nested: Ref<'IommuDo
   CacheTag.pasid.poke(kernel, tag, pasid);
   IommuDomain.tagLock.acquire(kernel, domain);
   const before = findTag(vtd, domain, nested, unit, pasid);
-  CacheTag.domainId.poke(kernel, tag, CacheTag.domainId.peek(kernel, before));
-  CacheTag.next.write(kernel, tag, CacheTag.next.read(kernel, before));
-  CacheTag.next.write(kernel, before, tag);
+  // A parent may have been left without it (a variant): the device is told all the same.
+  if (before === NULL) CacheTag.next.write(kernel, tag, IommuDomain.firstTag.read(kernel, domain));
+  else {
+    CacheTag.domainId.poke(kernel, tag, CacheTag.domainId.peek(kernel, before));
+    CacheTag.next.write(kernel, tag, CacheTag.next.read(kernel, before));
+  }
+  if (before === NULL) IommuDomain.firstTag.write(kernel, domain, tag);
+  else CacheTag.next.write(kernel, before, tag);
   IommuDomain.tagLock.release(kernel, domain);
   return true;
 }

@@ -27,6 +27,9 @@ const knownFlags = BigInt(S1Flag.SUPERVISOR | S1Flag.EXTENDED_ACCESSED | S1Flag.
 /** `addr_width` of 4 levels and of 5. */
 const AddressWidth = { FOUR_LEVELS: 48, FIVE_LEVELS: 57 } as const;
 
+/** That of a first stage of four levels, with a sign. */
+export const firstStageWidth = AddressWidth.FOUR_LEVELS;
+
 /** IOMMU_HWPT_INVALIDATE_DATA_VTD_S1 and its `{ addr, npages, flags, reserved }`. */
 export const vtdS1InvalidateData = 0;
 export const vtdS1InvalidateBytes = 24;
