@@ -43,12 +43,13 @@ export class GuestIommu {
   /** On return no device reaches the page through its IOVA. */
   unmap(iova: number): void {
     setLeaf(this.#actor.host, this.#frames, iova, null);
-    this.#queue(this.#invalidation(0), ridPasid, lowOf(iova) | PageBits.leafOnly, highOf(iova));
+    const page = Descriptor.PASID_IOTLB | (PasidIotlbGranularity.SELECTED << Bits.granularityShift) | (guestDomainId << Bits.domainShift);
+    this.#queue(page, ridPasid, lowOf(iova) | PageBits.leafOnly, highOf(iova));
     this.#wait();
     GuestUnmapped.emit(this.#actor.host.kernel, this.#process, firstStageGpa / 4096, highOf(iova), lowOf(iova), 1);
   }
 
-  /** Several at once, with an invalidation of all that the guest has mapped. */
+  /** Several at once, with one invalidation of all that the guest has mapped. */
   unmapAll(iovas: readonly number[]): void {
     for (const iova of iovas) setLeaf(this.#actor.host, this.#frames, iova, null);
     this.#queue(Descriptor.PASID_IOTLB | (PasidIotlbGranularity.PASID << Bits.granularityShift) | (guestDomainId << Bits.domainShift), ridPasid, 0, 0);
@@ -56,12 +57,17 @@ export class GuestIommu {
     for (const iova of iovas) GuestUnmapped.emit(this.#actor.host.kernel, this.#process, firstStageGpa / 4096, highOf(iova), lowOf(iova), 1);
   }
 
-  /** The oldest page request that the VMM has put into the guest's queue; waits for one. */
-  takeRequest(): AskedPage {
+  /** A wait alone: on return the VMM has looked for page requests that were there before. */
+  ring(): void {
+    this.#wait();
+  }
+
+  /** The oldest page request that the VMM has put into the guest's queue; null when there is none. */
+  takeRequest(): AskedPage | null {
     const { ram } = this.#actor.host;
     const at = this.#address(registersGpa);
     const head = VirtualVtd.requestHead.load(ram, at);
-    this.#actor.waitIdle(VirtualVtd.requestTail, ram, at, Until.DIFFERENT, head);
+    if (VirtualVtd.requestTail.load(ram, at) === head) return null;
     const record = this.#address(requestsGpa + head * slotBytes);
     const low = peek(ram, record + 8);
     const asked = { iova: (peek(ram, record + 12) >>> 0) * 2 ** 32 + ((low & ~4095) >>> 0), group: (low >>> PageAnswerBits.groupShift) & groupMask };
@@ -73,10 +79,6 @@ export class GuestIommu {
   answer({ group }: AskedPage, code: number): void {
     this.#queue(Descriptor.PAGE_ANSWER | (code << PageAnswerBits.codeShift), 0, group << PageAnswerBits.groupShift, 0);
     this.#wait();
-  }
-
-  #invalidation(order: number): number {
-    return Descriptor.PASID_IOTLB | (PasidIotlbGranularity.SELECTED << Bits.granularityShift) | (guestDomainId << Bits.domainShift) | order;
   }
 
   /** A wait, and the wait for it. */

@@ -11,7 +11,7 @@ import type { QueueServer } from '../kernel/operations.ts';
 import { read, write } from '../kernel/syscalls.ts';
 import { guestAddress } from './guest-memory.ts';
 import { queueGpa, registersGpa, requestsGpa, ridPasid, slotBytes, slots, VirtualVtd, WaitStatus } from './virtual-vtd.ts';
-import type { Vm } from './vm.ts';
+import { errnoOf, type Vm } from './vm.ts';
 
 const everyPage = 2n ** 64n - 1n;
 const LEAF = 1;
@@ -52,6 +52,7 @@ export class VirtualQueue implements QueueServer {
     for (let done = 0; done < waits; ) {
       const head = VirtualVtd.queueHead.load(ram, at);
       this.#vm.waitIdle(VirtualVtd.queueTail, ram, at, Until.DIFFERENT, head);
+      this.#inject();
       if (this.#carryOut(head)) done++;
       VirtualVtd.queueHead.store(ram, at, (head + 1) % slots);
     }
@@ -102,13 +103,13 @@ export class VirtualQueue implements QueueServer {
     WaitStatus.word.store(this.#vm.host.ram, this.#address(this.#status.gpa), this.#status.value);
   }
 
-  /** Puts the page requests that the kernel has for the guest into its queue; how many there were. */
-  inject(): number {
+  /** Puts the page requests that the kernel has for the guest into its queue. */
+  #inject(): void {
     const { ram } = this.#vm.host;
     const { faultFd } = this.#to;
-    const records = faultFd === undefined ? new Uint8Array(0) : read(this.#vm.kernel, faultFd, mostRequests * recordBytes);
-    const count = records.byteLength / recordBytes;
-    for (let i = 0; i < count; i++) {
+    if (faultFd === undefined) return;
+    const records = read(this.#vm.kernel, faultFd, mostRequests * recordBytes);
+    for (let i = 0; i < records.byteLength / recordBytes; i++) {
       const record = new DataView(records.buffer, records.byteOffset + i * recordBytes, recordBytes);
       const group = record.getUint32(12, true);
       const address = record.getBigUint64(24, true);
@@ -121,14 +122,15 @@ export class VirtualQueue implements QueueServer {
       this.#asked.set(group, record.getUint32(36, true));
       VirtualVtd.requestTail.store(ram, at, (tail + 1) % slots);
     }
-    return count;
   }
 
   #answer(group: number, code: number): void {
     const cookie = this.#asked.get(group);
     this.#vm.check(cookie !== undefined, `the guest answers group ${group}, which nobody asked for`);
     this.#asked.delete(group);
-    write(this.#vm.kernel, this.#to.faultFd!, new Uint8Array(Uint32Array.of(cookie!, code).buffer));
+    const answered = errnoOf(() => write(this.#vm.kernel, this.#to.faultFd!, new Uint8Array(Uint32Array.of(cookie!, code).buffer)));
+    // A device that has left the HWPT meanwhile was answered by the kernel.
+    this.#vm.check(answered === null || answered === 'EINVAL', `the guest's answer ended with ${answered}`);
   }
 
   #address(gpa: number): number {
