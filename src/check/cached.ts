@@ -4,11 +4,12 @@ import { CacheTag, IommuDomain } from '../drivers/domain.ts';
 import { AmdDriverState, AmdUnitState } from '../drivers/amd/unit-state.ts';
 import { IommuDevice } from '../drivers/driver.ts';
 import { DevicePasid } from '../drivers/vtd/device-pasid.ts';
+import { ridPasid } from '../drivers/vtd/pasid-entry.ts';
 import { isIdTaken } from '../drivers/id-bitmap.ts';
 import { RiscvDriverState, RiscvUnitState } from '../drivers/riscv/unit-state.ts';
 import { SmmuDriverState, SmmuUnitState } from '../drivers/smmuv3/unit-state.ts';
 import { firstDomainId, isDomainIdTaken } from '../drivers/vtd/unit-state.ts';
-import { Atc } from '../hardware/atc.ts';
+import { Atc, withoutPasid } from '../hardware/atc.ts';
 import { PciFunction } from '../hardware/function.ts';
 import { iotlbLines } from '../hardware/iotlb.ts';
 import { isNestedName, secondRootOf } from '../hardware/nested-line.ts';
@@ -36,17 +37,20 @@ export interface CachedTranslation {
   readonly root: number;
   /** Under which number a unit has it; -1 in a device's cache, which knows none. */
   readonly domainId: number;
+  /** The PASID that an invalidation has to name; null where it is found by its domain id. */
+  readonly pasid: number | null;
 }
 
 /** Every cached translation that came from page tables. */
 export function cachedTranslations(view: View): CachedTranslation[] {
   const kernel = view.host.kernel;
   const ofUnits = unitsOf(view).flatMap((unit) =>
-    iotlbLines(kernel, IommuUnit.iotlb.peek(kernel, unit)).map(({ root, domainId }) => ({ unit, function: NULL as Ref<'PciFunction'>, root: root as number, domainId })));
+    iotlbLines(kernel, IommuUnit.iotlb.peek(kernel, unit)).map(({ root, domainId, firstStage, pasid }) =>
+      ({ unit, function: NULL as Ref<'PciFunction'>, root: root as number, domainId, pasid: firstStage ? pasid : null })));
   const ofFunctions = functionsOf(view).flatMap((one) => {
     const atc = PciFunction.atc.peek(kernel, one);
     const lines = atc === NULL ? [] : taggedLines(kernel, Atc.lines.peek(kernel, atc));
-    return lines.map(({ value2 }) => ({ unit: PciFunction.unit.peek(kernel, one), function: one, root: value2, domainId: -1 }));
+    return lines.map(({ value2, owner }) => ({ unit: PciFunction.unit.peek(kernel, one), function: one, root: value2, domainId: -1, pasid: owner === withoutPasid ? ridPasid : owner }));
   });
   return [...ofUnits, ...ofFunctions].filter(({ root }) => root !== 0);
 }
@@ -68,18 +72,22 @@ function pasidDomains(view: View, device: Ref<'IommuDevice'>): Ref<'IommuDomain'
   return found;
 }
 
-/** Whether some domain in use has that root table and a cache tag for the cache; and the parent of a nested domain one that is there for it. */
+/**
+ * Whether some domain in use has that root table and a cache tag for the cache, under the PASID that it is found by; and the parent of a nested domain
+ * one that is there for it.
+ */
 export function isCovered(view: View, cached: CachedTranslation): boolean {
   return isListed(view, cached, cached.root, 0) && (!isNestedName(cached.root) || isListed(view, cached, secondRootOf(cached.root), cached.root));
 }
 
 /** `nestedRoot` is the root of the domain that the tag is there for; 0 for the domain's own. */
-function isListed(view: View, { unit, function: pciFunction, domainId }: CachedTranslation, root: number, nestedRoot: number): boolean {
+function isListed(view: View, { unit, function: pciFunction, domainId, pasid }: CachedTranslation, root: number, nestedRoot: number): boolean {
   const kernel = view.host.kernel;
   for (const domain of domainsInUse(view)) {
     if (IommuDomain.root.peek(kernel, domain) !== root) continue;
     for (let tag: Ref<'CacheTag'> = IommuDomain.firstTag.peek(kernel, domain); tag !== NULL; tag = CacheTag.next.peek(kernel, tag)) {
       if (CacheTag.unit.peek(kernel, tag) !== unit || CacheTag.function.peek(kernel, tag) !== pciFunction) continue;
+      if (pasid !== null && CacheTag.pasid.peek(kernel, tag) !== pasid) continue;
       const nested = CacheTag.nested.peek(kernel, tag);
       if (nestedRoot === 0 && nested === NULL) return true;
       // Two nested domains may have one pair of roots, but not one number.

@@ -6,7 +6,8 @@
  * points to the domain is installed, and leaves after the last one was removed and flushed (INVARIANTS C1).
  */
 import { mutex } from '#hostmem/locks';
-import type { Frame } from '#hostmem/memory';
+import type { Frame, Memory } from '#hostmem/memory';
+import { NULL, UseAfterFree, type Ref } from '#hostmem/object';
 import { object, ref, u32, u64, type WordKind } from '#hostmem/struct';
 
 export const DomainKind = { PAGING: 1, BLOCKED: 2, IDENTITY: 3, NESTED: 4 } as const;
@@ -69,3 +70,8 @@ export const CacheTag = object('CacheTag', {
   users: u32.under('domain.tagLock'),
   next: ref('CacheTag').under('domain.tagLock'),
 });
+
+/** Of a domain that is about to be freed: `UseAfterFree`, before anybody reads what is no more, if a device still translates through it. */
+export function leftByAll(kernel: Memory, domain: Ref<'IommuDomain'>): void {
+  if (IommuDomain.firstTag.peek(kernel, domain) !== NULL) throw new UseAfterFree('a domain is freed while a device is attached to it');
+}

@@ -35,10 +35,11 @@ export const Atc = object('Atc', {
 const labels = { lookup: markedLabel('Atc.lookup'), fill: markedLabel('Atc.fill') };
 const invalidateLabel = markedLabel('Atc.invalidate');
 /** In place of a PASID: the request has none. */
-const withoutPasid = 1 << 20;
+export const withoutPasid = 1 << 20;
 const ownerMask = (1 << 21) - 1;
 
-const ownerOf = (pasid: number): number => (pasid < 0 ? withoutPasid : pasid);
+/** By which its lines tell the PASID of a request. */
+export const atcOwnerOf = (pasid: number): number => (pasid < 0 ? withoutPasid : pasid);
 
 /** One thread's view; after a hit `frame`, `permissions` and `root` are those of the line. */
 export class AtcView {
@@ -70,7 +71,7 @@ export class AtcView {
 
   lookup(pasid: number, iovaHigh: number, iovaLow: number): boolean {
     const lines = this.#lines;
-    if (!lines.lookup((iovaHigh << 20) | (iovaLow >>> 12), ownerOf(pasid), iovaHigh >>> 12, -1)) return false;
+    if (!lines.lookup((iovaHigh << 20) | (iovaLow >>> 12), atcOwnerOf(pasid), iovaHigh >>> 12, -1)) return false;
     this.frame = lines.value0 as Frame;
     this.permissions = lines.value1;
     this.root = lines.value2 as Frame;
@@ -78,14 +79,14 @@ export class AtcView {
   }
 
   fill(pasid: number, iovaHigh: number, iovaLow: number, frame: Frame, permissions: number, root: Frame, epoch: number): void {
-    this.#lines.fill((iovaHigh << 20) | (iovaLow >>> 12), ownerOf(pasid), iovaHigh >>> 12, frame, permissions, root, epoch);
+    this.#lines.fill((iovaHigh << 20) | (iovaLow >>> 12), atcOwnerOf(pasid), iovaHigh >>> 12, frame, permissions, root, epoch);
   }
 
   /** Drops the pages of the aligned block of `1 << order` around the IOVA. */
   invalidate(pasid: number, iovaHigh: number, iovaLow: number, order: number): void {
     const key = (iovaHigh << 20) | (iovaLow >>> 12);
     const isWhole = order >= 32;
-    this.#lines.invalidate(key, isWhole ? 0 : -1 << order, ownerOf(pasid), ownerMask, iovaHigh >>> 12, isWhole ? 0 : -1);
+    this.#lines.invalidate(key, isWhole ? 0 : -1 << order, atcOwnerOf(pasid), ownerMask, iovaHigh >>> 12, isWhole ? 0 : -1);
   }
 }
 

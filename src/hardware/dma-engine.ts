@@ -18,7 +18,7 @@ import { pageBytes, type Frame, type Memory } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import { Access } from '#hostmem/page-table';
 import { AtcView } from './atc.ts';
-import { dma, DmaFlags, dmaOwnerShift, nestedDma, pasidDma, peerReached } from './events.ts';
+import { dma, DmaFlags, dmaOwnerShift, farPage, nestedDma, pasidDma, peerReached } from './events.ts';
 import { bufferBytes, InFlight, PciFunction } from './function.ts';
 import { guestPageOf, isNestedName, secondRootOf } from './nested-line.ts';
 import type { AtsTranslator, Translator } from './translator.ts';
@@ -167,7 +167,7 @@ export class DmaEngine {
     const owner = reason === 0 ? this.#table.ownerOf(this.#frame) & DmaFlags.ownerMask : 0;
     const frame = reason === 0 ? this.#frame : 0;
     if (this.#pasid === noPasid) dma.emit(kernel, word, iovaHigh, (iovaLow & ~(pageBytes - 1)) | owner, frame, this.#root, begin);
-    else pasidDma.emit(kernel, word, this.#pasid | (owner << dmaOwnerShift), (iovaHigh << 20) | (iovaLow >>> 12), frame, this.#root, begin);
+    else pasidDma.emit(kernel, word, this.#pasid | (owner << dmaOwnerShift), iovaHigh >>> 12 === 0 ? (iovaHigh << 20) | (iovaLow >>> 12) : farPage, frame, this.#root, begin);
     if (reason !== 0 || !isNestedName(this.#root)) return;
     const page = guestPageOf(this.#granted);
     nestedDma.emit(kernel, word, highOf(page), lowOf(page), frame, secondRootOf(this.#root), begin);

@@ -8,6 +8,10 @@
  * A fill is discarded when an invalidation began after its transaction did, whatever the invalidation covers: the
  * invalidator moves `epoch` on *before* it clears, the filler compares it under the set's lock.
  *
+ * In front of the sets each thread has lines of its own, copies of what it last hit there. They live as long as `generation`, which the
+ * invalidator moves on *after* it has cleared: who copied a line while it was being cleared copied it under a generation that ends.
+ * A controlled run goes without them: there every look-up is to be seen, and all state is to be restored.
+ *
  * In a controlled run a look-up and a fill are one step each. Both are announced at the epoch's word, and so is the queue's
  * step that invalidates: an invalidation of a domain touches every set, so dependence is per IOTLB.
  */
@@ -41,7 +45,12 @@ const lookupLabel = markedLabel('Iotlb.lookup');
 const fillLabel = markedLabel('Iotlb.fill');
 export const invalidateLabel = markedLabel('Iotlb.invalidate');
 
-export const Iotlb = object('Iotlb', { on: u32, padBefore: words(13), epoch: u32, padBehind: words(31), sets: words(setCount * setWords) });
+/** Lines that a thread has for itself: page · tag · PASID word, as in a way · generation · frame · permissions · root, one unused. */
+const ownLines = 128;
+const ownShift = 3;
+const Own = { PAGE: 0, TAG: 1, PASID: 2, GENERATION: 3, FRAME: 4, PERMISSIONS: 5, ROOT: 6 } as const;
+
+export const Iotlb = object('Iotlb', { on: u32, padBefore: words(13), epoch: u32, generation: u32, padBehind: words(30), sets: words(setCount * setWords) });
 
 /** One thread's view; after a hit `frame`, `permissions` and `root` are those of the entry. */
 export class IotlbView {
@@ -51,13 +60,17 @@ export class IotlbView {
   root = 0 as Frame;
   readonly #kernel: Memory;
   readonly #epochAt: number;
+  /** Word index. */
+  readonly #generation: number;
   /** Word index of set 0. */
   readonly #sets: number;
   readonly #on: boolean;
+  readonly #own = new Int32Array(ownLines << ownShift);
 
   constructor(kernel: Memory, iotlb: Ref<'Iotlb'>) {
     this.#kernel = kernel;
     this.#epochAt = Iotlb.epoch.address(kernel, iotlb);
+    this.#generation = Iotlb.generation.address(kernel, iotlb) >>> 2;
     this.#sets = Iotlb.sets.elementAddress(kernel, iotlb, 0) >>> 2;
     this.#on = Iotlb.on.peek(kernel, iotlb) !== 0;
   }
@@ -75,8 +88,35 @@ export class IotlbView {
   /** Whether the page is cached; `pasidTag` is a PASID, with `firstStageTag` or without. */
   lookup(domainId: number, iovaHigh: number, iovaLow: number, pasidTag: number = 0): boolean {
     if (!this.#on) return false;
-    const control = this.#kernel.control;
-    if (control !== null) control.point(Op.READ, this.#kernel, this.#epochAt, lookupLabel);
+    const kernel = this.#kernel;
+    if (kernel.control !== null) {
+      kernel.control.point(Op.READ, kernel, this.#epochAt, lookupLabel);
+      return this.lookupShared(domainId, iovaHigh, iovaLow, pasidTag);
+    }
+    const own = this.#own;
+    const page = (iovaHigh << 20) | (iovaLow >>> 12);
+    const tag = tagOf(domainId, iovaHigh);
+    const line = ((page ^ (domainId * 13)) & (ownLines - 1)) << ownShift;
+    const generation = kernel.words[this.#generation]!;
+    if (own[line + Own.GENERATION] === generation && own[line] === page && own[line + Own.TAG] === tag && own[line + Own.PASID] === (valid | pasidTag)) {
+      this.frame = own[line + Own.FRAME]! as Frame;
+      this.permissions = own[line + Own.PERMISSIONS]!;
+      this.root = own[line + Own.ROOT]! as Frame;
+      return true;
+    }
+    if (!this.lookupShared(domainId, iovaHigh, iovaLow, pasidTag)) return false;
+    own[line] = page;
+    own[line + Own.TAG] = tag;
+    own[line + Own.PASID] = valid | pasidTag;
+    own[line + Own.GENERATION] = generation;
+    own[line + Own.FRAME] = this.frame;
+    own[line + Own.PERMISSIONS] = this.permissions;
+    own[line + Own.ROOT] = this.root;
+    return true;
+  }
+
+  /** As `lookup`, in the lines that all share. No point. */
+  lookupShared(domainId: number, iovaHigh: number, iovaLow: number, pasidTag: number = 0): boolean {
     const words = this.#kernel.words;
     const page = (iovaHigh << 20) | (iovaLow >>> 12);
     const tag = tagOf(domainId, iovaHigh);
@@ -158,12 +198,14 @@ export class IotlbView {
     }
     silent.add(this.#kernel, this.#epochAt, 1);
     for (let page = 0; page < 1 << order; page++) this.#invalidateSet(this.#set(domainId, first + page), first, mask, tag, -1, pasidTag, pasidTagMask);
+    silent.add(this.#kernel, this.#generation * 4, 1);
   }
 
   /** Clears in every set what agrees with the page and the tags in the bits of the masks. */
   #invalidateSets(page: number, pageMask: number, tag: number, tagMask: number, pasidTag: number, pasidTagMask: number): void {
     silent.add(this.#kernel, this.#epochAt, 1);
     for (let set = 0; set < setCount; set++) this.#invalidateSet(this.#sets + set * setWords, page, pageMask, tag, tagMask, pasidTag, pasidTagMask);
+    silent.add(this.#kernel, this.#generation * 4, 1);
   }
 
   /**

@@ -15,7 +15,7 @@ import { iovaHoles, replaceAllowed } from './iopt-ranges.ts';
 import type { Kernel } from './kernel.ts';
 import { abortObject, AccountMode, getObject, Iommufd, IommufdObject, Kind, publishObject, reserveObject } from './objects.ts';
 import { createPages, Pages, putPages } from './pages.ts';
-import { high, low, PAGE, pagesTouched, U64_MAX } from './u64.ts';
+import { high, low, offsetInPage, pagesTouched, U64_MAX } from './u64.ts';
 
 export const Ioas = object('Ioas', {
   header: ref('IommufdObject'),
@@ -130,7 +130,7 @@ export function mapUserMemory(kernel: Kernel, ioas: Ref<'Ioas'>, arg: IoasMap): 
   if (length === 0n || length > U64_MAX - 4096n) fail('EINVAL', 'length is 0 or too large');
   const pages = createPages(kernel, kernel.process, userVa, length, (flags & MapFlag.WRITEABLE) !== 0);
   Pages.payer.poke(kernel.memory, pages, payerOf(kernel, ioas));
-  return mapNewPages(kernel, ioas, pages, userVa % PAGE, arg);
+  return mapNewPages(kernel, ioas, pages, BigInt(offsetInPage(userVa)), arg);
 }
 
 /** Who pays for what the calling process maps into an IOAS from now on. */

@@ -37,7 +37,7 @@ import { keepBack } from './tvm.ts';
 import { destroyVdevice, holdDevice, letDeviceGo, removeVdevice } from './vdevice.ts';
 import { destroyViommu } from './viommu.ts';
 import { attach, detach, leaveHwpt, replace } from './iommufd-attach.ts';
-import { deliver, drain } from './iopf.ts';
+import { deliver, drain, movePasidRequests } from './iopf.ts';
 import { destroyDevice } from './iommufd-device.ts';
 
 /** The lives of objects: DESTROY, taking back what was never published, and destructors by kind. */
@@ -132,6 +132,8 @@ export interface IopfOperations {
   drain(kernel: Kernel, pciFunction: Ref<'PciFunction'>): number;
   /** A replace: the members' requests go to the new HWPT, those left with the old one are answered. Under `IommufdGroup.lock`. */
   leave(kernel: Kernel, group: Ref<'IommufdGroup'>, old: Ref<'Hwpt'>, hwpt: Ref<'Hwpt'>): void;
+  /** A PASID's requests go from an HWPT to another, either of which may be none; those left with the old one are answered. Under `IommufdGroup.lock`. */
+  movePasid(kernel: Kernel, share: Ref<'PasidAttachment'>, old: Ref<'Hwpt'>, hwpt: Ref<'Hwpt'>): void;
 }
 
 /** What KVM tells VFIO. */
@@ -236,7 +238,7 @@ export const linux72: Operations = Object.freeze({
   confidential: Object.freeze({ policy: () => TBitPolicy.BYPASS, mayFlip: hasNoMappings, enterTrusted, flushConverted, giveUp: keepBack }),
   dma: Object.freeze({ queueIova }),
   kvm: Object.freeze({ setKvm }),
-  iopf: Object.freeze({ deliver, drain, leave: leaveHwpt }),
+  iopf: Object.freeze({ deliver, drain, leave: leaveHwpt, movePasid: movePasidRequests }),
   viommu: Object.freeze({
     finishWait(server: QueueServer): void {
       server.forward();

@@ -10,7 +10,7 @@ import { scenario } from '../scenario.ts';
 export default scenario({
   title: 'objects are destroyed by their ids while others use them, unbind them and fail to make them',
   seed: null,
-  variants: ['put-object-uaf', 'destroy-bumps-ref', 'abort-async-file-release'],
+  variants: ['destroy-bumps-ref', 'abort-async-file-release'],
   holds: ['O1', 'O2', 'O3', 'O4'],
 
   world(w) {
@@ -18,7 +18,7 @@ export default scenario({
     const iommufd = vmm.iommufd();
     const ioas = vmm.ioas(iommufd);
     // The lowest free id is the next object's, whose ever that is.
-    return { iommufd, ioas, next: ioas + 1, vfio: w.group('A').vfio[0]! };
+    return { iommufd, ioas, next: ioas + 1, vfio: w.device('A') };
   },
 
   actors: ({ vm }) => ({

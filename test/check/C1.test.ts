@@ -2,10 +2,11 @@ import { poke } from '#hostmem/atomics';
 import { NULL } from '#hostmem/object';
 import { IommuDomain } from '#src/drivers/domain';
 import { setAts } from '#src/drivers/vtd/ats';
-import type { VtdOperations } from '#src/drivers/vtd/operations';
-import { HwptFlag } from '#src/kernel/hwpt';
 import { userAddress } from '#src/kernel/process';
 import { IommuDevice } from '#src/drivers/driver';
+import { joinDomain } from '#src/drivers/vtd/attach';
+import type { VtdOperations } from '#src/drivers/vtd/operations';
+import { HwptFlag } from '#src/kernel/hwpt';
 import { expect, test } from 'vitest';
 import { Driven } from './driven.ts';
 
@@ -64,4 +65,31 @@ test("breaks: the unit is on no list", async () => {
   forget(driven.memory, driven.driverData);
   driven.dma.read(0, 0x1000, 4);
   expect(driven.verdict?.message).toMatch(/^the unit's IOTLB holds a translation/);
+});
+
+/** A device reads with a PASID, and without one, on one HWPT; by stage, and with or without a device TLB. */
+async function readByPasid(iommu: 'vtd-first-stage' | 'vtd-scalable', ats: boolean, mistake: Partial<VtdOperations>): Promise<string | null> {
+  const driven = await Driven.create({ iommu, ats, pasids: true }, mistake, ['C1']);
+  const { process, world } = driven.vmm;
+  const iommufd = process.iommufd();
+  const ioas = process.ioas(iommufd);
+  process.map(iommufd, ioas, 0x1000, process.memory(4096, 1), 4096);
+  const { fd, deviceId } = process.bound(driven.group.vfio[0]!, iommufd);
+  if (ats) world.kernel.driver.enableAts!(driven.device);
+  const hwpt = process.hwpt(iommufd, deviceId, ioas, HwptFlag.PASID);
+  process.attach(fd, hwpt);
+  process.attachPasid(fd, 5, hwpt);
+  expect([driven.dma.read(0, 0x1000, 4), driven.dma.read(0, 0x1000, 4, 0, 5)]).toEqual([0, 0]);
+  return driven.verdict?.message ?? null;
+}
+
+test('holds: a PASID has a cache tag of its own', async () => {
+  for (const iommu of ['vtd-first-stage', 'vtd-scalable'] as const) for (const ats of [false, true]) expect(await readByPasid(iommu, ats, {})).toBeNull();
+});
+
+test("breaks: a PASID is on the list as the RID is, where a flush has to name it: in a first stage's lines, and in a device's", async () => {
+  const asRid: Partial<VtdOperations> = { joinDomain: (vtd, device, unit, domain) => joinDomain(vtd, device, unit, domain) };
+  expect(await readByPasid('vtd-first-stage', false, asRid)).toMatch(/^the unit's IOTLB/);
+  expect(await readByPasid('vtd-scalable', true, asRid)).toMatch(/^the device TLB/);
+  expect(await readByPasid('vtd-scalable', false, asRid)).toBeNull();
 });

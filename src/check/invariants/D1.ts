@@ -1,13 +1,16 @@
 /**
- * D1, strict unmap: what was unmapped is not reached any more, but through a mapping that began later. A guest that has a first stage of its own is
- * promised the same of its IOVAs, from the moment at which its driver's unmap has returned.
+ * D1, strict unmap: what was unmapped, of an IOAS or by a driver of the kernel, is not reached any more, but through a mapping that began later. A guest
+ * that has a first stage of its own is promised the same of its IOVAs, from the moment at which its driver's unmap has returned.
  */
 import type { Cursor } from '#hostmem/history';
 import type { Frame } from '#hostmem/memory';
-import { dma, nestedDma } from '../../hardware/events.ts';
+import { LeavesCleared } from '../../drivers/events.ts';
+import { dma, nestedDma, pasidDma } from '../../hardware/events.ts';
 import { firstRootOf, isNestedName, nestedName, secondRootOf } from '../../hardware/nested-line.ts';
-import { AreaPlaced, DomainJoined, DomainLeft, GuestMaps, GuestUnmapped, UnmapCalled, UnmapReturned } from '../../kernel/events.ts';
-import { frameText, functionText, iovaPage, iovaText, pageNumber } from '../dma-words.ts';
+import {
+  AreaPlaced, DmaMapped, DmaUnmapped, DomainJoined, DomainLeft, GuestMaps, GuestUnmapped, UnmapCalled, UnmapReturned,
+} from '../../kernel/events.ts';
+import { frameText, functionText, iovaPage, iovaText, isDma, pageNumber } from '../dma-words.ts';
 import { breach, invariant } from '../invariant.ts';
 
 interface Unmapped {
@@ -18,6 +21,8 @@ interface Unmapped {
   /** When the unmap that an actor is in began, and the mappings that took a place since: those it leaves alone. */
   readonly began: Map<number, number>;
   placed: { ioas: string; first: number; pages: number; stamp: number }[];
+  /** Pages that the DMA API has cleared and not mapped again, by root: of a domain that drivers map in. */
+  readonly cleared: Map<number, Set<number>>;
 }
 
 /** Pages remembered for each IOAS; the oldest are forgotten first. */
@@ -25,19 +30,22 @@ const remembered = 4096;
 
 export default invariant<Unmapped>({
   id: 'D1',
-  claim: "after an unmap has returned, no DMA completes through that IOVA range of that IOAS, or of that guest's first stage, but by a later mapping",
-  events: [DomainJoined, DomainLeft, AreaPlaced, UnmapCalled, UnmapReturned, GuestMaps, GuestUnmapped, dma, nestedDma],
-  start: (view) => ({ ioasOfRoot: new Map(view.beginning.ioasOfRoot), gone: new Map(), began: new Map(), placed: [] }),
+  claim: "after an unmap has returned, no DMA completes through that IOVA range of that IOAS (or of the DMA API, or of a guest's own tables), but by a later mapping",
+  events: [
+    DomainJoined, DomainLeft, AreaPlaced, UnmapCalled, UnmapReturned, DmaMapped, LeavesCleared, DmaUnmapped, GuestMaps, GuestUnmapped, dma, pasidDma, nestedDma,
+  ],
+  start: (view) => ({ ioasOfRoot: new Map(view.beginning.ioasOfRoot), gone: new Map(), began: new Map(), placed: [], cleared: new Map() }),
   step(state, event) {
-    // In the second of two stages it is the guest's address that the IOAS maps; the words of both events are the same.
-    if (event.kind === dma.kind || event.kind === nestedDma.kind) {
+    // In the second of two stages it is the guest's address that the IOAS maps; the words of all these events are read alike.
+    if (isDma(event) || event.kind === nestedDma.kind) {
       if (dma.get.frame(event) === 0) return null;
       const ioas = spaceOf(state, dma.get.root(event));
       if (ioas === undefined || state.gone.get(ioas)?.has(iovaPage(event)) !== true) return null;
       const where = event.kind === dma.kind ? iovaText(event) : `guest address 0x${(iovaPage(event) * 4096).toString(16)}`;
       return breach(`a DMA of ${functionText(event)} completed through ${where} into ${frameText(event)} after its unmap had returned`);
     }
-    if (event.kind === DomainJoined.kind) {
+    if (event.kind === DmaMapped.kind || event.kind === LeavesCleared.kind || event.kind === DmaUnmapped.kind) ofDriver(state, event);
+    else if (event.kind === DomainJoined.kind) {
       state.ioasOfRoot.set(DomainJoined.get.root(event), ioasName(DomainJoined.get.process(event), DomainJoined.get.ioas(event)));
     } else if (event.kind === DomainLeft.kind) state.ioasOfRoot.delete(DomainLeft.get.root(event));
     else if (event.kind === AreaPlaced.kind) {
@@ -59,6 +67,26 @@ export default invariant<Unmapped>({
     return null;
   },
 });
+
+/** An unmap of the DMA API, which strict mode promises the same of: a domain that drivers map in stands for an IOAS. */
+function ofDriver(state: Unmapped, event: Cursor): void {
+  const { get } = event.kind === DmaMapped.kind ? DmaMapped : event.kind === LeavesCleared.kind ? LeavesCleared : DmaUnmapped;
+  const root = get.root(event);
+  const [first, pages] = [pageNumber(get.iovaHigh(event), get.iovaLow(event)), get.pages(event)];
+  const name = `DMA API ${root}`;
+  if (event.kind === DmaMapped.kind) {
+    state.ioasOfRoot.set(root, name);
+    if (!state.cleared.has(root)) state.cleared.set(root, new Set());
+    forget(state, name, first, pages);
+  }
+  const cleared = state.cleared.get(root);
+  if (cleared === undefined) return;
+  for (let page = first; page < first + pages; page++) {
+    if (event.kind === DmaMapped.kind) cleared.delete(page);
+    else if (event.kind === LeavesCleared.kind) cleared.add(page);
+    else if (cleared.has(page)) remember(state, name, page, 1);
+  }
+}
 
 function endUnmap(state: Unmapped, actor: number): void {
   state.began.delete(actor);

@@ -72,6 +72,12 @@ export function enterDomain(vtd: Vtd, device: Ref<'IommuDevice'>, unit: VtdUnit,
   const domainId = vtd.operations.joinDomain(vtd, device, unit, domain);
   if (domainId <= 0) return domainId === 0 ? 'ENOSPC' : 'ENOMEM';
   IommuDevice.domain.poke(kernel, device, domain);
+  return installEntry(vtd, device, unit, domain, domainId);
+}
+
+/** Lets the device translate through the domain. ENODEV as `setUpPasid`, the device blocked again. */
+export function installEntry(vtd: Vtd, device: Ref<'IommuDevice'>, unit: VtdUnit, domain: Ref<'IommuDomain'>, domainId: number): 0 | AttachError {
+  const kernel = vtd.kernel;
   if (unit.scalable) {
     const error = vtd.operations.setUpPasid(vtd, unit, device, ridPasid, domain, domainId);
     if (error !== 0) vtd.operations.blockTranslation(vtd, device);

@@ -11,11 +11,11 @@ import { returnDomainId, takeDomainId } from './unit-state.ts';
 import type { Vtd, VtdUnit } from './vtd.ts';
 
 /**
- * Puts the unit on the domain's list, or counts one more user of its tag; of a nested domain, on the list of its parent too. Returns the domain
- * id, 0 when none is left, -1 without memory.
+ * Puts the unit on the domain's list, or counts one more user of its tag; of a nested domain, on the list of its parent too. `taken` is a domain id
+ * that the caller has taken for it. Returns the domain id, 0 when none is left, -1 without memory.
  */
-export function assignTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit, pasid: number = ridPasid): number {
-  const domainId = addUser(vtd, domain, NULL, unit, pasid, 0);
+export function assignTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit, pasid: number = ridPasid, taken: number = 0): number {
+  const domainId = addUser(vtd, domain, NULL, unit, pasid, taken);
   if (domainId <= 0 || !isNested(vtd.kernel, domain) || vtd.operations.assignParentTag(vtd, domain, unit, pasid, domainId)) return domainId;
   removeUser(vtd, domain, NULL, unit, pasid);
   return -1;
@@ -39,33 +39,42 @@ export function unassignParentTag(vtd: Vtd, nested: Ref<'IommuDomain'>, unit: Vt
   removeUser(vtd, IommuDomain.parent.peek(vtd.kernel, nested), nested, unit, pasid);
 }
 
-/** With a domain id, that one; else the domain's own, or a new one. Returns as `assignTag`. */
-function addUser(vtd: Vtd, domain: Ref<'IommuDomain'>, nested: Ref<'IommuDomain'>, unit: VtdUnit, pasid: number, wantedId: number): number {
+/** Returns as `assignTag`. */
+function addUser(vtd: Vtd, domain: Ref<'IommuDomain'>, nested: Ref<'IommuDomain'>, unit: VtdUnit, pasid: number, taken: number): number {
   const kernel = vtd.kernel;
   IommuDomain.tagLock.acquire(kernel, domain);
   const tag = findTag(vtd, domain, nested, unit, pasid);
-  const domainId = tag === NULL ? createTag(vtd, domain, nested, unit, pasid, wantedId) : CacheTag.domainId.peek(kernel, tag);
+  const domainId = tag === NULL ? createTag(vtd, domain, nested, unit, pasid, taken) : CacheTag.domainId.peek(kernel, tag);
   if (tag !== NULL) CacheTag.users.write(kernel, tag, CacheTag.users.read(kernel, tag) + 1);
   IommuDomain.tagLock.release(kernel, domain);
   return domainId;
 }
 
-/** A tag that is there for a nested domain leaves the id to that one. */
 function removeUser(vtd: Vtd, domain: Ref<'IommuDomain'>, nested: Ref<'IommuDomain'>, unit: VtdUnit, pasid: number): void {
+  IommuDomain.tagLock.acquire(vtd.kernel, domain);
+  const domainId = dropTag(vtd, domain, unit, pasid, nested);
+  if (domainId !== 0) giveBackDomainId(vtd, unit, domainId);
+  IommuDomain.tagLock.release(vtd.kernel, domain);
+}
+
+/**
+ * One user less of a tag, the domain's own or the one for a domain nested on it; the domain id, if no tag of the unit has it any more, else 0: a
+ * nested domain's id is that one's to give back. The caller holds `tagLock`.
+ */
+export function dropTag(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit, pasid: number, nested: Ref<'IommuDomain'> = NULL): number {
   const kernel = vtd.kernel;
-  IommuDomain.tagLock.acquire(kernel, domain);
   const tag = findTag(vtd, domain, nested, unit, pasid);
   const users = CacheTag.users.read(kernel, tag) - 1;
   CacheTag.users.write(kernel, tag, users);
-  if (users === 0) {
-    const domainId = CacheTag.domainId.peek(kernel, tag);
-    removeTag(vtd, domain, tag);
-    if (nested === NULL && domainIdOf(vtd, domain, unit) === 0) {
-      returnDomainId(kernel, unit.state, domainId);
-      DomainIdReturned.emit(kernel, unit.number, domainId);
-    }
-  }
-  IommuDomain.tagLock.release(kernel, domain);
+  if (users > 0) return 0;
+  const domainId = CacheTag.domainId.peek(kernel, tag);
+  removeTag(vtd, domain, tag);
+  return nested === NULL && domainIdOf(vtd, domain, unit) === 0 ? domainId : 0;
+}
+
+export function giveBackDomainId(vtd: Vtd, unit: VtdUnit, domainId: number): void {
+  returnDomainId(vtd.kernel, unit.state, domainId);
+  DomainIdReturned.emit(vtd.kernel, unit.number, domainId);
 }
 
 /**
@@ -126,8 +135,8 @@ function findTag(vtd: Vtd, domain: Ref<'IommuDomain'>, nested: Ref<'IommuDomain'
   return tag;
 }
 
-/** What the domain is called on the unit; 0 when it has no name there. */
-function domainIdOf(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit): number {
+/** What the domain is called on the unit; 0 when it has no name there. The caller holds `tagLock`. */
+export function domainIdOf(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit): number {
   const kernel = vtd.kernel;
   let tag = IommuDomain.firstTag.read(kernel, domain);
   while (tag !== NULL && (CacheTag.unit.peek(kernel, tag) !== unit.ref || CacheTag.nested.peek(kernel, tag) !== NULL)) tag = CacheTag.next.read(kernel, tag);
@@ -135,11 +144,12 @@ function domainIdOf(vtd: Vtd, domain: Ref<'IommuDomain'>, unit: VtdUnit): number
 }
 
 /** A tag with one user; returns as `assignTag`. */
-function createTag(vtd: Vtd, domain: Ref<'IommuDomain'>, nested: Ref<'IommuDomain'>, unit: VtdUnit, pasid: number, wantedId: number): number {
+function createTag(vtd: Vtd, domain: Ref<'IommuDomain'>, nested: Ref<'IommuDomain'>, unit: VtdUnit, pasid: number, taken: number): number {
   const kernel = vtd.kernel;
   const tag = CacheTag.tryCreate(kernel);
   if (tag === NULL) return -1;
-  const domainId = wantedId || domainIdOf(vtd, domain, unit) || takeDomainId(kernel, unit.state, unit.domainIds);
+  const known = nested === NULL ? domainIdOf(vtd, domain, unit) : taken;
+  const domainId = known || taken || takeDomainId(kernel, unit.state, unit.domainIds);
   if (domainId === 0) {
     CacheTag.free(kernel, tag);
     return 0;

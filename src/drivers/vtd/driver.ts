@@ -10,6 +10,7 @@ import { hpaOf, pageBytes, pageShift, type Frame } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import type { Engine } from '#hostmem/engine';
 import { Access, type PageTableFormat, type WalkResult } from '#hostmem/page-table';
+import { pageNumber } from '#hostmem/u64';
 import { PciFunction } from '../../hardware/function.ts';
 import type { Machine } from '../../hardware/machine.ts';
 import { emptyAt, oldestRequest, takeOldest } from '../../hardware/page-requests.ts';
@@ -17,7 +18,7 @@ import { IommuUnit } from '../../hardware/unit.ts';
 import * as registers from '../../hardware/vtd/registers.ts';
 import { GlobalStatus, RootTableMode, VtdRegisters, wideDescriptors } from '../../hardware/vtd/registers.ts';
 import { allocated, assert, fail, type ErrnoName } from '../../kernel/errno.ts';
-import { DomainKind, DriverKind, IommuDomain } from '../domain.ts';
+import { DomainKind, DriverKind, IommuDomain, leftByAll } from '../domain.ts';
 import {
   DomainFlags, formatId, IommuDevice,
   type AttachError, type DriverData, type HwInfo, type Invalidations, type IommuDriver, type MapError, type ReservedRegion, type TakenRequest,
@@ -30,7 +31,7 @@ import { pasidsOf } from './device-pasid.ts';
 import { createNested, freeNested, invalidateNested, isNested, nests } from './nested.ts';
 import { vtdOperations, type VtdOperations } from './operations.ts';
 import { descriptorBytes, wideDescriptorBytes } from '../../hardware/vtd/descriptors.ts';
-import { endOfUnmap, pageOf } from '../gather.ts';
+import { endOfUnmap } from '../gather.ts';
 import { reserveDomainIds, VtdUnitState } from './unit-state.ts';
 import { Vtd, type VtdUnit } from './vtd.ts';
 
@@ -154,7 +155,7 @@ export class VtdDriver implements IommuDriver {
   /** Its tables are freed at once: no unit can hold any of it since the last detach was flushed (Q6 covers Q2). */
   freeDomain(domain: Ref<'IommuDomain'>): void {
     const kernel = this.#vtd.kernel;
-    assert(IommuDomain.firstTag.peek(kernel, domain) === NULL, 'a domain is freed when no device is attached');
+    leftByAll(kernel, domain);
     if (isNested(kernel, domain)) {
       freeNested(kernel, domain);
       return;
@@ -205,9 +206,9 @@ export class VtdDriver implements IommuDriver {
     return emptyAt(kernel, IommuUnit.pageRequests.peek(kernel, this.#unit(pciFunction).ref));
   }
 
-  answerPage(pciFunction: Ref<'PciFunction'>, group: number, code: number): void {
+  answerPage(pciFunction: Ref<'PciFunction'>, group: number, code: number, pasid: number | null): void {
     const vtd = this.#vtd;
-    vtd.operations.submit(vtd, this.#unit(pciFunction), vtd.batch.clear().pageAnswer(PciFunction.rid.peek(vtd.kernel, pciFunction), group, code));
+    vtd.operations.submit(vtd, this.#unit(pciFunction), vtd.batch.clear().pageAnswer(PciFunction.rid.peek(vtd.kernel, pciFunction), group, code, pasid));
   }
 
   map(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, frame: Frame, permissions: number, pages: number = 1): 0 | MapError {
@@ -226,7 +227,7 @@ export class VtdDriver implements IommuDriver {
   unmap(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, pages: number): number {
     const vtd = this.#vtd;
     const root = IommuDomain.root.peek(vtd.kernel, domain);
-    const first = pageOf(iovaHigh, iovaLow);
+    const first = pageNumber(iovaHigh, iovaLow);
     const end = endOfUnmap(vtd.tables(domain), root, first, first + pages);
     const removed = vtd.tables(domain).unmap(root, iovaHigh, iovaLow, pages);
     if (removed > 0) LeavesCleared.emit(vtd.kernel, root, iovaHigh, iovaLow, end - first);
@@ -236,7 +237,7 @@ export class VtdDriver implements IommuDriver {
 
   sync(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, pages: number, leafOnly: boolean): void {
     const vtd = this.#vtd;
-    const first = pageOf(iovaHigh, iovaLow);
+    const first = pageNumber(iovaHigh, iovaLow);
     vtd.operations.flushRange(vtd, domain, iovaHigh, iovaLow, vtd.gather.endOf(domain, first, first + pages) - first, leafOnly);
   }
 

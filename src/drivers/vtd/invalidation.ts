@@ -2,12 +2,12 @@
  * The required sequences of invalidation (SEMANTICS d.2, Q1 to Q6), each a named operation. Whom they concern is in `cache-tag.ts`.
  */
 import { NULL, type Ref } from '#hostmem/object';
+import { highOfPage, lowOfPage, pageNumber } from '#hostmem/u64';
 import { PciFunction } from '../../hardware/function.ts';
 import { CacheTag, IommuDomain } from '../domain.ts';
 import { IommuDevice } from '../driver.ts';
 import { FlushCalled, FlushReturned } from '../events.ts';
 import type { Batch } from './batch.ts';
-import { highOfPage, lowOfPage, pageOf } from '../gather.ts';
 import { ridPasid } from './pasid-entry.ts';
 import type { Vtd, VtdUnit } from './vtd.ts';
 
@@ -28,7 +28,7 @@ export function blockOrder(firstHigh: number, firstLow: number, lastHigh: number
  */
 export function flushRange(vtd: Vtd, domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, pages: number, leafOnly: boolean): void {
   const kernel = vtd.kernel;
-  const last = pageOf(iovaHigh, iovaLow) + pages - 1;
+  const last = pageNumber(iovaHigh, iovaLow) + pages - 1;
   const order = last >= allPages ? 52 : blockOrder(iovaHigh, iovaLow, highOfPage(last), lowOfPage(last));
   const root = IommuDomain.root.peek(kernel, domain);
   const told = pages < 2 ** 32 ? pages : 0;

@@ -8,6 +8,7 @@ import { vtdFirstStage } from '#hostmem/formats/vtd-first-stage';
 import { frameOf, type Memory } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, u32, u64 } from '#hostmem/struct';
+import { highOfPage, lowOfPage } from '#hostmem/u64';
 import { nestedName } from '../../hardware/nested-line.ts';
 import * as registers from '../../hardware/vtd/registers.ts';
 import * as entry from '../../hardware/vtd/scalable-entry.ts';
@@ -15,7 +16,6 @@ import { allocated, fail, type ErrnoName } from '../../kernel/errno.ts';
 import { DomainKind, DriverKind, IommuDomain } from '../domain.ts';
 import { DomainFlags, formatId, type DriverData, type Invalidations } from '../driver.ts';
 import type { EntryValue } from '../entry-stages.ts';
-import { highOfPage, lowOfPage } from '../gather.ts';
 import type { Vtd, VtdUnit } from './vtd.ts';
 
 /** IOMMU_HWPT_DATA_VTD_S1 and its `{ flags, pgtbl_addr, addr_width, reserved }`. */

@@ -23,7 +23,8 @@ interface Ids {
 export default scenario({
   title: 'a device is unbound while its VM numbers it and takes the number back',
   seed: null,
-  variants: ['vdevice-outlives-device'],
+  race: { number: 11, buggy: 'vdevice-outlives-device' },
+  variants: [],
   holds: ['O1', 'O2', 'O3', 'O4', 'P5'],
   host: { iommu: 'mock' },
 
@@ -40,7 +41,7 @@ export default scenario({
 
   actors: ({ vm }) => ({
     unplugger: vm('vmm', (thread, { iommufd, ids }) => {
-      thread.check(thread.destroy(iommufd, ids.mock) === null, 'the device was not unbound');
+      thread.expect('unbinding the device', thread.destroy(iommufd, ids.mock));
       thread.close(iommufd);
       thread.check(thread.open('/dev/iommu') === iommufd, 'the context has another descriptor');
       plugAgain(thread, iommufd, ids);
