@@ -140,6 +140,8 @@ export class IotlbView {
     const control = kernel.control;
     if (control !== null) control.point(Op.WRITE, kernel, this.#epochAt, fillLabel);
     const page = (iovaHigh << 20) | (iovaLow >>> 12);
+    // What this thread copied of the page may have granted less.
+    this.#own[(((page ^ (domainId * 13)) & (ownLines - 1)) << ownShift) + Own.PASID] = 0;
     const set = this.#set(domainId, page);
     const sequence = silent.load(kernel, set * 4);
     if (!this.#tryLock(set, sequence)) return;

@@ -21,6 +21,13 @@ const everything = Access.READ | Access.WRITE;
 /** An entry was changed by another party since it was read: the walk begins anew. */
 const changed = -1;
 
+/** First-stage entries that leave nothing to be done: present, of users, accessed; a table that takes no permission away, a leaf that is dirty where it can be written. */
+const PlainFirst = { tableMask: 0xa7, table: 0x27, readable: 0x25, writable: 0x67 } as const;
+/** A second stage of four levels, and an entry of it that is read and written through, and no large leaf. */
+const plainSecondLevels = 4;
+const plainSecondMask = 0x83;
+const plainSecondEntry = 3;
+
 /** What an access of the walk is for. */
 export const WalkStep = { TABLE_READ: 1, TABLE_MARK: 2, PAGE: 3 } as const;
 
@@ -29,7 +36,7 @@ export class NestedWalk {
   frame = 0 as Frame;
   guestPage = 0;
   permissions = 0;
-  /** The last access: what it was for (a `WalkStep`), and the guest's page. Where the second stage refused one, `second` says why. */
+  /** Of one that failed: what its last access was for (a `WalkStep`), and the guest's page. Where the second stage refused it, `second` says why. */
   step: number = WalkStep.PAGE;
   accessed = 0;
   readonly second = new WalkResult();
@@ -63,10 +70,42 @@ export class NestedWalk {
     this.#sourceId = sourceId;
     const sign = -1 << (format.inputBits - 32);
     if ((iovaHigh & sign) !== 0 && (iovaHigh & sign) !== sign) return ScalableReason.NOT_CANONICAL;
+    const isUnwatched = this.#ram.control === null && this.#kernel.history === null;
+    const isPlain = isUnwatched && !requester.marksUse && requester.secondLevels === plainSecondLevels;
+    if (isPlain && this.#walkPlain(requester, iovaHigh, iovaLow, access)) return ScalableReason.NONE;
     for (;;) {
       const reason = this.#descend(format, requester.root, iovaHigh, iovaLow, access);
       if (reason !== changed) return reason;
     }
+  }
+
+  /**
+   * The same over entries as software nearly always writes them, with nothing to mark and below 4 GiB: as integers, which is several times as fast.
+   * False leaves the walk to `#descend`.
+   */
+  #walkPlain({ levels, root, secondRoot }: Requester, iovaHigh: number, iovaLow: number, access: number): boolean {
+    const words = this.#ram.words;
+    const frameCount = this.#frameCount;
+    let page: number = root;
+    for (let level = levels; level > 1; level--) {
+      const table = plainSecond(words, frameCount, secondRoot, page);
+      if (table < 0) return false;
+      const at = (table << 10) + (indexAt(level, iovaHigh, iovaLow, 511) << 1);
+      if ((words[at]! & PlainFirst.tableMask) !== PlainFirst.table || words[at + 1] !== 0) return false;
+      page = words[at]! >>> 12;
+    }
+    const lowest = plainSecond(words, frameCount, secondRoot, page);
+    if (lowest < 0) return false;
+    const at = (lowest << 10) + ((iovaLow >>> 12) & 511) * 2;
+    const leaf = words[at]!;
+    const isWritable = (leaf & PlainFirst.writable) === PlainFirst.writable;
+    if ((leaf & PlainFirst.readable) !== PlainFirst.readable || words[at + 1] !== 0 || ((access & Access.WRITE) !== 0 && !isWritable)) return false;
+    const frame = plainSecond(words, frameCount, secondRoot, leaf >>> 12);
+    if (frame < 0) return false;
+    this.frame = frame as Frame;
+    this.guestPage = leaf >>> 12;
+    this.permissions = isWritable ? everything : Access.READ;
+    return true;
   }
 
   #descend(format: PageTableFormat, root: number, iovaHigh: number, iovaLow: number, access: number): ScalableReason | typeof changed {
@@ -147,4 +186,23 @@ export class NestedWalk {
     const owner = this.#frames.ownerOf(frame);
     if (owner < Owner.firstProcess) deadTableRead.emit(this.#kernel, this.#sourceId, frame, owner);
   }
+}
+
+/** The frame of a guest's page below 4 GiB, through plain entries; -1 where there are others. Without a loop, so that V8 makes it part of its callers. */
+function plainSecond(words: Int32Array, frameCount: number, root: number, page: number): number {
+  const fourth = (root << 10) + ((page >>> 27) << 1);
+  const third = plainNext(words[fourth]!, words[fourth + 1]!, frameCount, (page >>> 18) & 511);
+  if (third < 0) return -1;
+  const second = plainNext(words[third]!, words[third + 1]!, frameCount, (page >>> 9) & 511);
+  if (second < 0) return -1;
+  const first = plainNext(words[second]!, words[second + 1]!, frameCount, page & 511);
+  if (first < 0) return -1;
+  const leaf = words[first]!;
+  return (leaf & plainSecondMask) === plainSecondEntry && words[first + 1] === 0 && leaf >>> 12 < frameCount ? leaf >>> 12 : -1;
+}
+
+/** Word index of an entry in the table that this one names; -1 where it names none. */
+function plainNext(low: number, high: number, frameCount: number, index: number): number {
+  const frame = low >>> 12;
+  return (low & plainSecondMask) === plainSecondEntry && high === 0 && frame < frameCount ? (frame << 10) + (index << 1) : -1;
 }

@@ -39,7 +39,7 @@ export const deviceTlbEnabled = 1 << 2;
 export const pasidsEnabled = 1 << 3;
 export const contextWord0 = (directory: Frame, flags: number = 0): number => (hpaOf(directory) | (frameSizedDirectory << 9) | flags | present) | 0;
 /** How many PASIDs the directory of a context entry has room for. */
-export const pasidsOf = (contextWord: number): number => 2 ** (((contextWord >>> 9) & 7) + 13);
+export const pasidsOf = (contextWord: number): number => 1 << (((contextWord >>> 9) & 7) + 13);
 export const ridPasidMask = 0xfffff;
 
 /** SRE, WPE and EAFE in word 2; requests here are of users, so that none of them is looked at. */
