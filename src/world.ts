@@ -37,8 +37,8 @@ import { DevSet, VfioDevice } from './kernel/vfio.ts';
 import { VfioGroup } from './kernel/vfio-group.ts';
 
 /**
- * Whose unit: VT-d in legacy mode, the recorded emulator in scalable mode, a VT-d unit of scalable mode that has a first stage too; or one of
- * AMD, Arm or RISC-V.
+ * Whose unit: VT-d in legacy mode, the recorded emulator in scalable mode, a VT-d unit of scalable mode that has a first stage too, and one that nests it
+ * on a second; or one of AMD, Arm or RISC-V.
  */
 export type Iommu = keyof typeof defaultCapabilities | 'amd' | 'smmuv3' | 'riscv';
 export const iommus = [...(Object.keys(defaultCapabilities) as (keyof typeof defaultCapabilities)[]), 'amd', 'smmuv3', 'riscv'] as const satisfies readonly Iommu[];

@@ -31,7 +31,7 @@ import * as descriptors from './descriptors.ts';
 import { Bits, Descriptor, Granularity, PageBits } from './descriptors.ts';
 import { changeFaultStatus } from './faults.ts';
 import { ContextCache, contextInvalidateLabel, PasidCache, pasidInvalidateLabel } from './entry-caches.ts';
-import { FaultStatus, GlobalStatus, largestOrderOf, supportsDeviceTlbs, supportsScalable, VtdRegisters, wideDescriptors } from './registers.ts';
+import { FaultStatus, GlobalStatus, largestOrderOf, supportsDeviceTlbs, supportsFirstStage, supportsScalable, VtdRegisters, wideDescriptors } from './registers.ts';
 
 const deviceTlbLabel = label('VtdQueue.deviceTlb');
 const waitLabel = label('VtdQueue.wait');
@@ -62,6 +62,8 @@ export class InvalidationQueue implements Engine {
   readonly #largestOrder: number;
   readonly #scalable: boolean;
   readonly #deviceTlbs: boolean;
+  /** Whether its caches may hold translations of a first stage. */
+  readonly #hasFirstStage: boolean;
 
   constructor(host: Host, unit: Ref<'IommuUnit'>) {
     const kernel = host.kernel;
@@ -87,6 +89,7 @@ export class InvalidationQueue implements Engine {
     for (let at = IommuUnit.firstFunction.peek(kernel, unit); at !== NULL; at = PciFunction.nextOfUnit.peek(kernel, at))
       if (PciFunction.atc.peek(kernel, at) !== NULL) this.#atcs.push(new AtcInvalidation(host, at));
     this.#scalable = supportsScalable(VtdRegisters.extendedCapability.peekHigh(kernel, registers));
+    this.#hasFirstStage = this.#scalable && supportsFirstStage(VtdRegisters.extendedCapability.peekHigh(kernel, registers));
     this.#deviceTlbs = supportsDeviceTlbs(VtdRegisters.extendedCapability.peek(kernel, registers));
     this.#largestOrder = largestOrderOf(VtdRegisters.capability.peekHigh(kernel, registers));
   }
@@ -178,8 +181,15 @@ export class InvalidationQueue implements Engine {
     } else {
       if ((addressLow & PageBits.leafOnly) === 0) this.#walkCache.invalidatePages(domainId, addressHigh, addressLow & ~4095, order, 0);
       this.#iotlb.invalidatePages(domainId, addressHigh, addressLow & ~4095, order);
+      if (this.#hasFirstStage) this.#invalidateFirstStage(domainId);
     }
     this.#drain.mark((first & Bits.drainReads) !== 0, (first & Bits.drainWrites) !== 0);
+  }
+
+  /** What the address of a page-selective invalidation says of the first stage, or of both, is nothing: all of the domain goes (6.5.2.3). */
+  #invalidateFirstStage(domainId: number): void {
+    this.#walkCache.invalidateFirstStage(domainId);
+    this.#iotlb.invalidateFirstStage(domainId);
   }
 
   #invalidatePasidIotlb(first: number, addressLow: number, addressHigh: number): void {
