@@ -37,8 +37,8 @@ export class TaggedCacheView {
   value2 = 0;
   readonly #kernel: Memory;
   readonly #epochAt: number;
-  /** Word index; 0 without a cache. */
-  readonly #generation: number;
+  /** Word index of a word that an invalidation moves on after it has cleared: copies of lines may be kept as long as it is the same. 0 without a cache. */
+  readonly generationAt: number;
   /** Word index of set 0. */
   readonly #sets: number;
   readonly #on: boolean;
@@ -48,7 +48,7 @@ export class TaggedCacheView {
   constructor(kernel: Memory, cache: Ref<'TaggedCache'>, labels: CacheLabels | null, epochAt: number = 0) {
     this.#kernel = kernel;
     this.#epochAt = epochAt !== 0 || cache === NULL ? epochAt : TaggedCache.epoch.address(kernel, cache);
-    this.#generation = cache === NULL ? 0 : TaggedCache.generation.address(kernel, cache) >>> 2;
+    this.generationAt = cache === NULL ? 0 : TaggedCache.generation.address(kernel, cache) >>> 2;
     this.#sets = cache === NULL ? 0 : TaggedCache.sets.elementAddress(kernel, cache, 0) >>> 2;
     this.#on = cache !== NULL && TaggedCache.on.peek(kernel, cache) !== 0;
     this.#labels = labels;
@@ -66,11 +66,6 @@ export class TaggedCacheView {
   /** To be taken before anything is read that a fill depends on, and handed to `fill`. */
   epoch(): number {
     return peek(this.#kernel, this.#epochAt);
-  }
-
-  /** Moved on after an invalidation has cleared: who keeps copies of lines keeps them as long as this is the same. */
-  generation(): number {
-    return this.#kernel.words[this.#generation]!;
   }
 
   lookup(key: number, owner: number, tag: number, tagMask: number): boolean {
@@ -118,7 +113,7 @@ export class TaggedCacheView {
     if (!this.#on) return;
     silent.add(this.#kernel, this.#epochAt, 1);
     for (let i = 0; i < setCount; i++) this.#invalidateSet(this.#sets + i * setWords, key, keyMask, owner, ownerMask, tag, tagMask);
-    silent.add(this.#kernel, this.#generation * 4, 1);
+    silent.add(this.#kernel, this.generationAt * 4, 1);
   }
 
   /** Looking without the lock is enough, as in the IOTLB: a filler either sees the new epoch or still holds the set. */

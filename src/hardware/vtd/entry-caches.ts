@@ -47,9 +47,9 @@ class EntryCache {
     return this.lines.on;
   }
 
-  /** As long as it is the same, an entry that was found here may still be used. */
-  generation(): number {
-    return this.lines.generation();
+  /** Word index: as long as that word is the same, an entry that was found here may still be used. */
+  get generationAt(): number {
+    return this.lines.generationAt;
   }
 
   protected find(sourceId: number, pasid: number, entry: EntryWords): boolean {

@@ -58,21 +58,21 @@ export class VtdRequesters implements RequesterTable {
     this.#recordedReasons = VtdRegisters.recordedReasons.peek(host.kernel, registers) !== 0;
     this.#scalable = new ScalableRequesters(host, { capabilityLow, capabilityHigh, extendedLow, extendedHigh, fetchBits }, caches);
     this.#contexts = caches === null ? null : caches.contexts;
-    this.#last = caches === null ? null : new LastRequester(caches);
+    this.#last = caches === null ? null : new LastRequester(host.kernel, { globalStatus: this.#globalStatus, rootTable: this.#rootTable }, caches);
     this.addressBits = addressBitsOf(capabilityLow);
   }
 
   /** Reads the entries of a request. A unit that does not translate passes everything through. */
   lookup(sourceId: number, pasid: number, result: Requester): number {
-    const { words, control } = this.#kernel;
     const last = this.#last;
-    if (last === null || control !== null) return this.#find(sourceId, pasid, result);
-    const status = words[this.#globalStatus]!;
-    const rootTable = words[this.#rootTable]!;
-    if (last.is(sourceId, pasid, status, rootTable, result)) return FaultReason.NONE;
-    last.begin();
+    if (last !== null && last.is(sourceId, pasid, result)) return FaultReason.NONE;
+    return this.#look(sourceId, pasid, result);
+  }
+
+  #look(sourceId: number, pasid: number, result: Requester): number {
+    this.#last?.begin();
     const reason = this.#find(sourceId, pasid, result);
-    if (reason === FaultReason.NONE && !result.passThrough) last.keep(sourceId, pasid, status, rootTable, result, this.#isScalable);
+    if (reason === FaultReason.NONE && !result.passThrough) this.#last?.keep(sourceId, pasid, result, this.#isScalable);
     return reason;
   }
 
