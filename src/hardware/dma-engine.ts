@@ -151,7 +151,7 @@ export class DmaEngine {
     if (peer !== NULL) return this.#toPeer(peer, access === Access.WRITE, iovaLow, bufferOffset, bytes);
     const kernel = this.#kernel;
     const write = access === Access.WRITE;
-    const begin = kernel.history === null ? 0 : kernel.history.stamp();
+    const begin = kernel.history === null ? 0 : kernel.history.moment();
     const idle = (peek(kernel, this.#slotAt) & ~3) + InFlight.countUnit;
     store(kernel, this.#slotAt, idle | InFlight.BUSY | (write ? InFlight.WRITE : 0), PciFunction.inFlight.label);
     let reason = this.#atc === null ? this.#untranslated(access, iovaHigh, iovaLow) : this.#byAts(this.#atc, access, iovaHigh, iovaLow);
