@@ -33,7 +33,7 @@ export function clearSchedule(board: Board): void {
   for (let i = 0; i < zeroAtFirst.length; i++) board.set(zeroAtFirst[i]!, 0);
   board.set(Head.current, startOfSchedule);
   board.set(Head.unguardedActor, -1);
-  board.set(Head.recording, board.get(Head.tracing) !== 0 || board.get(Head.kind) === Kind.EXPLORE ? 1 : 0);
+  board.set(Head.recording, board.get(Head.tracing) !== 0 || board.get(Head.records) !== 0 || board.get(Head.kind) === Kind.EXPLORE ? 1 : 0);
   setAlarm(board);
   // From 1: 0 is the seed's own stream.
   board.set(Head.program, board.get(Head.fixedProgram) < 0 ? board.get(Head.index) + 1 : board.get(Head.fixedProgram));
