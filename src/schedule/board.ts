@@ -72,6 +72,8 @@ export const Head = {
   roundHash: 57,
   /** Whether operations go to the ring. */
   recording: 58,
+  /** How many actors have asked that engines be late. */
+  late: 59,
   // What the command has found.
   answer: 64,
   schedules: 65,

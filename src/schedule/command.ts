@@ -26,7 +26,7 @@ export function startCommand(board: Board): void {
   if (board.get(Head.kind) === Kind.EXPLORE) clearCoverage(board);
 }
 
-const zeroAtFirst = [Head.step, Head.choices, Head.failed, Head.recordedCount, Head.traceLength, Head.lastActor, Head.redundant];
+const zeroAtFirst = [Head.step, Head.choices, Head.failed, Head.recordedCount, Head.traceLength, Head.lastActor, Head.redundant, Head.late];
 
 /** Clears what belongs to one schedule. */
 export function clearSchedule(board: Board): void {

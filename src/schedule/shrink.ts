@@ -5,7 +5,7 @@
  * recorded anew, so that switches that no longer do anything fall away by themselves.
  */
 import { startOfSchedule, type Switch } from './board.ts';
-import { turnsWithout, type Turn } from './straighten.ts';
+import { turnsWithout, withFaults, type Turn } from './straighten.ts';
 
 export interface Attempt {
   /** The same class of failure as the one being shrunk. */
@@ -76,7 +76,7 @@ async function minimize(shrinker: Shrinker, actors: number): Promise<void> {
     await shrinker.tryAll((switches) => startedElsewhere(switches, shrinker.scene, actors));
     await shrinker.tryAll(mirrored);
     await shrinker.tryAll(withoutPairs);
-    if (shrinker.switches.length > few) await shrinker.tryAll(() => transplanted(shrinker.scene, actors));
+    if (shrinker.switches.length > few) await shrinker.tryAll((switches) => transplanted(switches, shrinker.scene, actors));
   }
 }
 
@@ -111,10 +111,14 @@ class Shrinker {
     for (let length = Math.ceil(left().length / 2); length >= 1; length = Math.floor(length / 2)) {
       for (let from = 0; from < left().length; ) {
         const chunk = left().filter((actor) => !leftOut.has(actor)).slice(from, from + length);
-        if (chunk.length > 0 && (await this.#accept(turnsWithout(this.#turns ?? [], new Set([...leftOut, ...chunk]))))) for (const actor of chunk) leftOut.add(actor);
+        if (chunk.length > 0 && (await this.#accept(this.#without(new Set([...leftOut, ...chunk]))))) for (const actor of chunk) leftOut.add(actor);
         else from += length;
       }
     }
+  }
+
+  #without(actors: ReadonlySet<number>): Switch[] {
+    return withFaults(turnsWithout(this.#turns ?? [], actors), this.switches);
   }
 
   /** Deletes runs of switches, the long ones first (ddmin, Zeller and Hildebrandt 2002). */
@@ -184,7 +188,7 @@ function startedElsewhere(switches: readonly Switch[], scene: Scene | undefined,
   const partners = new Set([0, scene?.actor ?? 0, ...switches.flatMap(({ actor, next }) => [actor, next])].filter((actor) => actor < actors));
   const starts = [...partners].map((next): Switch[] => (next === 0 ? [] : [{ actor: startOfSchedule, count: 0, next }]));
   // With another start, what was two switches is often one, or none: all of the rest is left out, then each once.
-  return starts.flatMap((start) => [start, [...start, ...others], ...others.map((_, i) => [...start, ...others.toSpliced(i, 1)])]);
+  return starts.flatMap((start) => [withFaults(start, others), [...start, ...others], ...others.map((_, i) => [...start, ...others.toSpliced(i, 1)])]);
 }
 
 /** A race that another actor starts is often the same race with the first actor in its place, and needs no other start then. */
@@ -209,7 +213,7 @@ function released(switches: readonly Switch[], scene: Scene | undefined, actors:
   const breaker = scene?.actor;
   if (scene === undefined || breaker === null || breaker === undefined || breaker >= actors) return [];
   const held = scene.counts.map((count, actor): Switch => ({ actor, count, next: breaker }));
-  return held.filter(({ actor, count }) => actor !== breaker && count > 0 && switches.some((one) => one.actor === actor)).map((one) => [one]);
+  return held.filter(({ actor, count }) => actor !== breaker && count > 0 && switches.some((one) => one.actor === actor)).map((one) => withFaults([one], switches));
 }
 
 /** How far before its end the actor that broke it is tried to be held. */
@@ -220,7 +224,7 @@ const window = 24;
  * on; that one is held before, where it had what it later used wrongly. Deleting one switch after another cannot get there
  * when each of them moves the others' moments.
  */
-function transplanted(scene: Scene | undefined, actors: number): Switch[][] {
+function transplanted(switches: readonly Switch[], scene: Scene | undefined, actors: number): Switch[][] {
   const breaker = scene?.actor;
   if (scene === undefined || breaker === null || breaker === undefined || breaker >= actors) return [];
   const end = scene.counts[breaker]!;
@@ -229,7 +233,7 @@ function transplanted(scene: Scene | undefined, actors: number): Switch[][] {
     const count = scene.counts[paused]!;
     if (paused === breaker || count === 0) continue;
     const release: Switch = { actor: paused, count, next: breaker };
-    for (let before = 1; before <= Math.min(window, end - 1); before++) candidates.push([{ actor: breaker, count: end - before, next: paused }, release]);
+    for (let before = 1; before <= Math.min(window, end - 1); before++) candidates.push(withFaults([{ actor: breaker, count: end - before, next: paused }, release], switches));
   }
   return candidates;
 }

@@ -57,11 +57,10 @@ export function turnsWithout(turns: readonly Turn[], leftOut: ReadonlySet<number
  */
 export function straightened(board: Board, breaker: number | null, switches: readonly Switch[]): Switch[][] {
   if (!isWhole(board) || board.get(Head.traceLength) === 0) return [];
-  const faults = switches.filter(({ next }) => next >= firstAlternative);
   return [false, true].map((events) => {
     const steps = stepsOf(board, events);
     const wanted = breaker === null ? steps.map(() => true) : causes(steps);
-    return withFaults(fewestTurns(steps, wanted, board.actors + board.engines), faults);
+    return withFaults(fewestTurns(steps, wanted, board.actors + board.engines), switches);
   });
 }
 
@@ -170,8 +169,8 @@ function longest(everyone: number, lengthOf: (actor: number) => number): number 
   return best;
 }
 
-/** Faults stay at their operations; an actor's are in ascending order. */
-function withFaults(turns: readonly Switch[], faults: readonly Switch[]): Switch[] {
-  if (faults.length === 0) return [...turns];
-  return [...turns, ...faults].sort((one, other) => one.count - other.count);
+/** With the faults of another list, at the operations where they were there; an actor's are in ascending order. */
+export function withFaults(turns: readonly Switch[], others: readonly Switch[]): Switch[] {
+  const faults = others.filter(({ next }) => next >= firstAlternative);
+  return faults.length === 0 ? [...turns] : [...turns, ...faults].sort((one, other) => one.count - other.count);
 }
