@@ -37,8 +37,8 @@ import { DevSet, VfioDevice } from './kernel/vfio.ts';
 import { VfioGroup } from './kernel/vfio-group.ts';
 
 /**
- * Whose unit: VT-d in legacy mode, the recorded emulator in scalable mode, a VT-d unit of scalable mode that has a first stage too; or one of
- * AMD, Arm or RISC-V; or the mock IOMMU of the kernel's selftest.
+ * Whose unit: VT-d in legacy mode, the recorded emulator in scalable mode, a VT-d unit of scalable mode that has a first stage too, and one that nests it
+ * on a second; one of AMD, Arm or RISC-V; or the mock IOMMU of the kernel's selftest.
  */
 export type Iommu = keyof typeof defaultCapabilities | 'amd' | 'smmuv3' | 'riscv' | 'mock';
 export const iommus = [...(Object.keys(defaultCapabilities) as (keyof typeof defaultCapabilities)[]), 'amd', 'smmuv3', 'riscv', 'mock'] as const satisfies readonly Iommu[];
@@ -84,9 +84,9 @@ const firstSlot = 5;
 const slotsPerBus = 32 - firstSlot;
 
 /** One group: `number` is the iommu group's, `vfio` the number of each member's character device. */
-export interface BuiltGroup {
+export interface BuiltGroup<Numbers extends readonly number[] = readonly number[]> {
   readonly number: number;
-  readonly vfio: readonly number[];
+  readonly vfio: Numbers;
 }
 
 /** A group that is being built: what the core, and what VFIO's legacy interface keeps of it. */
@@ -151,7 +151,7 @@ export class World {
   }
 
   /** A multi-function device on the root bus without ACS: its functions are one group, each a VFIO dev_set of its own. */
-  group(...names: string[]): BuiltGroup {
+  group<const Names extends readonly string[]>(...names: Names): BuiltGroup<{ readonly [K in keyof Names]: number }> {
     const slot = this.#slots++;
     const bus = Math.floor(slot / slotsPerBus);
     const first = (bus << 8) | ((firstSlot + (slot % slotsPerBus)) << 3);
@@ -159,7 +159,12 @@ export class World {
     const vfio = names.map((name, index) => this.#vfioFunction(group, name, first | index, null, this.#createDevSet()));
     this.#settleOnDefault(group.core);
     this.#linkGroups();
-    return { number: group.number, vfio };
+    return { number: group.number, vfio: vfio as { readonly [K in keyof Names]: number } };
+  }
+
+  /** A function that is a group of its own; the number of its character device. */
+  device(name: string): number {
+    return this.group(name).vfio[0];
   }
 
   /**

@@ -30,7 +30,7 @@ test.each(iommus)('%s: an address without a page ends at the entry that is missi
 });
 
 test('behind the schedule of a token the page is mapped that the mistake forgot, and cached', async () => {
-  const options = { scenario: 'growing-table', variant: 'amd-increase-level', seed: 1, strategy: 'portfolio', schedules: 1_000, budgetMs: null, vms: null };
+  const options = { scenario: 'amd-increase-level', variant: 'buggy', seed: 1, strategy: 'portfolio', schedules: 1_000, budgetMs: null, vms: null };
   const { violation } = await explore(options);
   const reach = await explainToken(violation!.token, {}, { ...question, iova: 0x10000000n });
   expect(reach.entries.map(({ name }) => name)).toEqual(['DeviceTableEntry.low', 'AmdV1.level4', 'AmdV1.level3', 'AmdV1.level2', 'AmdV1.level1']);

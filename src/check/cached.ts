@@ -12,6 +12,7 @@ import { firstDomainId, isDomainIdTaken } from '../drivers/vtd/unit-state.ts';
 import { Atc, withoutPasid } from '../hardware/atc.ts';
 import { PciFunction } from '../hardware/function.ts';
 import { iotlbLines } from '../hardware/iotlb.ts';
+import { isNestedName, secondRootOf } from '../hardware/nested-line.ts';
 import { taggedLines } from '../hardware/tagged-cache.ts';
 import { vmidTag } from '../hardware/smmuv3/streams.ts';
 import { IommuUnit, UnitKind } from '../hardware/unit.ts';
@@ -34,6 +35,8 @@ export interface CachedTranslation {
   readonly unit: Ref<'IommuUnit'>;
   readonly function: Ref<'PciFunction'>;
   readonly root: number;
+  /** Under which number a unit has it; -1 in a device's cache, which knows none. */
+  readonly domainId: number;
   /** The PASID that an invalidation has to name; null where it is found by its domain id. */
   readonly pasid: number | null;
 }
@@ -42,22 +45,24 @@ export interface CachedTranslation {
 export function cachedTranslations(view: View): CachedTranslation[] {
   const kernel = view.host.kernel;
   const ofUnits = unitsOf(view).flatMap((unit) =>
-    iotlbLines(kernel, IommuUnit.iotlb.peek(kernel, unit)).map(({ root, firstStage, pasid }) => ({ unit, function: NULL as Ref<'PciFunction'>, root: root as number, pasid: firstStage ? pasid : null })));
+    iotlbLines(kernel, IommuUnit.iotlb.peek(kernel, unit)).map(({ root, domainId, firstStage, pasid }) =>
+      ({ unit, function: NULL as Ref<'PciFunction'>, root: root as number, domainId, pasid: firstStage ? pasid : null })));
   const ofFunctions = functionsOf(view).flatMap((one) => {
     const atc = PciFunction.atc.peek(kernel, one);
     const lines = atc === NULL ? [] : taggedLines(kernel, Atc.lines.peek(kernel, atc));
-    return lines.map(({ value2, owner }) => ({ unit: PciFunction.unit.peek(kernel, one), function: one, root: value2, pasid: owner === withoutPasid ? ridPasid : owner }));
+    return lines.map(({ value2, owner }) => ({ unit: PciFunction.unit.peek(kernel, one), function: one, root: value2, domainId: -1, pasid: owner === withoutPasid ? ridPasid : owner }));
   });
   return [...ofUnits, ...ofFunctions].filter(({ root }) => root !== 0);
 }
 
-/** The domains that devices are on, as the driver knows it and as the core does: they differ while a device moves. */
+/** The domains that devices are on, as the driver knows it and as the core does (they differ while a device moves), and their parents. */
 function domainsInUse(view: View): Ref<'IommuDomain'>[] {
   const kernel = view.host.kernel;
   const devices = functionsOf(view).map((one) => PciFunction.driverData.peek(kernel, one) as Ref<'IommuDevice'>).filter((device) => device !== NULL);
   const ofDevices = devices.flatMap((device) => [IommuDevice.domain.peek(kernel, device), ...pasidDomains(view, device)]);
   const ofGroups = view.groups().flatMap((group) => [IommuGroup.domain.peek(kernel, group), IommuGroup.defaultDomain.peek(kernel, group)]);
-  return [...new Set([...ofDevices, ...ofGroups])].filter((domain) => domain !== NULL);
+  const all = [...ofDevices, ...ofGroups].filter((domain) => domain !== NULL);
+  return [...new Set([...all, ...all.map((domain) => IommuDomain.parent.peek(kernel, domain))])].filter((domain) => domain !== NULL);
 }
 
 function pasidDomains(view: View, device: Ref<'IommuDevice'>): Ref<'IommuDomain'>[] {
@@ -67,14 +72,27 @@ function pasidDomains(view: View, device: Ref<'IommuDevice'>): Ref<'IommuDomain'
   return found;
 }
 
-/** Whether some domain in use has that root table and a cache tag for the cache, under the PASID that it is found by. */
-export function isCovered(view: View, { unit, function: pciFunction, root, pasid }: CachedTranslation): boolean {
+/**
+ * Whether some domain in use has that root table and a cache tag for the cache, under the PASID that it is found by; and the parent of a nested domain
+ * one that is there for it.
+ */
+export function isCovered(view: View, cached: CachedTranslation): boolean {
+  return isListed(view, cached, cached.root, 0) && (!isNestedName(cached.root) || isListed(view, cached, secondRootOf(cached.root), cached.root));
+}
+
+/** `nestedRoot` is the root of the domain that the tag is there for; 0 for the domain's own. */
+function isListed(view: View, { unit, function: pciFunction, domainId, pasid }: CachedTranslation, root: number, nestedRoot: number): boolean {
   const kernel = view.host.kernel;
   for (const domain of domainsInUse(view)) {
     if (IommuDomain.root.peek(kernel, domain) !== root) continue;
     for (let tag: Ref<'CacheTag'> = IommuDomain.firstTag.peek(kernel, domain); tag !== NULL; tag = CacheTag.next.peek(kernel, tag)) {
-      const isOfCache = CacheTag.unit.peek(kernel, tag) === unit && CacheTag.function.peek(kernel, tag) === pciFunction;
-      if (isOfCache && (pasid === null || CacheTag.pasid.peek(kernel, tag) === pasid)) return true;
+      if (CacheTag.unit.peek(kernel, tag) !== unit || CacheTag.function.peek(kernel, tag) !== pciFunction) continue;
+      if (pasid !== null && CacheTag.pasid.peek(kernel, tag) !== pasid) continue;
+      const nested = CacheTag.nested.peek(kernel, tag);
+      if (nestedRoot === 0 && nested === NULL) return true;
+      // Two nested domains may have one pair of roots, but not one number.
+      if (nested === NULL || IommuDomain.root.peek(kernel, nested) !== nestedRoot) continue;
+      if (domainId < 0 || CacheTag.domainId.peek(kernel, tag) === domainId) return true;
     }
   }
   return false;

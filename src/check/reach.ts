@@ -25,8 +25,9 @@ import { iotlbLines } from '../hardware/iotlb.ts';
 import { RiscvRequest, RiscvTranslation } from '../hardware/riscv/translation.ts';
 import { Streams } from '../hardware/smmuv3/streams.ts';
 import { taggedLines } from '../hardware/tagged-cache.ts';
-import { noRequester } from '../hardware/translation-unit.ts';
+import { noRequester, type Requester } from '../hardware/translation-unit.ts';
 import { IommuUnit, UnitKind } from '../hardware/unit.ts';
+import { NestedWalk, WalkStep } from '../hardware/vtd/nested-walk.ts';
 import { VtdRequesters } from '../hardware/vtd/requester.ts';
 import { Hwpt } from '../kernel/hwpt.ts';
 import { IommufdGroup } from '../kernel/iommufd-group.ts';
@@ -124,6 +125,7 @@ const walkers: Readonly<Record<UnitKind, Walker>> = {
     const fault = new VtdRequesters(host, IommuUnit.registers.peek(host.kernel, unit) as Ref<'VtdRegisters'>, null).lookup(sourceId, pasid, requester);
     if (fault !== 0) return refused(fault);
     if (requester.passThrough) return passed(iovaHigh, iovaLow);
+    if (requester.secondRoot !== 0) return throughBoth(host, requester, sourceId, iovaHigh, iovaLow);
     const levels = requester.levels as 3 | 4 | 5;
     return throughTables(host, requester.firstStage ? vtdFirstStage(levels as 4 | 5) : vtdSecondStage(levels), requester.root, iovaHigh, iovaLow);
   },
@@ -159,6 +161,17 @@ const walkers: Readonly<Record<UnitKind, Walker>> = {
     return { frame: translation.frame, permissions: translation.permissions(request), passesThrough: false, fault: 0, why: null };
   },
 };
+
+/** VT-d's first stage of a guest on a second one. */
+function throughBoth(host: Host, requester: Requester, sourceId: number, iovaHigh: number, iovaLow: number): Walked {
+  const walk = new NestedWalk(host, false);
+  const tables = new PageTable(host.ram, host.frames, vtdSecondStage(requester.secondLevels as 3 | 4 | 5));
+  const fault = walk.walk(requester, tables, sourceId, iovaHigh, iovaLow, Access.READ);
+  if (fault === 0) return { frame: walk.frame, permissions: walk.permissions, passesThrough: false, fault: 0, why: null };
+  if (walk.second.fault === WalkFault.NONE) return { ...refused(fault), why: `in the guest's first stage, whose table is at guest address 0x${(walk.accessed * 4096).toString(16)}` };
+  const what = walk.step === WalkStep.PAGE ? 'the page' : "a table of the guest's first stage";
+  return { ...refused(fault), why: `${faultNames[walk.second.fault]!} in the second stage, on the way to ${what} at guest address 0x${(walk.accessed * 4096).toString(16)}` };
+}
 
 const refused = (fault: number): Walked => ({ frame: null, permissions: 0, passesThrough: false, fault, why: null });
 const passed = (iovaHigh: number, iovaLow: number): Walked =>
@@ -208,7 +221,8 @@ function hwptName(view: View, domain: Ref<'IommuDomain'>): string | null {
   const memory = view.host.kernel;
   for (const iommufd of contexts(view)) {
     for (const target of objects(view, iommufd)) {
-      if (IommufdObject.kind.peek(memory, target) !== Kind.HWPT) continue;
+      const kind = IommufdObject.kind.peek(memory, target);
+      if (kind !== Kind.HWPT && kind !== Kind.NESTED_HWPT) continue;
       const hwpt = IommufdObject.body.peek(memory, target) as Ref<'Hwpt'>;
       if (Hwpt.domain.peek(memory, hwpt) !== domain) continue;
       const ioas = IommufdObject.id.peek(memory, Ioas.header.peek(memory, Hwpt.ioas.peek(memory, hwpt)));

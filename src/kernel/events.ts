@@ -106,6 +106,12 @@ export const PageConverted = event('page converted', ['frame', 'guest', 'visibil
 export const CachesFlushed = event('caches flushed', ['frame', 'guest', 'trusted']);
 /** A confidential guest's own allocator has a page again. */
 export const GuestPageFreed = event('guest page freed', ['frame', 'guest']);
+/**
+ * The first stage of a guest, whose root is that page of its memory: a range is about to be mapped; an unmap of it has returned, to the driver in the
+ * guest. `process` is the VMM's.
+ */
+export const GuestMaps = event('guest maps', ['process', 'root', 'iovaHigh', 'iovaLow', 'pages']);
+export const GuestUnmapped = event('guest unmapped', ['process', 'root', 'iovaHigh', 'iovaLow', 'pages']);
 /** A guest's driver mapped a page for DMA, by a `Backend`, or unmapped what it has at an address. */
 export const HandleMapped = event('handle mapped', ['function', 'address', 'frame', 'backend']);
 export const HandleUnmapped = event('handle unmapped', ['function', 'address', 'backend']);

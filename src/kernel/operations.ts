@@ -182,6 +182,19 @@ export interface ConfidentialOperations {
   giveUp(kernel: Kernel, tvm: Ref<'Tvm'>, first: number, count: number): void;
 }
 
+/** A virtual IOMMU at a wait of its guest's queue: what it can do about it. */
+export interface QueueServer {
+  /** Hands the invalidations that the guest has queued before it to the kernel. */
+  forward(): void;
+  /** Writes the status that the guest waits for. */
+  complete(): void;
+}
+
+/** What a VMM's virtual IOMMU does for its guest. */
+export interface ViommuOperations {
+  finishWait(server: QueueServer): void;
+}
+
 export interface Operations {
   readonly objects: ObjectOperations;
   readonly group: GroupOperations;
@@ -197,6 +210,7 @@ export interface Operations {
   readonly pasid: PasidOperations;
   readonly kvm: KvmOperations;
   readonly iopf: IopfOperations;
+  readonly viommu: ViommuOperations;
   /** The functions of the drivers. */
   readonly vtd: VtdOperations;
   readonly amd: AmdOperations;
@@ -227,6 +241,12 @@ export const linux72: Operations = Object.freeze({
   dma: Object.freeze({ queueIova }),
   kvm: Object.freeze({ setKvm }),
   iopf: Object.freeze({ deliver, drain, leave: leaveHwpt, movePasid: movePasidRequests }),
+  viommu: Object.freeze({
+    finishWait(server: QueueServer): void {
+      server.forward();
+      server.complete();
+    },
+  }),
   pasid: Object.freeze({ unbind: unbindProcess, request: requestPasid, authorise: authorisePasid, revoke: revokePasid, mayUse, work: doPasidWork }),
   vtd: Object.freeze({ ...vtdOperations }),
   amd: Object.freeze({ ...amdOperations }),
