@@ -9,7 +9,7 @@ import type { Ref } from '#hostmem/object';
 import { expect, test } from 'vitest';
 import { Interposer, smallMachine } from '../hardware/small-machine.ts';
 
-function queue(): { vtd: Vtd; submitOne: (batch: Batch) => 0 | 'EINVAL'; free: () => number; head: () => number } {
+function queue(): { vtd: Vtd; submitOne: (batch: Batch) => ReturnType<typeof vtdOperations.submit>; free: () => number; head: () => number } {
   const small = smallMachine();
   const vtd = new Vtd(small.host, small.machine, vtdOperations);
   const unit = vtd.units[0]!;
