@@ -36,4 +36,3 @@ export const nestedFreeGpa = firstStageGpa + levels * 4096;
 
 /** IOVAs that the guest's tables reach: 2 MiB. */
 export const windowIova = 0x1000_0000;
-export const windowPages = 512;
