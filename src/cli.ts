@@ -6,7 +6,7 @@
  * What is wrong is one line on stderr; `DMARENA_DEBUG=1` adds the stack of what broke inside.
  */
 import { setFlagsFromString } from 'node:v8';
-import { Command, CommanderError } from 'commander';
+import { Command, CommanderError, Option } from 'commander';
 import { bench } from './commands/bench.ts';
 import { conform } from './commands/conform.ts';
 import { explain as explainReach } from './commands/explain.ts';
@@ -207,7 +207,7 @@ function addFailNth(root: Command): void {
     .command('fail-nth')
     .description('let every allocation, pin and copy of a call fail in turn: nothing may be left behind')
     .argument('[sequence...]', 'names of call sequences; all by default')
-    .option('--fail-nth <n|all>', 'which of the things that can fail', nthOrAll, null)
+    .addOption(new Option('--fail-nth <n|all>', 'which of the things that can fail').argParser(nthOrAll).default(null, 'all'))
     .option('--as-in-72', 'leave in what Linux 7.2 is known to do wrong')
     .option(...json)
     .action((names: string[], options: { failNth: number | null; asIn72?: boolean; json?: boolean }) =>

@@ -19,6 +19,8 @@ import { IommuDevice } from '../drivers/driver.ts';
 import { ridPasid } from '../drivers/vtd/pasid-entry.ts';
 import { Atc, atcOwnerOf } from '../hardware/atc.ts';
 import { PciFunction } from '../hardware/function.ts';
+import { doubledHigh, doubledLow, isBeyond, mockFormat } from '../hardware/mock/format.ts';
+import { mockFunction } from '../hardware/mock/unit.ts';
 import { iotlbLines } from '../hardware/iotlb.ts';
 import { RiscvRequest, RiscvTranslation } from '../hardware/riscv/translation.ts';
 import { Streams } from '../hardware/smmuv3/streams.ts';
@@ -70,7 +72,7 @@ export interface Reach {
   readonly cached: readonly CachedLine[];
 }
 
-const vendors = { [UnitKind.VTD]: 'VT-d', [UnitKind.AMD]: 'AMD', [UnitKind.SMMUV3]: 'SMMUv3', [UnitKind.RISCV]: 'RISC-V' } as const;
+const vendors = { [UnitKind.VTD]: 'VT-d', [UnitKind.AMD]: 'AMD', [UnitKind.SMMUV3]: 'SMMUv3', [UnitKind.RISCV]: 'RISC-V', [UnitKind.MOCK]: 'the mock' } as const;
 const faultNames = Object.fromEntries(Object.entries(WalkFault).map(([name, value]) => [value, name.toLowerCase().replaceAll('_', ' ')]));
 
 /** What a unit's tables make of a read. */
@@ -141,6 +143,13 @@ const walkers: Readonly<Record<UnitKind, Walker>> = {
     if (streams.passThrough) return passed(iovaHigh, iovaLow);
     const levels = streams.levels as 3 | 4;
     return throughTables(host, streams.stage2 ? smmuStage2(levels) : smmuStage1(levels), streams.root, iovaHigh, iovaLow);
+  },
+  /** The half of the page that the address lies in. */
+  [UnitKind.MOCK](host, unit, sourceId, _pasid, iovaHigh, iovaLow) {
+    const root = PciFunction.mockRoot.peek(host.kernel, mockFunction(host.kernel, unit, sourceId)) as Frame;
+    if (root === 0 || isBeyond(iovaHigh)) return refused(0);
+    const walked = throughTables(host, mockFormat, root, doubledHigh(iovaHigh, iovaLow), doubledLow(iovaLow));
+    return { ...walked, frame: walked.frame === null ? null : Math.floor(walked.frame / 2) };
   },
   [UnitKind.RISCV](host, unit, sourceId, pasid, iovaHigh, iovaLow) {
     const translation = new RiscvTranslation(host, IommuUnit.registers.peek(host.kernel, unit) as Ref<'RiscvRegisters'>);

@@ -136,12 +136,6 @@ export function functionWithAtc(kernel: Memory, unit: Ref<'IommuUnit'>, sourceId
   return at;
 }
 
-/** Whether a function of the unit has an invalidation request that it has not taken yet. */
-export function anyPending(kernel: Memory, unit: Ref<'IommuUnit'>): boolean {
-  for (let at = IommuUnit.firstFunction.peek(kernel, unit); at !== NULL; at = PciFunction.nextOfUnit.peek(kernel, at)) if (isPending(kernel, at)) return true;
-  return false;
-}
-
 export function isPending(kernel: Memory, pciFunction: Ref<'PciFunction'>): boolean {
   const atc = PciFunction.atc.peek(kernel, pciFunction);
   return atc !== NULL && silent.load(kernel, Atc.pending.address(kernel, atc)) !== 0;

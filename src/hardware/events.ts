@@ -11,7 +11,7 @@ export const DmaFlags = { ridMask: 0xffff, WRITE: 1 << 16, reasonShift: 17, owne
  *   iovaHigh, iovaLow   page address [63:12] · owner of the frame reached, as the frame table says at that moment [11:0]
  *   frame      the frame reached, 0 when none was
  *   root       root table it was translated through, 0 when there was none
- *   begin      a stamp taken before the transaction was published as in flight
+ *   begin      a moment before the transaction was published as in flight: greater than all stamps until then, and no stamp
  */
 export const dma = event('dma', ['function', 'iovaHigh', 'iovaLow', 'frame', 'root', 'begin']);
 

@@ -21,6 +21,7 @@ export function installedRoot(host: Host, pciFunction: Ref<'PciFunction'>): numb
   const kind = IommuUnit.kind.peek(kernel, unit);
   if (kind === UnitKind.RISCV) return installedInRiscv(host, pciFunction, unit);
   if (kind === UnitKind.AMD) return installedInAmd(host, pciFunction, unit);
+  if (kind === UnitKind.MOCK) return PciFunction.mockRoot.peek(kernel, pciFunction);
   if (kind === UnitKind.SMMUV3) return installedInSmmu(host, pciFunction, unit);
   const registers = IommuUnit.registers.peek(kernel, unit) as Ref<'VtdRegisters'>;
   const requester = noRequester();

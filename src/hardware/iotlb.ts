@@ -3,7 +3,8 @@
  *
  * An entry is tagged (domain id, PASID and stage, 4 KiB page); a large leaf is cached page by page. The hit path is plain reads under
  * the set's sequence word: it relies on loads staying in order (x86 TSO, and V8 which neither merges nor moves plain reads
- * of shared memory). A reader that meets a writer misses, which is always allowed.
+ * of shared memory). A reader that meets a writer misses, which is always allowed. One exchange locks a set; what follows are plain words, the
+ * sequence word last.
  *
  * A fill is discarded when an invalidation began after its transaction did, whatever the invalidation covers: the
  * invalidator moves `epoch` on *before* it clears, the filler compares it under the set's lock.
@@ -87,26 +88,33 @@ export class IotlbView {
 
   /** Whether the page is cached; `pasidTag` is a PASID, with `firstStageTag` or without. */
   lookup(domainId: number, iovaHigh: number, iovaLow: number, pasidTag: number = 0): boolean {
-    if (!this.#on) return false;
-    const kernel = this.#kernel;
-    if (kernel.control !== null) {
-      kernel.control.point(Op.READ, kernel, this.#epochAt, lookupLabel);
-      return this.lookupShared(domainId, iovaHigh, iovaLow, pasidTag);
-    }
+    const { words, control } = this.#kernel;
     const own = this.#own;
     const page = (iovaHigh << 20) | (iovaLow >>> 12);
-    const tag = tagOf(domainId, iovaHigh);
-    const line = ((page ^ (domainId * 13)) & (ownLines - 1)) << ownShift;
-    const generation = kernel.words[this.#generation]!;
-    if (own[line + Own.GENERATION] === generation && own[line] === page && own[line + Own.TAG] === tag && own[line + Own.PASID] === (valid | pasidTag)) {
-      this.frame = own[line + Own.FRAME]! as Frame;
-      this.permissions = own[line + Own.PERMISSIONS]!;
-      this.root = own[line + Own.ROOT]! as Frame;
-      return true;
+    const line = ownLine(domainId, page);
+    const isOwn = own[line] === page && own[line + Own.TAG] === tagOf(domainId, iovaHigh) && own[line + Own.PASID] === (valid | pasidTag);
+    if (!isOwn || own[line + Own.GENERATION] !== words[this.#generation] || control !== null) return this.#lookUp(domainId, iovaHigh, iovaLow, pasidTag);
+    this.frame = own[line + Own.FRAME]! as Frame;
+    this.permissions = own[line + Own.PERMISSIONS]!;
+    this.root = own[line + Own.ROOT]! as Frame;
+    return true;
+  }
+
+  /** Behind the thread's own lines. */
+  #lookUp(domainId: number, iovaHigh: number, iovaLow: number, pasidTag: number): boolean {
+    if (!this.#on) return false;
+    const { words, control } = this.#kernel;
+    if (control !== null) {
+      control.point(Op.READ, this.#kernel, this.#epochAt, lookupLabel);
+      return this.lookupShared(domainId, iovaHigh, iovaLow, pasidTag);
     }
+    const generation = words[this.#generation]!;
     if (!this.lookupShared(domainId, iovaHigh, iovaLow, pasidTag)) return false;
+    const own = this.#own;
+    const page = (iovaHigh << 20) | (iovaLow >>> 12);
+    const line = ownLine(domainId, page);
     own[line] = page;
-    own[line + Own.TAG] = tag;
+    own[line + Own.TAG] = tagOf(domainId, iovaHigh);
     own[line + Own.PASID] = valid | pasidTag;
     own[line + Own.GENERATION] = generation;
     own[line + Own.FRAME] = this.frame;
@@ -137,24 +145,27 @@ export class IotlbView {
   fill(domainId: number, iovaHigh: number, iovaLow: number, frame: Frame, permissions: number, root: Frame, epoch: number, pasidTag: number = 0): void {
     if (!this.#on) return;
     const kernel = this.#kernel;
+    const words = kernel.words;
     const control = kernel.control;
     if (control !== null) control.point(Op.WRITE, kernel, this.#epochAt, fillLabel);
     const page = (iovaHigh << 20) | (iovaLow >>> 12);
     // What this thread copied of the page may have granted less.
     this.#own[(((page ^ (domainId * 13)) & (ownLines - 1)) << ownShift) + Own.PASID] = 0;
     const set = this.#set(domainId, page);
-    const sequence = silent.load(kernel, set * 4);
+    const sequence = words[set]!;
     if (!this.#tryLock(set, sequence)) return;
-    if (silent.load(kernel, this.#epochAt) === epoch) {
-      const way = this.#place(set, page, tagOf(domainId, iovaHigh), valid | pasidTag) * 4;
-      poke(kernel, way + Way.PAGE * 4, page);
-      poke(kernel, way + Way.TAG * 4, tagOf(domainId, iovaHigh));
-      poke(kernel, way + Way.PASID * 4, valid | pasidTag);
-      poke(kernel, way + Way.FRAME * 4, frame);
-      poke(kernel, way + Way.PERMISSIONS * 4, permissions);
-      poke(kernel, way + Way.ROOT * 4, root);
+    if (words[this.#epochAt >>> 2] === epoch) {
+      if (control !== null) control.dirty(kernel, (set + setWords - 1) * 4);
+      const tag = tagOf(domainId, iovaHigh);
+      const way = this.#place(set, page, tag, valid | pasidTag);
+      words[way] = page;
+      words[way + Way.TAG] = tag;
+      words[way + Way.PASID] = valid | pasidTag;
+      words[way + Way.FRAME] = frame;
+      words[way + Way.PERMISSIONS] = permissions;
+      words[way + Way.ROOT] = root;
     }
-    silent.store(kernel, set * 4, sequence + 2);
+    words[set] = sequence + 2;
   }
 
   invalidateAll(): void {
@@ -240,12 +251,17 @@ export class IotlbView {
   }
 
   /** The way of the same page if there is one, else a free one, else the next victim; the set is locked. */
-  #place(set: number, page: number, tag: number, pasidTag: number): number {
-    const same = this.#match(set, page, -1, tag, -1, pasidTag, -1, set + firstWay);
-    if (same >= 0) return same;
-    for (let way = set + firstWay; way < set + setWords; way += wayWords) if (peek(this.#kernel, (way + Way.PASID) * 4) >= 0) return way;
-    const victim = peek(this.#kernel, (set + victimWord) * 4);
-    poke(this.#kernel, (set + victimWord) * 4, (victim + 1) % waysPerSet);
+  #place(set: number, page: number, tag: number, pasidWord: number): number {
+    const words = this.#kernel.words;
+    let free = 0;
+    for (let way = set + firstWay; way < set + setWords; way += wayWords) {
+      const found = words[way + Way.PASID]!;
+      if (found >= 0) free = free === 0 ? way : free;
+      else if (words[way] === page && words[way + Way.TAG] === tag && found === pasidWord) return way;
+    }
+    if (free !== 0) return free;
+    const victim = words[set + victimWord]!;
+    words[set + victimWord] = (victim + 1) & (waysPerSet - 1);
     return set + firstWay + victim * wayWords;
   }
 
@@ -256,6 +272,10 @@ export class IotlbView {
   #set(domainId: number, page: number): number {
     return this.#sets + ((page ^ (domainId * 13)) & (setCount - 1)) * setWords;
   }
+}
+
+function ownLine(domainId: number, page: number): number {
+  return ((page ^ (domainId * 13)) & (ownLines - 1)) << ownShift;
 }
 
 function tagOf(domainId: number, iovaHigh: number): number {

@@ -6,7 +6,7 @@ import { mutex, rwsem } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
 import { Capability, capable, Payer } from './accounting.ts';
-import { refusesAnswer, respond } from './argument.ts';
+import { refusesAnswer, refusesCopy, respond } from './argument.ts';
 import { allocated, Errno, errnoNumber, fail } from './errno.ts';
 import { MapCalled, MapReturned, UnmapCalled, UnmapReturned } from './events.ts';
 import { mapPages, unmapRange, type Removed } from './iopt.ts';
@@ -211,11 +211,12 @@ export function ioasIovaRanges(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Ioa
   const holes = iovaHoles(kernel, ioas);
   const alignment = BigInt(Ioas.alignment.read(kernel.memory, ioas));
   Ioas.iovaRwsem.releaseRead(kernel.memory, ioas);
-  if (arg.rangesAbsent === true && room > 0) fail('EFAULT', 'the ranges cannot be written');
+  const ranges = holes.slice(0, room);
+  if ((arg.rangesAbsent === true && room > 0) || ranges.some(() => refusesCopy(kernel))) fail('EFAULT', 'the ranges cannot be written');
   respond(kernel, arg);
   arg.outIovaAlignment = alignment;
   arg.numIovas = holes.length;
-  arg.ranges = holes.slice(0, room);
+  arg.ranges = ranges;
   if (holes.length > room) fail('EMSGSIZE', `${holes.length} ranges, room for ${room}`);
 }
 

@@ -27,10 +27,8 @@ export default scenario({
   actors: ({ vm, device }) => ({
     /** The last two pages. */
     pinner: vm('vmm', (thread, { iommufd, access }) => {
-      const pinned = thread.pin(iommufd, access, base + 2 * page, 2 * page);
-      thread.check(typeof pinned === 'number' || pinned === 'ENOENT' || pinned === 'EINVAL', `the pin ended with ${pinned}`);
-      if (typeof pinned !== 'number') return;
-      thread.expect('the unpin', thread.unpin(iommufd, access, pinned), null, 'ENOENT');
+      const pinned = thread.obtain('the pin', thread.pin(iommufd, access, base + 2 * page, 2 * page), 'ENOENT', 'EINVAL');
+      if (pinned !== null) thread.expect('the unpin', thread.unpin(iommufd, access, pinned), null, 'ENOENT');
     }),
 
     mover: vm('vmm', (thread, { iommufd, access, ioas, other }) => {

@@ -40,7 +40,6 @@ export default scenario({
 
 function shareAndTakeBack(thread: Vm): void {
   const guest = new ConfidentialGuest(thread, 'guest');
-  const first = guest.allocateShared(2);
-  thread.check(typeof first === 'number' || first === 'EIO', `the allocation ended with ${first}`);
-  if (typeof first === 'number') thread.expect('taking the pages back', guest.freeShared(first, 2));
+  const first = thread.obtain('the allocation', guest.allocateShared(2), 'EIO');
+  if (first !== null) thread.expect('taking the pages back', guest.freeShared(first, 2));
 }

@@ -30,8 +30,7 @@ export default scenario({
     }),
 
     joiner: vm('vmm', (thread, { iommufd, ioas, joiner }) => {
-      const hwpt = thread.hwpt(iommufd, joiner.deviceId, ioas);
-      if (typeof hwpt !== 'number') return thread.check(false, `the HWPT was refused: ${hwpt}`);
+      const hwpt = thread.obtain('the HWPT', thread.hwpt(iommufd, joiner.deviceId, ioas));
       thread.expect('the attach', thread.attach(joiner.fd, hwpt));
       thread.expect('the detach', thread.detach(joiner.fd));
       thread.expect('the DESTROY', thread.destroy(iommufd, hwpt));

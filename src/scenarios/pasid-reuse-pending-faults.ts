@@ -33,7 +33,7 @@ export default scenario({
   actors({ vm, device }) {
     const user = (index: 0 | 1) => vm(processes[index], (thread, { places }) => {
       const { fd, hwpt } = places[index]!;
-      thread.check(typeof thread.bindProcess(fd, hwpt) === 'number', 'the process could not be bound');
+      thread.obtain('binding the process', thread.bindProcess(fd, hwpt));
       thread.expect('unbinding the process', thread.unbindProcess(fd));
     });
     /** Goes on with the number that its process had. */

@@ -15,8 +15,7 @@ export default scenario({
 
   actors: ({ vm }) => ({
     destroyer: vm('vmm', (thread, { iommufd }) => {
-      const ioas = thread.ioas(iommufd);
-      if (typeof ioas !== 'number') return thread.check(false, `no IOAS could be made: ${ioas}`);
+      const ioas = thread.obtain('an IOAS', thread.ioas(iommufd));
       thread.expect('the DESTROY', thread.destroy(iommufd, ioas), null, 'EBUSY');
     }),
 

@@ -46,15 +46,14 @@ export default scenario({
     for (let number = 0; number < vms; number++) {
       cast[`vmm${number}`] = vm(`vmm${number}`, (thread, { guests }) => {
         const { fd, hwpt } = guests[number]!;
-        const pasid = thread.requestPasid(fd, wanted);
-        if (typeof pasid !== 'number') return thread.check(false, `no PASID: ${pasid}`);
+        const pasid = thread.obtain('a PASID', thread.requestPasid(fd, wanted));
         // What another VM has made has no name here; the kernel of V4 knows the number to be none of this VM's.
         thread.check(thread.authorise(fd, pasid + 1, foreign) !== null, 'what belongs to nobody was authorised');
         thread.expect('authorising', thread.authorise(fd, pasid, hwpt));
         thread.expect('taking back', thread.revoke(fd, pasid));
       });
       cast[`vcpu${number}`] = vm(`vmm${number}`, (thread, { guests }) => {
-        thread.check(typeof thread.requestPasid(guests[number]!.fd, wanted) === 'number', 'there is no PASID');
+        thread.obtain('a PASID', thread.requestPasid(guests[number]!.fd, wanted));
       });
       cast[`nic${number}`] = device(`nic${number}`, (dev) => {
         for (let pasid = wanted; pasid < wanted + 12; pasid += 4) {

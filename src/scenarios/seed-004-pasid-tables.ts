@@ -48,7 +48,7 @@ export default scenario({
     }),
 
     guest: vm('guest', (thread, { flawed }) => {
-      thread.check(typeof thread.bindProcess(flawed.fd, flawed.hwpt) === 'number', 'the process could not be bound');
+      thread.obtain('binding the process', thread.bindProcess(flawed.fd, flawed.hwpt));
       thread.expect('unbinding the process', thread.unbindProcess(flawed.fd));
     }),
 

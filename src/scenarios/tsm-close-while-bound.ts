@@ -25,10 +25,9 @@ export default scenario({
 
   actors: ({ vm, device }) => ({
     vmm: vm('guest', (thread, { iommufd, vfio }) => {
-      const fd = thread.bind(vfio, iommufd);
-      thread.check(typeof fd === 'number', `the device was not bound: ${fd}`);
+      const fd = thread.obtain('binding the device', thread.bind(vfio, iommufd));
       thread.expect('binding the interface', new SecurityManager(thread, 'A').bind('guest'));
-      if (typeof fd === 'number') thread.close(fd);
+      thread.close(fd);
     }),
 
     guest: vm('guest', (thread) => {

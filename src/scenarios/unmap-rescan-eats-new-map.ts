@@ -36,12 +36,9 @@ export default scenario({
     }),
 
     mapper: vm('vmm', (thread, { iommufd, ioas, other }) => {
-      const iova = thread.mapAnywhere(iommufd, ioas, other, page);
-      thread.check(typeof iova === 'number' || iova === 'ENOSPC', `the map ended with ${iova}`);
-      if (typeof iova !== 'number') return;
-      const errno = thread.unmap(iommufd, ioas, iova, page);
+      const iova = thread.obtain('the map', thread.mapAnywhere(iommufd, ioas, other, page), 'ENOSPC');
       // The range is the other thread's too.
-      thread.expect('the unmap', errno, null, 'ENOENT', 'EBUSY');
+      if (iova !== null) thread.expect('the unmap', thread.unmap(iommufd, ioas, iova, page), null, 'ENOENT', 'EBUSY');
     }),
   }),
 });

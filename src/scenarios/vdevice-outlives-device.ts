@@ -49,14 +49,12 @@ export default scenario({
 
     /** The VM's firmware, which numbers the device. */
     numberer: vm('vmm', (thread, { iommufd, ids }) => {
-      const vdevice = thread.vdevice(iommufd, ids.viommu, ids.device, virtId);
-      thread.check(typeof vdevice === 'number' || gone.includes(vdevice), `numbering the device ended with ${vdevice}`);
+      thread.obtain('numbering the device', thread.vdevice(iommufd, ids.viommu, ids.device, virtId), ...gone);
     }),
 
     /** Takes it back, whatever has the id. */
     destroyer: vm('vmm', (thread, { iommufd, next }) => {
-      const errno = thread.destroy(iommufd, next);
-      thread.check(errno === null || gone.includes(errno), `the destroy ended with ${errno}`);
+      thread.expect('the DESTROY', thread.destroy(iommufd, next), null, ...gone);
     }),
   }),
 });

@@ -28,7 +28,7 @@ export default scenario({
 
   actors: ({ vm, device }) => ({
     shop: vm('shop', (thread, { fd, hwpt }) => {
-      thread.check(typeof thread.bindProcess(fd, hwpt) === 'number', 'the process could not be bound');
+      thread.obtain('binding the process', thread.bindProcess(fd, hwpt));
       thread.check(thread.enqcmd('nic', 'read', src, 64) === 0, 'the command faulted');
       thread.expect('unbinding the process', thread.unbindProcess(fd));
     }),
