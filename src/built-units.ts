@@ -51,7 +51,7 @@ export function addUnits(host: Host, options: UnitOptions): Ref<'IommuUnit'>[] {
 }
 
 function addUnit(host: Host, { iommu, ats, pasids, pageRequests, fetchBits, caches }: UnitOptions): Ref<'IommuUnit'> {
-  if (iommu === 'riscv') return Machine.addRiscvUnit(host, { fetchBits, iotlb: caches === 'on' });
+  if (iommu === 'riscv') return Machine.addRiscvUnit(host, { fetchBits, caches });
   if (iommu === 'amd') return Machine.addAmdUnit(host, { fetchBits, caches });
   if (iommu === 'smmuv3') return Machine.addSmmuUnit(host, { fetchBits, caches });
   if (iommu === 'mock') return Machine.addMockUnit(host);
