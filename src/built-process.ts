@@ -2,6 +2,7 @@
 import { fill } from '#hostmem/atomics';
 import type { Ref } from '#hostmem/object';
 import { viommuType } from './drivers/mock/viommu.ts';
+import { firstStageWidth, vtdS1Bytes, vtdS1Data } from './drivers/vtd/nested.ts';
 import { HwptFlag } from './kernel/hwpt.ts';
 import { MapFlag } from './kernel/ioas.ts';
 import { addVfioFile } from './kernel/kvm-vfio.ts';
@@ -111,16 +112,33 @@ export class BuiltProcess {
     return arg.outHwptId;
   }
 
+  /** An HWPT of VT-d for a guest's first stage, whose root is at `rootGpa`, on a nest parent; its page requests go to a queue, if one is given. */
+  nestedHwpt(iommufd: number, deviceId: number, parentId: number, rootGpa: number, faultId: number = 0): number {
+    const data = new Uint8Array(vtdS1Bytes);
+    new DataView(data.buffer).setBigUint64(8, BigInt(rootGpa), true);
+    new DataView(data.buffer).setUint32(16, firstStageWidth, true);
+    const flags = faultId === 0 ? 0 : HwptFlag.FAULT_ID_VALID;
+    const arg = { flags, devId: deviceId, ptId: parentId, dataType: vtdS1Data, dataLength: vtdS1Bytes, data, faultId, outHwptId: 0 };
+    this.#ioctl(iommufd, 'IOMMU_HWPT_ALLOC', arg);
+    return arg.outHwptId;
+  }
+
+  /** A queue of page requests: its id and descriptor. */
+  faultQueue(iommufd: number): { readonly faultId: number; readonly faultFd: number } {
+    const arg = { flags: 0, outFaultId: 0, outFaultFd: 0 };
+    this.#ioctl(iommufd, 'IOMMU_FAULT_QUEUE_ALLOC', arg);
+    return { faultId: arg.outFaultId, faultFd: arg.outFaultFd };
+  }
+
   /** An HWPT that delivers page requests to a queue of its own. Returns the id. */
   faultHwpt(iommufd: number, deviceId: number, ioasId: number): number {
     return this.faultHwptAndQueue(iommufd, deviceId, ioasId).hwpt;
   }
 
   /** As `faultHwpt`, with the descriptor of the queue. */
-  faultHwptAndQueue(iommufd: number, deviceId: number, ioasId: number): { readonly hwpt: number; readonly faultFd: number } {
-    const arg = { flags: 0, outFaultId: 0, outFaultFd: 0 };
-    this.#ioctl(iommufd, 'IOMMU_FAULT_QUEUE_ALLOC', arg);
-    return { hwpt: this.hwpt(iommufd, deviceId, ioasId, HwptFlag.FAULT_ID_VALID, arg.outFaultId), faultFd: arg.outFaultFd };
+  faultHwptAndQueue(iommufd: number, deviceId: number, ioasId: number, flags: number = 0): { readonly hwpt: number; readonly faultFd: number } {
+    const { faultId, faultFd } = this.faultQueue(iommufd);
+    return { hwpt: this.hwpt(iommufd, deviceId, ioasId, HwptFlag.FAULT_ID_VALID | flags, faultId), faultFd };
   }
 
   /** Switches dirty tracking of an HWPT on. */

@@ -37,11 +37,11 @@ import { DevSet, VfioDevice } from './kernel/vfio.ts';
 import { VfioGroup } from './kernel/vfio-group.ts';
 
 /**
- * Whose unit: VT-d in legacy mode, the recorded emulator in scalable mode, a VT-d unit of scalable mode that has a first stage too; or one of
- * AMD, Arm or RISC-V.
+ * Whose unit: VT-d in legacy mode, the recorded emulator in scalable mode, a VT-d unit of scalable mode that has a first stage too, and one that nests it
+ * on a second; one of AMD, Arm or RISC-V; or the mock IOMMU of the kernel's selftest.
  */
-export type Iommu = keyof typeof defaultCapabilities | 'amd' | 'smmuv3' | 'riscv';
-export const iommus = [...(Object.keys(defaultCapabilities) as (keyof typeof defaultCapabilities)[]), 'amd', 'smmuv3', 'riscv'] as const satisfies readonly Iommu[];
+export type Iommu = keyof typeof defaultCapabilities | 'amd' | 'smmuv3' | 'riscv' | 'mock';
+export const iommus = [...(Object.keys(defaultCapabilities) as (keyof typeof defaultCapabilities)[]), 'amd', 'smmuv3', 'riscv', 'mock'] as const satisfies readonly Iommu[];
 
 /** RAM and kernel memory of a host, in bytes. */
 export interface HostSize {
@@ -57,8 +57,8 @@ const sizePerVm: HostSize = { ramBytes: 1 << 19, kernelBytes: 1 << 17 };
 export interface WorldOptions extends HostSize {
   /** How many VMs it is for. */
   readonly vms: number;
-  /** The unit before its functions; or the mock IOMMU of the kernel's selftest, without a unit or beside one. */
-  readonly iommu: Iommu | 'mock' | 'vtd-legacy and mock';
+  /** The unit before its functions. Devices of the selftest have none, also where there are units of VT-d beside them. */
+  readonly iommu: Iommu | 'vtd-legacy and mock';
   /** Whether unit and functions have ATS; a function uses it once `enableAts` was called for it. */
   readonly ats: boolean;
   /** Whether unit and functions have PASIDs, 2^15 of them; of VT-d in scalable mode alone, as page requests are. */
@@ -128,15 +128,16 @@ export class World {
     this.#pageRequests = pageRequests;
     this.#pasids = pasids ? 1 << pasidBits : 0;
     this.#passesThrough = defaultDomain === 'identity';
-    if (iommu.endsWith('mock')) MockDriver.boot(this.host);
     const mode = iommu === 'vtd-legacy and mock' ? 'vtd-legacy' : iommu;
     for (let unit = 0; unit < units; unit++) {
       if (mode === 'riscv') this.#units.push(Machine.addRiscvUnit(this.host, { fetchBits, iotlb: caches === 'on' }));
       else if (mode === 'amd') this.#units.push(Machine.addAmdUnit(this.host, { fetchBits, caches }));
       else if (mode === 'smmuv3') this.#units.push(Machine.addSmmuUnit(this.host, { fetchBits, caches }));
-      else if (mode !== 'mock') this.#units.push(Machine.addUnit(this.host, { mode, ats, pasids, pageRequests, faultReasons: 'recorded', fetchBits, caches }));
+      else if (mode === 'mock') this.#units.push(Machine.addMockUnit(this.host));
+      else this.#units.push(Machine.addUnit(this.host, { mode, ats, pasids, pageRequests, faultReasons: 'recorded', fetchBits, caches }));
     }
-    this.#unit = this.#units[0] ?? NULL;
+    this.#unit = this.#units[0]!;
+    if (iommu.endsWith('mock')) MockDriver.boot(this.host, mode === 'mock' ? this.#unit : NULL);
     if (confidential !== null && !iommu.startsWith('vtd')) throw new Error('owned memory is looked after by VT-d units alone');
     if (confidential !== null) Machine.addTrustedSide(this.host, confidential);
     const machine = new Machine(this.host);

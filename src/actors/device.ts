@@ -50,8 +50,8 @@ export class Device extends Actor {
   }
 
   /** Asks for a page, and does not wait for the answer; returns the number of the group. */
-  ask(iova: number): number {
-    return askForPage(this.host.kernel, this.engine.function, null, Math.floor(iova / 4096), Access.READ);
+  ask(iova: number, pasid: number | null = null): number {
+    return askForPage(this.host.kernel, this.engine.function, pasid, Math.floor(iova / 4096), Access.READ);
   }
 
   /** A word of the device's buffer. */

@@ -1,6 +1,6 @@
 /**
  * Scalable mode, two devices behind a PCIe-to-PCI bridge, which forwards their requests under an alias. Every ATTACH says 0; under the
- * alias there is nothing, so that every DMA faults: K8 of 7.2.
+ * alias there is nothing, so that every DMA faults: K8 of 7.2, `aliasPasidTableSkipped` (RACES, part E: vtd-scalable-alias-skip). Seen on an emulated unit.
  */
 import { bridge, endpoint } from '../kernel/pci.ts';
 import { scenario } from '../scenario.ts';

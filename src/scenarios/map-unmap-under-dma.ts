@@ -1,7 +1,7 @@
 /**
  * Whatever IOMMU it is: a page is mapped, read by a device, and unmapped, while another device of the same IOAS reads beside it and is moved
- * to a second IOAS and back. Every outcome that is checked is the same on VT-d, AMD, SMMUv3 and RISC-V (`--iommu`); what a replace may let
- * fault in between is declared by the unit (D5): all of them break before they make, between tables of one stage.
+ * to a second IOAS and back. Every outcome that is checked is the same on VT-d, AMD, SMMUv3, RISC-V and the mock (`--iommu`); what a replace may let
+ * fault in between is declared by the unit (D5): all but the mock, which has one register to write, break before they make, between tables of one stage.
  */
 import { scenario } from '../scenario.ts';
 

@@ -8,6 +8,7 @@ import type { Host } from '#hostmem/host';
 import type { Frame } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import type { WalkResult } from '#hostmem/page-table';
+import { pageNumber } from '#hostmem/u64';
 import { UnitCommandRing } from '../../hardware/command-engine.ts';
 import { EventRing } from '../../hardware/event-ring.ts';
 import { PciFunction } from '../../hardware/function.ts';
@@ -19,7 +20,7 @@ import { allocated, assert, fail } from '../../kernel/errno.ts';
 import { DomainKind, DriverKind, IommuDomain, leftByAll } from '../domain.ts';
 import { DomainFlags, IommuDevice, type AttachError, type HwInfo, type IommuDriver, type MapError, type ReservedRegion } from '../driver.ts';
 import { DomainIdReturned, LeavesCleared, TablesFreed } from '../events.ts';
-import { endOfUnmap, pageOf } from '../gather.ts';
+import { endOfUnmap } from '../gather.ts';
 import { IdBitmap, returnId, takeId } from '../id-bitmap.ts';
 import { createPagingDomain, createStaticDomain, isPagingDomain, largestLeaf } from '../paging-domain.ts';
 import { abortAll, ensureStream } from './entries.ts';
@@ -165,7 +166,7 @@ export class SmmuDriver implements IommuDriver {
     const smmu = this.#smmu;
     const tables = smmu.tables(domain);
     const root = IommuDomain.root.peek(smmu.kernel, domain);
-    const first = pageOf(iovaHigh, iovaLow);
+    const first = pageNumber(iovaHigh, iovaLow);
     const end = endOfUnmap(tables, root, first, first + pages);
     smmu.operations.beginUnmap(smmu, domain);
     const removed = tables.unmap(root, iovaHigh, iovaLow, pages);
@@ -176,7 +177,7 @@ export class SmmuDriver implements IommuDriver {
 
   sync(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, pages: number, leafOnly: boolean): void {
     const smmu = this.#smmu;
-    const first = pageOf(iovaHigh, iovaLow);
+    const first = pageNumber(iovaHigh, iovaLow);
     smmu.operations.flushRange(smmu, domain, iovaHigh, iovaLow, smmu.gather.endOf(domain, first, first + pages) - first, leafOnly);
   }
 
