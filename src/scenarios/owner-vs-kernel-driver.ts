@@ -49,9 +49,7 @@ export default scenario({
       thread.unbindDriver('B');
     }),
 
-    A: device('A', (dev) => {
-      dev.readTag(iova, [tag]);
-    }),
+    A: device('A', (dev) => dev.readTag(iova, [tag])),
 
     B: device('B', (dev) => {
       dev.setWord(0, kernelData);
