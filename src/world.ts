@@ -183,6 +183,11 @@ export class World {
     return process;
   }
 
+  /** Where a guest's memory is in its VMM's. */
+  guestMemory(name: string): bigint {
+    return BigInt(this.directory[`${name}.memory`]!);
+  }
+
   /**
    * A confidential guest: a guest whose pages are its own but for the first two, where its ring and table are, and those that `shared` names.
    * Its kernel's allocator begins with the pages that `free` names, of the first 31.
