@@ -6,9 +6,11 @@ import { join, relative, sep } from 'node:path';
 import { rolldown } from 'rolldown';
 
 const walked = ['src/scenarios', 'src/scenarios/models', 'src/kernel/variants', 'src/check/invariants', 'src/schedule/strategies'];
+const everything = `import './brought.js';`;
 const entries = {
-  worker: ['vm', 'device', 'viommu', 'race'].map((role) => `export { default as ${role} } from './workers/${role}.js';`).join('\n'),
-  cell: `import './src/cell.js';`,
+  worker: [everything, ...['vm', 'device', 'viommu', 'race'].map((role) => `export { default as ${role} } from './workers/${role}.js';`)].join('\n'),
+  cell: [everything, `import './src/cell.js';`].join('\n'),
+  device: `export { work } from './bench/device.js';`,
 };
 
 export async function bundle(dist) {
@@ -17,7 +19,7 @@ export async function bundle(dist) {
 }
 
 async function write(dist, name, entry) {
-  const texts = { [join(dist, 'entry.js')]: `import './brought.js';\n${entry}`, [join(dist, 'brought.js')]: brought(dist) };
+  const texts = { [join(dist, 'entry.js')]: entry, [join(dist, 'brought.js')]: brought(dist) };
   const made = await rolldown({
     input: join(dist, 'entry.js'),
     platform: 'node',
