@@ -51,6 +51,8 @@ export interface Control {
   changedUnwoken?(memory: Memory, at: number, label: number): void;
   /** One of `count` alternatives, of which 0 is the usual one: no point, and nothing depends on when it is asked. */
   choose?(count: number, label: number): number;
+  /** From now on, or no longer, passive parts of the hardware are late: they act only when no thread can go on. Calls nest. */
+  makeLate?(isLate: boolean): void;
   acquired(memory: Memory, lockAt: number, label: number): void;
   released(memory: Memory, lockAt: number): void;
   holds(memory: Memory, lockAt: number): boolean;
@@ -257,6 +259,11 @@ function clearEach64(control: Control, memory: Memory, at: number, count: number
 /** One of `count` alternatives, such as a fault that may come here or not: 0, the usual one, unless a strategy wants another. Never a point. */
 export function choose(memory: Memory, count: number, label: number): number {
   return memory.control?.choose?.(count, label) ?? 0;
+}
+
+/** Lets the hardware be late from here on, or no longer. Means nothing in a free run. */
+export function makeLate(memory: Memory, isLate: boolean): void {
+  memory.control?.makeLate?.(isLate);
 }
 
 /** Reads a word that no other thread can be writing: under a lock, at rest, or owned. Never a point. */

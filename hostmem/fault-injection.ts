@@ -30,6 +30,9 @@ export class FaultInjection {
 /** What strategies choose between that and nothing. */
 const refusalLabel = label('is refused what it asks for');
 export const killLabel = label('is killed');
+export const resetLabel = label('resets the device');
+export const unplugLabel = label('unplugs the device');
+export const lateLabel = label('finds the hardware late');
 
 /** What comes behind all that a call does: it stands, though the caller is told EFAULT. */
 const answer = 'a copy to the user';

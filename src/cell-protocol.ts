@@ -1,6 +1,7 @@
 /** What an exploring cell is asked, and what it answers. */
 import type { Reach } from './check/reach.ts';
 import type { Question } from './reach-question.ts';
+import type { Shrunk } from './results.ts';
 import type { Failure } from './report/failure.ts';
 import type { Switch } from './schedule/board.ts';
 import type { Scene } from './schedule/shrink.ts';
@@ -105,8 +106,7 @@ export interface ShrunkAnswer {
   readonly workload: Workload;
   /** Steps of programs that are left; null where no actor has one. */
   readonly programSteps: number | null;
-  readonly steps: number;
-  readonly replays: number;
+  readonly effort: Shrunk;
 }
 
 export interface Told {

@@ -20,6 +20,7 @@ import { Commander, type Outcome, type Replay, type ReplayOutcome } from './sche
 import type { Switch } from './schedule/board.ts';
 import { shrink, type Attempt } from './schedule/shrink.ts';
 import { shrinkPrograms, stepsOfPrograms } from './schedule/shrink-programs.ts';
+import { straightened, turnsOf } from './schedule/straighten.ts';
 import { Strategies } from './schedule/strategy.ts';
 import { tellFailure, type Kept } from './tell-failure.ts';
 
@@ -37,6 +38,7 @@ const retries = 40;
 
 export class CellWorker {
   readonly #arena: Arena;
+  readonly #board: Board;
   readonly #commander: Commander;
   readonly #kept: Kept;
   readonly #names: readonly string[];
@@ -44,10 +46,11 @@ export class CellWorker {
   /** A forgotten lock is a violation, unless the variant's mistake is to be caught by its consequences. */
   readonly #checksLocking: boolean;
 
-  private constructor(request: OpenRequest, arena: Arena, commander: Commander, kept: Kept, engines: readonly string[], caughtBy: string | null) {
+  private constructor(request: OpenRequest, arena: Arena, board: Board, commander: Commander, kept: Kept, engines: readonly string[], caughtBy: string | null) {
     this.#request = request;
     this.#checksLocking = caughtBy === null || caughtBy === 'L2' || executionIds.includes(caughtBy);
     this.#arena = arena;
+    this.#board = board;
     this.#commander = commander;
     this.#kept = kept;
     this.#names = [...arena.names, ...engines];
@@ -66,7 +69,7 @@ export class CellWorker {
     const kept = { events: new SharedArrayBuffer(keptBytes(eventCapacity)), hwpts: new SharedArrayBuffer(namedHwptsBytes) };
     const ended = arena.start({ controlled: { board: board.buffer, checkpoint: Checkpoint.take(host), kept: kept.events, hwpts: kept.hwpts } });
     const commander = new Commander(board, await Strategies.load(), ended);
-    return new CellWorker(request, arena, commander, kept, engines, variant.value.caughtBy);
+    return new CellWorker(request, arena, board, commander, kept, engines, variant.value.caughtBy);
   }
 
   async explore(request: ExploreRequest, onProgress: (schedules: number) => void): Promise<Explored> {
@@ -93,23 +96,29 @@ export class CellWorker {
 
   /** The programs first, then the schedule of what is left of them. */
   async shrink({ switches, steps, program, seed, scene, invariant }: ShrinkRequest): Promise<ShrunkAnswer> {
-    const found: Attempt = { sameFailure: true, switches, steps, scene };
+    const begin = performance.now();
+    const found: Attempt = { sameFailure: true, switches, steps, scene, turns: turnsOf(this.#board) };
     const programs = stepsOfPrograms(this.#arena.steps);
     const again = (leftOut: readonly number[]) => async (candidate: readonly Switch[]): Promise<Attempt> =>
-      this.#attempt(await this.#replay({ switches: candidate, trace: executionIds.includes(invariant), program, leftOut }), invariant, candidate);
+      this.#attempt(await this.#replay({ switches: candidate, trace: executionIds.includes(invariant), records: true, program, leftOut }), invariant, candidate);
     const elsewhere = async (leftOut: readonly number[]): Promise<Attempt> =>
       this.#attempt(await this.#commander.explore({ count: retries, seed, strategy: 'portfolio', program, leftOut, checksLocking: this.#checksLocking }), invariant, []);
     const shorter = await shrinkPrograms(programs, found, { again: (leftOut, candidate) => again(leftOut)(candidate), elsewhere });
     const { leftOut } = shorter;
-    const shrunk = await shrink(shorter.found, again(leftOut), { actors: this.#arena.names.length });
+    const shrunk = await shrink(shorter.found, again(leftOut), {
+      actors: this.#arena.names.length,
+      // What was run last is a shorter program, or another schedule.
+      ...(programs.length === 0 ? { simpler: (seen, best) => straightened(this.#board, seen?.actor ?? null, best) } : {}),
+    });
     const programSteps = programs.length === 0 ? null : programs.flat().length - leftOut.length;
-    return { ...shrunk, replays: shrunk.replays + shorter.replays, workload: { program, leftOut }, programSteps };
+    const effort = { from: switches.length, to: shrunk.switches.length, ms: performance.now() - begin, tries: shrunk.replays + shorter.replays };
+    return { switches: shrunk.switches, workload: { program, leftOut }, programSteps, effort };
   }
 
   #attempt(outcome: Outcome, invariant: string, candidate: readonly Switch[]): Attempt {
     const sameFailure = outcome.violation?.invariant === invariant && outcome.switches !== null;
     const { actor, counts } = outcome;
-    return { sameFailure, switches: outcome.switches ?? candidate, steps: outcome.steps, scene: { actor, counts } };
+    return { sameFailure, switches: outcome.switches ?? candidate, steps: outcome.steps, scene: { actor, counts }, turns: sameFailure ? turnsOf(this.#board) : undefined };
   }
 
   /** One traced replay. */

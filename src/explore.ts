@@ -153,7 +153,7 @@ async function tell(cell: CellProcess, chosen: Chosen, { seed, vms }: ExploreOpt
     switches: shrunk.switches,
   });
   const { failure, steps } = await cell.tell({ switches: shrunk.switches, workload: shrunk.workload, token });
-  const violation = { invariant, message: failure?.violation.message ?? message, token, ...counted(shrunk.switches), programSteps: shrunk.programSteps, steps };
+  const violation = { invariant, message: failure?.violation.message ?? message, token, ...counted(shrunk.switches), programSteps: shrunk.programSteps, shrunk: shrunk.effort, steps };
   return { violation, failure, story: failure === null ? [] : tellStory(failure) };
 }
 

@@ -10,6 +10,14 @@ export interface Violation {
   readonly message: string;
 }
 
+/** What shrinking did: switches and faults of the schedule that failed and of what is left of it, how long it took, how many schedules it ran. */
+export interface Shrunk {
+  readonly from: number;
+  readonly to: number;
+  readonly ms: number;
+  readonly tries: number;
+}
+
 /** A violation with its shortest schedule. */
 export interface FoundViolation extends Violation {
   readonly token: string;
@@ -18,6 +26,7 @@ export interface FoundViolation extends Violation {
   readonly faults: number;
   /** Steps that are left of the actors' programs; null where no actor has one. */
   readonly programSteps: number | null;
+  readonly shrunk: Shrunk;
   readonly steps: readonly { readonly actor: string; readonly label: string }[];
 }
 
@@ -164,6 +173,8 @@ export interface ListedScenario {
   readonly title: string;
   /** Which of the discussions it makes executable. */
   readonly seed: string | null;
+  /** Which of the first dozen races it is; its name is the race's then. */
+  readonly race: number | null;
   readonly variants: readonly ListedVariant[];
 }
 

@@ -2,7 +2,7 @@
  * A thread of a VMM or of its guest: system calls of its process, loads and stores to its memory, and driving its device
  * and its virtual IOMMU.
  */
-import { read, Until, write } from '#hostmem/atomics';
+import { choose, makeLate, read, Until, write } from '#hostmem/atomics';
 import { label } from '#hostmem/labels';
 import type { Ref } from '#hostmem/object';
 import { viommuType } from '../drivers/mock/viommu.ts';
@@ -22,7 +22,8 @@ import { handOnRequests } from '../kernel/iopf.ts';
 import { close, ioctl, open, read as readFile, write as writeFile, type Commands } from '../kernel/syscalls.ts';
 import { VfioFlag, vfioFileOf } from '../kernel/vfio.ts';
 import { Actor, highOf, lowOf, type Seat } from './actor.ts';
-import { ChosenRefusal } from '#hostmem/fault-injection';
+import { ChosenRefusal, lateLabel } from '#hostmem/fault-injection';
+import { Mishap, MishapKind } from './mishap.ts';
 import { Mortal } from './mortal.ts';
 import { guestAddress } from './guest-memory.ts';
 import { CommandRing, commandAt, GuestCommand, GuestOp, guestPresent, guestTableEntries, guestTableGpa } from './command-ring.ts';
@@ -34,6 +35,8 @@ const cookieOffset = 36;
 
 export class Vm extends Actor {
   #mortal: Mortal | null = null;
+  #mishap: Mishap | null = null;
+  #isLate = false;
 
   constructor(seat: Seat, processName: string) {
     super(seat);
@@ -43,28 +46,28 @@ export class Vm extends Actor {
   /** ioctl(2): null, or the errno. What the kernel wrote is in `arg`. */
   ioctl<N extends keyof Commands>(fd: number, command: N, arg: Commands[N]): ErrnoName | null {
     try {
-      this.#mortal?.atUserMode();
+      this.#atUserMode();
       return errnoOf(() => ioctl(this.kernel, fd, command, arg));
     } finally {
-      this.host.kernel.faults = null;
+      this.#endCall();
     }
   }
   /** An operation of the kernel's selftest, otherwise as `ioctl`. */
   testIoctl<N extends keyof TestCommands>(fd: number, command: N, arg: TestCommands[N]): ErrnoName | null {
     try {
-      this.#mortal?.atUserMode();
+      this.#atUserMode();
       return errnoOf(() => testIoctl(this.kernel, fd, command, arg));
     } finally {
-      this.host.kernel.faults = null;
+      this.#endCall();
     }
   }
 
   open(path: string): number {
-    this.#mortal?.atUserMode();
+    this.#atUserMode();
     return open(this.kernel, path);
   }
   close(fd: number): void {
-    this.#mortal?.atUserMode();
+    this.#atUserMode();
     close(this.kernel, fd);
   }
 
@@ -76,8 +79,43 @@ export class Vm extends Actor {
     if (this.host.kernel.control !== null) this.#mortal = new Mortal(this.kernel, threads);
   }
 
+  /** From here to the end of the body a device may be reset before every system call, by this thread; in a free run none is. */
+  mayReset(device: string): void {
+    this.#mayBefall(MishapKind.RESET, device);
+  }
+  /** As `mayReset`: unplugged, in the middle of whatever it does, and plugged in again. For a device that a driver of the host's has. */
+  mayUnplug(device: string): void {
+    this.#mayBefall(MishapKind.UNPLUG, device);
+  }
+  #mayBefall(kind: (typeof MishapKind)[keyof typeof MishapKind], device: string): void {
+    if (this.host.kernel.control !== null) this.#mishap = new Mishap(this.kernel, kind, this.named(device) as Ref<'PciFunction'>);
+  }
+
+  /**
+   * The hardware may be late while the next ioctl lasts: queues move, and invalidations complete, only when no thread can go on, where a strategy
+   * wants it so; never in a free run.
+   */
+  mayBeLate(): this {
+    const memory = this.host.kernel;
+    this.#isLate = choose(memory, 2, lateLabel) !== 0;
+    if (this.#isLate) makeLate(memory, true);
+    return this;
+  }
+
+  #atUserMode(): void {
+    this.#mortal?.atUserMode();
+    this.#mishap?.atUserMode();
+  }
+  #endCall(): void {
+    this.host.kernel.faults = null;
+    if (this.#isLate) makeLate(this.host.kernel, false);
+    this.#isLate = false;
+  }
+
   override beginBody(): void {
     this.#mortal = null;
+    this.#mishap = null;
+    this.#isLate = false;
   }
   override endBody(): void {
     this.#mortal?.end();
@@ -170,6 +208,11 @@ export class Vm extends Actor {
   /** Answers a request with success: null, or the errno; EINVAL for one that was answered for the device meanwhile. */
   answerRequest(faultFd: number, cookie: number): ErrnoName | null {
     return errnoOf(() => writeFile(this.kernel, faultFd, new Uint8Array(Uint32Array.of(cookie, 0).buffer)));
+  }
+
+  /** Answers all that can be read. */
+  answerAll(faultFd: number): void {
+    for (const cookie of this.readRequests(faultFd)) this.expect('an answer', this.answerRequest(faultFd, cookie), null, 'EINVAL');
   }
 
   /** KVM_DEV_VFIO_FILE_ADD and its counterpart: a device is for a VM; and its driver is opened. */

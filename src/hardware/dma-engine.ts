@@ -12,14 +12,16 @@
 import { copy, fill, Op, peek, poke, store } from '#hostmem/atomics';
 import type { Frames } from '#hostmem/frames';
 import type { Host } from '#hostmem/host';
+import { highOf, lowOf } from '#hostmem/iova';
 import { label } from '#hostmem/labels';
 import { pageBytes, type Frame, type Memory } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import { PageViews } from '#hostmem/page-views';
 import { Access } from '#hostmem/page-table';
 import { AtcView } from './atc.ts';
-import { dma, DmaFlags, dmaOwnerShift, pasidDma, peerReached } from './events.ts';
+import { dma, DmaFlags, dmaOwnerShift, farPage, nestedDma, pasidDma, peerReached } from './events.ts';
 import { bufferBytes, InFlight, PciFunction } from './function.ts';
+import { guestPageOf, isNestedName, secondRootOf } from './nested-line.ts';
 import type { AtsTranslator, Translator } from './translator.ts';
 import { TrustedPath } from './trusted-path.ts';
 import { noPasid } from './vtd/scalable-requester.ts';
@@ -52,6 +54,8 @@ export class DmaEngine {
   #frame = 0 as Frame;
   #root = 0 as Frame;
   #hit = false;
+  /** What the translation granted, where two stages made it. */
+  #granted = 0;
   /** What its requests carry, or `noPasid`. */
   #pasid = noPasid;
   /** Byte addresses in kernel memory. */
@@ -169,7 +173,10 @@ export class DmaEngine {
     const owner = reason === 0 ? this.#table.ownerOf(this.#frame) & DmaFlags.ownerMask : 0;
     const frame = reason === 0 ? this.#frame : 0;
     if (this.#pasid === noPasid) dma.emit(kernel, word, iovaHigh, (iovaLow & ~(pageBytes - 1)) | owner, frame, this.#root, begin);
-    else pasidDma.emit(kernel, word, this.#pasid | (owner << dmaOwnerShift), (iovaHigh << 20) | (iovaLow >>> 12), frame, this.#root, begin);
+    else pasidDma.emit(kernel, word, this.#pasid | (owner << dmaOwnerShift), iovaHigh >>> 12 === 0 ? (iovaHigh << 20) | (iovaLow >>> 12) : farPage, frame, this.#root, begin);
+    if (reason !== 0 || !isNestedName(this.#root)) return;
+    const page = guestPageOf(this.#granted);
+    nestedDma.emit(kernel, word, highOf(page), lowOf(page), frame, secondRootOf(this.#root), begin);
   }
 
   /** The sibling whose memory is at that page of the bus. */
@@ -196,6 +203,7 @@ export class DmaEngine {
     this.#frame = unit.frame;
     this.#root = unit.root;
     this.#hit = unit.hit;
+    if ('permissions' in unit) this.#granted = unit.permissions;
     return reason;
   }
 
@@ -211,10 +219,12 @@ export class DmaEngine {
     if (this.#hit) {
       this.#frame = atc.frame;
       this.#root = atc.root;
+      this.#granted = atc.permissions;
     } else {
       const reason = unit.request(this.#sourceId, iovaHigh, iovaLow, access, unit.iotlb.epoch(), this.#pasid);
       this.#frame = unit.frame;
       this.#root = unit.root;
+      this.#granted = unit.permissions;
       if (reason !== 0) return reason;
       atc.fill(this.#pasid, iovaHigh, iovaLow, unit.frame, unit.permissions, unit.root, epoch);
     }

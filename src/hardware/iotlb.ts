@@ -20,6 +20,7 @@ import { Op, peek, poke, silent } from '#hostmem/atomics';
 import { markedLabel } from '#hostmem/labels';
 import type { Frame, Memory } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
+import { Access } from '#hostmem/page-table';
 import { object, u32, words } from '#hostmem/struct';
 
 const setCount = 64;
@@ -29,13 +30,14 @@ const setWords = 32;
 const victimWord = 1;
 const firstWay = 8;
 const wayWords = 6;
-/** A way: page [31:0] · page [47:32] << 16 | domain id · valid << 31 | first stage << 30 | PASID · frame · permissions · root table. */
+/** A way: page [31:0] · page [47:32] << 16 | domain id · valid << 31 | first stage << 30 | PASID · frame · permissions, with a guest's page above them · root table. */
 const Way = { PAGE: 0, TAG: 1, PASID: 2, FRAME: 3, PERMISSIONS: 4, ROOT: 5 } as const;
 const valid = 0x80000000 | 0;
 
 /**
- * Added to a PASID where the translation is one of the first stage: a PASID-selective invalidation finds only these, a page-selective
- * one of a domain only the others (VT-d specification 6.5.2.3, 6.5.2.4). Second stage is tagged with the PASID too; no invalidation uses it.
+ * Added to a PASID where the translation is one of the first stage, alone or on a second one: a PASID-selective invalidation finds only these, a
+ * page-selective one of a domain the others by their page and these all (VT-d specification 6.5.2.3, 6.5.2.4). Second stage is tagged with the PASID
+ * too; no invalidation uses it.
  */
 export const firstStageTag = 1 << 30;
 const pasidMask = 0xfffff;
@@ -147,6 +149,8 @@ export class IotlbView {
     const control = kernel.control;
     if (control !== null) control.point(Op.WRITE, kernel, this.#epochAt, fillLabel);
     const page = (iovaHigh << 20) | (iovaLow >>> 12);
+    // What this thread copied of the page may have granted less.
+    this.#own[(((page ^ (domainId * 13)) & (ownLines - 1)) << ownShift) + Own.PASID] = 0;
     const set = this.#set(domainId, page);
     const sequence = words[set]!;
     if (!this.#tryLock(set, sequence)) return;
@@ -175,6 +179,11 @@ export class IotlbView {
   /** Drops what the second stage alone translated under a number. */
   invalidateSecondStage(domainId: number): void {
     this.#invalidateSets(0, 0, domainId, 0xffff, 0, firstStageTag);
+  }
+
+  /** Drops what the first stage translated under a number, alone or on a second stage. */
+  invalidateFirstStage(domainId: number): void {
+    this.#invalidateSets(0, 0, domainId, 0xffff, firstStageTag, firstStageTag);
   }
 
   /** Drops what the first stage translated for a PASID. */
@@ -300,7 +309,7 @@ export function iotlbLines(kernel: Memory, iotlb: Ref<'Iotlb'>): IotlbLine[] {
         pasid: pasid & pasidMask,
         page: (tag >>> 16) * 2 ** 32 + (peek(kernel, at + Way.PAGE * 4) >>> 0),
         frame: peek(kernel, at + Way.FRAME * 4) as Frame,
-        permissions: peek(kernel, at + Way.PERMISSIONS * 4),
+        permissions: peek(kernel, at + Way.PERMISSIONS * 4) & (Access.READ | Access.WRITE),
         root: peek(kernel, at + Way.ROOT * 4) as Frame,
       });
     }

@@ -173,6 +173,10 @@ export class Baton implements Control {
     return taken;
   }
 
+  makeLate(isLate: boolean): void {
+    if (this.#mode === Mode.PLAYING) this.#words[Head.late]! += isLate ? 1 : -1;
+  }
+
   saw(value: number): void {
     if (this.#mode > Mode.STEPPING) return;
     // The next operation mixes it in.

@@ -40,6 +40,8 @@ export const Head = {
   fixedProgram: 21,
   /** Not 0: the host stays as the schedule left it, for who wants to look; the cell runs no other one after that. */
   leavesHost: 22,
+  /** Not 0: operations go to the ring, as in an exploration. */
+  records: 23,
   // The schedule that runs, or ran last.
   index: 32,
   attempt: 33,
@@ -70,6 +72,8 @@ export const Head = {
   roundHash: 57,
   /** Whether operations go to the ring. */
   recording: 58,
+  /** How many actors have asked that engines be late. */
+  late: 59,
   // What the command has found.
   answer: 64,
   schedules: 65,

@@ -75,6 +75,14 @@ export class Chooser implements Choice {
       const block = board.block(actor);
       if (board.get(block + BlockWord.status) !== Status.DONE && this.holds(block)) this.enabled[count++] = actor;
     }
+    // What is late is so in every strategy: some of the orders that there are without.
+    if (count > 0 && board.get(Head.late) !== 0) this.count = count;
+    else this.#gatherEngines(count);
+  }
+
+  #gatherEngines(actors: number): void {
+    const board = this.#board;
+    let count = actors;
     for (let i = 0; i < this.#engines.length; i++) if (this.#engines[i]!.ready()) this.enabled[count++] = board.actors + i;
     this.count = count;
   }

@@ -26,14 +26,14 @@ export function startCommand(board: Board): void {
   if (board.get(Head.kind) === Kind.EXPLORE) clearCoverage(board);
 }
 
-const zeroAtFirst = [Head.step, Head.choices, Head.failed, Head.recordedCount, Head.traceLength, Head.lastActor, Head.redundant];
+const zeroAtFirst = [Head.step, Head.choices, Head.failed, Head.recordedCount, Head.traceLength, Head.lastActor, Head.redundant, Head.late];
 
 /** Clears what belongs to one schedule. */
 export function clearSchedule(board: Board): void {
   for (let i = 0; i < zeroAtFirst.length; i++) board.set(zeroAtFirst[i]!, 0);
   board.set(Head.current, startOfSchedule);
   board.set(Head.unguardedActor, -1);
-  board.set(Head.recording, board.get(Head.tracing) !== 0 || board.get(Head.kind) === Kind.EXPLORE ? 1 : 0);
+  board.set(Head.recording, board.get(Head.tracing) !== 0 || board.get(Head.records) !== 0 || board.get(Head.kind) === Kind.EXPLORE ? 1 : 0);
   setAlarm(board);
   // From 1: 0 is the seed's own stream.
   board.set(Head.program, board.get(Head.fixedProgram) < 0 ? board.get(Head.index) + 1 : board.get(Head.fixedProgram));

@@ -43,6 +43,8 @@ export interface Replay extends Programs {
   readonly budget?: number;
   readonly checksLocking?: boolean;
   readonly trace?: boolean;
+  /** Whether the board keeps the operations, as after an exploration. */
+  readonly records?: boolean;
   /** The host stays as the schedule leaves it: the last order that the cell can take. */
   readonly leavesHost?: boolean;
 }
@@ -160,12 +162,13 @@ export class Commander {
   }
 
   /** Runs the schedule that the switches describe. */
-  async replay({ switches, times = 1, budget = defaultBudget, checksLocking = false, trace = false, leavesHost = false, ...programs }: Replay): Promise<ReplayOutcome> {
+  async replay({ switches, times = 1, budget = defaultBudget, checksLocking = false, trace = false, records = false, leavesHost = false, ...programs }: Replay): Promise<ReplayOutcome> {
     const board = this.#board;
     board.setForced(switches);
     this.#setPrograms(programs);
     board.set(Head.times, times);
     board.set(Head.leavesHost, leavesHost ? 1 : 0);
+    board.set(Head.records, records ? 1 : 0);
     await this.#command(Kind.REPLAY, { seed: 0, budget, checksLocking, trace });
     const kept = Math.min(board.get(Head.distinctHashes), hashCapacity);
     return {
@@ -211,8 +214,9 @@ export class Commander {
   /** Waits for the answer, for an actor's end, or for the watchdog, whichever comes first. */
   async #answer(seen: number): Promise<void> {
     const { words } = this.#board;
-    // An interval that is referenced: a waitAsync alone does not keep the process alive.
-    const keepAlive = setInterval(() => {}, 1_000);
+    // An interval that is referenced: a waitAsync alone does not keep the process alive. On a busy machine it was seen to settle only when the next
+    // timer was due: so a short one.
+    const keepAlive = setInterval(() => {}, 20);
     try {
       let progress = this.#progress();
       let since = performance.now();

@@ -1,5 +1,6 @@
 import { startOfSchedule, type Switch } from '#src/schedule/board';
 import { shrink } from '#src/schedule/shrink';
+import { turnsWithout } from '#src/schedule/straighten';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 
@@ -71,4 +72,33 @@ test('the same race with the first actor in the place of the one that started ne
     { actors: 3 },
   );
   expect(result.switches).toEqual([one(0, 5, 2)]);
+});
+
+test('simpler schedules are tried first, again after each that halves the list, and what has one switch is not searched any further', async () => {
+  const switches = Array.from({ length: 40 }, (_, i) => one(i % 3, i + 1, (i + 1) % 3));
+  const { switches: left, replays } = await shrink(
+    { switches, steps: 10 },
+    async (tried) => ({ sameFailure: tried.length > 0, switches: tried, steps: tried.length }),
+    { actors: 3, simpler: (_scene, best) => [[], best.slice(0, Math.ceil(best.length / 2))] },
+  );
+  expect(left).toHaveLength(1);
+  // None, then 20, 10, 5, 3 and 2 switches, then one of two.
+  expect(replays).toBeLessThanOrEqual(8);
+});
+
+test('actors that the failure does not need are left out many at once', async () => {
+  const turns = Array.from({ length: 120 }, (_, i) => ({ actor: i % 12, count: Math.floor(i / 12) + 1 }));
+  const actorsOf = (tried: readonly Switch[]): Set<number> => new Set(tried.map(({ next }) => next));
+  const tried: number[] = [];
+  const attempt = async (candidate: readonly Switch[]) => {
+    tried.push(candidate.length);
+    const actors = actorsOf(candidate);
+    const sameFailure = actors.has(3) && actors.has(7);
+    return { sameFailure, switches: candidate, steps: candidate.length, scene: { actor: 7, counts: [] }, turns: turns.filter(({ actor }) => actors.has(actor)) };
+  };
+  const first = turnsWithout(turns, new Set());
+  const { switches } = await shrink({ switches: first, steps: 120, scene: { actor: 7, counts: [] }, turns }, attempt, { actors: 12 });
+  expect(first).toHaveLength(120);
+  expect(tried.slice(0, 12)).toContain(20);
+  expect(actorsOf(switches)).toEqual(new Set([3, 7]));
 });

@@ -80,6 +80,7 @@ export class VtdRequesters implements RequesterTable {
     const registers = this.#kernel.words;
     result.silent = result.firstStage = result.marksUse = result.deviceTlb = false;
     result.pasid = 0;
+    result.secondRoot = 0 as Frame;
     result.passThrough = (registers[this.#globalStatus]! & GlobalStatus.TRANSLATING) === 0;
     if (result.passThrough) return FaultReason.NONE;
     const rootTable = registers[this.#rootTable]!;
@@ -143,6 +144,10 @@ export class VtdRequesters implements RequesterTable {
   reasonOf({ firstStage, levels }: Requester, walk: WalkResult, access: number): number {
     if (!this.#isScalable) return reasonOf(walk.fault, access);
     return this.#named(scalableReasonOf(walk, firstStage, levels, access), access);
+  }
+
+  nestedReason(reason: ScalableReason, access: number): number {
+    return this.#named(reason, access);
   }
 
   record(sourceId: number, pasid: number, iovaHigh: number, iovaLow: number, reason: number, access: number): void {
