@@ -1,10 +1,10 @@
 /**
- * Measures the rows of a question with tinybench: warmed, then in rounds that take all rows in turn, so that what disturbs
- * the machine disturbs both sides of a ratio.
+ * Measures the rows of a question, warmed, in rounds that take all rows in turn, so that what disturbs the machine disturbs both
+ * sides of a ratio. Calls are timed by tinybench; what is a matter of threads or processes measures itself.
  */
 import { mix32 } from '#hostmem/labels';
 import { Bench, type BenchOptions } from 'tinybench';
-import type { Answer, Figure, Question, Row, Setting } from './question.ts';
+import type { Answer, Figure, Prepared, Question, RatioRow, Row, Sample, SampledRow, Setting, TimedRow } from './question.ts';
 
 /** Milliseconds are for each row. */
 interface Plan {
@@ -17,55 +17,87 @@ const always = { warmup: false, throws: true, retainSamples: true, iterations: 5
 const full: Plan = { warmup: { ...always, time: 400 }, round: { ...always, time: 40 }, rounds: 9 };
 const tiny: Plan = { warmup: { ...always, time: 0, iterations: 1 }, round: { ...always, time: 0, iterations: 2 }, rounds: 1 };
 
-/** The samples of each row in one round: nanoseconds per operation. */
-type Round = readonly (readonly number[])[];
+type Measured = TimedRow | SampledRow;
 
-/** Throws when a call did other work than the first one of its row. */
+/** What the rounds found of one row: the times of each, in nanoseconds per operation. */
+interface Found {
+  readonly row: Measured;
+  checksum: number | null;
+  readonly rounds: number[][];
+  readonly mib: number[];
+}
+
+/** Throws when a row did other work than at first. */
 export function measure(name: string, question: Question, isTiny: boolean, setting: Setting): Answer {
-  const { rows, within } = question.prepare(isTiny, setting);
-  const rounds: Round[] = [];
-  let expected: number[] = [];
+  const prepared = question.prepare(isTiny, setting);
+  const plan = isTiny ? tiny : { ...full, rounds: prepared.rounds ?? full.rounds };
+  const found = prepared.rows.filter(isMeasured).map((row): Found => ({ row, checksum: null, rounds: [], mib: [] }));
   const run = (): void => {
-    const plan = isTiny ? tiny : full;
-    expected = rows.map((row) => row.call());
-    runRound(rows, expected, plan.warmup);
-    for (let round = 0; round < plan.rounds; round++) rounds.push(runRound(rows, expected, plan.round));
+    for (const one of found) if (!('sample' in one.row)) timeCalls(one.row, one, plan.warmup);
+    for (let round = 0; round < plan.rounds; round++) for (const one of found) measureRow(one, plan.round);
   };
-  if (within === undefined) run();
-  else within(run);
-  return { name, asks: question.asks, figures: rows.map((row, index) => figureOf(row, index, rows, rounds, mix32(expected[index]!) >>> 0)) };
+  if (prepared.within === undefined) run();
+  else prepared.within(run);
+  return { name, asks: question.asks, figures: figuresOf(prepared, found) };
 }
 
-function runRound(rows: readonly Row[], expected: readonly number[], options: BenchOptions): Round {
+const isMeasured = (row: Row): row is Measured => !('of' in row);
+
+function measureRow(found: Found, options: BenchOptions): void {
+  const { row } = found;
+  if (!('sample' in row)) {
+    found.rounds.push(timeCalls(row, found, options));
+    return;
+  }
+  const { value, checksum, mib }: Sample = row.sample();
+  compare(found, checksum);
+  found.rounds.push([value]);
+  if (mib !== undefined) found.mib.push(mib);
+}
+
+function timeCalls(row: TimedRow, found: Found, options: BenchOptions): number[] {
   const bench = new Bench(options);
-  rows.forEach((row, index) => bench.add(row.name, () => checkCall(row, expected[index]!)));
-  return bench.runSync().map(({ name, result }, index) => {
-    if (result.state !== 'completed') throw new Error(`${name}: the measurement is ${result.state}`);
-    return (result.latency.samples ?? []).map((ms) => (ms * 1e6) / rows[index]!.operations);
-  });
+  bench.add(row.name, () => compare(found, row.call()));
+  const [task] = bench.runSync();
+  if (task?.result.state !== 'completed') throw new Error(`${row.name}: the measurement is ${task?.result.state}`);
+  return (task.result.latency.samples ?? []).map((ms) => (ms * 1e6) / row.operations);
 }
 
-function checkCall(row: Row, expected: number): void {
-  const value = row.call();
-  if (value !== expected) throw new Error(`${row.name}: a call returned ${value}, the first one ${expected}`);
+function compare(found: Found, checksum: number): void {
+  found.checksum ??= checksum;
+  if (checksum !== found.checksum) throw new Error(`${found.row.name}: a call returned ${checksum}, the first one ${found.checksum}`);
 }
 
-function figureOf(row: Row, index: number, rows: readonly Row[], rounds: readonly Round[], checksum: number): Figure {
+const figuresOf = ({ rows }: Prepared, found: readonly Found[]): Figure[] => rows.map((row) => (isMeasured(row) ? figureOf(row, found) : shareOf(row, found)));
+
+function figureOf(row: Measured, found: readonly Found[]): Figure {
   const { name, unit = 'ns/op', against = null } = row;
-  const ratios = against === null ? [] : ratiosOf(row.name, index, rows.findIndex((other) => other.name === against), against, rounds);
-  const times = rounds.flatMap((round) => round[index]!);
-  const values = unit === 'ratio' ? ratios.map((ratio) => 1 / ratio) : unit === 'op/s' ? times.map((ns) => 1e9 / ns) : times;
-  const sorted = values.toSorted((a, b) => a - b);
-  return {
-    name, unit, median: at(sorted, 0.5), p10: at(sorted, 0.1), p90: at(sorted, 0.9), samples: sorted.length, checksum, against,
-    ratio: against === null ? null : median(ratios),
-  };
+  const own = byName(found, name, name);
+  const ratios = against === null ? [] : ratiosOf(own, byName(found, against, name));
+  const times = own.rounds.flat();
+  const values = unit === 'op/s' ? times.map((ns) => 1e9 / ns) : unit === 'ratio' && against !== null ? ratios.map((ratio) => 1 / ratio) : times;
+  const mib = own.mib.length === 0 ? null : median(own.mib);
+  return { name, unit, ...spreadOf(values), checksum: own.checksum!, against, ratio: against === null ? null : median(ratios), mib };
+}
+
+function shareOf({ name, of, against }: RatioRow, found: readonly Found[]): Figure {
+  const own = byName(found, of, name);
+  const ratios = ratiosOf(own, byName(found, against, name));
+  return { name, unit: 'ratio', ...spreadOf(ratios.map((ratio) => 1 / ratio)), checksum: own.checksum!, against, ratio: median(ratios), mib: null };
+}
+
+function byName(found: readonly Found[], name: string, asker: string): Found {
+  const one = found.find(({ row }) => row.name === name);
+  if (one === undefined) throw new Error(`${asker}: there is no row '${name}'`);
+  return { ...one, checksum: mix32(one.checksum!) >>> 0 };
 }
 
 /** Of each round, the time of the row over that of the other one. */
-function ratiosOf(name: string, index: number, other: number, against: string, rounds: readonly Round[]): number[] {
-  if (other < 0) throw new Error(`${name}: there is no row '${against}'`);
-  return rounds.map((round) => median(round[index]!) / median(round[other]!));
+const ratiosOf = (own: Found, other: Found): number[] => own.rounds.map((times, round) => median(times) / median(other.rounds[round]!));
+
+function spreadOf(values: readonly number[]): Pick<Figure, 'median' | 'p10' | 'p90' | 'samples'> {
+  const sorted = values.toSorted((a, b) => a - b);
+  return { median: at(sorted, 0.5), p10: at(sorted, 0.1), p90: at(sorted, 0.9), samples: sorted.length };
 }
 
 const median = (values: readonly number[]): number => at(values.toSorted((a, b) => a - b), 0.5);

@@ -18,6 +18,8 @@ const measured = z.object({
   /** The row of the same question that this one was held against, and how many times its time this one took. */
   against: z.string().optional(),
   ratio: z.number().optional(),
+  /** What it took of memory: resident, in MiB a thread. */
+  mib: z.number().optional(),
   /** The median of the baseline, and how many times that this one is; not where the baseline did other work. */
   before: z.number().optional(),
   overBefore: z.number().optional(),
@@ -31,8 +33,8 @@ export const machine = (): string => `${cpus().length} x ${cpus()[0]?.model ?? '
 
 /** The rows of an answer, each beside its namesake of the baseline. */
 export function measuredRows({ name, figures }: Answer, baseline: BenchResult | null): Measured[] {
-  return figures.map(({ name: row, against, ratio, ...figure }) => {
-    const found: Measured = { name, case: row, ...figure, ...(against === null || ratio === null ? {} : { against, ratio }) };
+  return figures.map(({ name: row, against, ratio, mib, ...figure }) => {
+    const found: Measured = { name, case: row, ...figure, ...(against === null || ratio === null ? {} : { against, ratio }), ...(mib === null ? {} : { mib }) };
     const old = baseline?.benches.find((other) => other.name === name && other.case === row && other.unit === found.unit);
     if (old === undefined || old.checksum !== found.checksum) return found;
     return { ...found, before: old.median, overBefore: found.median / old.median };

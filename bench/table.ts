@@ -11,19 +11,23 @@ export function table(asks: string, rows: readonly Measured[]): string {
 
 function figures(row: Measured, longest: number): string {
   const { unit, median, p10, p90 } = row;
-  const value = `${digits(median).padStart(9)} ${unit === 'ns/op' ? 'ns' : unit === 'op/s' ? '/s' : ' x'}`;
-  const spread = `${digits(p10)} to ${digits(p90)}`.padEnd(20);
+  const [suffix, divisor] = unit === 'ns/op' ? timeUnit(median) : [unit === 'op/s' ? '/s' : ' x', 1];
+  const value = `${digits(median / divisor).padStart(9)} ${suffix}`;
+  const spread = `${digits(p10 / divisor)} to ${digits(p90 / divisor)}`.padEnd(20);
   const rate = unit === 'ns/op' ? `${short(1e9 / median).padStart(7)}/s  ${bar(median / longest)}` : ''.padStart(11 + barWidth);
   return `${value}  ${spread}${rate}  ${comparisons(row)}`.trimEnd();
 }
 
-function comparisons({ unit, against, ratio, overBefore }: Measured): string {
+function comparisons({ unit, against, ratio, mib, overBefore }: Measured): string {
+  const memory = mib === undefined ? [] : [`${digits(mib)} MiB a thread`];
   const beside = against === undefined || ratio === undefined ? [] : [unit === 'ratio' ? `of ${against}` : `${digits(ratio)} x ${against}`];
-  return [...beside, ...(overBefore === undefined ? [] : [`${digits(overBefore)} x before`])].join(', ');
+  return [...memory, ...beside, ...(overBefore === undefined ? [] : [`${digits(overBefore)} x before`])].join(', ');
 }
 
 /** Of the longest time of the table; whatever is measured shows. */
 const bar = (share: number): string => '█'.repeat(Math.max(1, Math.round(share * barWidth))).padEnd(barWidth);
+
+const timeUnit = (ns: number): readonly [string, number] => (ns < 1e5 ? ['ns', 1] : ns < 1e8 ? ['us', 1e3] : ['ms', 1e6]);
 
 /** Three digits that count: below 10 % is noise. */
 const digits = (value: number): string => (value >= 100 ? value.toFixed(0) : value.toPrecision(3));

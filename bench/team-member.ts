@@ -3,7 +3,7 @@ import { door } from '#hostmem/atomics';
 import { workerData } from 'node:worker_threads';
 import { TeamWord, type MemberOrder } from './team.ts';
 
-const { module, job, words } = workerData as MemberOrder;
+const { member, module, job, words } = workerData as MemberOrder;
 const { work } = (await import(module)) as { work: (job: unknown) => (count: number) => number };
 const run = work(job);
 
@@ -13,6 +13,21 @@ function answer(sum: number): void {
   door.notify(words, TeamWord.done);
 }
 
+/** Until the next turn; throws when the same operations return something else. Who sits it out answers with the others. */
+function goOn(count: number, turn: number): number {
+  if (member >= door.load(words, TeamWord.members)) {
+    while (door.load(words, TeamWord.turn) === turn) door.wait(words, TeamWord.turn, turn, Infinity);
+    return 0;
+  }
+  const sum = run(count);
+  while (door.load(words, TeamWord.turn) === turn) {
+    const again = run(count);
+    if (again !== sum) throw new Error(`operations returned ${again}, at first ${sum}`);
+    door.add(words, TeamWord.made + member * TeamWord.stride, count);
+  }
+  return sum;
+}
+
 answer(0);
 for (let turn = 0; ; ) {
   door.wait(words, TeamWord.turn, turn, Infinity);
@@ -20,5 +35,11 @@ for (let turn = 0; ; ) {
   if (next < 0) break;
   if (next === turn) continue;
   turn = next;
-  answer(run(door.load(words, TeamWord.count)));
+  const count = door.load(words, TeamWord.count);
+  if (door.load(words, TeamWord.steady) === 0) answer(run(count));
+  else {
+    answer(goOn(count, turn));
+    // It was ended by a turn in which there is nothing to do.
+    turn++;
+  }
 }

@@ -6,11 +6,15 @@
 import { door } from '#hostmem/atomics';
 import { Worker } from 'node:worker_threads';
 
-/** Words that all of a team see, on lines of their own. `turn` counts releases; a negative one sends all home. */
-export const TeamWord = { turn: 0, count: 32, done: 64, sum: 96, words: 128 } as const;
+/**
+ * Words that all of a team see, on lines of their own. `turn` counts releases; a negative one sends all home. `steady`: each thread goes on
+ * until the next turn, and counts its operations in a word of its own, from `made` on. `members`: those with a higher number sit it out.
+ */
+export const TeamWord = { turn: 0, count: 32, done: 64, sum: 96, steady: 128, members: 160, made: 192, stride: 32 } as const;
 
 /** What a member is told: the module whose `work(job)` returns the function that does so many operations. */
 export interface MemberOrder {
+  readonly member: number;
   readonly module: string;
   readonly job: unknown;
   readonly words: Int32Array<SharedArrayBuffer>;
@@ -18,16 +22,19 @@ export interface MemberOrder {
 
 /** A thread that has not answered by then has died. */
 const patienceMs = 60_000;
+/** How long threads run before their operations are counted. */
+const settleMs = 30;
 
 export class Team {
-  readonly #words = new Int32Array(new SharedArrayBuffer(TeamWord.words * 4));
+  readonly #words: Int32Array<SharedArrayBuffer>;
   readonly #size: number;
 
   /** Starts a thread for each job and waits until all are ready. */
   constructor(module: string, jobs: readonly unknown[]) {
     this.#size = jobs.length;
-    for (const job of jobs) {
-      const order: MemberOrder = { module, job, words: this.#words };
+    this.#words = new Int32Array(new SharedArrayBuffer((TeamWord.made + jobs.length * TeamWord.stride) * 4));
+    for (const [member, job] of jobs.entries()) {
+      const order: MemberOrder = { member, module, job, words: this.#words };
       new Worker(new URL('./team-member.js', import.meta.url), { workerData: order });
     }
     this.#waitForAll();
@@ -35,15 +42,50 @@ export class Team {
 
   /** Does `count` operations in every thread, this one included; the sum of what they returned. */
   run(own: (count: number) => number, count: number): number {
+    this.#release(count, 0, this.#size);
+    const sum = own(count);
+    this.#waitForAll();
+    return sum + door.load(this.#words, TeamWord.sum);
+  }
+
+  /**
+   * Lets every thread but this one, or so many of them, do `count` operations over and over. How many each did in `ms`, and the sum of what
+   * `count` operations return in each, which is the same every time. Longer where a thread has not done any by then.
+   */
+  steady(count: number, ms: number, members: number = this.#size): { readonly seconds: number; readonly made: readonly number[]; readonly sum: number } {
+    this.#release(count, 1, members);
+    this.#sleep(settleMs);
+    const before = this.#made();
+    const begin = performance.now();
+    let made: number[] = [];
+    for (let slept = 0; slept < patienceMs && (slept === 0 || made.includes(0)); slept += ms) {
+      this.#sleep(ms);
+      made = this.#made().slice(0, members).map((now, member) => (now - before[member]!) >>> 0);
+    }
+    const seconds = (performance.now() - begin) / 1000;
+    door.add(this.#words, TeamWord.turn, 1);
+    door.notify(this.#words, TeamWord.turn);
+    this.#waitForAll();
+    return { seconds, made, sum: door.load(this.#words, TeamWord.sum) };
+  }
+
+  #release(count: number, steady: number, members: number): void {
     const words = this.#words;
     door.store(words, TeamWord.done, 0);
     door.store(words, TeamWord.sum, 0);
     door.store(words, TeamWord.count, count);
+    door.store(words, TeamWord.steady, steady);
+    door.store(words, TeamWord.members, members);
     door.add(words, TeamWord.turn, 1);
     door.notify(words, TeamWord.turn);
-    const sum = own(count);
-    this.#waitForAll();
-    return sum + door.load(words, TeamWord.sum);
+  }
+
+  #sleep(ms: number): void {
+    door.wait(this.#words, TeamWord.steady, 1, ms);
+  }
+
+  #made(): number[] {
+    return Array.from({ length: this.#size }, (_, member) => door.load(this.#words, TeamWord.made + member * TeamWord.stride));
   }
 
   /** The threads leave. */

@@ -4,7 +4,7 @@
  * The table lives in kernel memory, as `struct page` does. Freed frames are poisoned, so that a DMA or a walk through a
  * stale translation reads something recognisable. The allocator's lock is a leaf: allocation is no choice point.
  */
-import { fill, lockLeaf, peek, silent, unlockLeaf } from './atomics.ts';
+import { fill, lockLeaf, peek, setPage, silent, unlockLeaf } from './atomics.ts';
 import { hpaOf, pageBytes, type Frame, type Memory } from './memory.ts';
 import { struct, u32, words } from './struct.ts';
 
@@ -29,6 +29,10 @@ export const guestOf = (word: number): number => word >>> 4;
 
 /** What fills a freed frame. */
 export const framePoison = 0x5afe5afe | 0;
+
+/** Of a page. */
+const zeroes = new Int32Array(pageBytes / 4);
+const poisoned = new Int32Array(pageBytes / 4).fill(framePoison);
 
 const FrameTable = struct('FrameTable', { lock: u32, free: u32, untouched: u32, frames: u32, inUse: u32, tableAt: u32, pad: words(2) });
 /**
@@ -84,7 +88,7 @@ export class Frames {
     FrameRecord.owner.poke(kernel, record, owner);
     FrameRecord.references.poke(kernel, record, 1);
     unlockLeaf(kernel, at);
-    fill(this.#ram, hpaOf(frame as Frame), 4096, 0);
+    setPage(this.#ram, hpaOf(frame as Frame), zeroes);
     return frame as Frame;
   }
 
@@ -163,7 +167,7 @@ export class Frames {
   #free(frame: Frame): void {
     const kernel = this.#kernel;
     const record = this.#record(frame);
-    fill(this.#ram, hpaOf(frame), 4096, framePoison);
+    setPage(this.#ram, hpaOf(frame), poisoned);
     lockLeaf(kernel, this.#at);
     FrameRecord.owner.poke(kernel, record, Owner.FREE);
     FrameRecord.visibility.poke(kernel, record, Visibility.HYPERVISOR);

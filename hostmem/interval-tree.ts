@@ -123,6 +123,11 @@ export class IntervalTree extends Field {
   lastLow(memory: Memory, node: IntervalNode): number {
     return Node.lastLow.peek(memory, node);
   }
+  /** Whether the whole interval lies in `[start, last]`. */
+  isWithin(memory: Memory, node: IntervalNode, startHigh: number, startLow: number, lastHigh: number, lastLow: number): boolean {
+    if (isBelow(Node.startHigh.peek(memory, node), Node.startLow.peek(memory, node), startHigh, startLow)) return false;
+    return !isBelow(lastHigh, lastLow, Node.lastHigh.peek(memory, node), Node.lastLow.peek(memory, node));
+  }
   /** What the interval was inserted with. */
   value<T extends string = string>(memory: Memory, node: IntervalNode): Ref<T> {
     return Node.value.peek(memory, node) as Ref<T>;

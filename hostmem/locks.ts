@@ -19,6 +19,9 @@ const waitingWriter = 1 << 17;
 const waitingWriters = 0x7ffe0000;
 const sleepers = 0x80000000 | 0;
 
+/** How often a lock is looked at before its waiter sleeps, as the kernel's optimistic spinning: some microseconds, which most sections end in. */
+const spinsBeforeSleep = 1000;
+
 /** A sleeping lock with one holder. */
 export class Mutex extends Field {
   override address(memory: Memory, at: number): number {
@@ -39,6 +42,9 @@ export class Mutex extends Field {
   }
 
   private acquireSlowly(memory: Memory, address: number): void {
+    for (let spins = 0; spins < spinsBeforeSleep; spins++) {
+      if (atomics.peek(memory, address) === 0 && atomics.silent.compareExchange(memory, address, 0, 1) === 0) return;
+    }
     while (atomics.exchange(memory, address, 2, this.label) !== 0) atomics.sleepWhile(memory, address, 2);
   }
 
@@ -78,8 +84,9 @@ export class RwSem extends Field {
       return;
     }
     // A plain read guesses; the exchange decides.
+    let spins = 0;
     for (let state = atomics.peek(memory, address); ; state = atomics.silent.load(memory, address)) {
-      if ((state & (writer | waitingWriters)) !== 0) this.sleep(memory, address, state);
+      if ((state & (writer | waitingWriters)) !== 0) this.sleepAfter(spins++, memory, address, state);
       else if (atomics.silent.compareExchange(memory, address, state, state + 1) === state) return;
     }
   }
@@ -119,9 +126,9 @@ export class RwSem extends Field {
     }
     if (atomics.silent.compareExchange(memory, address, 0, writer) === 0) return;
     atomics.silent.add(memory, address, waitingWriter);
-    for (;;) {
+    for (let spins = 0; ; ) {
       const state = atomics.silent.load(memory, address);
-      if ((state & (writer | readersMask)) !== 0) this.sleep(memory, address, state);
+      if ((state & (writer | readersMask)) !== 0) this.sleepAfter(spins++, memory, address, state);
       else if (atomics.silent.compareExchange(memory, address, state, state - waitingWriter + writer) === state) return;
     }
   }
@@ -149,7 +156,8 @@ export class RwSem extends Field {
     return (this.peek(memory, at) & writer) !== 0;
   }
 
-  private sleep(memory: Memory, address: number, seen: number): void {
+  private sleepAfter(spins: number, memory: Memory, address: number, seen: number): void {
+    if (spins < spinsBeforeSleep) return;
     const marked = seen | sleepers;
     if (seen !== marked && atomics.silent.compareExchange(memory, address, seen, marked) !== seen) return;
     atomics.sleepWhile(memory, address, marked);

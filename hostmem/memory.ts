@@ -34,6 +34,8 @@ export class Memory {
   history: History | null = null;
   /** Who decides which allocations, pins and copies fail; null where none does. */
   faults: FaultInjection | null = null;
+  /** Free blocks of the heap that this thread keeps for itself, by size. Free runs only. */
+  readonly ownBlocks: number[][] = [];
   /** The high word of the last `read64`. */
   high = 0;
 

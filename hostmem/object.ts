@@ -4,9 +4,10 @@
  * A reference is one signed word: 20 bits of address (in units of 64 bytes) and 12 bits of generation. Every access through a
  * field of an object type compares the generation and the type with the block's header, in every mode: a use after free
  * is seen at the access, not by its consequences. Blocks come in powers of two from 64 bytes; the allocator's lock is a
- * leaf, so allocation is no choice point. Generations wrap after 4096 reuses of one block.
+ * leaf, so allocation is no choice point. In a free run a thread keeps some of the blocks that it freed for itself, as the slab
+ * allocator does for each CPU. Generations wrap after 4096 reuses of one block.
  */
-import { fill, lockLeaf, peek, poke, unlockLeaf } from './atomics.ts';
+import { fill, lockLeaf, peek, poke, silent, unlockLeaf } from './atomics.ts';
 import { hashText } from './labels.ts';
 import type { Memory } from './memory.ts';
 
@@ -30,12 +31,13 @@ const classes = 16;
 /** The most that the fields of one object may take, in bytes. */
 export const largestBytes = (1 << (smallestClass + classes - 1)) - headerBytes;
 
-/** Heap words at the start of kernel memory: lock, bump pointer (bytes), live objects, first block, then a free list per class. */
+/** Heap words at the start of kernel memory: lock, bump pointer (bytes), first block, then a free list per class. */
 const heapLock = 64;
 const heapTop = 68;
-const heapLive = 72;
-const heapBase = 76;
+const heapBase = 72;
 const freeHeads = 128;
+/** What a thread keeps for itself of the free blocks of one size, at most. */
+const mostOwnBytes = 4096;
 /** First byte that the heap may hand out. */
 export const heapStart = 512;
 
@@ -48,7 +50,6 @@ export class UseAfterFree extends Error {
 export function initialiseHeap(memory: Memory, start: number = heapStart): void {
   poke(memory, heapLock, 0);
   poke(memory, heapTop, Math.ceil(start / unit) * unit);
-  poke(memory, heapLive, 0);
   poke(memory, heapBase, peek(memory, heapTop));
 }
 
@@ -73,47 +74,62 @@ export function allocate(memory: Memory, type: number, sizeBytes: number): Ref {
 export function tryAllocate(memory: Memory, type: number, sizeBytes: number): Ref {
   const blockClass = Math.max(smallestClass, 32 - Math.clz32(sizeBytes + headerBytes - 1));
   if (blockClass >= smallestClass + classes) throw new Error(`an object of ${sizeBytes} bytes is larger than the largest block`);
-  lockLeaf(memory, heapLock);
-  const head = freeHeads + (blockClass - smallestClass) * 4;
-  let at = peek(memory, head) * unit;
-  let generation = 0;
-  if (at !== 0) {
-    poke(memory, head, peek(memory, at + 4) & addressMask);
-    generation = peek(memory, at) >>> generationShift;
-  } else {
-    at = peek(memory, heapTop);
-    if (at + (1 << blockClass) > memory.sizeBytes) {
-      unlockLeaf(memory, heapLock);
-      return NULL;
-    }
-    poke(memory, heapTop, at + (1 << blockClass));
-  }
-  poke(memory, heapLive, peek(memory, heapLive) + 1);
-  unlockLeaf(memory, heapLock);
+  const own = memory.control === null ? memory.ownBlocks[blockClass - smallestClass]?.pop() : undefined;
+  const at = own ?? takeBlock(memory, blockClass);
+  if (at === 0) return NULL;
+  const generation = peek(memory, at) >>> generationShift;
   fill(memory, at + headerBytes, (1 << blockClass) - headerBytes, 0);
   poke(memory, at + 4, blockClass << 26);
   poke(memory, at, (generation << generationShift) | (type << 1) | 1);
   return ((generation << generationShift) | (at / unit)) as Ref;
 }
 
+/** A block that is on nobody's list any more, with the generation that it is to have; 0 when the heap is full. */
+function takeBlock(memory: Memory, blockClass: number): number {
+  const head = freeHeads + (blockClass - smallestClass) * 4;
+  lockLeaf(memory, heapLock);
+  let at = peek(memory, head) * unit;
+  if (at !== 0) poke(memory, head, peek(memory, at + 4) & addressMask);
+  else {
+    at = peek(memory, heapTop);
+    if (at + (1 << blockClass) > memory.sizeBytes) {
+      unlockLeaf(memory, heapLock);
+      return 0;
+    }
+    // Who walks the heap finds the next block by this one's size.
+    poke(memory, at + 4, blockClass << 26);
+    poke(memory, heapTop, at + (1 << blockClass));
+  }
+  unlockLeaf(memory, heapLock);
+  return at;
+}
+
 /** Gives a block back: poisons it and moves its generation on. */
 export function free(memory: Memory, ref: Ref, type: number): void {
   const at = addressOf(memory, ref, type);
   const blockClass = peek(memory, at + 4) >>> 26;
-  const generation = (ref >>> generationShift) + 1;
-  lockLeaf(memory, heapLock);
-  const header = peek(memory, at);
-  if ((header & 1) === 0 || header >>> generationShift !== ref >>> generationShift) {
-    unlockLeaf(memory, heapLock);
-    throw dangling(ref, header, type);
-  }
-  poke(memory, at, (generation << generationShift) | (type << 1));
+  const dead = (((ref >>> generationShift) + 1) << generationShift) | (type << 1);
+  const live = (ref & ~addressMask) | (type << 1) | 1;
+  const found = silent.compareExchange(memory, at, live, dead);
+  if (found !== live) throw dangling(ref, found, type);
   fill(memory, at + headerBytes, (1 << blockClass) - headerBytes, poison);
   memory.control?.freed?.(memory, at, 1 << blockClass);
+  if (memory.control !== null || !keepBlock(memory, blockClass, at)) putBlock(memory, blockClass, at);
+}
+
+/** Keeps a block for this thread, if it has not enough of them. */
+function keepBlock(memory: Memory, blockClass: number, at: number): boolean {
+  const own = (memory.ownBlocks[blockClass - smallestClass] ??= []);
+  if (own.length >= mostOwnBytes >>> blockClass) return false;
+  own.push(at);
+  return true;
+}
+
+function putBlock(memory: Memory, blockClass: number, at: number): void {
   const head = freeHeads + (blockClass - smallestClass) * 4;
+  lockLeaf(memory, heapLock);
   poke(memory, at + 4, (blockClass << 26) | peek(memory, head));
   poke(memory, head, at / unit);
-  poke(memory, heapLive, peek(memory, heapLive) - 1);
   unlockLeaf(memory, heapLock);
 }
 
@@ -125,9 +141,12 @@ export function addressOf(memory: Memory, ref: number, type: number): number {
   return at;
 }
 
-/** How many objects are live: what leaks is the difference between two moments of rest. */
+/** How many objects are live: what leaks is the difference between two moments of rest. Walks the heap. */
 export function liveObjects(memory: Memory): number {
-  return peek(memory, heapLive);
+  let live = 0;
+  const top = peek(memory, heapTop);
+  for (let at = peek(memory, heapBase); at < top; at += 1 << (peek(memory, at + 4) >>> 26)) live += peek(memory, at) & 1;
+  return live;
 }
 
 /** A block of the heap. */

@@ -25,6 +25,10 @@ export function big(highWord: number, lowWord: number): bigint {
 /** The page of 4 KiB that a value is in: 52 bits, exact as a number. */
 export const pageNumber = (highWord: number, lowWord: number): number => (highWord >>> 0) * 2 ** 20 + (lowWord >>> 12);
 
+/** The two words of a page's address. */
+export const highOfPage = (page: number): number => Math.floor(page / 2 ** 20) | 0;
+export const lowOfPage = (page: number): number => (page % 2 ** 20) << 12;
+
 export function pageOf(value: bigint): number {
   whole[0] = value;
   return pageNumber(halves[1]!, halves[0]!);

@@ -2,6 +2,7 @@
 import { fill } from '#hostmem/atomics';
 import type { Ref } from '#hostmem/object';
 import { viommuType } from './drivers/mock/viommu.ts';
+import { firstStageWidth, vtdS1Bytes, vtdS1Data } from './drivers/vtd/nested.ts';
 import { HwptFlag } from './kernel/hwpt.ts';
 import { MapFlag } from './kernel/ioas.ts';
 import { addVfioFile } from './kernel/kvm-vfio.ts';
@@ -11,6 +12,12 @@ import { testIoctl } from './kernel/selftest/commands.ts';
 import { CreateFlag } from './kernel/selftest/test-access.ts';
 import { ioctl, open } from './kernel/syscalls.ts';
 import { vfioFileOf, VfioFlag } from './kernel/vfio.ts';
+
+/** A device that is bound: its descriptor, and the id of its DEVICE object. */
+export interface Bound {
+  readonly fd: number;
+  readonly deviceId: number;
+}
 
 /** A device of the selftest: its own object, and the DEVICE object of its binding. */
 interface BuiltMockDevice {
@@ -49,6 +56,18 @@ export class BuiltProcess {
     return va;
   }
 
+  /** An IOAS with a page of memory mapped at `iova`, every word of which is `tag`: who reads it tells where it was. Returns its id. */
+  taggedIoas(iommufd: number, iova: number, tag: number): number {
+    const ioasId = this.ioas(iommufd);
+    this.map(iommufd, ioasId, iova, this.memory(4096, tag), 4096);
+    return ioasId;
+  }
+
+  /** One for each tag. */
+  taggedIoases<const Tags extends readonly number[]>(iommufd: number, iova: number, tags: Tags): { readonly [K in keyof Tags]: number } {
+    return tags.map((tag) => this.taggedIoas(iommufd, iova, tag)) as { readonly [K in keyof Tags]: number };
+  }
+
   /** IOMMU_IOAS_MAP at a fixed iova, readable and writeable. */
   map(iommufd: number, ioasId: number, iova: number, userVa: bigint, lengthBytes: number): void {
     const flags = MapFlag.FIXED_IOVA | MapFlag.READABLE | MapFlag.WRITEABLE;
@@ -66,12 +85,24 @@ export class BuiltProcess {
   }
 
   /** As `bind`; with the id of the DEVICE object. */
-  bound(vfio: number, iommufd: number): { readonly fd: number; readonly deviceId: number } {
+  bound(vfio: number, iommufd: number): Bound {
     this.#kernel.enter(this.ref);
     const fd = open(this.#kernel, `/dev/vfio/devices/vfio${vfio}`);
     const arg = { argsz: 24, flags: 0, iommufd, outDevid: 0 };
     this.#ioctl(fd, 'VFIO_DEVICE_BIND_IOMMUFD', arg);
     return { fd, deviceId: arg.outDevid };
+  }
+
+  /** As `bound`, the members of a group. */
+  boundAll<const Numbers extends readonly number[]>(vfio: Numbers, iommufd: number): { readonly [K in keyof Numbers]: Bound } {
+    return vfio.map((number) => this.bound(number, iommufd)) as { readonly [K in keyof Numbers]: Bound };
+  }
+
+  /** As `bind`; and attaches it to an IOAS or HWPT. */
+  assign(vfio: number, iommufd: number, ptId: number): number {
+    const fd = this.bind(vfio, iommufd);
+    this.attach(fd, ptId);
+    return fd;
   }
 
   /** IOMMU_HWPT_ALLOC for a bound device on an IOAS; `flags` are `HwptFlag`. Returns the id. */
@@ -81,16 +112,33 @@ export class BuiltProcess {
     return arg.outHwptId;
   }
 
+  /** An HWPT of VT-d for a guest's first stage, whose root is at `rootGpa`, on a nest parent; its page requests go to a queue, if one is given. */
+  nestedHwpt(iommufd: number, deviceId: number, parentId: number, rootGpa: number, faultId: number = 0): number {
+    const data = new Uint8Array(vtdS1Bytes);
+    new DataView(data.buffer).setBigUint64(8, BigInt(rootGpa), true);
+    new DataView(data.buffer).setUint32(16, firstStageWidth, true);
+    const flags = faultId === 0 ? 0 : HwptFlag.FAULT_ID_VALID;
+    const arg = { flags, devId: deviceId, ptId: parentId, dataType: vtdS1Data, dataLength: vtdS1Bytes, data, faultId, outHwptId: 0 };
+    this.#ioctl(iommufd, 'IOMMU_HWPT_ALLOC', arg);
+    return arg.outHwptId;
+  }
+
+  /** A queue of page requests: its id and descriptor. */
+  faultQueue(iommufd: number): { readonly faultId: number; readonly faultFd: number } {
+    const arg = { flags: 0, outFaultId: 0, outFaultFd: 0 };
+    this.#ioctl(iommufd, 'IOMMU_FAULT_QUEUE_ALLOC', arg);
+    return { faultId: arg.outFaultId, faultFd: arg.outFaultFd };
+  }
+
   /** An HWPT that delivers page requests to a queue of its own. Returns the id. */
   faultHwpt(iommufd: number, deviceId: number, ioasId: number): number {
     return this.faultHwptAndQueue(iommufd, deviceId, ioasId).hwpt;
   }
 
   /** As `faultHwpt`, with the descriptor of the queue. */
-  faultHwptAndQueue(iommufd: number, deviceId: number, ioasId: number): { readonly hwpt: number; readonly faultFd: number } {
-    const arg = { flags: 0, outFaultId: 0, outFaultFd: 0 };
-    this.#ioctl(iommufd, 'IOMMU_FAULT_QUEUE_ALLOC', arg);
-    return { hwpt: this.hwpt(iommufd, deviceId, ioasId, HwptFlag.FAULT_ID_VALID, arg.outFaultId), faultFd: arg.outFaultFd };
+  faultHwptAndQueue(iommufd: number, deviceId: number, ioasId: number, flags: number = 0): { readonly hwpt: number; readonly faultFd: number } {
+    const { faultId, faultFd } = this.faultQueue(iommufd);
+    return { hwpt: this.hwpt(iommufd, deviceId, ioasId, HwptFlag.FAULT_ID_VALID | flags, faultId), faultFd };
   }
 
   /** Switches dirty tracking of an HWPT on. */

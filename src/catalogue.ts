@@ -64,22 +64,26 @@ export async function findScenario(name: string, vms: number | null = null): Pro
 /** What Linux 7.2 is called in a scenario. */
 const linuxIn = ({ value }: Found<Scenario>): string => (value.caught72 === undefined ? 'correct' : 'as-7.2');
 
-/** Variants that can be run with a scenario: those that it names; with one from outside, all. */
-const variantsOf = (scenario: Found<Scenario>): string[] => [linuxIn(scenario), ...(scenario.file === null ? scenario.value.variants : namesIn(variantFolder))];
+/** Variants that can be run with a scenario, Linux 7.2 first: those that it names; with one from outside, all. */
+export function variantsOf(scenario: Found<Scenario>): string[] {
+  const { race, variants } = scenario.value;
+  return [linuxIn(scenario), ...(race === undefined ? [] : ['buggy']), ...(scenario.file === null ? variants : namesIn(variantFolder))];
+}
 
 /** A variant that goes with the scenario, the one at this path, or Linux 7.2 under its name there or as `correct`. Throws `InputError`. */
 export async function findVariant(scenario: Found<Scenario>, name: string): Promise<Found<Variant>> {
   const linux = linuxIn(scenario);
   if (name === 'correct' || name === linux) {
-    const { caught72 } = scenario.value;
-    return { name: linux, url: null, value: caught72 === undefined ? correct : as72(caught72), file: null };
+    const { caught72, correctIs: source = correct.source } = scenario.value;
+    return { name: linux, url: null, value: caught72 === undefined ? { ...correct, source } : as72(caught72), file: null };
   }
   if (isPath(name)) {
     const { file, value } = await loadOutside('variant', name);
     return { name: file.name, url: file.url, value: checkVariant(name, value), file };
   }
   if (!variantsOf(scenario).includes(name)) throw unknownName('variant', name, variantsOf(scenario));
-  return load({ name, url: new URL(`${name}.js`, variantFolder).href });
+  const { race } = scenario.value;
+  return load({ name, url: new URL(`${race !== undefined && name === 'buggy' ? race.buggy : name}.js`, variantFolder).href });
 }
 
 /** A variant that `findVariant` found before. */
@@ -140,6 +144,7 @@ async function listScenario(name: string): Promise<ListResult['scenarios'][numbe
     name,
     title: found.value.title,
     seed: found.value.seed,
+    race: found.value.race?.number ?? null,
     variants: variants.map(({ name: variant, value: { mistake, source, caughtBy, judgedBy = [] } }) => ({ name: variant, mistake, source, caughtBy, judgedBy })),
   };
 }

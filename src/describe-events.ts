@@ -1,9 +1,10 @@
 /** Events of the kernel as lines of a story: `ATTACH A -> IOAS 3`. Knows the world's names, and who moves what where. */
 import { Owner } from '#hostmem/frames';
 import type { Cursor } from '#hostmem/history';
+import { dmaPasid, iovaPage, iovaText, isDma, ownerOf } from './check/dma-words.ts';
 import { describeConfidential } from './describe-confidential.ts';
 import { EntryWritten, EntryZeroed, FlushCalled, FlushReturned, LeavesCleared } from './drivers/events.ts';
-import { deadTableRead, dma, DmaFlags, dmaOwnerShift, dmaPasidMask, entryFetched, pageAnswered, pageRequested, pasidDma, peerReached, TableKind } from './hardware/events.ts';
+import { deadTableRead, dma, DmaFlags, entryFetched, pageAnswered, pageRequested, pasidDma, peerReached, TableKind } from './hardware/events.ts';
 import { commandName } from './kernel/call-events.ts';
 import { stormCallName } from './kernel/storm-calls.ts';
 import { errnoName } from './kernel/errno.ts';
@@ -109,13 +110,13 @@ export class EventDescriber {
       case KvmTells.kind: return `KVM, its lock held: ${this.#names.devices[KvmTells.get.device(event)]} is for ${KvmTells.get.on(event) === 0 ? 'no VM' : 'this VM'}`;
       case DriverOpens.kind: return `VFIO, its lock held: the driver of ${this.#names.devices[DriverOpens.get.device(event)]} is opened`;
       case PasidSubmitted.kind: return `work of process ${PasidSubmitted.get.process(event)} is taken under PASID ${PasidSubmitted.get.pasid(event)}`;
-      case pageRequested.kind: return `${this.#requester(pageRequested.get.function(event))} asks for page 0x${(pageRequested.get.page(event) >>> 0).toString(16)}, group ${pageRequested.get.group(event)}`;
+      case pageRequested.kind: return `${this.#requester(pageRequested.get.function(event))} asks for page 0x${(pageRequested.get.page(event) >>> 0).toString(16)}${withPasid(pageRequested.get.pasid(event))}, group ${pageRequested.get.group(event)}`;
       case pageAnswered.kind: return `${this.#requester(pageAnswered.get.function(event))}: group ${pageAnswered.get.group(event)} is answered ${pageAnswered.get.code(event) === 0 ? 'success' : 'invalid'}`;
-      case RequestsSwitched.kind: return `page requests of ${this.#requester(RequestsSwitched.get.function(event))} have another handler`;
+      case RequestsSwitched.kind: return `page requests of ${this.#requester(RequestsSwitched.get.function(event))}${withPasid(RequestsSwitched.get.pasid(event))} have another handler`;
       case PageRequestQueued.kind: return `page request ${PageRequestQueued.get.group(event)} of device ${PageRequestQueued.get.device(event)} is queued for the user`;
       case PasidRevoked.kind: return `PASID ${PasidRevoked.get.pasid(event)} of group ${PasidRevoked.get.group(event)} is taken back, the call returns`;
       case PasidFreed.kind: return `PASID ${PasidFreed.get.pasid(event)} may be given to another process`;
-      case pasidDma.kind: return this.#pasidDma(event);
+      case pasidDma.kind:
       case dma.kind: return this.#dma(event);
       default: return describeConfidential(event, (rid) => this.#names.functions.get(rid) ?? 'a function');
     }
@@ -154,9 +155,9 @@ export class EventDescriber {
 
   /** Whose memory a DMA reached; null for an event that is none. */
   reached(event: Cursor): string | null {
-    if (event.kind !== dma.kind) return null;
+    if (!isDma(event)) return null;
     if (dma.get.function(event) >>> DmaFlags.reasonShift !== 0) return 'a fault';
-    return this.#owner(dma.get.iovaLow(event) & DmaFlags.ownerMask);
+    return this.#owner(ownerOf(event));
   }
 
   #owner(owner: number): string {
@@ -165,21 +166,12 @@ export class EventDescriber {
     return this.#names.processes.get(owner) ?? 'memory of the kernel';
   }
 
-  #pasidDma(event: Cursor): string {
-    const word = pasidDma.get.function(event);
-    const reason = word >>> DmaFlags.reasonShift;
-    const what = `${(word & DmaFlags.WRITE) !== 0 ? 'write' : 'read'} 0x${((pasidDma.get.page(event) >>> 0) * 4096).toString(16)}`;
-    const owner = this.#owner(pasidDma.get.pasidOwner(event) >>> dmaOwnerShift);
-    const outcome = reason !== 0 ? `fault 0x${reason.toString(16)}` : `${owner}, frame 0x${pasidDma.get.frame(event).toString(16)}`;
-    const name = this.#names.functions.get(word & DmaFlags.ridMask) ?? 'a function';
-    return `${name}: DMA with PASID ${pasidDma.get.pasidOwner(event) & dmaPasidMask}, ${what}: ${outcome}`;
-  }
-
   #dma(event: Cursor): string {
     const word = dma.get.function(event);
     const reason = word >>> DmaFlags.reasonShift;
-    const what = (word & DmaFlags.WRITE) !== 0 ? 'write' : 'read';
-    const where = range(dma.get.iovaHigh(event), dma.get.iovaLow(event) & ~DmaFlags.ownerMask);
+    const pasid = dmaPasid(event);
+    const what = `${pasid === null ? '' : `with PASID ${pasid}, `}${(word & DmaFlags.WRITE) !== 0 ? 'write' : 'read'}`;
+    const where = iovaPage(event) < 0 ? iovaText(event) : `0x${(iovaPage(event) * 4096).toString(16)}`;
     const outcome = reason !== 0 ? `fault 0x${reason.toString(16)}` : `${this.reached(event)}, frame 0x${dma.get.frame(event).toString(16)}`;
     const rid = word & DmaFlags.ridMask;
     return `${this.#names.functions.get(rid) ?? (rid === noRid ? 'a mock device' : 'a function')}: DMA ${what} ${where}: ${outcome}`;
@@ -199,6 +191,7 @@ const entryNames: Readonly<Record<number, string>> = {
   [TableKind.DEVICE_CONTEXT]: 'device context',
 };
 
+const withPasid = (pasid: number): string => (pasid < 0 ? '' : ` with PASID ${pasid}`);
 const flushed = (high: number, low: number, pages: number): string => (pages === 0 ? 'the whole domain' : `${range(high, low)}, ${pages} pages`);
 
 /** `0x1000000, 16 pages`. */

@@ -173,6 +173,8 @@ export interface ListedScenario {
   readonly title: string;
   /** Which of the discussions it makes executable. */
   readonly seed: string | null;
+  /** Which of the first dozen races it is; its name is the race's then. */
+  readonly race: number | null;
   readonly variants: readonly ListedVariant[];
 }
 

@@ -42,13 +42,17 @@ export interface Scenario<S extends Stage = Stage> {
   readonly title: string;
   /** The discussion it belongs to (`002`), or null. */
   readonly seed: string | null;
-  /** Names of files in `kernel/variants`; `correct` is always there. */
+  /** One of the first dozen races, by its number there; `buggy` is that race's mistake, by its name in `kernel/variants`. */
+  readonly race?: { readonly number: number; readonly buggy: string };
+  /** Names of files in `kernel/variants`; `correct` is always there, and so is a race's `buggy`. */
   readonly variants: readonly string[];
   /**
    * The invariant that catches Linux 7.2 as it is, where the story meets faults that it has (`faults-of-72.ts`): what is `correct`
    * elsewhere is called `as-7.2` here, and the variant `mended` holds.
    */
   readonly caught72?: string;
+  /** What `correct` stands for, where it is not Linux 7.2 as it is: a design of which 7.2 has nothing, or another order than its own. */
+  readonly correctIs?: string;
   /** What `--vms` is unless it is given; absent where the scenario has no such number. */
   readonly vms?: number;
   /** What kind of host it needs, where that is not the usual one. */

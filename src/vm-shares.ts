@@ -17,9 +17,12 @@ export function sharesOf(names: readonly string[], counters: SharedArrayBuffer):
   return [...shares.values()];
 }
 
-/** How evenly rounds were shared: 1 when all VMs got the same, 1/n when one got all (Jain's index). */
-export function fairness(shares: readonly VmShare[]): number {
-  const sum = shares.reduce((all, { rounds }) => all + rounds, 0);
-  const squares = shares.reduce((all, { rounds }) => all + rounds * rounds, 0);
-  return squares === 0 ? 1 : (sum * sum) / (shares.length * squares);
+/** How evenly rounds were shared, as `evenness`. */
+export const fairness = (shares: readonly VmShare[]): number => evenness(shares.map(({ rounds }) => rounds));
+
+/** 1 when all have the same, 1/n when one has all (Jain's index). */
+export function evenness(values: readonly number[]): number {
+  const sum = values.reduce((all, value) => all + value, 0);
+  const squares = values.reduce((all, value) => all + value * value, 0);
+  return squares === 0 ? 1 : (sum * sum) / (values.length * squares);
 }

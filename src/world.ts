@@ -37,11 +37,11 @@ import { DevSet, VfioDevice } from './kernel/vfio.ts';
 import { VfioGroup } from './kernel/vfio-group.ts';
 
 /**
- * Whose unit: VT-d in legacy mode, the recorded emulator in scalable mode, a VT-d unit of scalable mode that has a first stage too; or one of
- * AMD, Arm or RISC-V.
+ * Whose unit: VT-d in legacy mode, the recorded emulator in scalable mode, a VT-d unit of scalable mode that has a first stage too, and one that nests it
+ * on a second; one of AMD, Arm or RISC-V; or the mock IOMMU of the kernel's selftest.
  */
-export type Iommu = keyof typeof defaultCapabilities | 'amd' | 'smmuv3' | 'riscv';
-export const iommus = [...(Object.keys(defaultCapabilities) as (keyof typeof defaultCapabilities)[]), 'amd', 'smmuv3', 'riscv'] as const satisfies readonly Iommu[];
+export type Iommu = keyof typeof defaultCapabilities | 'amd' | 'smmuv3' | 'riscv' | 'mock';
+export const iommus = [...(Object.keys(defaultCapabilities) as (keyof typeof defaultCapabilities)[]), 'amd', 'smmuv3', 'riscv', 'mock'] as const satisfies readonly Iommu[];
 
 /** RAM and kernel memory of a host, in bytes. */
 export interface HostSize {
@@ -57,8 +57,8 @@ const sizePerVm: HostSize = { ramBytes: 1 << 19, kernelBytes: 1 << 17 };
 export interface WorldOptions extends HostSize {
   /** How many VMs it is for. */
   readonly vms: number;
-  /** The unit before its functions; or the mock IOMMU of the kernel's selftest, without a unit or beside one. */
-  readonly iommu: Iommu | 'mock' | 'vtd-legacy and mock';
+  /** The unit before its functions. Devices of the selftest have none, also where there are units of VT-d beside them. */
+  readonly iommu: Iommu | 'vtd-legacy and mock';
   /** Whether unit and functions have ATS; a function uses it once `enableAts` was called for it. */
   readonly ats: boolean;
   /** Whether unit and functions have PASIDs, 2^15 of them; of VT-d in scalable mode alone, as page requests are. */
@@ -84,9 +84,9 @@ const firstSlot = 5;
 const slotsPerBus = 32 - firstSlot;
 
 /** One group: `number` is the iommu group's, `vfio` the number of each member's character device. */
-export interface BuiltGroup {
+export interface BuiltGroup<Numbers extends readonly number[] = readonly number[]> {
   readonly number: number;
-  readonly vfio: readonly number[];
+  readonly vfio: Numbers;
 }
 
 /** A group that is being built: what the core, and what VFIO's legacy interface keeps of it. */
@@ -128,15 +128,16 @@ export class World {
     this.#pageRequests = pageRequests;
     this.#pasids = pasids ? 1 << pasidBits : 0;
     this.#passesThrough = defaultDomain === 'identity';
-    if (iommu.endsWith('mock')) MockDriver.boot(this.host);
     const mode = iommu === 'vtd-legacy and mock' ? 'vtd-legacy' : iommu;
     for (let unit = 0; unit < units; unit++) {
       if (mode === 'riscv') this.#units.push(Machine.addRiscvUnit(this.host, { fetchBits, iotlb: caches === 'on' }));
       else if (mode === 'amd') this.#units.push(Machine.addAmdUnit(this.host, { fetchBits, caches }));
       else if (mode === 'smmuv3') this.#units.push(Machine.addSmmuUnit(this.host, { fetchBits, caches }));
-      else if (mode !== 'mock') this.#units.push(Machine.addUnit(this.host, { mode, ats, pasids, pageRequests, faultReasons: 'recorded', fetchBits, caches }));
+      else if (mode === 'mock') this.#units.push(Machine.addMockUnit(this.host));
+      else this.#units.push(Machine.addUnit(this.host, { mode, ats, pasids, pageRequests, faultReasons: 'recorded', fetchBits, caches }));
     }
-    this.#unit = this.#units[0] ?? NULL;
+    this.#unit = this.#units[0]!;
+    if (iommu.endsWith('mock')) MockDriver.boot(this.host, mode === 'mock' ? this.#unit : NULL);
     if (confidential !== null && !iommu.startsWith('vtd')) throw new Error('owned memory is looked after by VT-d units alone');
     if (confidential !== null) Machine.addTrustedSide(this.host, confidential);
     const machine = new Machine(this.host);
@@ -150,7 +151,7 @@ export class World {
   }
 
   /** A multi-function device on the root bus without ACS: its functions are one group, each a VFIO dev_set of its own. */
-  group(...names: string[]): BuiltGroup {
+  group<const Names extends readonly string[]>(...names: Names): BuiltGroup<{ readonly [K in keyof Names]: number }> {
     const slot = this.#slots++;
     const bus = Math.floor(slot / slotsPerBus);
     const first = (bus << 8) | ((firstSlot + (slot % slotsPerBus)) << 3);
@@ -158,7 +159,12 @@ export class World {
     const vfio = names.map((name, index) => this.#vfioFunction(group, name, first | index, null, this.#createDevSet()));
     this.#settleOnDefault(group.core);
     this.#linkGroups();
-    return { number: group.number, vfio };
+    return { number: group.number, vfio: vfio as { readonly [K in keyof Names]: number } };
+  }
+
+  /** A function that is a group of its own; the number of its character device. */
+  device(name: string): number {
+    return this.group(name).vfio[0];
   }
 
   /**

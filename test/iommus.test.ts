@@ -50,6 +50,12 @@ function outcomes(iommu: Iommu): (number | 'fault')[] {
   return seen;
 }
 
+test.each(['vtd-scalable', 'amd'] as const)('%s has a window in a replace too, as was recorded', async (iommu) => {
+  const options = { scenario: 'vtd-replace-break-window', iommu, seed: 1, strategy: 'portfolio', budgetMs: null, vms: null };
+  expect((await explore({ ...options, variant: 'correct', schedules: 20 })).violation).toBeNull();
+  expect((await explore({ ...options, variant: 'no-break-window', schedules: 1_000 })).violation?.invariant).toBe('D11');
+});
+
 test('a token says whose unit it was', async () => {
   expect(sizeOf({ parameters: [sizeWord(3, 'smmuv3')] } as never)).toEqual({ vms: 3, iommu: 'smmuv3' });
   expect(sizeOf({ parameters: [] } as never)).toEqual({ vms: null, iommu: null });

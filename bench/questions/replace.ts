@@ -1,15 +1,22 @@
 /**
  * VFIO_DEVICE_ATTACH_IOMMUFD_PT of a device that is attached, in a group of two: to another IOAS whose domain lives on, to another
- * IOAS whose domain has to be made and filled, and to the one it is on. A replace breaks before it makes and drains, for each member.
+ * IOAS whose domain has to be made and filled, and to the one it is on; and to another one while a device of another group reads. A
+ * replace breaks before it makes and drains, for each member.
  */
 import { liveObjects } from '#hostmem/object';
 import type { Kernel } from '#src/kernel/kernel';
 import { ioctl } from '#src/kernel/syscalls';
 import { World } from '#src/world';
+import { dmaAll, drive } from '../attached.ts';
+import { besideKernel, kernelWork, type KernelJob, type Neighbours } from '../neighbours.ts';
+import { Team } from '../team.ts';
 import type { Question, Row } from '../question.ts';
 
 const iova = 0x10000000;
 const mappedPages = 16;
+const readPages = 64;
+const readBytes = 64;
+const sameTable = 'same-table';
 
 /** One device, and where it goes in turn. */
 interface Journey {
@@ -49,6 +56,25 @@ function groupOfTwo(kept: boolean): Journey {
   return { kernel: world.kernel, fd: fds[0]!, stops: [there, here] };
 }
 
+/** What a thread of the team is told: what it moves, or which device reads beside it. */
+type Job = KernelJob | Neighbours['reader'];
+
+export function work(job: Job): (count: number) => number {
+  if ('moves' in job) return kernelWork(job);
+  const driven = drive(job);
+  return (count) => dmaAll(driven, false, readPages, readBytes, count);
+}
+
+function besideReader(tiny: boolean, rounds: number): { row: Row; team: Team } {
+  const { reader, replacer } = besideKernel(readPages);
+  const team = new Team(new URL('./replace.js', import.meta.url).href, [replacer, reader] satisfies Job[]);
+  const sample = (): { value: number; checksum: number } => {
+    const { seconds, made } = team.steady(rounds * 2, tiny ? 5 : 100);
+    return { value: (seconds * 1e9) / made[0]!, checksum: rounds };
+  };
+  return { row: { name: 'beside-reader', unit: 'op/s', against: sameTable, sample }, team };
+}
+
 export default {
   asks: 'what does it cost to move a group of two to another table?',
   prepare(tiny) {
@@ -56,16 +82,19 @@ export default {
     const kept = groupOfTwo(true);
     const fresh = groupOfTwo(false);
     const still = { ...kept, stops: kept.stops.toReversed().slice(0, 1) };
-    const same = 'same table';
+    const beside = besideReader(tiny, rounds);
     const row = (name: string, journey: Journey): Row => ({
-      name, operations: rounds * journey.stops.length, against: same, call: () => travel(journey, rounds),
+      name, unit: 'op/s', operations: rounds * journey.stops.length, against: sameTable, call: () => travel(journey, rounds),
     });
     return {
       rows: [
-        { name: same, operations: rounds, call: () => travel(still, rounds) },
-        row('another table that is there', kept),
-        row(`another table, made and filled with ${mappedPages} pages`, fresh),
+        { name: sameTable, unit: 'op/s', operations: rounds, call: () => travel(still, rounds) },
+        row('existing-table', kept), row(`fresh-table-of-${mappedPages}-pages`, fresh), beside.row,
       ],
+      within(measure) {
+        measure();
+        beside.team.end();
+      },
     };
   },
 } satisfies Question;

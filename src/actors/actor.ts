@@ -78,6 +78,21 @@ export class Actor {
     if (!holds) throw new Violation('CHECK', `${this.name}: ${message}`);
   }
 
+  /** As `check`: a call's answer is one of those that are legal there; by default that is null, success. */
+  expect(call: string, answer: unknown, ...legal: readonly unknown[]): void {
+    const isLegal = legal.length === 0 ? answer === null : legal.includes(answer);
+    if (!isLegal) this.check(false, `${call} ended with ${String(answer)}`);
+  }
+
+  /** As `expect`, of a call that answers with a number: that; or null, where it was refused as is legal there. */
+  obtain(call: string, answer: unknown): number;
+  obtain(call: string, answer: unknown, ...refusals: readonly string[]): number | null;
+  obtain(call: string, answer: unknown, ...refusals: readonly string[]): number | null {
+    if (typeof answer === 'number') return answer;
+    this.expect(call, answer, ...refusals);
+    return null;
+  }
+
   /** Waits for a word at a place where the actor holds nothing: a doorbell, a completion. A run may end here. */
   waitIdle(word: WaitWord, memory: Memory, at: number, until: Until, value: number): void {
     const pace = this.#pace;

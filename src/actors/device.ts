@@ -11,6 +11,8 @@ import { askForPage } from '../hardware/page-requests.ts';
 import { EduOp, EduRegisters } from '../hardware/edu.ts';
 import { Actor, highOf, lowOf, type Seat } from './actor.ts';
 
+const lineBytes = 64;
+
 export class Device extends Actor {
   readonly engine: DmaEngine;
   readonly #registers: Ref<'EduRegisters'>;
@@ -24,6 +26,13 @@ export class Device extends Actor {
   /** DMA from memory into the buffer, its requests tagged with a PASID if one is given; 0, or the unit's fault reason. */
   read(iova: number, lengthBytes: number, pasid?: number): number {
     return this.#count(this.engine.read(highOf(iova), lowOf(iova), lengthBytes, 0, pasid), lengthBytes);
+  }
+
+  /** Reads a line, so many times: it may fault, but what it finds is one of the words that somebody put there for it. */
+  readTag(iova: number, tags: readonly number[], times: number = 1): void {
+    for (let i = 0; i < times; i++) {
+      if (this.read(iova, lineBytes) === 0) this.check(tags.includes(this.word(0)), `read 0x${this.word(0).toString(16)} at 0x${iova.toString(16)}, which nobody put there`);
+    }
   }
 
   /** As `read`, with T = 0 also where the device's interface runs. */
@@ -41,8 +50,8 @@ export class Device extends Actor {
   }
 
   /** Asks for a page, and does not wait for the answer; returns the number of the group. */
-  ask(iova: number): number {
-    return askForPage(this.host.kernel, this.engine.function, null, Math.floor(iova / 4096), Access.READ);
+  ask(iova: number, pasid: number | null = null): number {
+    return askForPage(this.host.kernel, this.engine.function, pasid, Math.floor(iova / 4096), Access.READ);
   }
 
   /** A word of the device's buffer. */

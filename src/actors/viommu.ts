@@ -8,6 +8,7 @@ import { errnoNumber, type ErrnoName } from '../kernel/errno.ts';
 import type { Seat } from './actor.ts';
 import { CommandRing, commandAt, GuestCommand, GuestOp, guestPresent, guestTableEntries, guestTableGpa } from './command-ring.ts';
 import { guestAddress } from './guest-memory.ts';
+import { VirtualQueue, type Forwarding } from './virtual-queue.ts';
 import { Vm } from './vm.ts';
 
 const guestTable = label('GuestTable.entry');
@@ -35,6 +36,11 @@ export class Viommu extends Vm {
       GuestCommand.status.poke(ram, command, errno === null ? 1 : 1 + errnoNumber(errno));
       CommandRing.head.store(ram, ring, head + 1);
     }
+  }
+
+  /** Serves the invalidation queue of the guest's virtual VT-d unit, until `waits` of its waits are done. */
+  serveVtd(to: Forwarding, waits: number): void {
+    new VirtualQueue(this, this.#guest, to).serve(waits);
   }
 
   #carryOut(iommufd: number, ioasId: number, command: number): ErrnoName | null {

@@ -210,6 +210,11 @@ export class Vm extends Actor {
     return errnoOf(() => writeFile(this.kernel, faultFd, new Uint8Array(Uint32Array.of(cookie, 0).buffer)));
   }
 
+  /** Answers all that can be read. */
+  answerAll(faultFd: number): void {
+    for (const cookie of this.readRequests(faultFd)) this.expect('an answer', this.answerRequest(faultFd, cookie), null, 'EINVAL');
+  }
+
   /** KVM_DEV_VFIO_FILE_ADD and its counterpart: a device is for a VM; and its driver is opened. */
   handToVm(kvm: Ref<'Kvm'>, vfio: number): void {
     addVfioFile(this.kernel, kvm, vfioFileOf(this.kernel, vfio));

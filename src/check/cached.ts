@@ -4,13 +4,15 @@ import { CacheTag, IommuDomain } from '../drivers/domain.ts';
 import { AmdDriverState, AmdUnitState } from '../drivers/amd/unit-state.ts';
 import { IommuDevice } from '../drivers/driver.ts';
 import { DevicePasid } from '../drivers/vtd/device-pasid.ts';
+import { ridPasid } from '../drivers/vtd/pasid-entry.ts';
 import { isIdTaken } from '../drivers/id-bitmap.ts';
 import { RiscvDriverState, RiscvUnitState } from '../drivers/riscv/unit-state.ts';
 import { SmmuDriverState, SmmuUnitState } from '../drivers/smmuv3/unit-state.ts';
 import { firstDomainId, isDomainIdTaken } from '../drivers/vtd/unit-state.ts';
-import { Atc } from '../hardware/atc.ts';
+import { Atc, withoutPasid } from '../hardware/atc.ts';
 import { PciFunction } from '../hardware/function.ts';
 import { iotlbLines } from '../hardware/iotlb.ts';
+import { isNestedName, secondRootOf } from '../hardware/nested-line.ts';
 import { taggedLines } from '../hardware/tagged-cache.ts';
 import { vmidTag } from '../hardware/smmuv3/streams.ts';
 import { IommuUnit, UnitKind } from '../hardware/unit.ts';
@@ -33,28 +35,34 @@ export interface CachedTranslation {
   readonly unit: Ref<'IommuUnit'>;
   readonly function: Ref<'PciFunction'>;
   readonly root: number;
+  /** Under which number a unit has it; -1 in a device's cache, which knows none. */
+  readonly domainId: number;
+  /** The PASID that an invalidation has to name; null where it is found by its domain id. */
+  readonly pasid: number | null;
 }
 
 /** Every cached translation that came from page tables. */
 export function cachedTranslations(view: View): CachedTranslation[] {
   const kernel = view.host.kernel;
   const ofUnits = unitsOf(view).flatMap((unit) =>
-    iotlbLines(kernel, IommuUnit.iotlb.peek(kernel, unit)).map(({ root }) => ({ unit, function: NULL as Ref<'PciFunction'>, root: root as number })));
+    iotlbLines(kernel, IommuUnit.iotlb.peek(kernel, unit)).map(({ root, domainId, firstStage, pasid }) =>
+      ({ unit, function: NULL as Ref<'PciFunction'>, root: root as number, domainId, pasid: firstStage ? pasid : null })));
   const ofFunctions = functionsOf(view).flatMap((one) => {
     const atc = PciFunction.atc.peek(kernel, one);
     const lines = atc === NULL ? [] : taggedLines(kernel, Atc.lines.peek(kernel, atc));
-    return lines.map(({ value2 }) => ({ unit: PciFunction.unit.peek(kernel, one), function: one, root: value2 }));
+    return lines.map(({ value2, owner }) => ({ unit: PciFunction.unit.peek(kernel, one), function: one, root: value2, domainId: -1, pasid: owner === withoutPasid ? ridPasid : owner }));
   });
   return [...ofUnits, ...ofFunctions].filter(({ root }) => root !== 0);
 }
 
-/** The domains that devices are on, as the driver knows it and as the core does: they differ while a device moves. */
+/** The domains that devices are on, as the driver knows it and as the core does (they differ while a device moves), and their parents. */
 function domainsInUse(view: View): Ref<'IommuDomain'>[] {
   const kernel = view.host.kernel;
   const devices = functionsOf(view).map((one) => PciFunction.driverData.peek(kernel, one) as Ref<'IommuDevice'>).filter((device) => device !== NULL);
   const ofDevices = devices.flatMap((device) => [IommuDevice.domain.peek(kernel, device), ...pasidDomains(view, device)]);
   const ofGroups = view.groups().flatMap((group) => [IommuGroup.domain.peek(kernel, group), IommuGroup.defaultDomain.peek(kernel, group)]);
-  return [...new Set([...ofDevices, ...ofGroups])].filter((domain) => domain !== NULL);
+  const all = [...ofDevices, ...ofGroups].filter((domain) => domain !== NULL);
+  return [...new Set([...all, ...all.map((domain) => IommuDomain.parent.peek(kernel, domain))])].filter((domain) => domain !== NULL);
 }
 
 function pasidDomains(view: View, device: Ref<'IommuDevice'>): Ref<'IommuDomain'>[] {
@@ -64,13 +72,28 @@ function pasidDomains(view: View, device: Ref<'IommuDevice'>): Ref<'IommuDomain'
   return found;
 }
 
-/** Whether some domain in use has that root table and a cache tag for the cache. */
-export function isCovered(view: View, { unit, function: pciFunction, root }: CachedTranslation): boolean {
+/**
+ * Whether some domain in use has that root table and a cache tag for the cache, under the PASID that it is found by; and the parent of a nested domain
+ * one that is there for it.
+ */
+export function isCovered(view: View, cached: CachedTranslation): boolean {
+  return isListed(view, cached, cached.root, 0) && (!isNestedName(cached.root) || isListed(view, cached, secondRootOf(cached.root), cached.root));
+}
+
+/** `nestedRoot` is the root of the domain that the tag is there for; 0 for the domain's own. */
+function isListed(view: View, { unit, function: pciFunction, domainId, pasid }: CachedTranslation, root: number, nestedRoot: number): boolean {
   const kernel = view.host.kernel;
   for (const domain of domainsInUse(view)) {
     if (IommuDomain.root.peek(kernel, domain) !== root) continue;
-    for (let tag: Ref<'CacheTag'> = IommuDomain.firstTag.peek(kernel, domain); tag !== NULL; tag = CacheTag.next.peek(kernel, tag))
-      if (CacheTag.unit.peek(kernel, tag) === unit && CacheTag.function.peek(kernel, tag) === pciFunction) return true;
+    for (let tag: Ref<'CacheTag'> = IommuDomain.firstTag.peek(kernel, domain); tag !== NULL; tag = CacheTag.next.peek(kernel, tag)) {
+      if (CacheTag.unit.peek(kernel, tag) !== unit || CacheTag.function.peek(kernel, tag) !== pciFunction) continue;
+      if (pasid !== null && CacheTag.pasid.peek(kernel, tag) !== pasid) continue;
+      const nested = CacheTag.nested.peek(kernel, tag);
+      if (nestedRoot === 0 && nested === NULL) return true;
+      // Two nested domains may have one pair of roots, but not one number.
+      if (nested === NULL || IommuDomain.root.peek(kernel, nested) !== nestedRoot) continue;
+      if (domainId < 0 || CacheTag.domainId.peek(kernel, tag) === domainId) return true;
+    }
   }
   return false;
 }

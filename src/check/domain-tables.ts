@@ -12,7 +12,7 @@ import { PageTable, WalkFault, WalkResult } from '#hostmem/page-table';
 import { AmdDomain, topLevels, topRoot } from '../drivers/amd/unit-state.ts';
 import { DriverKind, IommuDomain } from '../drivers/domain.ts';
 import { formatId } from '../drivers/driver.ts';
-import { minorPageBits, mockFormat } from '../drivers/mock/format.ts';
+import { minorPageBits, mockFormat } from '../hardware/mock/format.ts';
 
 const formats = [...firstStage, ...secondStage, ...amdV1, ...smmuStage1, ...smmuStage2, ...riscv, mockFormat];
 const pagesPerHigh = 0x10_0000;

@@ -47,7 +47,7 @@ const rights = (permissions: number): string => ['nothing', 'reading', 'writing'
 export function tell(device: string, iova: bigint, reach: Reach): string[] {
   const width = Math.max(0, ...reach.entries.map(({ name }) => name.length));
   return [
-    `${device}, requester ${hex(reach.requesterId)}, is in group ${reach.group}, which is on ${reach.domain}; its unit is ${reach.vendor} ${reach.unit}`,
+    `${device}, requester ${hex(reach.requesterId)}, is in group ${reach.group}, ${reach.pasid === null ? 'which' : `whose PASID ${reach.pasid}`} is on ${reach.domain}; its unit is ${reach.vendor} ${reach.unit}`,
     ...reach.entries.map(({ name, at, value }) => `  ${name.padEnd(width)}  at ${hex(at).padEnd(9)} ${wide(value)}`),
     outcome(iova, reach),
     ...(reach.cached.length === 0 ? ['no cache holds anything of it'] : reach.cached.map(cached(reach))),

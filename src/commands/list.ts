@@ -21,9 +21,11 @@ export async function list(_options: object, terminal: Terminal): Promise<number
   return 0;
 }
 
-function describe({ name, title, seed, variants }: ListedScenario, terminal: Terminal): string[] {
+function describe({ name, title, seed, race, variants }: ListedScenario, terminal: Terminal): string[] {
+  const homes = [seed === null ? null : `seed ${seed}`, race === null ? null : `race ${race}`].filter((home) => home !== null);
+  const belongsTo = homes.length === 0 ? '' : ` (${homes.join(', ')})`;
   return [
-    `  ${terminal.style('cyan', name)}${seed === null ? '' : ` (seed ${seed})`}`,
+    `  ${terminal.style('cyan', name)}${belongsTo}`,
     ...wrap(`    ${title}`, 80, '    '),
     ...variants.flatMap((variant) => describeVariant(variant, terminal)),
   ];

@@ -6,7 +6,8 @@
  * points to the domain is installed, and leaves after the last one was removed and flushed (INVARIANTS C1).
  */
 import { mutex } from '#hostmem/locks';
-import type { Frame } from '#hostmem/memory';
+import type { Frame, Memory } from '#hostmem/memory';
+import { NULL, UseAfterFree, type Ref } from '#hostmem/object';
 import { object, ref, u32, u64, type WordKind } from '#hostmem/struct';
 
 export const DomainKind = { PAGING: 1, BLOCKED: 2, IDENTITY: 3, NESTED: 4 } as const;
@@ -26,6 +27,7 @@ export const IommuDomain = object('IommuDomain', {
   format: u32,
   /** Levels of the page tables. */
   levels: u32,
+  /** The root table; of a nested domain of VT-d the name of its pair of roots (`hardware/nested-line.ts`). */
   root: frame,
   /** The first IOVA that can be mapped. */
   apertureFirstHigh: u32,
@@ -45,6 +47,8 @@ export const IommuDomain = object('IommuDomain', {
   dirtyTracking: u32,
   /** A record of the driver's own. */
   driverData: u32,
+  /** Not 0 when it is a second stage that others may lie on. */
+  nestParent: u32,
   /** Of a nested domain: the second stage that it lies on. */
   parent: ref('IommuDomain'),
   tagLock: mutex,
@@ -54,14 +58,20 @@ export const IommuDomain = object('IommuDomain', {
 /**
  * Under `domainId`, caches of `unit` may hold translations of `domain` that requests with `pasid` (0: without one) had made; `users` devices behind the
  * unit are attached. With a `function`, it is the cache of that function (its device TLB) instead. A unit's own tag comes before those of its functions. All
- * tags of a unit have one domain id.
+ * tags of a unit have one domain id, but those that are there for a domain `nested` on this one: they have that one's.
  */
 export const CacheTag = object('CacheTag', {
   domain: ref('IommuDomain'),
   unit: ref('IommuUnit'),
   function: ref('PciFunction'),
+  nested: ref('IommuDomain'),
   domainId: u32,
   pasid: u32,
   users: u32.under('domain.tagLock'),
   next: ref('CacheTag').under('domain.tagLock'),
 });
+
+/** Of a domain that is about to be freed: `UseAfterFree`, before anybody reads what is no more, if a device still translates through it. */
+export function leftByAll(kernel: Memory, domain: Ref<'IommuDomain'>): void {
+  if (IommuDomain.firstTag.peek(kernel, domain) !== NULL) throw new UseAfterFree('a domain is freed while a device is attached to it');
+}

@@ -169,8 +169,8 @@ export interface IommuDriver {
   takePageRequest?(pciFunction: Ref<'PciFunction'>): TakenRequest | null;
   /** A stamp at which that queue was empty: all that had been asked for is taken. -1 while something is there. */
   noPageRequestsAt?(pciFunction: Ref<'PciFunction'>): number;
-  /** `page_response`: answers a group of page requests of a function with a code of PRI. */
-  answerPage?(pciFunction: Ref<'PciFunction'>, group: number, code: number): void;
+  /** `page_response`: answers a group of page requests of a function, which had that PASID or none, with a code of PRI. */
+  answerPage?(pciFunction: Ref<'PciFunction'>, group: number, code: number, pasid: number | null): void;
   /** `hw_info` for another type than the driver's own; null for one that it does not have. */
   hwInfoOf?(pciFunction: Ref<'PciFunction'>, type: number): HwInfo | null;
   /** A paging domain from a user's data (`domain_alloc_paging_flags` with data). EOPNOTSUPP, EINVAL, ENOMEM. */

@@ -5,13 +5,7 @@
 import type { Frame } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import { WalkResult, type PageTable } from '#hostmem/page-table';
-
-const pagesPerHigh = 2 ** 20;
-
-/** The number of the page that an IOVA is in. */
-export const pageOf = (iovaHigh: number, iovaLow: number): number => (iovaHigh >>> 0) * pagesPerHigh + (iovaLow >>> 12);
-export const highOfPage = (page: number): number => Math.floor(page / pagesPerHigh) | 0;
-export const lowOfPage = (page: number): number => (page % pagesPerHigh) << 12;
+import { highOfPage, lowOfPage } from '#hostmem/u64';
 
 export class Gather {
   #domain: Ref<'IommuDomain'> = NULL;

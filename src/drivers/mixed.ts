@@ -2,7 +2,7 @@
  * Two IOMMU drivers in one kernel: VT-d's, and the mock driver of a test kernel. What is asked of a device goes to the driver that
  * probed it (`dev_iommu_ops`), what is asked of a domain to the one that made it (`domain->ops`), whatever device is named with it.
  *
- * Mock devices have no vIOMMUs here and nest nothing: VT-d of 7.2, as modelled, has neither to be mixed up with.
+ * Mock devices have no vIOMMUs here and nest nothing, nor does the unit of VT-d beside them, which is in legacy mode.
  */
 import type { Engine } from '#hostmem/engine';
 import { frameOf, type Frame } from '#hostmem/memory';

@@ -35,10 +35,11 @@ export const Atc = object('Atc', {
 const labels = { lookup: markedLabel('Atc.lookup'), fill: markedLabel('Atc.fill') };
 const invalidateLabel = markedLabel('Atc.invalidate');
 /** In place of a PASID: the request has none. */
-const withoutPasid = 1 << 20;
+export const withoutPasid = 1 << 20;
 const ownerMask = (1 << 21) - 1;
 
-const ownerOf = (pasid: number): number => (pasid < 0 ? withoutPasid : pasid);
+/** By which its lines tell the PASID of a request. */
+export const atcOwnerOf = (pasid: number): number => (pasid < 0 ? withoutPasid : pasid);
 
 /** One thread's view; after a hit `frame`, `permissions` and `root` are those of the line. */
 export class AtcView {
@@ -70,7 +71,7 @@ export class AtcView {
 
   lookup(pasid: number, iovaHigh: number, iovaLow: number): boolean {
     const lines = this.#lines;
-    if (!lines.lookup((iovaHigh << 20) | (iovaLow >>> 12), ownerOf(pasid), iovaHigh >>> 12, -1)) return false;
+    if (!lines.lookup((iovaHigh << 20) | (iovaLow >>> 12), atcOwnerOf(pasid), iovaHigh >>> 12, -1)) return false;
     this.frame = lines.value0 as Frame;
     this.permissions = lines.value1;
     this.root = lines.value2 as Frame;
@@ -78,14 +79,14 @@ export class AtcView {
   }
 
   fill(pasid: number, iovaHigh: number, iovaLow: number, frame: Frame, permissions: number, root: Frame, epoch: number): void {
-    this.#lines.fill((iovaHigh << 20) | (iovaLow >>> 12), ownerOf(pasid), iovaHigh >>> 12, frame, permissions, root, epoch);
+    this.#lines.fill((iovaHigh << 20) | (iovaLow >>> 12), atcOwnerOf(pasid), iovaHigh >>> 12, frame, permissions, root, epoch);
   }
 
   /** Drops the pages of the aligned block of `1 << order` around the IOVA. */
   invalidate(pasid: number, iovaHigh: number, iovaLow: number, order: number): void {
     const key = (iovaHigh << 20) | (iovaLow >>> 12);
     const isWhole = order >= 32;
-    this.#lines.invalidate(key, isWhole ? 0 : -1 << order, ownerOf(pasid), ownerMask, iovaHigh >>> 12, isWhole ? 0 : -1);
+    this.#lines.invalidate(key, isWhole ? 0 : -1 << order, atcOwnerOf(pasid), ownerMask, iovaHigh >>> 12, isWhole ? 0 : -1);
   }
 }
 
@@ -133,12 +134,6 @@ export function functionWithAtc(kernel: Memory, unit: Ref<'IommuUnit'>, sourceId
   let at: Ref<'PciFunction'> = IommuUnit.firstFunction.peek(kernel, unit);
   while (at !== NULL && (PciFunction.rid.peek(kernel, at) !== sourceId || PciFunction.atc.peek(kernel, at) === NULL)) at = PciFunction.nextOfUnit.peek(kernel, at);
   return at;
-}
-
-/** Whether a function of the unit has an invalidation request that it has not taken yet. */
-export function anyPending(kernel: Memory, unit: Ref<'IommuUnit'>): boolean {
-  for (let at = IommuUnit.firstFunction.peek(kernel, unit); at !== NULL; at = PciFunction.nextOfUnit.peek(kernel, at)) if (isPending(kernel, at)) return true;
-  return false;
 }
 
 export function isPending(kernel: Memory, pciFunction: Ref<'PciFunction'>): boolean {

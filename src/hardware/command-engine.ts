@@ -19,6 +19,7 @@ import { Drain } from './drain.ts';
 import { invalidated } from './events.ts';
 import { invalidateLabel, IotlbView } from './iotlb.ts';
 import { IommuUnit } from './unit.ts';
+import { UnitFunctions } from './unit-functions.ts';
 
 export const commandBytes = 16;
 /** One frame of them. */
@@ -58,7 +59,7 @@ export abstract class CommandEngine implements Engine {
     this.#number = IommuUnit.number.peek(kernel, unit);
     this.name = `${vendor}${this.#number}.commands`;
     this.iotlb = new IotlbView(kernel, IommuUnit.iotlb.peek(kernel, unit));
-    this.#drain = new Drain(kernel, unit);
+    this.#drain = new Drain(kernel, new UnitFunctions(kernel, unit));
     this.#tailAt = UnitCommandRing.tail.address(kernel, ring);
   }
 

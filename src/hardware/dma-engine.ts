@@ -12,13 +12,16 @@
 import { copy, fill, Op, peek, poke, store } from '#hostmem/atomics';
 import type { Frames } from '#hostmem/frames';
 import type { Host } from '#hostmem/host';
+import { highOf, lowOf } from '#hostmem/iova';
 import { label } from '#hostmem/labels';
 import { pageBytes, type Frame, type Memory } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
+import { PageViews } from '#hostmem/page-views';
 import { Access } from '#hostmem/page-table';
 import { AtcView } from './atc.ts';
-import { dma, DmaFlags, dmaOwnerShift, pasidDma, peerReached } from './events.ts';
+import { dma, DmaFlags, dmaOwnerShift, farPage, nestedDma, pasidDma, peerReached } from './events.ts';
 import { bufferBytes, InFlight, PciFunction } from './function.ts';
+import { guestPageOf, isNestedName, secondRootOf } from './nested-line.ts';
 import type { AtsTranslator, Translator } from './translator.ts';
 import { TrustedPath } from './trusted-path.ts';
 import { noPasid } from './vtd/scalable-requester.ts';
@@ -51,6 +54,8 @@ export class DmaEngine {
   #frame = 0 as Frame;
   #root = 0 as Frame;
   #hit = false;
+  /** What the translation granted, where two stages made it. */
+  #granted = 0;
   /** What its requests carry, or `noPasid`. */
   #pasid = noPasid;
   /** Byte addresses in kernel memory. */
@@ -60,6 +65,9 @@ export class DmaEngine {
   readonly #hitsAt: number;
   readonly #faultsAt: number;
   readonly #bytesAt: number;
+  /** For transfers of whole pages. */
+  readonly #pages: PageViews;
+  readonly #buffer: Int32Array;
 
   constructor(host: Host, unit: Translator | AtsTranslator, pciFunction: Ref<'PciFunction'>) {
     const kernel = host.kernel;
@@ -82,6 +90,8 @@ export class DmaEngine {
     this.#hitsAt = PciFunction.hits.address(kernel, pciFunction);
     this.#faultsAt = PciFunction.faults.address(kernel, pciFunction);
     this.#bytesAt = PciFunction.bytes.address(kernel, pciFunction);
+    this.#pages = new PageViews(host.ram);
+    this.#buffer = kernel.words.subarray(this.#bufferAt >>> 2, (this.#bufferAt + bufferBytes) >>> 2);
   }
 
   /** Memory to buffer. Returns 0, or the unit's fault reason, or `noMemory`. All sizes in bytes, multiples of 4; with a PASID every request carries it. */
@@ -145,7 +155,7 @@ export class DmaEngine {
     if (peer !== NULL) return this.#toPeer(peer, access === Access.WRITE, iovaLow, bufferOffset, bytes);
     const kernel = this.#kernel;
     const write = access === Access.WRITE;
-    const begin = kernel.history === null ? 0 : kernel.history.stamp();
+    const begin = kernel.history === null ? 0 : kernel.history.moment();
     const idle = (peek(kernel, this.#slotAt) & ~3) + InFlight.countUnit;
     store(kernel, this.#slotAt, idle | InFlight.BUSY | (write ? InFlight.WRITE : 0), PciFunction.inFlight.label);
     let reason = this.#atc === null ? this.#untranslated(access, iovaHigh, iovaLow) : this.#byAts(this.#atc, access, iovaHigh, iovaLow);
@@ -163,7 +173,10 @@ export class DmaEngine {
     const owner = reason === 0 ? this.#table.ownerOf(this.#frame) & DmaFlags.ownerMask : 0;
     const frame = reason === 0 ? this.#frame : 0;
     if (this.#pasid === noPasid) dma.emit(kernel, word, iovaHigh, (iovaLow & ~(pageBytes - 1)) | owner, frame, this.#root, begin);
-    else pasidDma.emit(kernel, word, this.#pasid | (owner << dmaOwnerShift), (iovaHigh << 20) | (iovaLow >>> 12), frame, this.#root, begin);
+    else pasidDma.emit(kernel, word, this.#pasid | (owner << dmaOwnerShift), iovaHigh >>> 12 === 0 ? (iovaHigh << 20) | (iovaLow >>> 12) : farPage, frame, this.#root, begin);
+    if (reason !== 0 || !isNestedName(this.#root)) return;
+    const page = guestPageOf(this.#granted);
+    nestedDma.emit(kernel, word, highOf(page), lowOf(page), frame, secondRootOf(this.#root), begin);
   }
 
   /** The sibling whose memory is at that page of the bus. */
@@ -190,6 +203,7 @@ export class DmaEngine {
     this.#frame = unit.frame;
     this.#root = unit.root;
     this.#hit = unit.hit;
+    if ('permissions' in unit) this.#granted = unit.permissions;
     return reason;
   }
 
@@ -205,10 +219,12 @@ export class DmaEngine {
     if (this.#hit) {
       this.#frame = atc.frame;
       this.#root = atc.root;
+      this.#granted = atc.permissions;
     } else {
       const reason = unit.request(this.#sourceId, iovaHigh, iovaLow, access, unit.iotlb.epoch(), this.#pasid);
       this.#frame = unit.frame;
       this.#root = unit.root;
+      this.#granted = unit.permissions;
       if (reason !== 0) return reason;
       atc.fill(this.#pasid, iovaHigh, iovaLow, unit.frame, unit.permissions, unit.root, epoch);
     }
@@ -222,6 +238,12 @@ export class DmaEngine {
     const ram = this.#ram;
     const at = frame * pageBytes + (iovaLow & (pageBytes - 1));
     if (ram.control !== null) ram.control.point(write ? Op.WRITE : Op.READ, ram, frame * pageBytes, dataLabel);
+    else if (bytes === pageBytes) {
+      const page = this.#pages.of(frame);
+      if (write) page.set(this.#buffer);
+      else this.#buffer.set(page);
+      return 0;
+    }
     if (write) copy(ram, at, this.#kernel, this.#bufferAt + bufferOffset, bytes);
     else copy(this.#kernel, this.#bufferAt + bufferOffset, ram, at, bytes);
     return 0;
@@ -233,12 +255,16 @@ export class DmaEngine {
     else store(this.#kernel, this.#slotAt, idle, PciFunction.inFlight.label);
   }
 
+  /** Words that only the device's thread writes. */
   #count(reason: number, bytes: number): void {
     const kernel = this.#kernel;
-    poke(kernel, this.#transactionsAt, peek(kernel, this.#transactionsAt) + 1);
-    if (this.#hit) poke(kernel, this.#hitsAt, peek(kernel, this.#hitsAt) + 1);
-    if (reason === 0) poke(kernel, this.#bytesAt, peek(kernel, this.#bytesAt) + bytes);
-    else poke(kernel, this.#faultsAt, peek(kernel, this.#faultsAt) + 1);
+    const words = kernel.words;
+    if (kernel.control !== null) kernel.control.dirty(kernel, this.#transactionsAt);
+    if (kernel.control !== null) kernel.control.dirty(kernel, this.#bytesAt);
+    words[this.#transactionsAt >>> 2]!++;
+    if (this.#hit) words[this.#hitsAt >>> 2]!++;
+    if (reason === 0) words[this.#bytesAt >>> 2]! += bytes;
+    else words[this.#faultsAt >>> 2]!++;
   }
 }
 

@@ -8,29 +8,29 @@ import { peek, poke, silent } from '#hostmem/atomics';
 import type { Memory } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
 import { InFlight, PciFunction } from './function.ts';
-import { IommuUnit } from './unit.ts';
+import type { UnitFunctions } from './unit-functions.ts';
 
 export class Drain {
   readonly #kernel: Memory;
-  readonly #unit: Ref<'IommuUnit'>;
+  readonly #functions: UnitFunctions;
 
-  constructor(kernel: Memory, unit: Ref<'IommuUnit'>) {
+  constructor(kernel: Memory, functions: UnitFunctions) {
     this.#kernel = kernel;
-    this.#unit = unit;
+    this.#functions = functions;
   }
 
   /** Remembers the transactions in flight, reads or writes or both, beside those remembered before. */
   mark(reads: boolean, writes: boolean): void {
-    const kernel = this.#kernel;
-    for (let at = IommuUnit.firstFunction.peek(kernel, this.#unit); at !== 0; at = PciFunction.nextOfUnit.peek(kernel, at)) markInFlight(kernel, at, reads, writes);
+    const { inFlightAt, drainSeenAt } = this.#functions;
+    for (let i = 0; i < inFlightAt.length; i++) markSlot(this.#kernel, inFlightAt[i]!, drainSeenAt[i]!, reads, writes);
   }
 
   /** Whether every transaction that `mark` remembered has ended. No point, and writes nothing. */
   done(): boolean {
-    const kernel = this.#kernel;
-    for (let at = IommuUnit.firstFunction.peek(kernel, this.#unit); at !== 0; at = PciFunction.nextOfUnit.peek(kernel, at)) {
-      const seen = peek(kernel, PciFunction.drainSeen.address(kernel, at));
-      if (seen !== 0 && seen === silent.load(kernel, PciFunction.inFlight.address(kernel, at))) return false;
+    const { inFlightAt, drainSeenAt } = this.#functions;
+    for (let i = 0; i < drainSeenAt.length; i++) {
+      const seen = peek(this.#kernel, drainSeenAt[i]!);
+      if (seen !== 0 && seen === silent.load(this.#kernel, inFlightAt[i]!)) return false;
     }
     return true;
   }
@@ -38,7 +38,11 @@ export class Drain {
 
 /** Remembers the transaction that one function has in flight. */
 export function markInFlight(kernel: Memory, pciFunction: Ref<'PciFunction'>, reads: boolean, writes: boolean): void {
-  const slot = silent.load(kernel, PciFunction.inFlight.address(kernel, pciFunction));
+  markSlot(kernel, PciFunction.inFlight.address(kernel, pciFunction), PciFunction.drainSeen.address(kernel, pciFunction), reads, writes);
+}
+
+function markSlot(kernel: Memory, inFlightAt: number, drainSeenAt: number, reads: boolean, writes: boolean): void {
+  const slot = silent.load(kernel, inFlightAt);
   if ((slot & InFlight.BUSY) === 0) return;
-  if ((slot & InFlight.WRITE) !== 0 ? writes : reads) poke(kernel, PciFunction.drainSeen.address(kernel, pciFunction), slot);
+  if ((slot & InFlight.WRITE) !== 0 ? writes : reads) poke(kernel, drainSeenAt, slot);
 }

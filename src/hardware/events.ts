@@ -11,7 +11,7 @@ export const DmaFlags = { ridMask: 0xffff, WRITE: 1 << 16, reasonShift: 17, owne
  *   iovaHigh, iovaLow   page address [63:12] · owner of the frame reached, as the frame table says at that moment [11:0]
  *   frame      the frame reached, 0 when none was
  *   root       root table it was translated through, 0 when there was none
- *   begin      a stamp taken before the transaction was published as in flight
+ *   begin      a moment before the transaction was published as in flight: greater than all stamps until then, and no stamp
  */
 export const dma = event('dma', ['function', 'iovaHigh', 'iovaLow', 'frame', 'root', 'begin']);
 
@@ -19,12 +19,19 @@ export const dma = event('dma', ['function', 'iovaHigh', 'iovaLow', 'frame', 'ro
  * The same of a request that carried a PASID: `function`, `frame`, `root` and `begin` as in `dma`.
  *
  *   pasidOwner   PASID [19:0] · owner of the frame reached [31:20]
- *   page         page number of the IOVA, its low 32 bits
+ *   page         page number of the IOVA, or `farPage` where 32 bits are too few for it
  */
 export const pasidDma = event('pasid dma', ['function', 'pasidOwner', 'page', 'frame', 'root', 'begin']);
 /** The PASID in `pasidOwner`. */
 export const dmaPasidMask = 0xfffff;
 export const dmaOwnerShift = 20;
+export const farPage = -1;
+
+/**
+ * Beside the `dma` or `pasid dma` of a request that two stages translated, at the same moment: what it was in the second stage. Words as of `dma`,
+ * with the guest's address in place of the IOVA and the second stage's root; only of requests that moved data.
+ */
+export const nestedDma = event('nested dma', ['function', 'gpaHigh', 'gpaLow', 'frame', 'root', 'begin']);
 
 /** A request went to a sibling's memory below the unit: requester id and whether it wrote, as in `dma`; the address's page; the sibling's requester id. */
 export const peerReached = event('peer reached', ['function', 'iovaHigh', 'iovaLow', 'peer']);

@@ -3,6 +3,7 @@ import type { Host } from '#hostmem/host';
 import type { Ref } from '#hostmem/object';
 import { DeviceTable, firstRootOf } from './amd/unit.ts';
 import { PciFunction } from './function.ts';
+import { nestedName } from './nested-line.ts';
 import { noRequester } from './translation-unit.ts';
 import { RiscvRequest, RiscvTranslation } from './riscv/translation.ts';
 import { Streams } from './smmuv3/streams.ts';
@@ -13,19 +14,21 @@ import { noPasid } from './vtd/scalable-requester.ts';
 /** Requests reach memory untranslated. */
 export const passesThrough = -1;
 
-/** The root frame of the page tables in force, 0 when requests are blocked, or `passesThrough`. */
+/** The root frame of the page tables in force, or the name of two stages (`nested-line.ts`); 0 when requests are blocked, or `passesThrough`. */
 export function installedRoot(host: Host, pciFunction: Ref<'PciFunction'>): number {
   const kernel = host.kernel;
   const unit = PciFunction.unit.peek(kernel, pciFunction);
   const kind = IommuUnit.kind.peek(kernel, unit);
   if (kind === UnitKind.RISCV) return installedInRiscv(host, pciFunction, unit);
   if (kind === UnitKind.AMD) return installedInAmd(host, pciFunction, unit);
+  if (kind === UnitKind.MOCK) return PciFunction.mockRoot.peek(kernel, pciFunction);
   if (kind === UnitKind.SMMUV3) return installedInSmmu(host, pciFunction, unit);
   const registers = IommuUnit.registers.peek(kernel, unit) as Ref<'VtdRegisters'>;
   const requester = noRequester();
   const fault = new VtdRequesters(host, registers, null).lookup(PciFunction.sourceId.peek(kernel, pciFunction), noPasid, requester);
   if (fault !== 0) return 0;
-  return requester.passThrough ? passesThrough : requester.root;
+  if (requester.passThrough) return passesThrough;
+  return requester.secondRoot === 0 ? requester.root : nestedName(requester.root, requester.secondRoot);
 }
 
 function installedInRiscv(host: Host, pciFunction: Ref<'PciFunction'>, unit: Ref<'IommuUnit'>): number {

@@ -3,10 +3,15 @@
  *
  * An entry is tagged (domain id, PASID and stage, 4 KiB page); a large leaf is cached page by page. The hit path is plain reads under
  * the set's sequence word: it relies on loads staying in order (x86 TSO, and V8 which neither merges nor moves plain reads
- * of shared memory). A reader that meets a writer misses, which is always allowed.
+ * of shared memory). A reader that meets a writer misses, which is always allowed. One exchange locks a set; what follows are plain words, the
+ * sequence word last.
  *
  * A fill is discarded when an invalidation began after its transaction did, whatever the invalidation covers: the
  * invalidator moves `epoch` on *before* it clears, the filler compares it under the set's lock.
+ *
+ * In front of the sets each thread has lines of its own, copies of what it last hit there. They live as long as `generation`, which the
+ * invalidator moves on *after* it has cleared: who copied a line while it was being cleared copied it under a generation that ends.
+ * A controlled run goes without them: there every look-up is to be seen, and all state is to be restored.
  *
  * In a controlled run a look-up and a fill are one step each. Both are announced at the epoch's word, and so is the queue's
  * step that invalidates: an invalidation of a domain touches every set, so dependence is per IOTLB.
@@ -15,6 +20,7 @@ import { Op, peek, poke, silent } from '#hostmem/atomics';
 import { markedLabel } from '#hostmem/labels';
 import type { Frame, Memory } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
+import { Access } from '#hostmem/page-table';
 import { object, u32, words } from '#hostmem/struct';
 
 const setCount = 64;
@@ -24,13 +30,14 @@ const setWords = 32;
 const victimWord = 1;
 const firstWay = 8;
 const wayWords = 6;
-/** A way: page [31:0] · page [47:32] << 16 | domain id · valid << 31 | first stage << 30 | PASID · frame · permissions · root table. */
+/** A way: page [31:0] · page [47:32] << 16 | domain id · valid << 31 | first stage << 30 | PASID · frame · permissions, with a guest's page above them · root table. */
 const Way = { PAGE: 0, TAG: 1, PASID: 2, FRAME: 3, PERMISSIONS: 4, ROOT: 5 } as const;
 const valid = 0x80000000 | 0;
 
 /**
- * Added to a PASID where the translation is one of the first stage: a PASID-selective invalidation finds only these, a page-selective
- * one of a domain only the others (VT-d specification 6.5.2.3, 6.5.2.4). Second stage is tagged with the PASID too; no invalidation uses it.
+ * Added to a PASID where the translation is one of the first stage, alone or on a second one: a PASID-selective invalidation finds only these, a
+ * page-selective one of a domain the others by their page and these all (VT-d specification 6.5.2.3, 6.5.2.4). Second stage is tagged with the PASID
+ * too; no invalidation uses it.
  */
 export const firstStageTag = 1 << 30;
 const pasidMask = 0xfffff;
@@ -39,7 +46,12 @@ const lookupLabel = markedLabel('Iotlb.lookup');
 const fillLabel = markedLabel('Iotlb.fill');
 export const invalidateLabel = markedLabel('Iotlb.invalidate');
 
-export const Iotlb = object('Iotlb', { on: u32, padBefore: words(13), epoch: u32, padBehind: words(31), sets: words(setCount * setWords) });
+/** Lines that a thread has for itself: page · tag · PASID word, as in a way · generation · frame · permissions · root, one unused. */
+const ownLines = 128;
+const ownShift = 3;
+const Own = { PAGE: 0, TAG: 1, PASID: 2, GENERATION: 3, FRAME: 4, PERMISSIONS: 5, ROOT: 6 } as const;
+
+export const Iotlb = object('Iotlb', { on: u32, padBefore: words(13), epoch: u32, generation: u32, padBehind: words(30), sets: words(setCount * setWords) });
 
 /** One thread's view; after a hit `frame`, `permissions` and `root` are those of the entry. */
 export class IotlbView {
@@ -49,13 +61,17 @@ export class IotlbView {
   root = 0 as Frame;
   readonly #kernel: Memory;
   readonly #epochAt: number;
+  /** Word index. */
+  readonly #generation: number;
   /** Word index of set 0. */
   readonly #sets: number;
   readonly #on: boolean;
+  readonly #own = new Int32Array(ownLines << ownShift);
 
   constructor(kernel: Memory, iotlb: Ref<'Iotlb'>) {
     this.#kernel = kernel;
     this.#epochAt = Iotlb.epoch.address(kernel, iotlb);
+    this.#generation = Iotlb.generation.address(kernel, iotlb) >>> 2;
     this.#sets = Iotlb.sets.elementAddress(kernel, iotlb, 0) >>> 2;
     this.#on = Iotlb.on.peek(kernel, iotlb) !== 0;
   }
@@ -72,9 +88,43 @@ export class IotlbView {
 
   /** Whether the page is cached; `pasidTag` is a PASID, with `firstStageTag` or without. */
   lookup(domainId: number, iovaHigh: number, iovaLow: number, pasidTag: number = 0): boolean {
+    const { words, control } = this.#kernel;
+    const own = this.#own;
+    const page = (iovaHigh << 20) | (iovaLow >>> 12);
+    const line = ownLine(domainId, page);
+    const isOwn = own[line] === page && own[line + Own.TAG] === tagOf(domainId, iovaHigh) && own[line + Own.PASID] === (valid | pasidTag);
+    if (!isOwn || own[line + Own.GENERATION] !== words[this.#generation] || control !== null) return this.#lookUp(domainId, iovaHigh, iovaLow, pasidTag);
+    this.frame = own[line + Own.FRAME]! as Frame;
+    this.permissions = own[line + Own.PERMISSIONS]!;
+    this.root = own[line + Own.ROOT]! as Frame;
+    return true;
+  }
+
+  /** Behind the thread's own lines. */
+  #lookUp(domainId: number, iovaHigh: number, iovaLow: number, pasidTag: number): boolean {
     if (!this.#on) return false;
-    const control = this.#kernel.control;
-    if (control !== null) control.point(Op.READ, this.#kernel, this.#epochAt, lookupLabel);
+    const { words, control } = this.#kernel;
+    if (control !== null) {
+      control.point(Op.READ, this.#kernel, this.#epochAt, lookupLabel);
+      return this.lookupShared(domainId, iovaHigh, iovaLow, pasidTag);
+    }
+    const generation = words[this.#generation]!;
+    if (!this.lookupShared(domainId, iovaHigh, iovaLow, pasidTag)) return false;
+    const own = this.#own;
+    const page = (iovaHigh << 20) | (iovaLow >>> 12);
+    const line = ownLine(domainId, page);
+    own[line] = page;
+    own[line + Own.TAG] = tagOf(domainId, iovaHigh);
+    own[line + Own.PASID] = valid | pasidTag;
+    own[line + Own.GENERATION] = generation;
+    own[line + Own.FRAME] = this.frame;
+    own[line + Own.PERMISSIONS] = this.permissions;
+    own[line + Own.ROOT] = this.root;
+    return true;
+  }
+
+  /** As `lookup`, in the lines that all share. No point. */
+  lookupShared(domainId: number, iovaHigh: number, iovaLow: number, pasidTag: number = 0): boolean {
     const words = this.#kernel.words;
     const page = (iovaHigh << 20) | (iovaLow >>> 12);
     const tag = tagOf(domainId, iovaHigh);
@@ -95,22 +145,27 @@ export class IotlbView {
   fill(domainId: number, iovaHigh: number, iovaLow: number, frame: Frame, permissions: number, root: Frame, epoch: number, pasidTag: number = 0): void {
     if (!this.#on) return;
     const kernel = this.#kernel;
+    const words = kernel.words;
     const control = kernel.control;
     if (control !== null) control.point(Op.WRITE, kernel, this.#epochAt, fillLabel);
     const page = (iovaHigh << 20) | (iovaLow >>> 12);
+    // What this thread copied of the page may have granted less.
+    this.#own[(((page ^ (domainId * 13)) & (ownLines - 1)) << ownShift) + Own.PASID] = 0;
     const set = this.#set(domainId, page);
-    const sequence = silent.load(kernel, set * 4);
+    const sequence = words[set]!;
     if (!this.#tryLock(set, sequence)) return;
-    if (silent.load(kernel, this.#epochAt) === epoch) {
-      const way = this.#place(set, page, tagOf(domainId, iovaHigh), valid | pasidTag) * 4;
-      poke(kernel, way + Way.PAGE * 4, page);
-      poke(kernel, way + Way.TAG * 4, tagOf(domainId, iovaHigh));
-      poke(kernel, way + Way.PASID * 4, valid | pasidTag);
-      poke(kernel, way + Way.FRAME * 4, frame);
-      poke(kernel, way + Way.PERMISSIONS * 4, permissions);
-      poke(kernel, way + Way.ROOT * 4, root);
+    if (words[this.#epochAt >>> 2] === epoch) {
+      if (control !== null) control.dirty(kernel, (set + setWords - 1) * 4);
+      const tag = tagOf(domainId, iovaHigh);
+      const way = this.#place(set, page, tag, valid | pasidTag);
+      words[way] = page;
+      words[way + Way.TAG] = tag;
+      words[way + Way.PASID] = valid | pasidTag;
+      words[way + Way.FRAME] = frame;
+      words[way + Way.PERMISSIONS] = permissions;
+      words[way + Way.ROOT] = root;
     }
-    silent.store(kernel, set * 4, sequence + 2);
+    words[set] = sequence + 2;
   }
 
   invalidateAll(): void {
@@ -124,6 +179,11 @@ export class IotlbView {
   /** Drops what the second stage alone translated under a number. */
   invalidateSecondStage(domainId: number): void {
     this.#invalidateSets(0, 0, domainId, 0xffff, 0, firstStageTag);
+  }
+
+  /** Drops what the first stage translated under a number, alone or on a second stage. */
+  invalidateFirstStage(domainId: number): void {
+    this.#invalidateSets(0, 0, domainId, 0xffff, firstStageTag, firstStageTag);
   }
 
   /** Drops what the first stage translated for a PASID. */
@@ -151,12 +211,14 @@ export class IotlbView {
     }
     silent.add(this.#kernel, this.#epochAt, 1);
     for (let page = 0; page < 1 << order; page++) this.#invalidateSet(this.#set(domainId, first + page), first, mask, tag, -1, pasidTag, pasidTagMask);
+    silent.add(this.#kernel, this.#generation * 4, 1);
   }
 
   /** Clears in every set what agrees with the page and the tags in the bits of the masks. */
   #invalidateSets(page: number, pageMask: number, tag: number, tagMask: number, pasidTag: number, pasidTagMask: number): void {
     silent.add(this.#kernel, this.#epochAt, 1);
     for (let set = 0; set < setCount; set++) this.#invalidateSet(this.#sets + set * setWords, page, pageMask, tag, tagMask, pasidTag, pasidTagMask);
+    silent.add(this.#kernel, this.#generation * 4, 1);
   }
 
   /**
@@ -189,12 +251,17 @@ export class IotlbView {
   }
 
   /** The way of the same page if there is one, else a free one, else the next victim; the set is locked. */
-  #place(set: number, page: number, tag: number, pasidTag: number): number {
-    const same = this.#match(set, page, -1, tag, -1, pasidTag, -1, set + firstWay);
-    if (same >= 0) return same;
-    for (let way = set + firstWay; way < set + setWords; way += wayWords) if (peek(this.#kernel, (way + Way.PASID) * 4) >= 0) return way;
-    const victim = peek(this.#kernel, (set + victimWord) * 4);
-    poke(this.#kernel, (set + victimWord) * 4, (victim + 1) % waysPerSet);
+  #place(set: number, page: number, tag: number, pasidWord: number): number {
+    const words = this.#kernel.words;
+    let free = 0;
+    for (let way = set + firstWay; way < set + setWords; way += wayWords) {
+      const found = words[way + Way.PASID]!;
+      if (found >= 0) free = free === 0 ? way : free;
+      else if (words[way] === page && words[way + Way.TAG] === tag && found === pasidWord) return way;
+    }
+    if (free !== 0) return free;
+    const victim = words[set + victimWord]!;
+    words[set + victimWord] = (victim + 1) & (waysPerSet - 1);
     return set + firstWay + victim * wayWords;
   }
 
@@ -205,6 +272,10 @@ export class IotlbView {
   #set(domainId: number, page: number): number {
     return this.#sets + ((page ^ (domainId * 13)) & (setCount - 1)) * setWords;
   }
+}
+
+function ownLine(domainId: number, page: number): number {
+  return ((page ^ (domainId * 13)) & (ownLines - 1)) << ownShift;
 }
 
 function tagOf(domainId: number, iovaHigh: number): number {
@@ -238,7 +309,7 @@ export function iotlbLines(kernel: Memory, iotlb: Ref<'Iotlb'>): IotlbLine[] {
         pasid: pasid & pasidMask,
         page: (tag >>> 16) * 2 ** 32 + (peek(kernel, at + Way.PAGE * 4) >>> 0),
         frame: peek(kernel, at + Way.FRAME * 4) as Frame,
-        permissions: peek(kernel, at + Way.PERMISSIONS * 4),
+        permissions: peek(kernel, at + Way.PERMISSIONS * 4) & (Access.READ | Access.WRITE),
         root: peek(kernel, at + Way.ROOT * 4) as Frame,
       });
     }

@@ -16,6 +16,7 @@ import { UnitCommandRing, type CommandEngine } from './command-engine.ts';
 import { DmaEngine } from './dma-engine.ts';
 import { EventRing } from './event-ring.ts';
 import { PciFunction } from './function.ts';
+import { MockUnit } from './mock/unit.ts';
 import { Iotlb } from './iotlb.ts';
 import { CommandQueue } from './riscv/command-queue.ts';
 import { RiscvRegisters, worldCapabilities, type RiscvUnitOptions } from './riscv/registers.ts';
@@ -100,12 +101,19 @@ export interface EntryUnitOfMachine {
   readonly queue: CommandEngine;
 }
 
+/** A unit without a queue: there is nothing to be told to it. */
+interface MockUnitOfMachine {
+  readonly ref: Ref<'IommuUnit'>;
+  readonly translation: MockUnit;
+}
+
 export class Machine {
   /** By vendor; a machine has one kind. */
   readonly units: readonly Unit[];
   readonly riscvUnits: readonly RiscvUnitOfMachine[];
   readonly amdUnits: readonly EntryUnitOfMachine[];
   readonly smmuUnits: readonly EntryUnitOfMachine[];
+  readonly mockUnits: readonly MockUnitOfMachine[];
   readonly #host: Host;
 
   /** Joins the machine of a host that `create` made. Units added later are not seen. */
@@ -115,17 +123,20 @@ export class Machine {
     const riscvUnits: RiscvUnitOfMachine[] = [];
     const amdUnits: EntryUnitOfMachine[] = [];
     const smmuUnits: EntryUnitOfMachine[] = [];
+    const mockUnits: MockUnitOfMachine[] = [];
     for (const at of unitsOf(host)) {
       const kind = IommuUnit.kind.peek(host.kernel, at);
       if (kind === UnitKind.VTD) units.push(new Unit(host, at));
       else if (kind === UnitKind.AMD) amdUnits.push({ ref: at, translation: new AmdUnit(host, at), queue: new CommandBuffer(host, at) });
       else if (kind === UnitKind.SMMUV3) smmuUnits.push({ ref: at, translation: new SmmuUnit(host, at), queue: new SmmuCommandQueue(host, at) });
+      else if (kind === UnitKind.MOCK) mockUnits.push({ ref: at, translation: new MockUnit(host, at) });
       else riscvUnits.push({ ref: at, translation: new RiscvUnit(host, at), queue: new CommandQueue(host, at) });
     }
     this.units = units;
     this.riscvUnits = riscvUnits;
     this.amdUnits = amdUnits;
     this.smmuUnits = smmuUnits;
+    this.mockUnits = mockUnits;
   }
 
   /** An empty machine, kept as the host's. */
@@ -184,6 +195,13 @@ export class Machine {
     return unit;
   }
 
+  /** Adds a mock unit: every function is blocked until software gives it tables. */
+  static addMockUnit(host: Host): Ref<'IommuUnit'> {
+    const unit = link(host, UnitKind.MOCK);
+    IommuUnit.iotlb.poke(host.kernel, unit, createIotlb(host, false));
+    return unit;
+  }
+
   /** Adds a function behind a unit. */
   static addFunction(host: Host, unit: Ref<'IommuUnit'>, options: PciFunctionOptions): Ref<'PciFunction'> {
     const { kernel, machine } = host;
@@ -228,7 +246,7 @@ export class Machine {
   /** The DMA engine of a function; the thread that drives the function takes one. */
   dma(pciFunction: Ref<'PciFunction'>): DmaEngine {
     const unit = PciFunction.unit.peek(this.#host.kernel, pciFunction);
-    const others = [...this.riscvUnits, ...this.amdUnits, ...this.smmuUnits];
+    const others = [...this.riscvUnits, ...this.amdUnits, ...this.smmuUnits, ...this.mockUnits];
     const { translation } = others.find(({ ref }) => ref === unit) ?? this.unit(unit);
     const isConfidential = PciFunction.tdi.peek(this.#host.kernel, pciFunction) !== NULL;
     return new DmaEngine(this.#host, isConfidential ? new TrustedPath(this.#host, translation, pciFunction) : translation, pciFunction);

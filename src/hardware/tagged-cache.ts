@@ -22,7 +22,7 @@ const waysPerSet = 2;
 const Way = { OWNER: 1, TAG: 2, VALUES: 3 } as const;
 const valid = 0x80000000 | 0;
 
-export const TaggedCache = object('TaggedCache', { on: u32, padBefore: words(13), epoch: u32, padBehind: words(31), sets: words(setCount * setWords) });
+export const TaggedCache = object('TaggedCache', { on: u32, padBefore: words(13), epoch: u32, generation: u32, padBehind: words(30), sets: words(setCount * setWords) });
 
 /** Where look-ups and fills are points of a controlled run. */
 export interface CacheLabels {
@@ -37,6 +37,8 @@ export class TaggedCacheView {
   value2 = 0;
   readonly #kernel: Memory;
   readonly #epochAt: number;
+  /** Word index of a word that an invalidation moves on after it has cleared: copies of lines may be kept as long as it is the same. 0 without a cache. */
+  readonly generationAt: number;
   /** Word index of set 0. */
   readonly #sets: number;
   readonly #on: boolean;
@@ -46,6 +48,7 @@ export class TaggedCacheView {
   constructor(kernel: Memory, cache: Ref<'TaggedCache'>, labels: CacheLabels | null, epochAt: number = 0) {
     this.#kernel = kernel;
     this.#epochAt = epochAt !== 0 || cache === NULL ? epochAt : TaggedCache.epoch.address(kernel, cache);
+    this.generationAt = cache === NULL ? 0 : TaggedCache.generation.address(kernel, cache) >>> 2;
     this.#sets = cache === NULL ? 0 : TaggedCache.sets.elementAddress(kernel, cache, 0) >>> 2;
     this.#on = cache !== NULL && TaggedCache.on.peek(kernel, cache) !== 0;
     this.#labels = labels;
@@ -88,19 +91,21 @@ export class TaggedCacheView {
     if (!this.#on) return;
     const kernel = this.#kernel;
     if (kernel.control !== null && this.#labels !== null) kernel.control.point(Op.WRITE, kernel, this.#epochAt, this.#labels.fill);
+    const words = kernel.words;
     const set = this.#set(key, owner);
-    const sequence = silent.load(kernel, set * 4);
+    const sequence = words[set]!;
     if (!this.#tryLock(set, sequence)) return;
-    if (silent.load(kernel, this.#epochAt) === epoch) {
-      const way = this.#place(set, key, owner) * 4;
-      poke(kernel, way, key);
-      poke(kernel, way + Way.OWNER * 4, valid | owner);
-      poke(kernel, way + Way.TAG * 4, tag);
-      poke(kernel, way + Way.VALUES * 4, value0);
-      poke(kernel, way + Way.VALUES * 4 + 4, value1);
-      poke(kernel, way + Way.VALUES * 4 + 8, value2);
+    if (words[this.#epochAt >>> 2] === epoch) {
+      if (kernel.control !== null) kernel.control.dirty(kernel, (set + setWords - 1) * 4);
+      const way = this.#place(set, key, owner);
+      words[way] = key;
+      words[way + Way.OWNER] = valid | owner;
+      words[way + Way.TAG] = tag;
+      words[way + Way.VALUES] = value0;
+      words[way + Way.VALUES + 1] = value1;
+      words[way + Way.VALUES + 2] = value2;
     }
-    silent.store(kernel, set * 4, sequence + 2);
+    words[set] = sequence + 2;
   }
 
   /** Drops every line that agrees with the words in the bits of their masks. */
@@ -108,6 +113,7 @@ export class TaggedCacheView {
     if (!this.#on) return;
     silent.add(this.#kernel, this.#epochAt, 1);
     for (let i = 0; i < setCount; i++) this.#invalidateSet(this.#sets + i * setWords, key, keyMask, owner, ownerMask, tag, tagMask);
+    silent.add(this.#kernel, this.generationAt * 4, 1);
   }
 
   /** Looking without the lock is enough, as in the IOTLB: a filler either sees the new epoch or still holds the set. */
@@ -137,8 +143,8 @@ export class TaggedCacheView {
       if (words[way + Way.OWNER]! >= 0) free = way;
     }
     if (free >= 0) return free;
-    const victim = peek(this.#kernel, (set + victimWord) * 4);
-    poke(this.#kernel, (set + victimWord) * 4, (victim + 1) % waysPerSet);
+    const victim = words[set + victimWord]!;
+    words[set + victimWord] = (victim + 1) & (waysPerSet - 1);
     return set + firstWay + victim * wayWords;
   }
 

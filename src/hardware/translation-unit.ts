@@ -15,10 +15,12 @@ import { NULL, type Ref } from '#hostmem/object';
 import { Access, PageTable, WalkResult } from '#hostmem/page-table';
 import { tellDeadTable } from './dead-table.ts';
 import { firstStageTag, IotlbView } from './iotlb.ts';
+import { nestedName, withGuestPage } from './nested-line.ts';
 import { mayCacheUntrusted } from './ownership.ts';
 import type { Translator } from './translator.ts';
 import { IommuUnit } from './unit.ts';
 import { ContextCache, PasidCache } from './vtd/entry-caches.ts';
+import { NestedWalk } from './vtd/nested-walk.ts';
 import { VtdRegisters } from './vtd/registers.ts';
 import { VtdRequesters } from './vtd/requester.ts';
 import { noPasid } from './vtd/scalable-requester.ts';
@@ -34,7 +36,10 @@ export interface Requester {
   pasid: number;
   /** Whether the tables are of the first stage. */
   firstStage: boolean;
-  /** Whether accessed and dirty bits are set in the tables. */
+  /** Where they are guest memory: root and levels of the second stage, through which they and what they map are reached; else 0. */
+  secondRoot: Frame;
+  secondLevels: number;
+  /** Whether accessed and dirty bits are set in the tables; of two stages, in those of the second (in those of the first they always are). */
   marksUse: boolean;
   /** Requests go to the address they name. */
   passThrough: boolean;
@@ -46,7 +51,10 @@ export interface Requester {
 
 /** A requester of which nothing is known yet. */
 export function noRequester(): Requester {
-  return { root: 0 as Frame, levels: 0, domainId: 0, pasid: 0, firstStage: false, marksUse: false, passThrough: false, deviceTlb: false, silent: false };
+  return {
+    root: 0 as Frame, levels: 0, domainId: 0, pasid: 0, firstStage: false, secondRoot: 0 as Frame, secondLevels: 0,
+    marksUse: false, passThrough: false, deviceTlb: false, silent: false,
+  };
 }
 
 /** The part of a unit that differs between vendors. Fault reasons are the vendor's numbers; 0 is none. */
@@ -60,6 +68,8 @@ export interface RequesterTable {
   /** Of the requester of the last look-up, as `reasonOf`. */
   beyondWidth(requester: Requester): number;
   reasonOf(requester: Requester, walk: WalkResult, access: number): number;
+  /** A reason of a walk through both stages, in the numbers of this unit. */
+  nestedReason(reason: number, access: number): number;
   record(sourceId: number, pasid: number, iovaHigh: number, iovaLow: number, reason: number, access: number): void;
 }
 
@@ -67,9 +77,9 @@ export interface RequesterTable {
 export class TranslationUnit implements Translator {
   /** The frame that the page translates to; may lie outside RAM. */
   frame = 0 as Frame;
-  /** `Access` bits that the translation grants. */
+  /** `Access` bits that the translation grants; of one through both stages with the guest's page (`nested-line.ts`). */
   permissions = 0;
-  /** Root table that the translation came from, 0 when none was used. */
+  /** Root table that the translation came from, 0 when none was used; of two stages, the name of both (`nested-line.ts`). */
   root = 0 as Frame;
   /** Whether it came from the IOTLB. */
   hit = false;
@@ -84,6 +94,8 @@ export class TranslationUnit implements Translator {
   readonly #marking: readonly (PageTable | null)[];
   readonly #first: readonly (PageTable | null)[];
   readonly #walk = new WalkResult();
+  /** Through both stages; the fields of the last one say where the second stage refused. */
+  readonly nested: NestedWalk;
   readonly #widthShift: number;
   /** On a host with a TSM: pages that are private are not cached for requests with T = 0. */
   readonly #owned: Frames | null;
@@ -100,6 +112,7 @@ export class TranslationUnit implements Translator {
     const contexts = new ContextCache(kernel, IommuUnit.contextCache.peek(kernel, unit));
     this.#requesters = new VtdRequesters(host, registers, { contexts, pasids: new PasidCache(kernel, IommuUnit.pasidCache.peek(kernel, unit)) });
     this.#widthShift = this.#requesters.addressBits - 32;
+    this.nested = new NestedWalk(host);
     const second = (levels: 3 | 4 | 5, marksUse: boolean): PageTable => new PageTable(ram, frames, vtdSecondStage(levels), marksUse);
     const first = (levels: 4 | 5): PageTable => new PageTable(ram, frames, vtdFirstStage(levels), true);
     this.#second = [null, null, null, second(3, false), second(4, false), second(5, false)];
@@ -159,7 +172,21 @@ export class TranslationUnit implements Translator {
       this.hit = true;
       return 0;
     }
+    if (requester.secondRoot !== 0) return this.#walkBothAndFill(requester, sourceId, iovaHigh, iovaLow, access, epoch, tag);
     return this.#walkAndFill(requester, sourceId, iovaHigh, iovaLow, access, epoch, tag);
+  }
+
+  /** The paging-structure cache holds nothing of guests' tables, which is always allowed. */
+  #walkBothAndFill(requester: Requester, sourceId: number, iovaHigh: number, iovaLow: number, access: number, epoch: number, tag: number): number {
+    const walk = this.nested;
+    this.root = nestedName(requester.root, requester.secondRoot);
+    const tables = (requester.marksUse ? this.#marking : this.#second)[requester.secondLevels]!;
+    const reason = walk.walk(requester, tables, sourceId, iovaHigh, iovaLow, access);
+    if (reason !== 0) return this.#requesters.nestedReason(reason, access);
+    this.frame = walk.frame;
+    this.permissions = withGuestPage(walk.permissions, walk.guestPage);
+    this.iotlb.fill(requester.domainId, iovaHigh, iovaLow, walk.frame, this.permissions, this.root, epoch, tag);
+    return 0;
   }
 
   /** Also taken on a hit without permission: the tables, not a cached entry, say why a request is refused. */

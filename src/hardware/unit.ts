@@ -6,7 +6,7 @@
 import { object, ref, u32 } from '#hostmem/struct';
 
 /** Whose registers a unit has. */
-export const UnitKind = { VTD: 1, RISCV: 2, AMD: 3, SMMUV3: 4 } as const;
+export const UnitKind = { VTD: 1, RISCV: 2, AMD: 3, SMMUV3: 4, MOCK: 5 } as const;
 export type UnitKind = (typeof UnitKind)[keyof typeof UnitKind];
 
 /**
@@ -30,7 +30,7 @@ export const IommuUnit = object('IommuUnit', {
   walkCache: ref('TaggedCache'),
   /** Where page requests wait; `NULL` for a unit that takes none. */
   pageRequests: ref('PageRequests'),
-  /** The vendor's register file: `VtdRegisters`, `RiscvRegisters`, `AmdRegisters` or `SmmuRegisters`. */
+  /** The vendor's register file: `VtdRegisters`, `RiscvRegisters`, `AmdRegisters` or `SmmuRegisters`; the mock unit has one in each function. */
   registers: u32,
   /** When hardware and driver let a device go from one table to another without a moment in which it has none: a `Hitless` (D5). */
   hitless: u32,

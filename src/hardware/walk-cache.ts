@@ -56,6 +56,11 @@ export class WalkCache {
     this.#lines.invalidate(0, 0, 0, 0, domainId, 0xffff);
   }
 
+  /** Tables of the first stage, whichever PASID's. */
+  invalidateFirstStage(domainId: number): void {
+    this.#lines.invalidate(0, 0, firstStageTag, firstStageTag, domainId, 0xffff);
+  }
+
   invalidatePasid(domainId: number, pasid: number): void {
     this.#lines.invalidate(0, 0, firstStageTag | pasid, ownerMask, domainId, 0xffff);
   }

@@ -4,6 +4,7 @@
  * Three faults of 7.2 are here: K1, a query ends at the first hole without an error; K1b, what cannot be stored in the bitmap is cleared
  * all the same; K6, enabling once more forgets what was written.
  */
+import { pageBytes } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import { IommuDomain } from '../drivers/domain.ts';
 import type { DirtyRanges } from '../drivers/driver.ts';
@@ -82,13 +83,14 @@ export function getDirtyBitmap(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Get
   checkRange(arg, alignmentOf(kernel, ioas));
   const domain = Hwpt.domain.peek(memory, hwpt);
   if (IommuDomain.dirtyTracking.peek(memory, domain) === 0) fail('EOPNOTSUPP', 'the HWPT was made without dirty tracking');
-  if (!kernel.operations.faults.dirtyBitmapFaultLosesDirt && bytesNeeded(arg) > writableBytes(arg)) fail('EFAULT', 'the bitmap cannot be written');
+  const room = refusesPins(kernel, arg) ? 0 : writableBytes(arg);
+  if (!kernel.operations.faults.dirtyBitmapFaultLosesDirt && bytesNeeded(arg) > room) fail('EFAULT', 'the bitmap cannot be written');
   const begin = tellBegin(kernel, domain, arg);
   Ioas.iovaRwsem.acquireRead(memory, ioas);
   const found = readDirty(kernel, ioas, domain, arg);
   Ioas.iovaRwsem.releaseRead(memory, ioas);
-  for (const [index, iova] of found.iovas.entries()) setBits(arg, iova, found.lengths[index]!);
-  tellEnd(kernel, domain, arg, found, begin);
+  for (const [index, iova] of found.iovas.entries()) setBits(arg, room, iova, found.lengths[index]!);
+  tellEnd(kernel, domain, arg, room, found, begin);
 }
 
 const clears = ({ flags }: GetDirtyBitmap): boolean => (flags & NO_CLEAR) === 0;
@@ -101,10 +103,10 @@ function tellBegin({ memory }: Kernel, domain: Ref<'IommuDomain'>, arg: GetDirty
 }
 
 /** What was found and has reached the user's bitmap. */
-function tellEnd({ memory }: Kernel, domain: Ref<'IommuDomain'>, arg: GetDirtyBitmap, found: DirtyRanges, begin: number): void {
+function tellEnd({ memory }: Kernel, domain: Ref<'IommuDomain'>, arg: GetDirtyBitmap, room: number, found: DirtyRanges, begin: number): void {
   if (memory.history === null || !clears(arg)) return;
   const root = IommuDomain.root.peek(memory, domain);
-  const stored = arg.iova + BigInt(writableBytes(arg)) * 8n * granuleOf(arg);
+  const stored = arg.iova + BigInt(room) * 8n * granuleOf(arg);
   for (let index = 0; index < found.iovas.length; ) {
     const iova = found.iovas[index]!;
     let end = iova;
@@ -155,12 +157,19 @@ function bytesNeeded(arg: GetDirtyBitmap): number {
   return Number((pages + 7n) / 8n);
 }
 
-/** Sets the bits of every page that the range meets. What cannot be written is lost (K1b). */
-function setBits(arg: GetDirtyBitmap, iova: bigint, length: bigint): void {
+/** Whether some page of the bitmap cannot be pinned, though it is there. */
+function refusesPins({ memory: { faults } }: Kernel, arg: GetDirtyBitmap): boolean {
+  if (faults === null) return false;
+  for (let page = 0; page < bytesNeeded(arg); page += pageBytes) if (faults.refuses('a pin')) return true;
+  return false;
+}
+
+/** Sets the bits of every page that the range meets, in the `room` bytes that can be written: the rest is lost (K1b). */
+function setBits(arg: GetDirtyBitmap, room: number, iova: bigint, length: bigint): void {
   const granule = granuleOf(arg);
   const start = iova > arg.iova ? iova - arg.iova : 0n;
   const lastPage = Number((iova + length - 1n - arg.iova) / granule);
-  const end = Math.min(lastPage, writableBytes(arg) * 8 - 1);
+  const end = Math.min(lastPage, room * 8 - 1);
   for (let page = Number(start / granule); page <= end; page++) arg.bitmap![page >> 3]! |= 1 << (page & 7);
 }
 

@@ -73,11 +73,15 @@ export function dmaUnmap(kernel: Kernel, dma: Ref<'DmaDomain'>, iova: number, pa
   const isLazy = DmaDomain.lazy.peek(memory, dma) !== 0;
   const page = (iova - firstDmaIova) / 4096;
   kernel.driver.unmap(domain, 0, iova, pages);
-  if (!isLazy) {
-    kernel.driver.sync(domain, 0, iova, pages, true);
-    returnIova(kernel, dma, page, pages);
-  } else kernel.operations.dma.queueIova(kernel, dma, page, pages);
+  if (isLazy) kernel.operations.dma.queueIova(kernel, dma, page, pages);
+  else flushAtOnce(kernel, dma, page, pages);
   DmaUnmapped.emit(memory, IommuDomain.root.peek(memory, domain), 0, iova, pages, isLazy ? 1 : 0);
+}
+
+/** An IOVA whose entries are cleared is flushed, and free again. */
+export function flushAtOnce(kernel: Kernel, dma: Ref<'DmaDomain'>, page: number, pages: number): void {
+  kernel.driver.sync(DmaDomain.domain.peek(kernel.memory, dma), 0, firstDmaIova + page * 4096, pages, true);
+  returnIova(kernel, dma, page, pages);
 }
 
 /** Maps into a domain at an IOVA of the caller's choice (`iommu_map`). False when the driver refuses. */

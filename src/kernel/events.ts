@@ -34,8 +34,8 @@ export const KvmTells = event('kvm tells', ['device', 'on']);
 export const DriverOpens = event('driver opens', ['device']);
 /** A page request of a device, whose requester id is `function`, was queued for a user. Emitted under the queue's lock. */
 export const PageRequestQueued = event('page request queued', ['device', 'group', 'function']);
-/** What a function asks for from stamp `since` on is another handler's, or nobody's; what it asked for before is with the old one. */
-export const RequestsSwitched = event('page requests switched', ['function', 'since']);
+/** What a function asks for with a PASID (-1: without one) from stamp `since` on is another handler's, or nobody's; what it asked for before is with the old one. */
+export const RequestsSwitched = event('page requests switched', ['function', 'since', 'pasid']);
 /** A number that was one process's PASID may be given to another from now on. Emitted under the lock of the numbers. */
 export const PasidFreed = event('pasid freed', ['pasid', 'process']);
 /** A driver starts to bind to a function (its requester id); `driver` is a `KernelDriver`. One that does DMA may do so from now on. */
@@ -106,6 +106,12 @@ export const PageConverted = event('page converted', ['frame', 'guest', 'visibil
 export const CachesFlushed = event('caches flushed', ['frame', 'guest', 'trusted']);
 /** A confidential guest's own allocator has a page again. */
 export const GuestPageFreed = event('guest page freed', ['frame', 'guest']);
+/**
+ * The first stage of a guest, whose root is that page of its memory: a range is about to be mapped; an unmap of it has returned, to the driver in the
+ * guest. `process` is the VMM's.
+ */
+export const GuestMaps = event('guest maps', ['process', 'root', 'iovaHigh', 'iovaLow', 'pages']);
+export const GuestUnmapped = event('guest unmapped', ['process', 'root', 'iovaHigh', 'iovaLow', 'pages']);
 /** A guest's driver mapped a page for DMA, by a `Backend`, or unmapped what it has at an address. */
 export const HandleMapped = event('handle mapped', ['function', 'address', 'frame', 'backend']);
 export const HandleUnmapped = event('handle unmapped', ['function', 'address', 'backend']);

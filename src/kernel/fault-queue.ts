@@ -10,6 +10,7 @@ import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32, u64 } from '#hostmem/struct';
 import { PageAnswer } from '../drivers/driver.ts';
 import { refusesCopy } from './argument.ts';
+import { RID_SLOT } from './change-pt.ts';
 import { PageRequestQueued } from './events.ts';
 import { allocated, fail } from './errno.ts';
 import { FileKind } from './file.ts';
@@ -39,6 +40,8 @@ export const PageRequest = object('PageRequest', {
   deviceId: u32,
   pasid: u32,
   hasPasid: u32,
+  /** Whose HWPT takes it: the PASID's, or `RID_SLOT`. */
+  slot: u32,
   group: u32,
   permissions: u32,
   address: u64,
@@ -55,6 +58,8 @@ export interface Request {
   readonly deviceId: number;
   /** Null: without a PASID. */
   readonly pasid: number | null;
+  /** Whose HWPT takes it: the PASID's, or `RID_SLOT`. */
+  readonly slot: number;
   readonly group: number;
   readonly permissions: number;
   readonly address: bigint;
@@ -87,7 +92,7 @@ export function faultQueueAlloc(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Fa
 }
 
 /** A record of a device's request. `NULL` without memory: the driver answers that the address is invalid. */
-export function createRequest(kernel: Kernel, { device, deviceId, pasid, group, permissions, address }: Request): Ref<'PageRequest'> {
+export function createRequest(kernel: Kernel, { device, deviceId, pasid, slot, group, permissions, address }: Request): Ref<'PageRequest'> {
   const memory = kernel.memory;
   const request = PageRequest.tryCreate(memory);
   if (request === NULL) return NULL;
@@ -95,6 +100,7 @@ export function createRequest(kernel: Kernel, { device, deviceId, pasid, group, 
   PageRequest.deviceId.poke(memory, request, deviceId);
   PageRequest.pasid.poke(memory, request, pasid ?? 0);
   PageRequest.hasPasid.poke(memory, request, pasid === null ? 0 : 1);
+  PageRequest.slot.poke(memory, request, slot);
   PageRequest.group.poke(memory, request, group);
   PageRequest.permissions.poke(memory, request, permissions);
   PageRequest.address.pokeBig(memory, request, address);
@@ -225,21 +231,21 @@ export function hasRequests(kernel: Kernel, queue: Ref<'FaultQueue'>): boolean {
   return first !== NULL;
 }
 
-/** Answers INVALID to all that a device asked for, queued or read (`iommufd_auto_response_faults`): it leaves the HWPT. */
-export function answerForDevice(kernel: Kernel, queue: Ref<'FaultQueue'>, device: Ref<'IommufdDevice'>): void {
+/** Answers INVALID to all that a device asked for through one of its slots, queued or read (`iommufd_auto_response_faults`): the slot leaves the HWPT. */
+export function answerForDevice(kernel: Kernel, queue: Ref<'FaultQueue'>, device: Ref<'IommufdDevice'>, slot: number = RID_SLOT): void {
   FaultQueue.lock.acquire(kernel.memory, queue);
-  answerList(kernel, queue, 'queued', device);
-  answerList(kernel, queue, 'awaiting', device);
+  answerList(kernel, queue, 'queued', device, slot);
+  answerList(kernel, queue, 'awaiting', device, slot);
   FaultQueue.lock.release(kernel.memory, queue);
 }
 
-/** Of one device, or of all with `NULL`. Under `lock`. */
-function answerList(kernel: Kernel, queue: Ref<'FaultQueue'>, list: List, device: Ref<'IommufdDevice'>): void {
+/** Of one device's slot, or of all with `NULL`. Under `lock`. */
+function answerList(kernel: Kernel, queue: Ref<'FaultQueue'>, list: List, device: Ref<'IommufdDevice'>, slot: number = RID_SLOT): void {
   const memory = kernel.memory;
   let at: Ref<'PageRequest'> = FaultQueue[list].read(memory, queue);
   while (at !== NULL) {
     const next: Ref<'PageRequest'> = PageRequest.next.peek(memory, at);
-    if (device === NULL || PageRequest.device.peek(memory, at) === device) {
+    if (device === NULL || (PageRequest.device.peek(memory, at) === device && PageRequest.slot.peek(memory, at) === slot)) {
       takeOut(kernel, queue, list, at);
       answerRequest(kernel, at, PageAnswer.INVALID);
     }

@@ -6,7 +6,7 @@ import { mutex, rwsem } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
 import { Capability, capable, Payer } from './accounting.ts';
-import { refusesAnswer, respond } from './argument.ts';
+import { refusesAnswer, refusesCopy, respond } from './argument.ts';
 import { allocated, Errno, errnoNumber, fail } from './errno.ts';
 import { MapCalled, MapReturned, UnmapCalled, UnmapReturned } from './events.ts';
 import { mapPages, unmapRange, type Removed } from './iopt.ts';
@@ -15,7 +15,7 @@ import { iovaHoles, replaceAllowed } from './iopt-ranges.ts';
 import type { Kernel } from './kernel.ts';
 import { abortObject, AccountMode, getObject, Iommufd, IommufdObject, Kind, publishObject, reserveObject } from './objects.ts';
 import { createPages, Pages, putPages } from './pages.ts';
-import { high, low, PAGE, pagesTouched, U64_MAX } from './u64.ts';
+import { high, low, offsetInPage, pagesTouched, U64_MAX } from './u64.ts';
 
 export const Ioas = object('Ioas', {
   header: ref('IommufdObject'),
@@ -130,7 +130,7 @@ export function mapUserMemory(kernel: Kernel, ioas: Ref<'Ioas'>, arg: IoasMap): 
   if (length === 0n || length > U64_MAX - 4096n) fail('EINVAL', 'length is 0 or too large');
   const pages = createPages(kernel, kernel.process, userVa, length, (flags & MapFlag.WRITEABLE) !== 0);
   Pages.payer.poke(kernel.memory, pages, payerOf(kernel, ioas));
-  return mapNewPages(kernel, ioas, pages, userVa % PAGE, arg);
+  return mapNewPages(kernel, ioas, pages, BigInt(offsetInPage(userVa)), arg);
 }
 
 /** Who pays for what the calling process maps into an IOAS from now on. */
@@ -211,11 +211,12 @@ export function ioasIovaRanges(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Ioa
   const holes = iovaHoles(kernel, ioas);
   const alignment = BigInt(Ioas.alignment.read(kernel.memory, ioas));
   Ioas.iovaRwsem.releaseRead(kernel.memory, ioas);
-  if (arg.rangesAbsent === true && room > 0) fail('EFAULT', 'the ranges cannot be written');
+  const ranges = holes.slice(0, room);
+  if ((arg.rangesAbsent === true && room > 0) || ranges.some(() => refusesCopy(kernel))) fail('EFAULT', 'the ranges cannot be written');
   respond(kernel, arg);
   arg.outIovaAlignment = alignment;
   arg.numIovas = holes.length;
-  arg.ranges = holes.slice(0, room);
+  arg.ranges = ranges;
   if (holes.length > room) fail('EMSGSIZE', `${holes.length} ranges, room for ${room}`);
 }
 

@@ -42,6 +42,8 @@ export const PciDevice = object('PciDevice', {
   /** Where its page requests go, see `iopf.ts`; read without a lock. */
   faultHwpt: ref('Hwpt'),
   faultDevice: ref('IommufdDevice'),
+  /** Shares in PASID slots whose requests somebody takes. Under `pageRequestLock`. */
+  takingPasids: ref('PasidAttachment'),
   faultLock: mutex,
   /** Requests that nobody has taken over yet. */
   pending: ref('PageRequest').under('faultLock'),

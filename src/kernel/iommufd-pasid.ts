@@ -23,6 +23,9 @@ export const PasidAttachment = object('PasidAttachment', {
   pasid: u32,
   hwpt: ref('Hwpt').under('group.lock'),
   next: ref('PasidAttachment').under('group.lock'),
+  /** Where the device's page requests with the PASID go, and the next share of the device that has such a place. Under `pageRequestLock`, see `iopf.ts`. */
+  faultHwpt: ref('Hwpt'),
+  nextTaking: ref('PasidAttachment'),
 });
 
 /** Whether an HWPT may be the RID's (`iommufd_hwpt_pasid_compat`): while a PASID is attached it must be made for PASIDs. EINVAL. Under the group's lock. */
@@ -45,6 +48,7 @@ export function attachPasid(kernel: Kernel, device: Ref<'IommufdDevice'>, pasid:
     const share = createShare(kernel, group, device, pasid);
     if (mate === NULL) openSlot(kernel, group, pasid, hwpt, share);
     link(kernel, group, share, hwpt);
+    kernel.operations.iopf.movePasid(kernel, share, NULL, hwpt);
     addUser(kernel, headerOf(kernel, hwpt));
   } finally {
     IommufdGroup.lock.release(memory, group);
@@ -73,7 +77,7 @@ export function replacePasid(kernel: Kernel, device: Ref<'IommufdDevice'>, pasid
     if (old === hwpt) return NULL;
     checkPasidHwpt(kernel, group, hwpt);
     setPasidDomain(kernel, group, pasid, Hwpt.domain.peek(memory, hwpt), Hwpt.domain.peek(memory, old));
-    const members = move(kernel, group, pasid, hwpt);
+    const members = move(kernel, group, pasid, old, hwpt);
     addUser(kernel, headerOf(kernel, hwpt), members);
     if (members > 1) dropUser(kernel, headerOf(kernel, old), members - 1);
     return old;
@@ -91,6 +95,8 @@ export function detachPasid(kernel: Kernel, device: Ref<'IommufdDevice'>, pasid:
   const hwpt = PasidAttachment.hwpt.read(memory, own);
   unlink(kernel, group, own);
   if (find(kernel, group, pasid, NULL) === NULL) setPasidDomain(kernel, group, pasid, kernel.driver.blockedDomain, Hwpt.domain.peek(memory, hwpt));
+  kernel.operations.iopf.movePasid(kernel, own, hwpt, NULL);
+  PasidAttachment.free(memory, own);
   IommufdGroup.lock.release(memory, group);
   return hwpt;
 }
@@ -196,13 +202,14 @@ function link(kernel: Kernel, group: Ref<'IommufdGroup'>, added: Ref<'PasidAttac
   IommufdGroup.pasids.write(memory, group, added);
 }
 
-/** Returns how many members the slot has. */
-function move(kernel: Kernel, group: Ref<'IommufdGroup'>, pasid: number, hwpt: Ref<'Hwpt'>): number {
+/** The slot's record, and its page requests. Returns how many members it has. */
+function move(kernel: Kernel, group: Ref<'IommufdGroup'>, pasid: number, old: Ref<'Hwpt'>, hwpt: Ref<'Hwpt'>): number {
   const memory = kernel.memory;
   let members = 0;
   for (let at = IommufdGroup.pasids.read(memory, group); at !== NULL; at = PasidAttachment.next.read(memory, at)) {
     if (PasidAttachment.pasid.peek(memory, at) !== pasid) continue;
     PasidAttachment.hwpt.write(memory, at, hwpt);
+    kernel.operations.iopf.movePasid(kernel, at, old, hwpt);
     members++;
   }
   return members;
@@ -217,5 +224,4 @@ function unlink(kernel: Kernel, group: Ref<'IommufdGroup'>, gone: Ref<'PasidAtta
     while (PasidAttachment.next.read(memory, at) !== gone) at = PasidAttachment.next.read(memory, at);
     PasidAttachment.next.write(memory, at, next);
   }
-  PasidAttachment.free(memory, gone);
 }

@@ -1,17 +1,19 @@
 /**
  * I/O page faults of the core (drivers/iommu/io-pgfault.c, the VT-d driver's prq.c): requests go from a unit's queue to who has the device attached, and
- * are drained when it leaves. PASIDs aside: requests without one alone come from hardware here.
+ * are drained when it leaves. A request with a PASID is for who has that PASID attached; what the RID has does not matter (VT-d has no tables of PASIDs that users keep).
  *
  * A request is on its device's list until its handler takes it over; who stops taking requests of a device answers what is on that list. Lock order:
  * `IommufdGroup.lock` -> `pageRequestLock` -> `PciDevice.faultLock`, and -> `FaultQueue.lock`.
  */
 import { NULL, type Ref } from '#hostmem/object';
 import { PageAnswer, type TakenRequest } from '../drivers/driver.ts';
-import { appendRequest, createRequest, PageRequest } from './fault-queue.ts';
+import { RID_SLOT } from './change-pt.ts';
+import { answerForDevice, appendRequest, createRequest, PageRequest } from './fault-queue.ts';
 import { RequestsSwitched } from './events.ts';
 import { Hwpt } from './hwpt.ts';
 import { IommuGroup, PciDevice } from './iommu-group.ts';
 import { deviceId, IommufdDevice } from './iommufd-device.ts';
+import { PasidAttachment } from './iommufd-pasid.ts';
 import { KernelRoot, type Kernel } from './kernel.ts';
 
 /** The thread of the interrupt (`prq_event_thread`) of the unit before a function: hands on all that is there. */
@@ -25,23 +27,33 @@ function handOnUnderLock(kernel: Kernel, pciFunction: Ref<'PciFunction'>): void 
   const { driver } = kernel;
   for (let asked = driver.takePageRequest!(pciFunction); asked !== null; asked = driver.takePageRequest!(pciFunction)) {
     const device = deviceOf(kernel, asked.rid);
-    if (!report(kernel, device, asked)) driver.answerPage!(PciDevice.function.peek(kernel.memory, device), asked.group, PageAnswer.INVALID);
+    if (!report(kernel, device, asked)) driver.answerPage!(PciDevice.function.peek(kernel.memory, device), asked.group, PageAnswer.INVALID, asked.pasid);
   }
 }
 
 /** False when nobody takes it (`iommu_report_device_fault`). */
 function report(kernel: Kernel, device: Ref<'PciDevice'>, { group, page, access, pasid }: TakenRequest): boolean {
   const memory = kernel.memory;
-  const hwpt = PciDevice.faultHwpt.load(memory, device);
-  if (hwpt === NULL || pasid !== null) return false;
-  const bound = PciDevice.faultDevice.peek(memory, device);
-  const asked = { device: bound, deviceId: deviceId(kernel, bound), pasid, group, permissions: access, address: BigInt(page >>> 0) * 4096n };
+  const share = pasid === null ? NULL : takingShare(kernel, device, pasid);
+  if (pasid !== null && share === NULL) return false;
+  const hwpt = pasid === null ? PciDevice.faultHwpt.load(memory, device) : PasidAttachment.faultHwpt.peek(memory, share);
+  if (hwpt === NULL) return false;
+  const bound = pasid === null ? PciDevice.faultDevice.peek(memory, device) : PasidAttachment.device.peek(memory, share);
+  const slot = pasid ?? RID_SLOT;
+  const asked = { device: bound, deviceId: deviceId(kernel, bound), pasid, slot, group, permissions: access, address: BigInt(page >>> 0) * 4096n };
   const request = createRequest(kernel, asked);
   if (request === NULL) return false;
   PageRequest.pciDevice.poke(memory, request, device);
   addPending(kernel, device, request);
   kernel.operations.iopf.deliver(kernel, device, Hwpt.faultQueue.peek(memory, hwpt), request);
   return true;
+}
+
+/** The share under which somebody takes a device's requests with a PASID, or null. Under `pageRequestLock`. */
+function takingShare({ memory }: Kernel, device: Ref<'PciDevice'>, pasid: number): Ref<'PasidAttachment'> {
+  let at: Ref<'PasidAttachment'> = PciDevice.takingPasids.peek(memory, device);
+  while (at !== NULL && PasidAttachment.pasid.peek(memory, at) !== pasid) at = PasidAttachment.nextTaking.peek(memory, at);
+  return at;
 }
 
 /** The handler of iommufd: from here on the request is the queue's. */
@@ -62,11 +74,52 @@ export function switchRequests(kernel: Kernel, device: Ref<'IommufdDevice'>, hwp
   const takes = hwpt !== NULL && Hwpt.faultQueue.peek(memory, hwpt) !== NULL;
   KernelRoot.pageRequestLock.acquire(memory, kernel.root);
   const drainedAt = kernel.operations.iopf.drain(kernel, pciFunction);
-  RequestsSwitched.emit(memory, PciDevice.address.peek(memory, pciDevice), drainedAt);
+  RequestsSwitched.emit(memory, PciDevice.address.peek(memory, pciDevice), drainedAt, -1);
   PciDevice.faultDevice.poke(memory, pciDevice, takes ? device : NULL);
   PciDevice.faultHwpt.store(memory, pciDevice, takes ? hwpt : NULL);
-  if (!takes) answerPending(kernel, pciDevice);
+  if (!takes) answerPending(kernel, pciDevice, RID_SLOT);
   KernelRoot.pageRequestLock.release(memory, kernel.root);
+}
+
+/** The same of a PASID, by the device's share in its slot: from `old`, if it had one, to `hwpt`; and what is left in the old one's queue is answered. Under `IommufdGroup.lock`. */
+export function movePasidRequests(kernel: Kernel, share: Ref<'PasidAttachment'>, old: Ref<'Hwpt'>, hwpt: Ref<'Hwpt'>): void {
+  const memory = kernel.memory;
+  const device = PasidAttachment.device.peek(memory, share);
+  switchPasidRequests(kernel, share, IommufdDevice.device.peek(memory, device), hwpt);
+  const queue = old === NULL ? NULL : Hwpt.faultQueue.peek(memory, old);
+  if (queue !== NULL) answerForDevice(kernel, queue, device, PasidAttachment.pasid.peek(memory, share));
+}
+
+export function switchPasidRequests(kernel: Kernel, share: Ref<'PasidAttachment'>, device: Ref<'PciDevice'>, hwpt: Ref<'Hwpt'>): void {
+  const memory = kernel.memory;
+  const pciFunction = PciDevice.function.peek(memory, device);
+  if (kernel.driver.takesPageRequests?.(pciFunction) !== true) return;
+  const takes = hwpt !== NULL && Hwpt.faultQueue.peek(memory, hwpt) !== NULL;
+  const pasid = PasidAttachment.pasid.peek(memory, share);
+  KernelRoot.pageRequestLock.acquire(memory, kernel.root);
+  const drainedAt = kernel.operations.iopf.drain(kernel, pciFunction);
+  RequestsSwitched.emit(memory, PciDevice.address.peek(memory, device), drainedAt, pasid);
+  if (PasidAttachment.faultHwpt.peek(memory, share) !== NULL) forgetShare(kernel, device, share);
+  if (takes) rememberShare(kernel, device, share, hwpt);
+  else answerPending(kernel, device, pasid);
+  KernelRoot.pageRequestLock.release(memory, kernel.root);
+}
+
+function rememberShare({ memory }: Kernel, device: Ref<'PciDevice'>, share: Ref<'PasidAttachment'>, hwpt: Ref<'Hwpt'>): void {
+  PasidAttachment.faultHwpt.poke(memory, share, hwpt);
+  PasidAttachment.nextTaking.poke(memory, share, PciDevice.takingPasids.peek(memory, device));
+  PciDevice.takingPasids.poke(memory, device, share);
+}
+
+function forgetShare({ memory }: Kernel, device: Ref<'PciDevice'>, share: Ref<'PasidAttachment'>): void {
+  PasidAttachment.faultHwpt.poke(memory, share, NULL);
+  const next = PasidAttachment.nextTaking.peek(memory, share);
+  let at: Ref<'PasidAttachment'> = PciDevice.takingPasids.peek(memory, device);
+  if (at === share) PciDevice.takingPasids.poke(memory, device, next);
+  else {
+    while (PasidAttachment.nextTaking.peek(memory, at) !== share) at = PasidAttachment.nextTaking.peek(memory, at);
+    PasidAttachment.nextTaking.poke(memory, at, next);
+  }
 }
 
 /** Q8: what is in the queue is handed on by who waits for that. Returns a stamp at which all was that had come by then. */
@@ -78,17 +131,21 @@ export function drain(kernel: Kernel, pciFunction: Ref<'PciFunction'>): number {
   }
 }
 
-/** Nobody takes the device's requests any more (`iopf_queue_remove_device`). */
-function answerPending(kernel: Kernel, device: Ref<'PciDevice'>): void {
+/** Nobody takes the requests of a device's slot any more (`iopf_queue_remove_device`). */
+function answerPending(kernel: Kernel, device: Ref<'PciDevice'>, slot: number): void {
   const memory = kernel.memory;
   PciDevice.faultLock.acquire(memory, device);
   let at: Ref<'PageRequest'> = PciDevice.pending.read(memory, device);
+  PciDevice.pending.write(memory, device, NULL);
   while (at !== NULL) {
     const next = PageRequest.nextPending.peek(memory, at);
-    answerRequest(kernel, at, PageAnswer.INVALID);
+    if (PageRequest.slot.peek(memory, at) === slot) answerRequest(kernel, at, PageAnswer.INVALID);
+    else {
+      PageRequest.nextPending.poke(memory, at, PciDevice.pending.read(memory, device));
+      PciDevice.pending.write(memory, device, at);
+    }
     at = next;
   }
-  PciDevice.pending.write(memory, device, NULL);
   PciDevice.faultLock.release(memory, device);
 }
 
@@ -96,7 +153,8 @@ function answerPending(kernel: Kernel, device: Ref<'PciDevice'>): void {
 export function answerRequest(kernel: Kernel, request: Ref<'PageRequest'>, code: number): void {
   const memory = kernel.memory;
   const device = PageRequest.pciDevice.peek(memory, request);
-  if (device !== NULL) kernel.driver.answerPage!(PciDevice.function.peek(memory, device), PageRequest.group.peek(memory, request), code);
+  const pasid = PageRequest.hasPasid.peek(memory, request) === 0 ? null : PageRequest.pasid.peek(memory, request);
+  if (device !== NULL) kernel.driver.answerPage!(PciDevice.function.peek(memory, device), PageRequest.group.peek(memory, request), code, pasid);
   PageRequest.free(memory, request);
 }
 

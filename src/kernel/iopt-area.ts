@@ -53,9 +53,14 @@ export function insertArea(
   const node = Ioas.areas.insert(memory, ioas, high(iova), low(iova), high(last), low(last), area);
   if (node === NULL) Area.free(memory, area);
   Area.node.poke(memory, area, allocated(node));
-  const [count, permissions] = [Area.pageCount.peek(memory, area), Area.permissions.peek(memory, area)];
-  AreaPlaced.emit(memory, ioasId(kernel, ioas), high(iova), low(iova), count, kernel.processNumber, permissions);
+  if (memory.history !== null) tellPlaced(kernel, ioas, area);
   return area;
+}
+
+function tellPlaced(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>): void {
+  const memory = kernel.memory;
+  const [count, permissions] = [Area.pageCount.peek(memory, area), Area.permissions.peek(memory, area)];
+  AreaPlaced.emit(memory, ioasId(kernel, ioas), areaIovaHigh(kernel, area), areaIovaLow(kernel, area), count, kernel.processNumber, permissions);
 }
 
 /** An area in no tree. ENOMEM. */
@@ -81,11 +86,17 @@ function checkOffset(kernel: Kernel, ioas: Ref<'Ioas'>, startByte: bigint): void
 export function abortArea(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>): void {
   const memory = kernel.memory;
   Ioas.iovaRwsem.acquireWrite(memory, ioas);
-  const iova = areaIova(kernel, area);
+  if (memory.history !== null) tellGone(kernel, ioas, area);
   Ioas.areas.remove(memory, ioas, Area.node.peek(memory, area));
-  if (Ioas.dying.peek(memory, ioas) === 0) AreaGone.emit(memory, ioasId(kernel, ioas), high(iova), low(iova), Area.pageCount.peek(memory, area), kernel.processNumber);
   Ioas.iovaRwsem.releaseWrite(memory, ioas);
   freeArea(kernel, area);
+}
+
+function tellGone(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>): void {
+  const memory = kernel.memory;
+  if (Ioas.dying.peek(memory, ioas) !== 0) return;
+  const count = Area.pageCount.peek(memory, area);
+  AreaGone.emit(memory, ioasId(kernel, ioas), areaIovaHigh(kernel, area), areaIovaLow(kernel, area), count, kernel.processNumber);
 }
 
 function freeArea(kernel: Kernel, area: Ref<'Area'>): void {
@@ -97,6 +108,10 @@ export const firstArea = (kernel: Kernel, ioas: Ref<'Ioas'>): IntervalNode => Io
 
 export const nextArea = (kernel: Kernel, ioas: Ref<'Ioas'>, node: IntervalNode): IntervalNode =>
   Ioas.areas.next(kernel.memory, ioas, node, 0, 0, -1, -1);
+
+/** The two words of `areaIova`. */
+export const areaIovaHigh = (kernel: Kernel, area: Ref<'Area'>): number => Ioas.areas.startHigh(kernel.memory, Area.node.peek(kernel.memory, area));
+export const areaIovaLow = (kernel: Kernel, area: Ref<'Area'>): number => Ioas.areas.startLow(kernel.memory, Area.node.peek(kernel.memory, area));
 
 export function areaIova(kernel: Kernel, area: Ref<'Area'>): bigint {
   const node = Area.node.peek(kernel.memory, area);

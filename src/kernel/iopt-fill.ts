@@ -10,12 +10,12 @@ import type { MapError } from '../drivers/driver.ts';
 import { addDmabufMapping, dropDmabufMapping } from './dmabuf.ts';
 import { assert, fail } from './errno.ts';
 import { Ioas } from './ioas.ts';
-import { Area, areaEnd, areaIova } from './iopt-area.ts';
+import { Area, areaEnd, areaIova, areaIovaHigh, areaIovaLow } from './iopt-area.ts';
 import { IoptDomain } from './iopt-domains.ts';
 import type { Kernel } from './kernel.ts';
 import { isDmabuf } from './page-source.ts';
 import { addFill, dropFill, Pages } from './pages.ts';
-import { high, low, PAGE, pageNumber } from './u64.ts';
+import { highOfPage, lowOfPage, PAGE, pageNumber } from './u64.ts';
 
 /** All domains or none. The caller holds `domainsRwsem`. */
 export function fillDomains(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>): void {
@@ -56,7 +56,6 @@ export function fillArea(kernel: Kernel, domain: Ref<'IommuDomain'>, area: Ref<'
 function writeArea(kernel: Kernel, domain: Ref<'IommuDomain'>, area: Ref<'Area'>): void {
   const memory = kernel.memory;
   const pages = Area.transit.peek(memory, area);
-  const iova = areaIova(kernel, area);
   const first = Area.firstPage.peek(memory, area);
   const count = Area.pageCount.peek(memory, area);
   const permissions = Area.permissions.peek(memory, area);
@@ -66,7 +65,7 @@ function writeArea(kernel: Kernel, domain: Ref<'IommuDomain'>, area: Ref<'Area'>
     const problem = mapPage(kernel, domain, area, i, runGet(memory, frames, first + i) as Frame, permissions);
     if (problem === 0) continue;
     const page = iovaOfPage(kernel, area, i);
-    if (i > 0) unmapArea(kernel, domain, iova, page - 1n, i);
+    if (i > 0) unmapArea(kernel, domain, area, page - 1n, i);
     dropFill(kernel, pages, first, count);
     fail(problem, `the domain refuses page 0x${page.toString(16)}`);
   }
@@ -81,10 +80,8 @@ function iovaOfPage(kernel: Kernel, area: Ref<'Area'>, index: number): bigint {
 /** Writes what of page `index` the area maps: all of it, but where the unit's pages are smaller than the CPU's. */
 function mapPage(kernel: Kernel, domain: Ref<'IommuDomain'>, area: Ref<'Area'>, index: number, frame: Frame, permissions: number): 0 | MapError {
   if (kernel.driver.mapBytes !== undefined) return mapBytes(kernel, domain, area, index, frame, permissions);
-  const memory = kernel.memory;
-  const node = Area.node.peek(memory, area);
-  const page = pageNumber(Ioas.areas.startHigh(memory, node), Ioas.areas.startLow(memory, node)) + index;
-  return kernel.driver.map(domain, Math.floor(page / 2 ** 20) | 0, page << 12, frame, permissions);
+  const page = pageNumber(areaIovaHigh(kernel, area), areaIovaLow(kernel, area)) + index;
+  return kernel.driver.map(domain, highOfPage(page), lowOfPage(page), frame, permissions);
 }
 
 function mapBytes(kernel: Kernel, domain: Ref<'IommuDomain'>, area: Ref<'Area'>, index: number, frame: Frame, permissions: number): 0 | MapError {
@@ -96,14 +93,17 @@ function mapBytes(kernel: Kernel, domain: Ref<'IommuDomain'>, area: Ref<'Area'>,
   return kernel.driver.mapBytes(domain, iova, hpaOf(frame) + offset, left < room ? Number(left) : room, permissions);
 }
 
-/** Clears `[iova, last]`, which `pages` pages of the CPU are behind, and waits until no cache has it. */
-function unmapArea(kernel: Kernel, domain: Ref<'IommuDomain'>, iova: bigint, last: bigint, pages: number): void {
+/** Clears an area up to `last`, or to its end, which `pages` pages of the CPU are behind, and waits until no cache has it. */
+function unmapArea(kernel: Kernel, domain: Ref<'IommuDomain'>, area: Ref<'Area'>, last: bigint | null, pages: number): void {
   if (kernel.driver.unmapBytes !== undefined) {
-    kernel.driver.unmapBytes(domain, iova, last - iova + 1n);
+    const iova = areaIova(kernel, area);
+    kernel.driver.unmapBytes(domain, iova, (last ?? areaEnd(kernel, area)) - iova + 1n);
     return;
   }
-  kernel.driver.unmap(domain, high(iova), low(iova), pages);
-  kernel.driver.sync(domain, high(iova), low(iova), pages, true);
+  const high = areaIovaHigh(kernel, area);
+  const low = areaIovaLow(kernel, area);
+  kernel.driver.unmap(domain, high, low, pages);
+  kernel.driver.sync(domain, high, low, pages, true);
 }
 
 /** Takes an area out of a domain. The caller holds the pages' mutex. */
@@ -117,9 +117,8 @@ export function emptyArea(kernel: Kernel, domain: Ref<'IommuDomain'>, area: Ref<
 export function clearArea(kernel: Kernel, domain: Ref<'IommuDomain'>, area: Ref<'Area'>): void {
   const memory = kernel.memory;
   const pages = Area.transit.peek(memory, area);
-  const iova = areaIova(kernel, area);
   const count = Area.pageCount.peek(memory, area);
-  unmapArea(kernel, domain, iova, areaEnd(kernel, area), count);
+  unmapArea(kernel, domain, area, null, count);
   dropFill(kernel, pages, Area.firstPage.peek(memory, area), count);
 }
 

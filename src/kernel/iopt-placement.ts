@@ -32,21 +32,25 @@ export function placePages(
 export function choosePlace(
   kernel: Kernel, ioas: Ref<'Ioas'>, pages: Ref<'Pages'>, startByte: bigint, length: bigint, at: bigint | null,
 ): bigint {
-  const alignment = BigInt(Ioas.alignment.read(kernel.memory, ioas));
-  if (length % alignment !== 0n) fail('EINVAL', `length is no multiple of ${alignment}`);
-  if (at === null) return chooseIova(kernel, ioas, length, Pages.userVa.peekBig(kernel.memory, pages) + startByte, alignment);
+  const alignment = Ioas.alignment.read(kernel.memory, ioas);
+  if ((low(length) & (alignment - 1)) !== 0) fail('EINVAL', `length is no multiple of ${alignment}`);
+  if (at === null) return chooseIova(kernel, ioas, length, Pages.userVa.peekBig(kernel.memory, pages) + startByte, BigInt(alignment));
   checkFixed(kernel, ioas, at, length, alignment);
   return at;
 }
 
 /** Whether an iova of the caller's choice can be had (`iopt_check_iova`). EINVAL, EOVERFLOW, EEXIST. Under `iovaRwsem`. */
-function checkFixed(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, length: bigint, alignment: bigint): void {
+function checkFixed(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, length: bigint, alignment: number): void {
   const memory = kernel.memory;
-  if (iova % alignment !== 0n) fail('EINVAL', `iova is no multiple of ${alignment}`);
+  if ((low(iova) & (alignment - 1)) !== 0) fail('EINVAL', `iova is no multiple of ${alignment}`);
   const last = iova + length - 1n;
   if (last > U64_MAX) fail('EOVERFLOW', 'iova + length wraps');
-  if (Ioas.reserved.first(memory, ioas, high(iova), low(iova), high(last), low(last)) !== NULL) fail('EINVAL', 'the range is reserved');
-  if (Ioas.areas.first(memory, ioas, high(iova), low(iova), high(last), low(last)) !== NULL) fail('EEXIST', 'the range is mapped');
+  const startHigh = high(iova);
+  const startLow = low(iova);
+  const lastHigh = high(last);
+  const lastLow = low(last);
+  if (Ioas.reserved.first(memory, ioas, startHigh, startLow, lastHigh, lastLow) !== NULL) fail('EINVAL', 'the range is reserved');
+  if (Ioas.areas.first(memory, ioas, startHigh, startLow, lastHigh, lastLow) !== NULL) fail('EEXIST', 'the range is mapped');
 }
 
 /** The lowest iova that fits, aligned as `userVa` allows, and never 0 (`iopt_alloc_iova`). EOVERFLOW, EINVAL, ENOSPC. Under `iovaRwsem`. */

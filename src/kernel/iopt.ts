@@ -9,7 +9,7 @@ import { notifyAccesses } from './access.ts';
 import { fail } from './errno.ts';
 import { AreaTaken } from './events.ts';
 import { Ioas, ioasId } from './ioas.ts';
-import { abortArea, Area, areaEnd, areaIova } from './iopt-area.ts';
+import { abortArea, Area, areaEnd, areaIova, areaIovaHigh, areaIovaLow } from './iopt-area.ts';
 import { emptyDomains, fillDomains } from './iopt-fill.ts';
 import type { Kernel } from './kernel.ts';
 import { high, low } from './u64.ts';
@@ -120,11 +120,11 @@ function takeArea(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, last: bigint
     const area = Ioas.areas.value(memory, node) as Ref<'Area'>;
     if (Area.pages.read(memory, area) === NULL) fail('EBUSY', 'a mapping in the range is not finished');
     if (Area.locks.read(memory, area) !== 0) fail('EBUSY', 'a hardware queue lies in a mapping of the range');
-    if (areaIova(kernel, area) < start || areaEnd(kernel, area) > last) fail('ENOENT', 'a mapping sticks out of the range');
+    if (!Ioas.areas.isWithin(memory, node, high(start), low(start), high(last), low(last))) fail('ENOENT', 'a mapping sticks out of the range');
     const pinned = Area.accesses.load(memory, area) !== 0;
     Area.preventAccess.store(memory, area, pinned ? PINNED : UNMAPPING);
     if (!pinned) Area.pages.write(memory, area, NULL);
-    if (!pinned) tellTaken(kernel, ioas, area);
+    if (!pinned && memory.history !== null) tellTaken(kernel, ioas, area);
     return area;
   } finally {
     Ioas.iovaRwsem.releaseWrite(memory, ioas);
@@ -133,6 +133,6 @@ function takeArea(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, last: bigint
 
 function tellTaken(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>): void {
   if (Ioas.dying.peek(kernel.memory, ioas) !== 0) return;
-  const iova = areaIova(kernel, area);
-  AreaTaken.emit(kernel.memory, ioasId(kernel, ioas), high(iova), low(iova), Area.pageCount.peek(kernel.memory, area), kernel.processNumber);
+  const count = Area.pageCount.peek(kernel.memory, area);
+  AreaTaken.emit(kernel.memory, ioasId(kernel, ioas), areaIovaHigh(kernel, area), areaIovaLow(kernel, area), count, kernel.processNumber);
 }

@@ -37,7 +37,7 @@ import { keepBack } from './tvm.ts';
 import { destroyVdevice, holdDevice, letDeviceGo, removeVdevice } from './vdevice.ts';
 import { destroyViommu } from './viommu.ts';
 import { attach, detach, leaveHwpt, replace } from './iommufd-attach.ts';
-import { deliver, drain } from './iopf.ts';
+import { deliver, drain, movePasidRequests } from './iopf.ts';
 import { destroyDevice } from './iommufd-device.ts';
 
 /** The lives of objects: DESTROY, taking back what was never published, and destructors by kind. */
@@ -132,6 +132,8 @@ export interface IopfOperations {
   drain(kernel: Kernel, pciFunction: Ref<'PciFunction'>): number;
   /** A replace: the members' requests go to the new HWPT, those left with the old one are answered. Under `IommufdGroup.lock`. */
   leave(kernel: Kernel, group: Ref<'IommufdGroup'>, old: Ref<'Hwpt'>, hwpt: Ref<'Hwpt'>): void;
+  /** A PASID's requests go from an HWPT to another, either of which may be none; those left with the old one are answered. Under `IommufdGroup.lock`. */
+  movePasid(kernel: Kernel, share: Ref<'PasidAttachment'>, old: Ref<'Hwpt'>, hwpt: Ref<'Hwpt'>): void;
 }
 
 /** What KVM tells VFIO. */
@@ -178,6 +180,19 @@ export interface ConfidentialOperations {
   giveUp(kernel: Kernel, tvm: Ref<'Tvm'>, first: number, count: number): void;
 }
 
+/** A virtual IOMMU at a wait of its guest's queue: what it can do about it. */
+export interface QueueServer {
+  /** Hands the invalidations that the guest has queued before it to the kernel. */
+  forward(): void;
+  /** Writes the status that the guest waits for. */
+  complete(): void;
+}
+
+/** What a VMM's virtual IOMMU does for its guest. */
+export interface ViommuOperations {
+  finishWait(server: QueueServer): void;
+}
+
 export interface Operations {
   readonly objects: ObjectOperations;
   readonly group: GroupOperations;
@@ -193,6 +208,7 @@ export interface Operations {
   readonly pasid: PasidOperations;
   readonly kvm: KvmOperations;
   readonly iopf: IopfOperations;
+  readonly viommu: ViommuOperations;
   /** The functions of the drivers. */
   readonly vtd: VtdOperations;
   readonly amd: AmdOperations;
@@ -222,7 +238,13 @@ export const linux72: Operations = Object.freeze({
   confidential: Object.freeze({ policy: () => TBitPolicy.BYPASS, mayFlip: hasNoMappings, enterTrusted, flushConverted, giveUp: keepBack }),
   dma: Object.freeze({ queueIova }),
   kvm: Object.freeze({ setKvm }),
-  iopf: Object.freeze({ deliver, drain, leave: leaveHwpt }),
+  iopf: Object.freeze({ deliver, drain, leave: leaveHwpt, movePasid: movePasidRequests }),
+  viommu: Object.freeze({
+    finishWait(server: QueueServer): void {
+      server.forward();
+      server.complete();
+    },
+  }),
   pasid: Object.freeze({ unbind: unbindProcess, request: requestPasid, authorise: authorisePasid, revoke: revokePasid, mayUse, work: doPasidWork }),
   vtd: Object.freeze({ ...vtdOperations }),
   amd: Object.freeze({ ...amdOperations }),

@@ -5,6 +5,7 @@
 import type { Frame } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import { runSet } from '#hostmem/run';
+import { pageNumber } from '#hostmem/u64';
 import { charge, uncharge } from './accounting.ts';
 import { Dmabuf, leaveDmabuf } from './dmabuf.ts';
 import { File, putFile } from './file.ts';
@@ -38,20 +39,25 @@ export function pinSource(kernel: Kernel, pages: Ref<'Pages'>, frames: Ref<'Run'
 
 function pinUnaccounted(kernel: Kernel, pages: Ref<'Pages'>, frames: Ref<'Run'>, at: number, count: number): void {
   const memory = kernel.memory;
-  const start = Pages.userVa.peekBig(memory, pages);
+  const first = firstPageOf(kernel, pages) + at;
   if (Pages.source.peek(memory, pages) === Source.FILE) {
-    pinFilePages(kernel, Pages.file.peek(memory, pages), Number(start >> 12n) + at, count, frames, at);
+    pinFilePages(kernel, Pages.file.peek(memory, pages), first, count, frames, at);
     return;
   }
   const write = Pages.writable.peek(memory, pages) !== 0;
-  pinPages(kernel, Pages.process.peek(memory, pages), start + BigInt(at) * 4096n, count, write, frames, at);
+  pinPages(kernel, Pages.process.peek(memory, pages), first, count, write, frames, at);
+}
+
+/** The page, of the process or of the file, that the pages begin at. */
+function firstPageOf(kernel: Kernel, pages: Ref<'Pages'>): number {
+  return pageNumber(Pages.userVa.peekHigh(kernel.memory, pages), Pages.userVa.peek(kernel.memory, pages));
 }
 
 /** A dma-buf is one physical range. */
 function nameFrames(kernel: Kernel, pages: Ref<'Pages'>, frames: Ref<'Run'>, at: number, count: number): void {
   const memory = kernel.memory;
   const dmabuf = File.body.peek(memory, Pages.file.peek(memory, pages)) as Ref<'Dmabuf'>;
-  const first = Dmabuf.firstFrame.peek(memory, dmabuf) + Number(Pages.userVa.peekBig(memory, pages) >> 12n);
+  const first = Dmabuf.firstFrame.peek(memory, dmabuf) + firstPageOf(kernel, pages);
   for (let page = at; page < at + count; page++) runSet(memory, frames, page, (first + page) as Frame);
 }
 

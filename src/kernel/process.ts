@@ -17,7 +17,7 @@ import { allocated, fail } from './errno.ts';
 import { PinMissing } from './events.ts';
 import { KernelRoot, type Kernel } from './kernel.ts';
 import { bytesOf, createRegion, freeRegion, Region, shareRegion } from './region.ts';
-import { big, high, low, pageNumber, pageOf, U64_MAX } from './u64.ts';
+import { big, high, highOfPage, low, lowOfPage, pageNumber, pageOf, U64_MAX } from './u64.ts';
 
 export const Process = object('Process', {
   number: u32,
@@ -201,42 +201,44 @@ export function insertRegion(kernel: Kernel, process: Ref<'Process'>, start: big
 }
 
 /**
- * Pins `count` pages from the page of `va` on into `frames[at..at + count)`. EFAULT when a page is absent, or `write` meets a
+ * Pins `count` pages from page number `first` on into `frames[at..at + count)`. EFAULT when a page is absent, or `write` meets a
  * read-only region; then nothing stays pinned.
  */
-export function pinPages(kernel: Kernel, process: Ref<'Process'>, va: bigint, count: number, write: boolean, frames: Ref<'Run'>, at: number): void {
+export function pinPages(kernel: Kernel, process: Ref<'Process'>, first: number, count: number, write: boolean, frames: Ref<'Run'>, at: number): void {
   const memory = kernel.memory;
   Process.mmapLock.acquireRead(memory, process);
   try {
     for (let i = 0, pinned = 0; i < count; i += pinned) {
       // Each page is asked for by itself where pins are made to fail.
       const refused = memory.faults !== null && memory.faults.refuses('a pin');
-      pinned = refused ? 0 : pinWithinRegion(kernel, process, va + BigInt(i * pageBytes), memory.faults === null ? count - i : 1, write, frames, at + i);
+      pinned = refused ? 0 : pinWithinRegion(kernel, process, first + i, memory.faults === null ? count - i : 1, write, frames, at + i);
       if (pinned > 0) continue;
       for (let undo = 0; undo < i; undo++) kernel.host.frames.unpin(runGet(memory, frames, at + undo) as Frame);
-      fail('EFAULT', `page 0x${(va + BigInt(i * pageBytes)).toString(16)} is ${write ? 'absent or read-only' : 'absent'}`);
+      fail('EFAULT', `page number 0x${(first + i).toString(16)} is ${write ? 'absent or read-only' : 'absent'}`);
     }
   } finally {
     Process.mmapLock.releaseRead(memory, process);
   }
 }
 
-/** Pins at most `most` pages, as far as the region of `va` goes; returns how many. The caller holds `mmapLock`. */
+/** Pins at most `most` pages, as far as the region of page number `page` goes; returns how many. The caller holds `mmapLock`. */
 function pinWithinRegion(
-  kernel: Kernel, process: Ref<'Process'>, va: bigint, most: number, write: boolean, frames: Ref<'Run'>, at: number,
+  kernel: Kernel, process: Ref<'Process'>, page: number, most: number, write: boolean, frames: Ref<'Run'>, at: number,
 ): number {
   const memory = kernel.memory;
-  const node = Process.regions.first(memory, process, high(va), low(va), high(va), low(va));
+  const vaHigh = highOfPage(page);
+  const vaLow = lowOfPage(page);
+  const node = Process.regions.first(memory, process, vaHigh, vaLow, vaHigh, vaLow);
   if (node === NULL) return 0;
   const region = Process.regions.value(memory, node) as Ref<'Region'>;
   if (write && Region.writable.peek(memory, region) === 0) return 0;
   const source = Region.frames.peek(memory, region);
-  const first = pageOf(va) - pageNumber(Process.regions.startHigh(memory, node), Process.regions.startLow(memory, node));
+  const first = page - pageNumber(Process.regions.startHigh(memory, node), Process.regions.startLow(memory, node));
   const count = Math.min(most, Region.pages.peek(memory, region) - first);
-  for (let page = 0; page < count; page++) {
-    const frame = runGet(memory, source, first + page) as Frame;
+  for (let i = 0; i < count; i++) {
+    const frame = runGet(memory, source, first + i) as Frame;
     kernel.host.frames.pin(frame);
-    runSet(memory, frames, at + page, frame);
+    runSet(memory, frames, at + i, frame);
   }
   return count;
 }

@@ -42,6 +42,7 @@ export function operationsOf(changes: Variant): Operations {
     dma: Object.freeze({ ...linux72.dma, ...changes.dma }),
     pasid: Object.freeze({ ...linux72.pasid, ...changes.pasid }),
     iopf: Object.freeze({ ...linux72.iopf, ...changes.iopf }),
+    viommu: Object.freeze({ ...linux72.viommu, ...changes.viommu }),
     kvm: Object.freeze({ ...linux72.kvm, ...changes.kvm }),
     vtd: Object.freeze({ ...linux72.vtd, ...changes.vtd }),
     amd: Object.freeze({ ...linux72.amd, ...changes.amd }),

@@ -6,7 +6,7 @@ import { mutex, rwsem } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
 import type { Registers } from '../drivers/driver.ts';
-import { refusesAnswer, type TailField } from './argument.ts';
+import { refusesAnswer, refusesCopy, type TailField } from './argument.ts';
 import { allocated, fail } from './errno.ts';
 import { headerOf, Hwpt, HwptFlag } from './hwpt.ts';
 import { PciDevice } from './iommu-group.ts';
@@ -87,6 +87,10 @@ function initialiseOrFree(kernel: Kernel, viommu: Ref<'Viommu'>, pciFunction: Re
     const made = kernel.driver.viommuInit?.(pciFunction, parent, { type, bytes: data ?? new Uint8Array(0) });
     if (made === undefined) fail('EOPNOTSUPP', 'the driver makes no vIOMMUs');
     Viommu.driverData.poke(memory, viommu, made.viommu);
+    if (data !== undefined && refusesCopy(kernel)) {
+      kernel.driver.viommuDestroy?.(made.viommu);
+      fail('EFAULT', 'the data cannot be written');
+    }
     if (made.registers !== undefined) showOrDestroy(kernel, viommu, made.answer, made.registers);
     return made.answer;
   } catch (error) {

@@ -20,37 +20,31 @@ export default scenario({
     const [ioas, other] = [vmm.ioas(iommufd), vmm.ioas(iommufd)];
     const buffer = vmm.memory(pages * page, 0x1111);
     for (const one of [ioas, other]) vmm.map(iommufd, one, base, buffer, pages * page);
-    const device = vmm.bind(w.group('A').vfio[0]!, iommufd);
-    vmm.attach(device, ioas);
+    const device = vmm.assign(w.device('A'), iommufd, ioas);
     return { iommufd, ioas, other, buffer, device, access: vmm.access(iommufd, ioas) };
   },
 
   actors: ({ vm, device }) => ({
     /** The last two pages. */
     pinner: vm('vmm', (thread, { iommufd, access }) => {
-      const pinned = thread.pin(iommufd, access, base + 2 * page, 2 * page);
-      thread.check(typeof pinned === 'number' || pinned === 'ENOENT' || pinned === 'EINVAL', `the pin ended with ${pinned}`);
-      if (typeof pinned !== 'number') return;
-      const errno = thread.unpin(iommufd, access, pinned);
-      thread.check(errno === null || errno === 'ENOENT', `the unpin ended with ${errno}`);
+      const pinned = thread.obtain('the pin', thread.pin(iommufd, access, base + 2 * page, 2 * page), 'ENOENT', 'EINVAL');
+      if (pinned !== null) thread.expect('the unpin', thread.unpin(iommufd, access, pinned), null, 'ENOENT');
     }),
 
     mover: vm('vmm', (thread, { iommufd, access, ioas, other }) => {
-      for (const target of [other, ioas]) thread.check(thread.moveAccess(iommufd, access, target) === null, 'the access was not moved');
+      for (const target of [other, ioas]) thread.expect('moving the access', thread.moveAccess(iommufd, access, target));
     }),
 
     detacher: vm('vmm', (thread, { device: fd, ioas }) => {
-      thread.check(thread.detach(fd) === null, 'the device was not detached');
-      thread.check(thread.attach(fd, ioas) === null, 'the device was not attached');
+      thread.expect('the detach', thread.detach(fd));
+      thread.expect('the attach', thread.attach(fd, ioas));
     }),
 
     unmapper: vm('vmm', (thread, { iommufd, other, buffer }) => {
-      thread.check(thread.unmap(iommufd, other, base, pages * page) === null, 'an unmap was refused');
-      thread.check(thread.map(iommufd, other, base, buffer, pages * page) === null, 'a map was refused');
+      thread.expect('an unmap', thread.unmap(iommufd, other, base, pages * page));
+      thread.expect('a map', thread.map(iommufd, other, base, buffer, pages * page));
     }),
 
-    A: device('A', (dev) => {
-      if (dev.read(base, 64) === 0) dev.check(dev.word(0) === 0x1111, `A read 0x${dev.word(0).toString(16)}`);
-    }),
+    A: device('A', (dev) => dev.readTag(base, [0x1111])),
   }),
 });

@@ -23,7 +23,7 @@ export default scenario({
     const iommufd = vmm.iommufd();
     const ioas = vmm.ioas(iommufd);
     vmm.map(iommufd, ioas, 0, BigInt(w.directory['guest.memory']!), pages * pageBytes);
-    vmm.attach(vmm.bind(w.group('B').vfio[0]!, iommufd), ioas);
+    vmm.assign(w.device('B'), iommufd, ioas);
     return {};
   },
 
@@ -40,7 +40,6 @@ export default scenario({
 
 function shareAndTakeBack(thread: Vm): void {
   const guest = new ConfidentialGuest(thread, 'guest');
-  const first = guest.allocateShared(2);
-  thread.check(typeof first === 'number' || first === 'EIO', `the allocation ended with ${first}`);
-  if (typeof first === 'number') thread.check(guest.freeShared(first, 2) === null, 'the pages did not become private again');
+  const first = thread.obtain('the allocation', guest.allocateShared(2), 'EIO');
+  if (first !== null) thread.expect('taking the pages back', guest.freeShared(first, 2));
 }

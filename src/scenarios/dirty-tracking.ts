@@ -36,15 +36,15 @@ export default scenario({
   actors: ({ vm }) => ({
     device: vm('vmm', (thread, { iommufd, hwpt }) => {
       for (const iova of [start + page, behindHole + page]) {
-        thread.check(thread.mockWrite(iommufd, hwpt, iova) === null, `a write to 0x${iova.toString(16)} was not tracked`);
+        thread.expect('a write that is to be tracked', thread.mockWrite(iommufd, hwpt, iova));
       }
     }),
 
     migration: vm('vmm', (thread, { iommufd, hwpt }) => {
-      thread.check(thread.trackDirty(iommufd, hwpt, true) === null, 'tracking could not be switched on');
+      thread.expect('switching tracking on', thread.trackDirty(iommufd, hwpt, true));
       // 7.2 says 0 here; whatever is said, what was written is to be told by the next query at the latest.
       thread.takeDirty(iommufd, hwpt, start, allPages, 0);
-      thread.check(thread.takeDirty(iommufd, hwpt, start, allPages).errno === null, 'a query was refused');
+      thread.expect('a query', thread.takeDirty(iommufd, hwpt, start, allPages).errno);
     }),
   }),
 });

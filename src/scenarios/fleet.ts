@@ -80,7 +80,7 @@ function live(vm: Vm, { guest, device, iommufd, ioas, spare, fds }: Member): voi
   passBuffer(vm, device, iommufd, ioas);
   vm.check(vm.guestUnmap(guest, mapped, 1), 'the vIOMMU refused an unmap');
   vm.check(vm.dma(device, 'write', mapped, lineBytes) !== 0, 'a DMA succeeded where nothing is mapped any more');
-  for (const target of [spare, ioas]) for (const fd of fds) vm.check(vm.attach(fd, target) === null, `a replace to IOAS ${target} failed`);
+  for (const target of [spare, ioas]) for (const fd of fds) vm.expect(`a replace to IOAS ${target}`, vm.attach(fd, target));
 }
 
 /** The device writes where the guest says, and the guest looks. */
@@ -93,10 +93,10 @@ function write(vm: Vm, guest: string, device: string, iova: number, gpa: number)
 /** Memory of the VMM that only the pin keeps while the device may still be reading it: unmapping frees it. */
 function passBuffer(vm: Vm, device: string, iommufd: number, ioas: number): void {
   const va = vm.mmap(page);
-  vm.check(vm.map(iommufd, ioas, passing, va, page) === null, 'a map was refused');
+  vm.expect('a map', vm.map(iommufd, ioas, passing, va, page));
   vm.munmap(va, page);
   vm.check(vm.dma(device, 'read', passing, lineBytes) === 0, 'a DMA to pinned memory faulted');
-  vm.check(vm.unmap(iommufd, ioas, passing, page) === null, 'an unmap was refused');
+  vm.expect('an unmap', vm.unmap(iommufd, ioas, passing, page));
 }
 
 /** Serves its driver; beside that, reads of its own accord what stays and what passes. */
@@ -105,6 +105,6 @@ function serve(dev: Device, { tag }: Member): void {
     dev.setWord(0, mark);
     dev.serve(1);
     dev.read(passing, lineBytes);
-    if (dev.read(standing, lineBytes) === 0) dev.check(dev.word(0) === tag, `read 0x${dev.word(0).toString(16)} instead of its own tag`);
+    dev.readTag(standing, [tag]);
   }
 }

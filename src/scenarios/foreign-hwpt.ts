@@ -4,9 +4,8 @@
  */
 import { scenario } from '../scenario.ts';
 
-const page = 4096;
 const src = 0x10000000;
-const tags = [0x1111, 0x2222];
+const tags = [0x1111, 0x2222] as const;
 
 export default scenario({
   title: 'a device is moved to an IOAS whose HWPT another IOMMU driver made',
@@ -19,24 +18,17 @@ export default scenario({
   world(w) {
     const vmm = w.process('vmm');
     const iommufd = vmm.iommufd();
-    const [shared, own] = tags.map((tag) => {
-      const ioas = vmm.ioas(iommufd);
-      vmm.map(iommufd, ioas, src, vmm.memory(page, tag), page);
-      return ioas;
-    }) as [number, number];
+    const [shared, own] = vmm.taggedIoases(iommufd, src, tags);
     vmm.mockDevice(iommufd, shared);
-    const fd = vmm.bind(w.group('A').vfio[0]!, iommufd);
-    vmm.attach(fd, own);
+    const fd = vmm.assign(w.device('A'), iommufd, own);
     return { fd, shared, own };
   },
 
   actors: ({ vm, device }) => ({
     vmm: vm('vmm', (thread, { fd, shared, own }) => {
-      for (const ioas of [shared, own]) thread.check(thread.attach(fd, ioas) === null, `the move to IOAS ${ioas} failed`);
+      for (const ioas of [shared, own]) thread.expect(`the move to IOAS ${ioas}`, thread.attach(fd, ioas));
     }),
 
-    A: device('A', (dev) => {
-      if (dev.read(src, 64) === 0) dev.check(tags.includes(dev.word(0)), `read 0x${dev.word(0).toString(16)}, the tag of no IOAS`);
-    }),
+    A: device('A', (dev) => dev.readTag(src, tags)),
   }),
 });

@@ -6,7 +6,6 @@
  * at once (behind a bridge the dev_set's lock would serialise them).
  */
 import { guestFreeGpa } from '../actors/command-ring.ts';
-import type { Device } from '../actors/device.ts';
 import { scenario } from '../scenario.ts';
 
 const src = 0x10000000;
@@ -14,6 +13,7 @@ const scratch = 0x20000000;
 const guestIova = 0x40000000;
 const guestBuffer = guestFreeGpa;
 const page = 4096;
+const tags = [0x1111, 0x2222, 0x3333] as const;
 const lineBytes = 64;
 
 export default scenario({
@@ -26,50 +26,38 @@ export default scenario({
     const group = w.group('A', 'B');
     const vmm = w.process('vmm');
     const iommufd = vmm.iommufd();
-    const tags = [0x1111, 0x2222, 0x3333];
-    const [ioas1, ioas2, ioas3] = tags.map((tag) => {
-      const ioas = vmm.ioas(iommufd);
-      vmm.map(iommufd, ioas, src, vmm.memory(page, tag), page);
-      return ioas;
-    }) as [number, number, number];
-    const fdA = vmm.bind(group.vfio[0]!, iommufd);
-    const fdB = vmm.bind(group.vfio[1]!, iommufd);
-    vmm.attach(fdA, ioas1);
-    vmm.attach(fdB, ioas1);
+    const [ioas1, ioas2, ioas3] = vmm.taggedIoases(iommufd, src, tags);
+    const [fdA, fdB] = [vmm.bind(group.vfio[0], iommufd), vmm.bind(group.vfio[1], iommufd)];
+    for (const fd of [fdA, fdB]) vmm.attach(fd, ioas1);
     // Devices of other groups stay on the new IOASes: their domains live on, whatever becomes of A and B.
-    vmm.attach(vmm.bind(w.group('X').vfio[0]!, iommufd), ioas2);
-    vmm.attach(vmm.bind(w.group('Y').vfio[0]!, iommufd), ioas3);
+    vmm.assign(w.device('X'), iommufd, ioas2);
+    vmm.assign(w.device('Y'), iommufd, ioas3);
     const scratchVa = vmm.memory(page, 0x4444);
 
-    const lone = w.group('C');
+    const lone = w.device('C');
     const guest = w.guest('guest', 16);
     const guestIommufd = guest.iommufd();
     const guestIoas = guest.ioas(guestIommufd);
-    guest.attach(guest.bind(lone.vfio[0]!, guestIommufd), guestIoas);
-    return { iommufd, ioas1, ioas2, ioas3, fdA, fdB, tags, scratchVa, guestIommufd, guestIoas };
+    guest.assign(lone, guestIommufd, guestIoas);
+    return { iommufd, ioas1, ioas2, ioas3, fdA, fdB, scratchVa, guestIommufd, guestIoas };
   },
 
   actors: ({ vm, device, viommu }) => ({
-    'replace A': vm('vmm', (thread, { fdA, ioas2 }) => {
-      const errno = thread.attach(fdA, ioas2);
-      thread.check(errno === null, `replacing A failed: ${errno}`);
-    }),
+    'replace A': vm('vmm', (thread, { fdA, ioas2 }) => thread.expect('replacing A', thread.attach(fdA, ioas2))),
 
-    'replace B': vm('vmm', (thread, { fdB, ioas3 }) => {
-      const errno = thread.attach(fdB, ioas3);
-      thread.check(errno === null, `replacing B failed: ${errno}`);
-    }),
+    'replace B': vm('vmm', (thread, { fdB, ioas3 }) => thread.expect('replacing B', thread.attach(fdB, ioas3))),
 
     /** The VMM goes on mapping for B: on the IOAS that it has, and on the one that it is about to have. */
     mapper: vm('vmm', (thread, { iommufd, ioas1, ioas3, scratchVa }) => {
       for (const ioas of [ioas1, ioas3]) {
-        thread.check(thread.map(iommufd, ioas, scratch, scratchVa, page) === null, `a map on IOAS ${ioas} was refused`);
-        thread.check(thread.unmap(iommufd, ioas, scratch, page) === null, `an unmap on IOAS ${ioas} was refused`);
+        thread.expect(`a map on IOAS ${ioas}`, thread.map(iommufd, ioas, scratch, scratchVa, page));
+        thread.expect(`an unmap on IOAS ${ioas}`, thread.unmap(iommufd, ioas, scratch, page));
       }
     }),
 
-    A: device('A', (dev, { tags }) => readTwice(dev, tags)),
-    B: device('B', (dev, { tags }) => readTwice(dev, tags)),
+    /** A replace on VT-d breaks before it makes: a fault is legal, another process's bytes are not. */
+    A: device('A', (dev) => dev.readTag(src, tags, 2)),
+    B: device('B', (dev) => dev.readTag(src, tags, 2)),
 
     /** The other VM's guest: maps a page through its vIOMMU, lets its device write there, looks, and unmaps. */
     guest: vm('guest', (thread) => {
@@ -88,10 +76,3 @@ export default scenario({
     }),
   }),
 });
-
-/** A replace on VT-d breaks before it makes: a fault is legal, another process's bytes are not. */
-function readTwice(dev: Device, tags: readonly number[]): void {
-  for (let i = 0; i < 2; i++) {
-    if (dev.read(src, lineBytes) === 0) dev.check(tags.includes(dev.word(0)), `read 0x${dev.word(0).toString(16)}, the tag of no IOAS`);
-  }
-}

@@ -8,12 +8,13 @@ import { scenario } from '../scenario.ts';
 export default scenario({
   title: 'KVM is handed a VFIO device while that is opened for its VM',
   seed: '001',
-  variants: ['kvm-vfio-lock-cycle'],
+  race: { number: 12, buggy: 'kvm-vfio-lock-cycle' },
+  variants: [],
   holds: ['O1', 'O2'],
 
   world(w) {
     const vmm = w.process('vmm');
-    const fd = vmm.bind(w.group('nic').vfio[0]!, vmm.iommufd());
+    const fd = vmm.bind(w.device('nic'), vmm.iommufd());
     const kvm = Kvm.create(w.host.kernel);
     vmm.handToVm(kvm, fd);
     return { fd, kvm };

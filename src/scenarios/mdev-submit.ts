@@ -5,7 +5,6 @@
 import { HwptFlag } from '../kernel/hwpt.ts';
 import { scenario } from '../scenario.ts';
 
-const page = 4096;
 const src = 0x10000000;
 const vms = [0, 1] as const;
 const pasidOf = (vm: number): number => 5 + vm;
@@ -15,6 +14,7 @@ export default scenario({
   title: 'two VMs submit work to their shares of one device, and name PASIDs of each other',
   seed: '001',
   host: { iommu: 'vtd-scalable', pasids: true },
+  correctIs: 'a design, as seed 001 argues: drivers keep lists of their own; 7.2 has no such driver',
   variants: ['mdev-submit-unchecked'],
   holds: ['C1', 'C5', 'D7', 'G9', 'O2'],
 
@@ -23,10 +23,9 @@ export default scenario({
     const guests = vms.map((number) => {
       const vmm = w.process(`vmm${number}`);
       const iommufd = vmm.iommufd();
-      const ioas = vmm.ioas(iommufd);
-      vmm.map(iommufd, ioas, src, vmm.memory(page, tagOf(number)), page);
+      const ioas = vmm.taggedIoas(iommufd, src, tagOf(number));
       // An HWPT is made for a device: one that the VM has as a whole.
-      const { deviceId } = vmm.bound(w.group(`own${number}`).vfio[0]!, iommufd);
+      const { deviceId } = vmm.bound(w.device(`own${number}`), iommufd);
       w.share(`share${number}`, 'nic');
       return { iommufd, hwpt: vmm.hwpt(iommufd, deviceId, ioas, HwptFlag.PASID) };
     });
@@ -37,10 +36,10 @@ export default scenario({
     const guest = (number: 0 | 1) => vm(`vmm${number}`, (thread, { guests }) => {
       const { iommufd, hwpt } = guests[number]!;
       const [own, other] = [pasidOf(number), pasidOf(1 - number)];
-      thread.check(thread.allow(`share${number}`, own, iommufd, hwpt) === null, 'the PASID could not be allowed');
+      thread.expect('allowing the PASID', thread.allow(`share${number}`, own, iommufd, hwpt));
       thread.offer(`share${number}`, other);
       thread.check(thread.submit(`share${number}`, 'read', src, 64, own) === 0, 'work under the own PASID faulted');
-      thread.check(thread.disallow(`share${number}`, own) === null, 'the PASID could not be taken back');
+      thread.expect('taking the PASID back', thread.disallow(`share${number}`, own));
     });
     return {
       vmm0: guest(0),

@@ -4,7 +4,6 @@
  */
 import { scenario } from '../scenario.ts';
 
-const page = 4096;
 const src = 0x10000000;
 const tag = 0x1111;
 
@@ -18,20 +17,16 @@ export default scenario({
   world(w) {
     const vmm = w.process('vmm');
     const iommufd = vmm.iommufd();
-    const ioas = vmm.ioas(iommufd);
-    vmm.map(iommufd, ioas, src, vmm.memory(page, tag), page);
-    return { fd: vmm.bind(w.group('A').vfio[0]!, iommufd), ioas };
+    const ioas = vmm.taggedIoas(iommufd, src, tag);
+    return { fd: vmm.bind(w.device('A'), iommufd), ioas };
   },
 
   actors: ({ vm, device }) => ({
     vmm: vm('vmm', (thread, { fd, ioas }) => {
-      const errno = thread.attachPasid(fd, 0, ioas);
-      thread.check(errno === null || errno === 'EINVAL', `the PASID attach ended with ${errno}`);
-      thread.check(thread.detach(fd) === null, 'DETACH failed');
+      thread.expect('the PASID attach', thread.attachPasid(fd, 0, ioas), null, 'EINVAL');
+      thread.expect('DETACH', thread.detach(fd));
     }),
 
-    A: device('A', (dev) => {
-      if (dev.read(src, 64) === 0) dev.check(dev.word(0) === tag, `read 0x${dev.word(0).toString(16)} instead of the tag`);
-    }),
+    A: device('A', (dev) => dev.readTag(src, [tag])),
   }),
 });

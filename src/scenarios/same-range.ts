@@ -15,7 +15,7 @@ export default scenario({
     const vmm = w.process('vmm');
     const iommufd = vmm.iommufd();
     const ioas = vmm.ioas(iommufd);
-    vmm.attach(vmm.bind(w.group('A').vfio[0]!, iommufd), ioas);
+    vmm.assign(w.device('A'), iommufd, ioas);
     return { iommufd, ioas, tags: [0x1111, 0x2222, 0x3333], vas: [0x1111, 0x2222, 0x3333].map((tag) => vmm.memory(page, tag)) };
   },
 
@@ -24,9 +24,7 @@ export default scenario({
     'mapper 2': vm('vmm', (thread, stage) => mapAndUnmap(thread, stage, 1)),
     'mapper 3': vm('vmm', (thread, stage) => mapAndUnmap(thread, stage, 2)),
 
-    A: device('A', (dev, { tags }) => {
-      for (let i = 0; i < 3; i++) if (dev.read(src, 64) === 0) dev.check(tags.includes(dev.word(0)), `read 0x${dev.word(0).toString(16)}, the tag of nobody`);
-    }),
+    A: device('A', (dev, { tags }) => dev.readTag(src, tags, 3)),
   }),
 });
 
@@ -37,8 +35,6 @@ interface Place {
 }
 
 function mapAndUnmap(thread: Vm, { iommufd, ioas, vas }: Place, own: number): void {
-  const refused = thread.map(iommufd, ioas, src, vas[own]!, page);
-  thread.check(refused === null || refused === 'EEXIST', `the map ended with ${refused}`);
-  const errno = thread.unmap(iommufd, ioas, src, page);
-  thread.check(errno === null || errno === 'ENOENT' || errno === 'EBUSY', `the unmap ended with ${errno}`);
+  thread.expect('the map', thread.map(iommufd, ioas, src, vas[own]!, page), null, 'EEXIST');
+  thread.expect('the unmap', thread.unmap(iommufd, ioas, src, page), null, 'ENOENT', 'EBUSY');
 }

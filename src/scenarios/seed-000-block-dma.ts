@@ -31,10 +31,9 @@ export default scenario({
     const secret = w.buffer('host', 1, hostSecret) * page;
     const vmm = w.process('vmm');
     const iommufd = vmm.iommufd();
-    const ioas = vmm.ioas(iommufd);
-    vmm.map(iommufd, ioas, iova, vmm.memory(page, tag), page);
+    const ioas = vmm.taggedIoas(iommufd, iova, tag);
     vmm.map(iommufd, ioas, siblingMemory, vmm.memory(page, tag), page);
-    return { iommufd, ioas, vfio: group.vfio[0]!, secret };
+    return { iommufd, ioas, vfio: group.vfio[0], secret };
   },
 
   actors: ({ vm, device }) => ({
@@ -43,12 +42,12 @@ export default scenario({
       thread.unbindDriver('A');
       const fd = thread.bind(vfio, iommufd);
       if (typeof fd === 'number') {
-        thread.check(thread.attach(fd, ioas) === null, 'an owner was refused an attach');
+        thread.expect("the owner's attach", thread.attach(fd, ioas));
         reset(thread, fd, ioas);
-        thread.check(thread.detach(fd) === null, 'a detach cannot fail');
+        thread.expect('the detach', thread.detach(fd));
         thread.close(fd);
       } else thread.check(fd === 'EPERM', `a bind was refused with ${fd}`);
-      thread.check(thread.bindDriver('A') === null, 'the driver was refused a group that nobody owns');
+      thread.expect("the driver's probe in a group that nobody owns", thread.bindDriver('A'));
     }),
 
     'driver of B': vm('host', (thread) => {
@@ -60,8 +59,8 @@ export default scenario({
     /** Its first driver programmed it with addresses of the host, and nobody has stopped it. */
     A: device('A', (dev, { secret }) => {
       for (let i = 0; i < 2; i++) {
-        if (dev.read(secret, 64) === 0) dev.check(dev.word(0) === hostSecret, `A read 0x${dev.word(0).toString(16)} of the host`);
-        if (dev.read(iova, 64) === 0) dev.check(dev.word(0) === tag, `A read 0x${dev.word(0).toString(16)} of its user`);
+        dev.readTag(secret, [hostSecret]);
+        dev.readTag(iova, [tag]);
       }
       // Whatever the user maps there: the request never reaches the unit.
       dev.check(dev.read(siblingMemory, 64) === 0, 'a function did not reach its sibling');
@@ -73,8 +72,8 @@ export default scenario({
 function reset(thread: Vm, fd: number, ioas: number): void {
   const nic = thread.named('A') as Ref<'PciFunction'>;
   prepareReset(thread.kernel, nic);
-  thread.check(thread.detach(fd) === null, 'a detach cannot fail');
+  thread.expect('the detach', thread.detach(fd));
   thread.check(thread.attach(fd, ioas) === 'EBUSY', 'a function was attached in the middle of its reset');
   finishReset(thread.kernel, nic);
-  thread.check(thread.attach(fd, ioas) === null, 'an owner was refused an attach');
+  thread.expect("the owner's attach", thread.attach(fd, ioas));
 }

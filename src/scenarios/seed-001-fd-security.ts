@@ -9,7 +9,6 @@ import type { Actors } from '../scenario.ts';
 import { scenario } from '../scenario.ts';
 import { HwptFlag } from '../kernel/hwpt.ts';
 
-const page = 4096;
 const src = 0x10000000;
 /** What every VM would like to have: two may have the same. */
 const wanted = 5;
@@ -35,9 +34,8 @@ export default scenario({
     for (let number = 0; number < w.vms; number++) {
       const vmm = w.process(`vmm${number}`);
       const iommufd = vmm.iommufd();
-      const ioas = vmm.ioas(iommufd);
-      vmm.map(iommufd, ioas, src, vmm.memory(page, tagOf(number)), page);
-      const { fd, deviceId } = vmm.bound(w.group(`nic${number}`).vfio[0]!, iommufd);
+      const ioas = vmm.taggedIoas(iommufd, src, tagOf(number));
+      const { fd, deviceId } = vmm.bound(w.device(`nic${number}`), iommufd);
       guests.push({ fd, hwpt: vmm.hwpt(iommufd, deviceId, ioas, HwptFlag.PASID) });
     }
     return { guests };
@@ -48,15 +46,14 @@ export default scenario({
     for (let number = 0; number < vms; number++) {
       cast[`vmm${number}`] = vm(`vmm${number}`, (thread, { guests }) => {
         const { fd, hwpt } = guests[number]!;
-        const pasid = thread.requestPasid(fd, wanted);
-        if (typeof pasid !== 'number') return thread.check(false, `no PASID: ${pasid}`);
+        const pasid = thread.obtain('a PASID', thread.requestPasid(fd, wanted));
         // What another VM has made has no name here; the kernel of V4 knows the number to be none of this VM's.
         thread.check(thread.authorise(fd, pasid + 1, foreign) !== null, 'what belongs to nobody was authorised');
-        thread.check(thread.authorise(fd, pasid, hwpt) === null, 'authorising failed');
-        thread.check(thread.revoke(fd, pasid) === null, 'taking back failed');
+        thread.expect('authorising', thread.authorise(fd, pasid, hwpt));
+        thread.expect('taking back', thread.revoke(fd, pasid));
       });
       cast[`vcpu${number}`] = vm(`vmm${number}`, (thread, { guests }) => {
-        thread.check(typeof thread.requestPasid(guests[number]!.fd, wanted) === 'number', 'there is no PASID');
+        thread.obtain('a PASID', thread.requestPasid(guests[number]!.fd, wanted));
       });
       cast[`nic${number}`] = device(`nic${number}`, (dev) => {
         for (let pasid = wanted; pasid < wanted + 12; pasid += 4) {

@@ -5,20 +5,14 @@
  *
  * Two replaces that race are another story: `group-replace`.
  */
-import type { Vm } from '../actors/vm.ts';
-import { callBegan, callEnded } from '../kernel/call-events.ts';
-import { Change, changePt } from '../kernel/change-pt.ts';
-import { Errno, errnoNumber, type ErrnoName } from '../kernel/errno.ts';
-import { getDevice } from '../kernel/iommufd-device.ts';
-import { putIommufd } from '../kernel/objects.ts';
-import { getIommufd } from '../kernel/vfio.ts';
+import { replaceWithoutAttach } from '../actors/driver-calls.ts';
 import { scenario } from '../scenario.ts';
 
 const page = 4096;
 const src = 0x1000_0000;
 const fresh = 0x2000_0000;
 const interruptWindow = 0xfee0_0000;
-const tags = [0x1111, 0x2222, 0x3333, 0x4444];
+const tags = [0x1111, 0x2222, 0x3333, 0x4444] as const;
 const freshTag = 0x5555;
 
 export default scenario({
@@ -30,18 +24,14 @@ export default scenario({
   world(w) {
     const vmm = w.process('vmm');
     const iommufd = vmm.iommufd();
-    const [first, second, third, taken] = tags.map((tag) => {
-      const ioas = vmm.ioas(iommufd);
-      vmm.map(iommufd, ioas, src, vmm.memory(page, tag), page);
-      return ioas;
-    }) as [number, number, number, number];
+    const [first, second, third, taken] = vmm.taggedIoases(iommufd, src, tags);
     vmm.map(iommufd, taken, interruptWindow, vmm.memory(page), page);
-    const [a, b, c] = w.group('A', 'B', 'C').vfio.map((vfio) => vmm.bound(vfio, iommufd)) as [Bound, Bound, Bound];
+    const [a, b, c] = vmm.boundAll(w.group('A', 'B', 'C').vfio, iommufd);
     for (const { fd } of [a, b]) vmm.attach(fd, first);
-    vmm.attach(vmm.bind(w.group('X').vfio[0]!, iommufd), first);
+    vmm.assign(w.device('X'), iommufd, first);
     const mixed = w.group('R', 'Q');
     w.requireDirect('Q');
-    return { iommufd, first, second, third, taken, fdA: a.fd, fdB: b.fd, unattached: c.deviceId, mixed: mixed.vfio[0]!, buffer: vmm.memory(page, freshTag) };
+    return { iommufd, first, second, third, taken, fdA: a.fd, fdB: b.fd, unattached: c.deviceId, mixed: mixed.vfio[0], buffer: vmm.memory(page, freshTag) };
   },
 
   actors: ({ vm, device }) => ({
@@ -49,7 +39,7 @@ export default scenario({
     vmm: vm('vmm', (thread, { fdA, fdB, first, second, taken }) => {
       thread.check(thread.attach(fdA, taken) === 'EADDRINUSE', 'a group moved to where its interrupts are mapped away');
       for (const ioas of [second, first])
-        for (const fd of [fdA, fdB]) thread.check(thread.attach(fd, ioas) === null, 'a replace failed');
+        for (const fd of [fdA, fdB]) thread.expect('a replace', thread.attach(fd, ioas));
     }),
 
     /** For X, whose group nobody moves. That the IOAS_MAP is refused is O6's affair. */
@@ -57,11 +47,11 @@ export default scenario({
       const isMapped = thread.map(iommufd, first, fresh, buffer, page) === null;
       const reached = thread.dma('X', 'read', fresh, 64) === 0;
       thread.check(reached === isMapped, 'X does not see what its IOAS maps');
-      if (isMapped) thread.check(thread.unmap(iommufd, first, fresh, page) === null, 'an unmap was refused');
+      if (isMapped) thread.expect('an unmap', thread.unmap(iommufd, first, fresh, page));
     }),
 
     'another driver': vm('vmm', (thread, { iommufd, unattached, third }) => {
-      thread.check(replaceWithoutAttach(thread, iommufd, unattached, third) === 'EINVAL', 'a device was replaced that never attached');
+      thread.expect('a replace of what never attached', replaceWithoutAttach(thread, iommufd, unattached, third), 'EINVAL');
     }),
 
     claimant: vm('vmm', (thread, { mixed, iommufd }) => {
@@ -69,33 +59,8 @@ export default scenario({
     }),
 
     /** A replace on VT-d breaks before it makes: a fault is legal, another process's bytes are not. */
-    B: device('B', (dev) => {
-      for (let i = 0; i < 2; i++)
-        if (dev.read(src, 64) === 0) dev.check(tags.includes(dev.word(0)), `read 0x${dev.word(0).toString(16)}, the tag of no IOAS`);
-    }),
+    B: device('B', (dev) => dev.readTag(src, tags, 2)),
 
     X: device('X', (dev) => dev.serve(1)),
   }),
 });
-
-interface Bound {
-  readonly fd: number;
-  readonly deviceId: number;
-}
-
-/** `iommufd_device_replace` by a driver of the kernel that does not keep books of what it attached, as VFIO does. */
-function replaceWithoutAttach({ kernel }: Vm, fd: number, deviceId: number, ioasId: number): ErrnoName | null {
-  const number = callBegan(kernel, 'iommufd_device_replace');
-  const iommufd = getIommufd(kernel, fd);
-  let errno: ErrnoName | null = null;
-  try {
-    changePt(kernel, getDevice(kernel, iommufd, deviceId), ioasId, Change.REPLACE);
-  } catch (error) {
-    if (!(error instanceof Errno)) throw error;
-    errno = error.name;
-  }
-  kernel.putHeld();
-  putIommufd(kernel, iommufd);
-  callEnded(kernel, number, errnoNumber(errno));
-  return errno;
-}

@@ -6,8 +6,7 @@ import { HwptFlag } from '../kernel/hwpt.ts';
 import { scenario } from '../scenario.ts';
 
 const src = 0x10000000;
-const page = 4096;
-const tags = [0x1111, 0x2222];
+const tags = [0x1111, 0x2222] as const;
 
 export default scenario({
   title: 'a device goes from a stage 1 to a stage 2 under its own DMA, and back',
@@ -19,10 +18,9 @@ export default scenario({
   world(w) {
     const vmm = w.process('vmm');
     const iommufd = vmm.iommufd();
-    const { fd, deviceId } = vmm.bound(w.group('A').vfio[0]!, iommufd);
+    const { fd, deviceId } = vmm.bound(w.device('A'), iommufd);
     const [stage1, stage2] = tags.map((tag, index) => {
-      const ioas = vmm.ioas(iommufd);
-      vmm.map(iommufd, ioas, src, vmm.memory(page, tag), page);
+      const ioas = vmm.taggedIoas(iommufd, src, tag);
       return vmm.hwpt(iommufd, deviceId, ioas, index === 0 ? 0 : HwptFlag.NEST_PARENT);
     }) as [number, number];
     vmm.attach(fd, stage1);
@@ -31,11 +29,9 @@ export default scenario({
 
   actors: ({ vm, device }) => ({
     vmm: vm('vmm', (thread, { fd, stage1, stage2 }) => {
-      for (const hwpt of [stage2, stage1]) thread.check(thread.attach(fd, hwpt) === null, `a replace to HWPT ${hwpt} failed`);
+      for (const hwpt of [stage2, stage1]) thread.expect(`a replace to HWPT ${hwpt}`, thread.attach(fd, hwpt));
     }),
 
-    A: device('A', (dev) => {
-      for (let i = 0; i < 3; i++) if (dev.read(src, 64) === 0) dev.check(tags.includes(dev.word(0)), `read 0x${dev.word(0).toString(16)}, the tag of no IOAS`);
-    }),
+    A: device('A', (dev) => dev.readTag(src, tags, 3)),
   }),
 });

@@ -5,12 +5,13 @@ import { Descriptor } from '#src/hardware/vtd/descriptors';
 import { expect, test } from 'vitest';
 import { court } from './histories.ts';
 
-type Step = 'entry' | 'zeroed' | 'range' | keyof typeof Descriptor;
+type Step = 'entry' | 'zeroed' | 'range' | 'nested IOTLB' | keyof typeof Descriptor;
 
 function tell(memory: Memory, step: Step): void {
   if (step === 'entry') EntryWritten.emit(memory, TableKind.PASID, 0x28, 0, 0);
   else if (step === 'zeroed') EntryZeroed.emit(memory, TableKind.PASID, 0x28, 0);
   else if (step === 'range') FlushCalled.emit(memory, 0x100, 0, 0, 1, 1);
+  else if (step === 'nested IOTLB') InvalidationQueued.emit(memory, 0, 0, Descriptor.IOTLB | (7 << 16));
   else InvalidationQueued.emit(memory, 0, 0, Descriptor[step]);
 }
 
@@ -22,6 +23,11 @@ async function play(...steps: Step[]): Promise<string | null> {
 
 test('holds: each sequence is in its order, one after the other', async () => {
   expect(await play('entry', 'PASID_CACHE', 'PASID_IOTLB', 'DEVICE_TLB', 'WAIT', 'zeroed', 'range', 'IOTLB', 'WAIT', 'DEVICE_TLB', 'WAIT', 'range', 'IOTLB')).toBeNull();
+});
+
+test('holds: a domain that is known by two numbers has each of them forgotten by the IOTLB, then by devices', async () => {
+  expect(await play('range', 'IOTLB', 'DEVICE_TLB', 'nested IOTLB', 'DEVICE_TLB', 'range', 'nested IOTLB', 'DEVICE_TLB', 'IOTLB', 'DEVICE_TLB')).toBeNull();
+  expect(await play('range', 'IOTLB', 'DEVICE_TLB', 'nested IOTLB', 'DEVICE_TLB', 'nested IOTLB')).toBe('the IOTLB is invalidated after the device TLB');
 });
 
 test.each<[string, Step[]]>([

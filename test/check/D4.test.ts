@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { dma } from '#src/hardware/events';
-import { GroupMoved, GroupMoves, UNTRANSLATED } from '#src/kernel/events';
+import { dma, dmaOwnerShift, pasidDma } from '#src/hardware/events';
+import { GroupMoved, GroupMoves, PasidMoved, PasidMoves, UNTRANSLATED } from '#src/kernel/events';
 import { page } from '../kernel/vmm.ts';
 import { court, type Court } from './histories.ts';
 
@@ -15,6 +15,9 @@ async function setUp() {
     here,
     moves: (from: number, to: number) => GroupMoves.emit(memory, group, from, to),
     moved: (to: number) => GroupMoved.emit(memory, group, to),
+    pasidMoves: (from: number, to: number) => PasidMoves.emit(memory, group, 9, from, to, 1),
+    pasidMoved: (to: number) => PasidMoved.emit(memory, group, 9, to),
+    dmaByPasid: (root: number, begin = here.history.stamp(), pasid = 9) => pasidDma.emit(memory, here.rid('A'), pasid | (16 << dmaOwnerShift), 1, 5, root, begin),
     /** A DMA that began at `begin` (now, by default) and ends now. */
     dma: (root: number, begin = here.history.stamp(), frame = 5, name = 'A') => dma.emit(memory, here.rid(name), 0, 0x1000, frame, root, begin),
   };
@@ -67,6 +70,45 @@ test('holds: a group that is put back has its old domain', async () => {
   moved(first);
   reach(first);
   expect(caught(here)).toBeNull();
+});
+
+test('holds: a PASID moves by itself, and what it began with it may end with', async () => {
+  const { here, moves, moved, pasidMoves, pasidMoved, dma: reach, dmaByPasid } = await setUp();
+  moves(0, first);
+  moved(first);
+  pasidMoves(0, second);
+  dmaByPasid(second);
+  const begin = here.history.stamp();
+  pasidMoved(second);
+  pasidMoves(second, third);
+  pasidMoved(third);
+  dmaByPasid(second, begin);
+  dmaByPasid(third);
+  dmaByPasid(first, begin, 8);
+  reach(first);
+  expect(caught(here)).toBeNull();
+});
+
+test.each<[string, (all: Awaited<ReturnType<typeof setUp>>) => void]>([
+  ['what its group has without PASID', ({ dmaByPasid }) => dmaByPasid(first)],
+  ['the old domain after its PASID was replaced', ({ pasidMoves, pasidMoved, dmaByPasid }) => {
+    pasidMoves(second, third);
+    pasidMoved(third);
+    dmaByPasid(second);
+  }],
+  ['the domain of a PASID that is blocked', ({ pasidMoves, pasidMoved, dmaByPasid }) => {
+    pasidMoves(second, 0);
+    pasidMoved(0);
+    dmaByPasid(second);
+  }],
+])('breaks: a DMA with a PASID reaches %s', async (_, happen) => {
+  const all = await setUp();
+  all.moves(0, first);
+  all.moved(first);
+  all.pasidMoves(0, second);
+  all.pasidMoved(second);
+  happen(all);
+  expect(caught(all.here)).toBe('D4');
 });
 
 test.each<[string, (all: Awaited<ReturnType<typeof setUp>>) => void]>([

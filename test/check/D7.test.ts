@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import { Owner } from '#hostmem/frames';
-import { deadTableRead, dma } from '#src/hardware/events';
+import { deadTableRead, dma, dmaOwnerShift, pasidDma } from '#src/hardware/events';
 import { court } from './histories.ts';
 
 async function reach(owner: number, frame = 5): Promise<string | null> {
@@ -20,6 +20,18 @@ test.each([
   [Owner.KERNEL, "a DMA of function 05.0 through iova 0x1000 touched frame 0x5, the kernel's"],
 ])('breaks: the frame belongs to owner %i', async (owner, message) => {
   expect(await reach(owner)).toBe(message);
+});
+
+test.each([[Owner.FREE, 'free'], [Owner.TABLE, 'a page table']])('breaks: a DMA with a PASID reaches a frame of owner %i', async (owner, what) => {
+  const here = await court('D7');
+  pasidDma.emit(here.vmm.world.host.kernel, here.rid('A'), 9 | (owner << dmaOwnerShift), 1, 5, 0x100, 1);
+  expect(here.verdict()?.message).toMatch(`a DMA of function 05.0 with PASID 9 through iova 0x1000 touched frame 0x5, ${what === 'free' ? 'which is free' : what}`);
+});
+
+test('holds: a DMA with a PASID reaches a process\'s frame', async () => {
+  const here = await court('D7');
+  pasidDma.emit(here.vmm.world.host.kernel, here.rid('A'), 9 | ((Owner.firstProcess + 3) << dmaOwnerShift), 1, 5, 0x100, 1);
+  expect(here.verdict()).toBeNull();
 });
 
 test('breaks: a walk reads a table that was freed', async () => {

@@ -7,6 +7,8 @@ import { View } from '#src/check/view';
 import { driverInForce } from '#src/drivers/in-force';
 import { Machine } from '#src/hardware/machine';
 import { askForPage } from '#src/hardware/page-requests';
+import { HwptFlag } from '#src/kernel/hwpt';
+import { VfioFlag } from '#src/kernel/vfio';
 import { handOnRequests } from '#src/kernel/iopf';
 import { Kernel } from '#src/kernel/kernel';
 import { ioctl, read, write } from '#src/kernel/syscalls';
@@ -15,11 +17,11 @@ import { World } from '#src/world';
 import { errnoOf } from '../kernel/vmm.ts';
 
 export async function pageRequestHost(id: string, changes: Partial<Variant> = {}) {
-  const w = new World({ iommu: 'vtd-scalable', ats: true, pageRequests: true });
+  const w = new World({ iommu: 'vtd-scalable', ats: true, pageRequests: true, pasids: true });
   const vmm = w.process('vmm');
   const iommufd = vmm.iommufd();
   const { fd, deviceId } = vmm.bound(w.group('nic').vfio[0]!, iommufd);
-  const [first, second] = [0, 1].map(() => vmm.faultHwptAndQueue(iommufd, deviceId, vmm.ioas(iommufd)));
+  const [first, second] = [0, 1].map(() => vmm.faultHwptAndQueue(iommufd, deviceId, vmm.ioas(iommufd), HwptFlag.PASID));
   const memory = w.host.kernel;
   const history = new History(new SharedArrayBuffer(historyBytes(1, 2048)), 1, 2048);
   memory.history = history;
@@ -30,7 +32,9 @@ export async function pageRequestHost(id: string, changes: Partial<Variant> = {}
   const nic = w.directory['nic'] as Ref<'PciFunction'>;
   return {
     memory, nic, first: first!, second: second!,
-    ask: () => askForPage(memory, nic, null, 7, 1),
+    ask: (pasid: number | null = null) => askForPage(memory, nic, pasid, 7, 1),
+    attachPasid: (pasid: number, hwpt: number) => errnoOf(() => ioctl(kernel, fd, 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', { argsz: 16, flags: VfioFlag.PASID, ptId: hwpt, pasid })),
+    detachPasid: (pasid: number) => errnoOf(() => ioctl(kernel, fd, 'VFIO_DEVICE_DETACH_IOMMUFD_PT', { argsz: 12, flags: VfioFlag.PASID, pasid })),
     handOn: () => handOnRequests(kernel, nic),
     attach: (hwpt: number) => errnoOf(() => ioctl(kernel, fd, 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', { argsz: 16, flags: 0, ptId: hwpt })),
     detach: () => errnoOf(() => ioctl(kernel, fd, 'VFIO_DEVICE_DETACH_IOMMUFD_PT', { argsz: 12, flags: 0 })),

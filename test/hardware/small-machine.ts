@@ -1,7 +1,7 @@
 /** One host with one VT-d unit, booted, and functions behind it: what most tests of hardware and drivers start from. */
 import { Host } from '#hostmem/host';
-import type { Memory } from '#hostmem/memory';
-import type { Control } from '#hostmem/atomics';
+import { peek, type Control } from '#hostmem/atomics';
+import { frameOf, type Frame, type Memory } from '#hostmem/memory';
 import { labelText } from '#hostmem/labels';
 import type { Ref } from '#hostmem/object';
 import { VtdDriver, type BootOptions } from '#src/drivers/vtd/driver';
@@ -9,6 +9,8 @@ import type { DmaEngine } from '#src/hardware/dma-engine';
 import { Machine, type PciFunctionOptions, type VtdUnitOptions } from '#src/hardware/machine';
 import { IommuUnit } from '#src/hardware/unit';
 import { takeFaults, type FaultRecord } from '#src/hardware/vtd/faults';
+import { VtdRegisters } from '#src/hardware/vtd/registers';
+import * as entry from '#src/hardware/vtd/scalable-entry';
 
 /** CAP of the recorded unit, but with eight fault records. */
 export const eightFaultRecords = 0x00d2078c22260206n;
@@ -41,6 +43,14 @@ export function smallMachine(options: VtdUnitOptions = {}, functions: readonly P
   const registers = IommuUnit.registers.peek(host.kernel, unit) as Ref<'VtdRegisters'>;
   const engines = added.map((each) => machine.dma(each));
   return { host, machine, unit, registers, driver, functions: added, engines, faults: () => takeFaults(host.kernel, registers) };
+}
+
+/** Byte address of the PASID entry of the first function's requests without PASID; in scalable mode. */
+export function firstPasidEntry({ host, registers }: SmallMachine): number {
+  const at = (low: number): Frame => frameOf(peek(host.ram, low));
+  const rootTable = frameOf(VtdRegisters.rootTable.peek(host.kernel, registers));
+  const context = entry.contextEntryAt(at(entry.rootHalfAt(rootTable, 0x0108)), 0x0108);
+  return entry.pasidEntryAt(at(entry.directoryEntryAt(at(context), 0)), 0);
 }
 
 /** Stands in for the scheduler: notes the points, and lets a test act, as another party would, just before one of them. */

@@ -1,5 +1,5 @@
 /** C1, coverage: who may hold a translation of a domain is on the domain's list, and so is reached by its invalidations. */
-import { dma } from '../../hardware/events.ts';
+import { dma, pasidDma } from '../../hardware/events.ts';
 import { PciFunction } from '../../hardware/function.ts';
 import { cachedTranslations, isCovered } from '../cached.ts';
 import { breach, invariant } from '../invariant.ts';
@@ -10,7 +10,7 @@ export default invariant<null>({
   events: [],
   start: () => null,
   step: () => null,
-  inspectAfter: [dma],
+  inspectAfter: [dma, pasidDma],
   inspect(_state, view) {
     const stray = cachedTranslations(view).find((one) => !isCovered(view, one));
     if (stray === undefined) return null;

@@ -5,7 +5,7 @@ import * as amd from '../../hardware/amd/commands.ts';
 import * as riscv from '../../hardware/riscv/commands.ts';
 import * as smmu from '../../hardware/smmuv3/commands.ts';
 import { UnitKind } from '../../hardware/unit.ts';
-import { Descriptor } from '../../hardware/vtd/descriptors.ts';
+import { Bits, Descriptor, pasidMask } from '../../hardware/vtd/descriptors.ts';
 import { FaultReason, ScalableReason } from '../../hardware/vtd/faults.ts';
 import { functionText, ridOf } from '../dma-words.ts';
 import { breach, invariant, type Breach } from '../invariant.ts';
@@ -39,11 +39,16 @@ function rankOf(kind: UnitKind | undefined, first: number, second: number): numb
 }
 const rankNames = ['the entry', 'the cache of entries', 'the IOTLB', 'the device TLB'];
 
-/** What an actor's running sequence has queued: the last step, and all of them. */
+/** What an actor's running sequence has queued: the last step, all of them, and under which numbers the IOTLB was invalidated. */
 interface Sequence {
   last: number;
   readonly done: Set<number>;
+  readonly numbers: Set<string>;
 }
+
+/** Domain id and PASID that an invalidation of VT-d's IOTLB names; of another vendor there is but one domain in a sequence. */
+const numberOf = (kind: UnitKind | undefined, first: number, second: number): string =>
+  kind === UnitKind.VTD || kind === undefined ? `${first >>> Bits.domainShift}.${second & pasidMask}` : '';
 
 export default invariant<Map<number, Sequence>>({
   id: 'C4',
@@ -58,19 +63,24 @@ export default invariant<Map<number, Sequence>>({
       return isForbidden ? breach(`${functionText(event)} asked for a translation that its entry does not allow it to ask for`) : null;
     }
     if (event.kind === InvalidationQueued.kind) {
-      const { unit, first, second } = InvalidationQueued.get;
-      return queue(sequences.get(event.actor), rankOf(view.kindOfUnit(unit(event)), first(event), second(event)));
+      const kind = view.kindOfUnit(InvalidationQueued.get.unit(event));
+      const [first, second] = [InvalidationQueued.get.first(event), InvalidationQueued.get.second(event)];
+      return queue(sequences.get(event.actor), rankOf(kind, first, second), numberOf(kind, first, second));
     }
     if (event.kind === EntryZeroed.kind) return empty(sequences.get(event.actor), EntryZeroed.get.table(event));
     // An entry changes, or a range is flushed: a sequence begins.
-    sequences.set(event.actor, { last: Rank.ENTRY, done: new Set() });
+    sequences.set(event.actor, { last: Rank.ENTRY, done: new Set(), numbers: new Set() });
     return null;
   },
 });
 
-function queue(sequence: Sequence | undefined, rank: number | undefined): Breach | null {
+function queue(sequence: Sequence | undefined, rank: number | undefined, number: string): Breach | null {
   if (sequence === undefined || rank === undefined) return null;
-  const before = sequence.last;
+  const { numbers } = sequence;
+  // A domain may be known by several numbers, as the parent of nested ones is: each has its IOTLB, then its device TLBs.
+  const isNext = rank === Rank.IOTLB && sequence.last === Rank.DEVICE_TLB && numbers.size > 0 && !numbers.has(number);
+  const before = isNext ? Rank.IOTLB : sequence.last;
+  if (rank === Rank.IOTLB) numbers.add(number);
   sequence.last = rank;
   sequence.done.add(rank);
   return rank < before ? breach(`${rankNames[rank]} is invalidated after ${rankNames[before]}`) : null;

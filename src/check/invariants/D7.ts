@@ -1,13 +1,13 @@
 /** D7, live memory: no DMA touches a frame that is free, or one that holds page tables or other kernel state; no walk reads a table that is gone. */
 import { Owner } from '#hostmem/frames';
-import { deadTableRead, dma } from '../../hardware/events.ts';
+import { deadTableRead, dma, pasidDma } from '../../hardware/events.ts';
 import { frameText, functionText, iovaText, ownerOf } from '../dma-words.ts';
 import { breach, invariant } from '../invariant.ts';
 
 export default invariant<null>({
   id: 'D7',
   claim: 'no DMA touches a free frame, nor one that belongs to the kernel or to page tables, and no walk of hardware reads a table that was freed',
-  events: [dma, deadTableRead],
+  events: [dma, pasidDma, deadTableRead],
   start: () => null,
   step(_state, event) {
     if (event.kind === deadTableRead.kind) {

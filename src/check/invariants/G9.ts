@@ -35,7 +35,7 @@ export default invariant<Grants>({
     const known = grants.get(`${view.groupOf(ridOf(event))}.${pasid}`) ?? [];
     const begun = pasidDma.get.begin(event);
     if (known.some(({ root, from, until }) => root === pasidDma.get.root(event) && from <= event.stamp && until >= begun)) return null;
-    return breach(`a DMA of ${functionText(event)} with PASID ${pasid} reached ${frameText(event)}, which nobody had authorised that PASID of that device for`);
+    return breach(`a DMA of ${functionText(event)} reached ${frameText(event)}, which nobody had authorised that PASID of that device for`);
   },
 });
 

@@ -9,6 +9,7 @@ import type { Host } from '#hostmem/host';
 import type { Frame } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import type { WalkResult } from '#hostmem/page-table';
+import { highOfPage, pageNumber } from '#hostmem/u64';
 import * as entry from '../../hardware/amd/device-table.ts';
 import { AmdRegisters } from '../../hardware/amd/registers.ts';
 import { firstLevels } from '../../hardware/amd/unit.ts';
@@ -18,10 +19,10 @@ import { PciFunction } from '../../hardware/function.ts';
 import type { Machine } from '../../hardware/machine.ts';
 import { IommuUnit } from '../../hardware/unit.ts';
 import { allocated, assert, fail } from '../../kernel/errno.ts';
-import { DomainKind, DriverKind, IommuDomain } from '../domain.ts';
+import { DomainKind, DriverKind, IommuDomain, leftByAll } from '../domain.ts';
 import { DomainFlags, IommuDevice, type AttachError, type HwInfo, type IommuDriver, type MapError, type ReservedRegion } from '../driver.ts';
 import { DomainIdReturned, LeavesCleared, TablesFreed } from '../events.ts';
-import { endOfUnmap, highOfPage, pageOf } from '../gather.ts';
+import { endOfUnmap } from '../gather.ts';
 import { IdBitmap, returnId, takeId } from '../id-bitmap.ts';
 import { createPagingDomain, createStaticDomain, isPagingDomain, largestLeaf } from '../paging-domain.ts';
 import { Amd } from './amd.ts';
@@ -118,7 +119,7 @@ export class AmdDriver implements IommuDriver {
     const amd = this.#amd;
     const { kernel } = amd;
     assert(isPagingDomain(kernel, domain), 'static domains are never freed');
-    assert(IommuDomain.firstTag.peek(kernel, domain) === NULL, 'a domain is freed when no device is attached');
+    leftByAll(kernel, domain);
     const own = amdDomainOf(amd, domain);
     const domainId = AmdDomain.domainId.peek(kernel, own);
     const { root, levels } = amd.operations.readTop(amd, domain);
@@ -142,7 +143,7 @@ export class AmdDriver implements IommuDriver {
   map(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, frame: Frame, permissions: number, pages: number = 1): 0 | MapError {
     const amd = this.#amd;
     if ((iovaLow & 0xfff) !== 0 || !isPagingDomain(amd.kernel, domain)) return 'EINVAL';
-    const needed = levelsFor(highOfPage(pageOf(iovaHigh, iovaLow) + pages - 1));
+    const needed = levelsFor(highOfPage(pageNumber(iovaHigh, iovaLow) + pages - 1));
     let { root, levels } = amd.operations.readTop(amd, domain);
     if (levels < needed) {
       if (!amd.operations.raiseTop(amd, domain, needed)) return 'ENOMEM';
@@ -163,7 +164,7 @@ export class AmdDriver implements IommuDriver {
     const amd = this.#amd;
     const { root, levels } = amd.operations.readTop(amd, domain);
     const tables = amd.tables(levels);
-    const first = pageOf(iovaHigh, iovaLow);
+    const first = pageNumber(iovaHigh, iovaLow);
     const end = endOfUnmap(tables, root, first, first + pages);
     const removed = tables.unmap(root, iovaHigh, iovaLow, pages);
     if (removed > 0) LeavesCleared.emit(amd.kernel, IommuDomain.root.peek(amd.kernel, domain), iovaHigh, iovaLow, end - first);
@@ -174,7 +175,7 @@ export class AmdDriver implements IommuDriver {
   /** Removed tables need no more than removed leaves: the commands name both, and this unit caches no tables. */
   sync(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, pages: number): void {
     const amd = this.#amd;
-    const first = pageOf(iovaHigh, iovaLow);
+    const first = pageNumber(iovaHigh, iovaLow);
     amd.operations.flushRange(amd, domain, iovaHigh, iovaLow, amd.gather.endOf(domain, first, first + pages) - first);
   }
 

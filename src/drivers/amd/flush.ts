@@ -1,9 +1,9 @@
 /** Invalidation of what units cache of a domain (the kernel's `amd_iommu_domain_flush_pages` and relatives): commands to every unit, then their waits. */
 import { NULL, type Ref } from '#hostmem/object';
+import { highOfPage, lowOfPage, pageNumber } from '#hostmem/u64';
 import * as commands from '../../hardware/amd/commands.ts';
 import { CacheTag, IommuDomain } from '../domain.ts';
 import { FlushCalled, FlushReturned } from '../events.ts';
-import { highOfPage, lowOfPage, pageOf } from '../gather.ts';
 import type { Amd } from './amd.ts';
 import { amdDomainOf } from './top.ts';
 import { AmdDomain } from './unit-state.ts';
@@ -18,7 +18,7 @@ export function flushRange(amd: Amd, domain: Ref<'IommuDomain'>, iovaHigh: numbe
   const told = pages < 2 ** 32 ? pages : 0;
   FlushCalled.emit(kernel, root, iovaHigh, iovaLow, told);
   IommuDomain.tagLock.acquire(kernel, domain);
-  flush(amd, domain, iovaHigh, iovaLow, orderOf(pageOf(iovaHigh, iovaLow), pages));
+  flush(amd, domain, iovaHigh, iovaLow, orderOf(pageNumber(iovaHigh, iovaLow), pages));
   IommuDomain.tagLock.release(kernel, domain);
   FlushReturned.emit(kernel, root, iovaHigh, iovaLow, told);
 }

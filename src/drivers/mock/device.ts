@@ -1,4 +1,4 @@
-/** A device of the selftest (`struct mock_dev`): it does no DMA, and every answer of its driver follows from its flags. */
+/** A device of the selftest (`struct mock_dev`): every answer of its driver follows from its flags. It does no DMA, but where a world puts a function behind a mock unit. */
 import type { Memory } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32, words } from '#hostmem/struct';
@@ -26,7 +26,11 @@ export const MockDevice = object('MockDevice', {
 });
 
 /** What exists once. */
-export const MockIommu = object('MockIommu', { blockedDomain: ref('IommuDomain') });
+export const MockIommu = object('MockIommu', {
+  blockedDomain: ref('IommuDomain'),
+  /** The first unit, where there is any: the selftest's devices have none. */
+  unit: ref('IommuUnit'),
+});
 
 /** A function of the mock bus and its driver's record, to be probed. ENOMEM. */
 export function createMockFunction(memory: Memory, flags: number): Ref<'PciFunction'> {

@@ -1,6 +1,7 @@
 /**
  * The driver of the selftest's world (`mock_ops` of drivers/iommu/iommufd/selftest.c): page tables of 2 KiB pages in RAM, devices
- * without hardware, and no cache of any kind, so that nothing has to be invalidated.
+ * without hardware, and no cache of any kind, so that nothing has to be invalidated. Where functions are behind a mock unit, which is of this
+ * model alone, their DMA goes through the same tables, and who changes something waits for what is in flight.
  */
 import { silent } from '#hostmem/atomics';
 import type { Host } from '#hostmem/host';
@@ -9,6 +10,10 @@ import type { Engine } from '#hostmem/engine';
 import { NULL, type Ref } from '#hostmem/object';
 import { PageTable, WalkFault, WalkResult } from '#hostmem/page-table';
 import { dma, DmaFlags } from '../../hardware/events.ts';
+import { PciFunction } from '../../hardware/function.ts';
+import { DIRTY, doubledHigh, doubledLow, HALF, HALF_BIT, minorPageBits, mockFormat } from '../../hardware/mock/format.ts';
+import { fence, fenceAll } from '../../hardware/mock/unit.ts';
+import { Hitless, IommuUnit } from '../../hardware/unit.ts';
 import { allocated, assert, fail, type ErrnoName } from '../../kernel/errno.ts';
 import { DomainKind, DriverKind, IommuDomain } from '../domain.ts';
 import {
@@ -18,7 +23,7 @@ import {
 import { cacheWords, firstCacheWord, MockDevice, mockDeviceOf, MockDeviceFlag, MockIommu, pasidBits } from './device.ts';
 import { checkDataLength, createNested, freeNested, invalidateNested, MockNested, nestedOf, selftestData, wordAt } from './nested.ts';
 import { addHwQueue, addVdevice, createViommu, destroyViommu, hasVdevice, invalidateCaches, MockViommu, removeVdevice, viommuType } from './viommu.ts';
-import { DIRTY, HALF, HALF_BIT, minorPageBits, mockFormat } from './format.ts';
+
 
 /** IOMMU_HW_INFO_TYPE_SELFTEST. */
 const selftestHwInfo = 0xfeedbeef;
@@ -60,13 +65,16 @@ export class MockDriver implements IommuDriver {
   }
 
   /** Sets the mock IOMMU up, once in the life of a host that has no other. */
-  static boot(host: Host): void {
+  static boot(host: Host, unit: Ref<'IommuUnit'> = NULL): void {
     const memory = host.kernel;
     const blocked = IommuDomain.create(memory);
     IommuDomain.kind.poke(memory, blocked, DomainKind.BLOCKED);
     IommuDomain.driver.poke(memory, blocked, DriverKind.MOCK);
     const iommu = MockIommu.create(memory);
     MockIommu.blockedDomain.poke(memory, iommu, blocked);
+    MockIommu.unit.poke(memory, iommu, unit);
+    // A replace writes one register.
+    for (let at = unit; at !== NULL; at = IommuUnit.next.peek(memory, at)) IommuUnit.hitless.poke(memory, at, Hitless.ALWAYS);
     host.driver = iommu;
   }
 
@@ -74,9 +82,10 @@ export class MockDriver implements IommuDriver {
     return [];
   }
 
-  /** `PciFunction.driverData` is the `MockDevice` that whoever made the function put there. */
+  /** `PciFunction.driverData` is the `MockDevice` that whoever made the function put there; one that is behind a unit gets its own. */
   probe(pciFunction: Ref<'PciFunction'>): void {
     const memory = this.#host.kernel;
+    if (mockDeviceOf(memory, pciFunction) === NULL) PciFunction.driverData.poke(memory, pciFunction, MockDevice.create(memory));
     const device = mockDeviceOf(this.#host.kernel, pciFunction);
     for (let word = 0; word < cacheWords; word++) MockDevice.cache.set(memory, device, word, firstCacheWord);
     MockDevice.domain.poke(memory, device, this.blockedDomain);
@@ -151,7 +160,15 @@ export class MockDriver implements IommuDriver {
     if (IommuDomain.dirtyTracking.peek(memory, domain) !== 0 && !this.#tracksDirty(pciFunction)) return 'EINVAL';
     if (this.#isStranger(domain, pciFunction)) return 'ENOENT';
     MockDevice.domain.poke(memory, device, domain);
+    if (PciFunction.unit.peek(memory, pciFunction) !== NULL) this.#program(pciFunction, domain);
     return 0;
+  }
+
+  /** On return the function reaches what the domain maps, and nothing through what it had before. Blocking and nested domains have no tables of their own. */
+  #program(pciFunction: Ref<'PciFunction'>, domain: Ref<'IommuDomain'>): void {
+    const memory = this.#host.kernel;
+    PciFunction.mockRoot.store(memory, pciFunction, IommuDomain.root.peek(memory, domain));
+    fence(memory, pciFunction);
   }
 
   #isStranger(domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>): boolean {
@@ -169,12 +186,14 @@ export class MockDriver implements IommuDriver {
     return this.#clear(domain, big(iovaHigh, iovaLow), BigInt(pages) * 4096n) >>> 1;
   }
 
-  /** No unit caches anything. */
-  sync(): void {}
+  /** No unit caches anything, but a request may have read the tables before they changed. */
+  sync(): void {
+    fenceAll(this.#host.kernel, MockIommu.unit.peek(this.#host.kernel, this.#host.driver as Ref<'MockIommu'>));
+  }
 
   translate(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, result: WalkResult): number {
     const root = IommuDomain.root.peek(this.#host.kernel, domain);
-    const fault = this.#table.translate(root, (iovaHigh << 1) | (iovaLow >>> 31), iovaLow << 1, result);
+    const fault = this.#table.translate(root, doubledHigh(iovaHigh, iovaLow), doubledLow(iovaLow), result);
     result.frame = (result.frame >>> 1) as Frame;
     return fault;
   }

@@ -1,8 +1,8 @@
 /** Which units may cache a domain's translations (the kernel's `riscv_iommu_bond`), and their invalidation. */
 import { NULL, type Ref } from '#hostmem/object';
+import { highOfPage, lowOfPage, pageNumber } from '#hostmem/u64';
 import { CacheTag, IommuDomain } from '../domain.ts';
 import { FlushCalled, FlushReturned } from '../events.ts';
-import { highOfPage, lowOfPage, pageOf } from '../gather.ts';
 import { addUnitUser, isLastUser, removeUnitUser } from '../unit-tags.ts';
 import type { Riscv, RiscvMember } from './riscv.ts';
 
@@ -30,7 +30,7 @@ export function flushRange(riscv: Riscv, domain: Ref<'IommuDomain'>, iovaHigh: n
   const { kernel } = riscv;
   const pscid = IommuDomain.driverData.peek(kernel, domain);
   const root = IommuDomain.root.peek(kernel, domain);
-  const first = pageOf(iovaHigh, iovaLow);
+  const first = pageNumber(iovaHigh, iovaLow);
   const told = pages < 2 ** 32 ? pages : 0;
   FlushCalled.emit(kernel, root, iovaHigh, iovaLow, told);
   IommuDomain.tagLock.acquire(kernel, domain);

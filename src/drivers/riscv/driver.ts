@@ -8,15 +8,16 @@ import type { Host } from '#hostmem/host';
 import type { Frame } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import type { WalkResult } from '#hostmem/page-table';
+import { pageNumber } from '#hostmem/u64';
 import { PciFunction } from '../../hardware/function.ts';
 import type { Machine } from '../../hardware/machine.ts';
 import { DdtpMode, Mode, QueueStatus, RiscvRegisters } from '../../hardware/riscv/registers.ts';
 import { IommuUnit } from '../../hardware/unit.ts';
 import { allocated, assert, fail } from '../../kernel/errno.ts';
-import { DomainKind, DriverKind, IommuDomain } from '../domain.ts';
+import { DomainKind, DriverKind, IommuDomain, leftByAll } from '../domain.ts';
 import { DomainFlags, IommuDevice, type AttachError, type HwInfo, type IommuDriver, type MapError, type ReservedRegion } from '../driver.ts';
 import { DomainIdReturned, LeavesCleared, TablesFreed } from '../events.ts';
-import { endOfUnmap, pageOf } from '../gather.ts';
+import { endOfUnmap } from '../gather.ts';
 import { IdBitmap, returnId, takeId } from '../id-bitmap.ts';
 import { createPagingDomain, createStaticDomain, isPagingDomain, largestLeaf } from '../paging-domain.ts';
 import { flushRange, link, unlink } from './bonds.ts';
@@ -109,7 +110,7 @@ export class RiscvDriver implements IommuDriver {
   freeDomain(domain: Ref<'IommuDomain'>): void {
     const { kernel, tables } = this.#riscv;
     assert(isPagingDomain(kernel, domain), 'static domains are never freed');
-    assert(IommuDomain.firstTag.peek(kernel, domain) === NULL, 'a domain is freed when no device is attached');
+    leftByAll(kernel, domain);
     const root = IommuDomain.root.peek(kernel, domain);
     const pscid = IommuDomain.driverData.peek(kernel, domain);
     tables.destroy(root);
@@ -162,7 +163,7 @@ export class RiscvDriver implements IommuDriver {
   unmap(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, pages: number): number {
     const { kernel, tables, gather } = this.#riscv;
     const root = IommuDomain.root.peek(kernel, domain);
-    const first = pageOf(iovaHigh, iovaLow);
+    const first = pageNumber(iovaHigh, iovaLow);
     const end = endOfUnmap(tables, root, first, first + pages);
     const removed = tables.unmap(root, iovaHigh, iovaLow, pages);
     if (removed > 0) LeavesCleared.emit(kernel, root, iovaHigh, iovaLow, end - first);
@@ -172,7 +173,7 @@ export class RiscvDriver implements IommuDriver {
 
   /** Removed tables need no more than removed leaves: this unit caches none. */
   sync(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, pages: number): void {
-    const first = pageOf(iovaHigh, iovaLow);
+    const first = pageNumber(iovaHigh, iovaLow);
     flushRange(this.#riscv, domain, iovaHigh, iovaLow, this.#riscv.gather.endOf(domain, first, first + pages) - first);
   }
 

@@ -8,6 +8,7 @@ import type { Host } from '#hostmem/host';
 import type { Frame } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import type { WalkResult } from '#hostmem/page-table';
+import { pageNumber } from '#hostmem/u64';
 import { UnitCommandRing } from '../../hardware/command-engine.ts';
 import { EventRing } from '../../hardware/event-ring.ts';
 import { PciFunction } from '../../hardware/function.ts';
@@ -16,10 +17,10 @@ import { SmmuRegisters, StreamTableFormat } from '../../hardware/smmuv3/register
 import { entryBytes } from '../../hardware/smmuv3/stream-table.ts';
 import { Hitless, IommuUnit } from '../../hardware/unit.ts';
 import { allocated, assert, fail } from '../../kernel/errno.ts';
-import { DomainKind, DriverKind, IommuDomain } from '../domain.ts';
+import { DomainKind, DriverKind, IommuDomain, leftByAll } from '../domain.ts';
 import { DomainFlags, IommuDevice, type AttachError, type HwInfo, type IommuDriver, type MapError, type ReservedRegion } from '../driver.ts';
 import { DomainIdReturned, LeavesCleared, TablesFreed } from '../events.ts';
-import { endOfUnmap, pageOf } from '../gather.ts';
+import { endOfUnmap } from '../gather.ts';
 import { IdBitmap, returnId, takeId } from '../id-bitmap.ts';
 import { createPagingDomain, createStaticDomain, isPagingDomain, largestLeaf } from '../paging-domain.ts';
 import { abortAll, ensureStream } from './entries.ts';
@@ -127,7 +128,7 @@ export class SmmuDriver implements IommuDriver {
     const smmu = this.#smmu;
     const { kernel } = smmu;
     assert(isPagingDomain(kernel, domain), 'static domains are never freed');
-    assert(IommuDomain.firstTag.peek(kernel, domain) === NULL, 'a domain is freed when no device is attached');
+    leftByAll(kernel, domain);
     const root = IommuDomain.root.peek(kernel, domain);
     const number = IommuDomain.driverData.peek(kernel, domain);
     smmu.tables(domain).destroy(root);
@@ -165,7 +166,7 @@ export class SmmuDriver implements IommuDriver {
     const smmu = this.#smmu;
     const tables = smmu.tables(domain);
     const root = IommuDomain.root.peek(smmu.kernel, domain);
-    const first = pageOf(iovaHigh, iovaLow);
+    const first = pageNumber(iovaHigh, iovaLow);
     const end = endOfUnmap(tables, root, first, first + pages);
     smmu.operations.beginUnmap(smmu, domain);
     const removed = tables.unmap(root, iovaHigh, iovaLow, pages);
@@ -176,7 +177,7 @@ export class SmmuDriver implements IommuDriver {
 
   sync(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, pages: number, leafOnly: boolean): void {
     const smmu = this.#smmu;
-    const first = pageOf(iovaHigh, iovaLow);
+    const first = pageNumber(iovaHigh, iovaLow);
     smmu.operations.flushRange(smmu, domain, iovaHigh, iovaLow, smmu.gather.endOf(domain, first, first + pages) - first, leafOnly);
   }
 

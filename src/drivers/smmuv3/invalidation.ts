@@ -6,10 +6,10 @@
  * between the two.
  */
 import { NULL, type Ref } from '#hostmem/object';
+import { highOfPage, lowOfPage, pageNumber } from '#hostmem/u64';
 import * as commands from '../../hardware/smmuv3/commands.ts';
 import { CacheTag, IommuDomain } from '../domain.ts';
 import { FlushCalled, FlushReturned } from '../events.ts';
-import { highOfPage, lowOfPage, pageOf } from '../gather.ts';
 import type { Smmu } from './smmu.ts';
 
 /** Per-page invalidations below this, the whole address space from here on (`max_tlbi_ops`: as many as a table has entries). */
@@ -45,7 +45,7 @@ export function flushRange(smmu: Smmu, domain: Ref<'IommuDomain'>, iovaHigh: num
 export function invalidateUnits(smmu: Smmu, domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, pages: number, leafOnly: boolean): void {
   const { kernel } = smmu;
   const root = IommuDomain.root.peek(kernel, domain);
-  const first = pageOf(iovaHigh, iovaLow);
+  const first = pageNumber(iovaHigh, iovaLow);
   const told = pages < 2 ** 32 ? pages : 0;
   FlushCalled.emit(kernel, root, iovaHigh, iovaLow, told, leafOnly ? 1 : 0);
   for (const unit of smmu.invalidations.units) {

@@ -14,6 +14,7 @@ import { supportsLevels } from '../../hardware/vtd/registers.ts';
 import { IommuDomain } from '../domain.ts';
 import { IommuDevice, type AttachError } from '../driver.ts';
 import { canAskForPages, supportsAts } from './ats.ts';
+import { isNested, nests } from './nested.ts';
 import { ridPasid } from './pasid-entry.ts';
 import { identityDomainId } from './unit-state.ts';
 import type { Vtd, VtdUnit } from './vtd.ts';
@@ -55,8 +56,10 @@ export function attachPaging(vtd: Vtd, device: Ref<'IommuDevice'>, domain: Ref<'
   return vtd.operations.enterDomain(vtd, device, unit, domain);
 }
 
-/** Whether the unit walks tables of the domain's stage, levels and leaf sizes (`paging_domain_compatible`). */
+/** Whether the unit walks tables of the domain's stage, levels and leaf sizes (`paging_domain_compatible`); of a nested one, those of its parent. */
 export function isCompatible(vtd: Vtd, unit: VtdUnit, domain: Ref<'IommuDomain'>): boolean {
+  if (isNested(vtd.kernel, domain)) return isCompatible(vtd, unit, IommuDomain.parent.peek(vtd.kernel, domain));
+  if (IommuDomain.nestParent.peek(vtd.kernel, domain) !== 0 && !nests(unit)) return false;
   const levels = IommuDomain.levels.peek(vtd.kernel, domain);
   const largestLeaf = IommuDomain.largestLeaf.peek(vtd.kernel, domain);
   if (vtd.isFirstStage(domain)) return hasFirstStage(unit) && levels <= firstStageLevels(unit) && largestLeaf <= registers.firstStageLargestLeaf(unit.capabilityHigh);
@@ -69,6 +72,12 @@ export function enterDomain(vtd: Vtd, device: Ref<'IommuDevice'>, unit: VtdUnit,
   const domainId = vtd.operations.joinDomain(vtd, device, unit, domain);
   if (domainId <= 0) return domainId === 0 ? 'ENOSPC' : 'ENOMEM';
   IommuDevice.domain.poke(kernel, device, domain);
+  return installEntry(vtd, device, unit, domain, domainId);
+}
+
+/** Lets the device translate through the domain. ENODEV as `setUpPasid`, the device blocked again. */
+export function installEntry(vtd: Vtd, device: Ref<'IommuDevice'>, unit: VtdUnit, domain: Ref<'IommuDomain'>, domainId: number): 0 | AttachError {
+  const kernel = vtd.kernel;
   if (unit.scalable) {
     const error = vtd.operations.setUpPasid(vtd, unit, device, ridPasid, domain, domainId);
     if (error !== 0) vtd.operations.blockTranslation(vtd, device);

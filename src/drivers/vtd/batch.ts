@@ -84,9 +84,9 @@ export class Batch {
   }
 
   /** The answer to a group of page requests. */
-  pageAnswer(sourceId: number, group: number, code: number): this {
-    const first = Descriptor.PAGE_ANSWER | (code << PageAnswerBits.codeShift) | (sourceId << PageAnswerBits.sourceShift);
-    return this.push(first, 0, group << PageAnswerBits.groupShift, 0);
+  pageAnswer(sourceId: number, group: number, code: number, pasid: number | null): this {
+    const first = Descriptor.PAGE_ANSWER | (pasid === null ? 0 : PageAnswerBits.hasPasid) | (code << PageAnswerBits.codeShift) | (sourceId << PageAnswerBits.sourceShift);
+    return this.push(first, pasid ?? 0, group << PageAnswerBits.groupShift, 0);
   }
 
   /** A descriptor as it is. */

@@ -37,16 +37,18 @@ export function setPasid(vtd: Vtd, device: Ref<'IommuDevice'>, pasid: number, do
   }
   const old = DevicePasid.domain.peek(kernel, entry);
   if (known !== NULL) vtd.operations.tearDownPasid(vtd, unit, device, pasid);
+  // The record comes before the entry (`domain_add_dev_pasid`): who looks for the domains of a device finds what its entries name.
+  DevicePasid.domain.poke(kernel, entry, domain);
+  if (known === NULL) link(vtd, device, entry, pasid);
   // Only the first entry of its table of 64 can find no memory: there is nothing to put back.
   const error = vtd.operations.setUpPasid(vtd, unit, device, pasid, domain, domainId);
   if (error !== 0) {
     vtd.operations.leaveDomain(vtd, device, unit, domain, pasid);
+    unlink(vtd, device, entry);
     DevicePasid.free(kernel, entry);
     return error;
   }
-  if (known === NULL) link(vtd, device, entry, pasid);
-  else vtd.operations.leaveDomain(vtd, device, unit, old, pasid);
-  DevicePasid.domain.poke(kernel, entry, domain);
+  if (known !== NULL) vtd.operations.leaveDomain(vtd, device, unit, old, pasid);
   return 0;
 }
 

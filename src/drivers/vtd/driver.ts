@@ -9,24 +9,29 @@ import type { Host } from '#hostmem/host';
 import { hpaOf, pageBytes, pageShift, type Frame } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import type { Engine } from '#hostmem/engine';
-import type { PageTableFormat, WalkResult } from '#hostmem/page-table';
+import { Access, type PageTableFormat, type WalkResult } from '#hostmem/page-table';
+import { pageNumber } from '#hostmem/u64';
 import { PciFunction } from '../../hardware/function.ts';
 import type { Machine } from '../../hardware/machine.ts';
 import { emptyAt, oldestRequest, takeOldest } from '../../hardware/page-requests.ts';
 import { IommuUnit } from '../../hardware/unit.ts';
 import * as registers from '../../hardware/vtd/registers.ts';
 import { GlobalStatus, RootTableMode, VtdRegisters, wideDescriptors } from '../../hardware/vtd/registers.ts';
-import { allocated, assert, fail } from '../../kernel/errno.ts';
-import { DomainKind, DriverKind, IommuDomain } from '../domain.ts';
-import { DomainFlags, formatId, IommuDevice, type AttachError, type HwInfo, type IommuDriver, type MapError, type ReservedRegion, type TakenRequest } from '../driver.ts';
+import { allocated, assert, fail, type ErrnoName } from '../../kernel/errno.ts';
+import { DomainKind, DriverKind, IommuDomain, leftByAll } from '../domain.ts';
+import {
+  DomainFlags, formatId, IommuDevice,
+  type AttachError, type DriverData, type HwInfo, type Invalidations, type IommuDriver, type MapError, type ReservedRegion, type TakenRequest,
+} from '../driver.ts';
 import { LeavesCleared, TablesFreed } from '../events.ts';
 import { firstStageLevels, hasFirstStage, hasSecondStage, widestLevels } from './attach.ts';
 import { canAskForPages, supportsAts } from './ats.ts';
 import { ensureContextTable } from './context.ts';
 import { pasidsOf } from './device-pasid.ts';
+import { createNested, freeNested, invalidateNested, isNested, nests } from './nested.ts';
 import { vtdOperations, type VtdOperations } from './operations.ts';
 import { descriptorBytes, wideDescriptorBytes } from '../../hardware/vtd/descriptors.ts';
-import { endOfUnmap, pageOf } from '../gather.ts';
+import { endOfUnmap } from '../gather.ts';
 import { reserveDomainIds, VtdUnitState } from './unit-state.ts';
 import { Vtd, type VtdUnit } from './vtd.ts';
 
@@ -135,14 +140,27 @@ export class VtdDriver implements IommuDriver {
     IommuDomain.apertureLastLow.poke(kernel, domain, -1);
     IommuDomain.smallestPageBits.poke(kernel, domain, pageShift);
     IommuDomain.pageSizes.poke(kernel, domain, 0, leafSizes(largestLeafOf(unit, format)));
+    IommuDomain.nestParent.poke(kernel, domain, flags & DomainFlags.NEST_PARENT);
     return domain;
+  }
+
+  allocNestedDomain(pciFunction: Ref<'PciFunction'>, parent: Ref<'IommuDomain'>, flags: number, data: DriverData): Ref<'IommuDomain'> {
+    return createNested(this.#vtd.kernel, this.#unit(pciFunction), parent, flags, data);
+  }
+
+  invalidateNested(domain: Ref<'IommuDomain'>, asked: Invalidations): 0 | ErrnoName {
+    return invalidateNested(this.#vtd, domain, asked);
   }
 
   /** Its tables are freed at once: no unit can hold any of it since the last detach was flushed (Q6 covers Q2). */
   freeDomain(domain: Ref<'IommuDomain'>): void {
     const kernel = this.#vtd.kernel;
+    leftByAll(kernel, domain);
+    if (isNested(kernel, domain)) {
+      freeNested(kernel, domain);
+      return;
+    }
     assert(this.#isPaging(domain), 'static domains are never freed');
-    assert(IommuDomain.firstTag.peek(kernel, domain) === NULL, 'a domain is freed when no device is attached');
     const root = IommuDomain.root.peek(kernel, domain);
     this.#vtd.tables(domain).destroy(root);
     TablesFreed.emit(kernel, root);
@@ -153,7 +171,7 @@ export class VtdDriver implements IommuDriver {
     const vtd = this.#vtd;
     const device = this.#device(pciFunction);
     const kind = IommuDomain.kind.peek(vtd.kernel, domain);
-    if (kind === DomainKind.PAGING) return vtd.operations.attachPaging(vtd, device, domain);
+    if (kind === DomainKind.PAGING || kind === DomainKind.NESTED) return vtd.operations.attachPaging(vtd, device, domain);
     if (kind === DomainKind.IDENTITY) return vtd.operations.attachIdentity(vtd, device);
     vtd.operations.blockTranslation(vtd, device);
     return 0;
@@ -166,7 +184,7 @@ export class VtdDriver implements IommuDriver {
   setPasid(domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>, pasid: number): 0 | AttachError {
     const vtd = this.#vtd;
     const device = this.#device(pciFunction);
-    if (this.#isPaging(domain)) return vtd.operations.setPasid(vtd, device, pasid, domain);
+    if (this.#isPaging(domain) || isNested(vtd.kernel, domain)) return vtd.operations.setPasid(vtd, device, pasid, domain);
     vtd.operations.removePasid(vtd, device, pasid);
     return 0;
   }
@@ -188,14 +206,16 @@ export class VtdDriver implements IommuDriver {
     return emptyAt(kernel, IommuUnit.pageRequests.peek(kernel, this.#unit(pciFunction).ref));
   }
 
-  answerPage(pciFunction: Ref<'PciFunction'>, group: number, code: number): void {
+  answerPage(pciFunction: Ref<'PciFunction'>, group: number, code: number, pasid: number | null): void {
     const vtd = this.#vtd;
-    vtd.operations.submit(vtd, this.#unit(pciFunction), vtd.batch.clear().pageAnswer(PciFunction.rid.peek(vtd.kernel, pciFunction), group, code));
+    vtd.operations.submit(vtd, this.#unit(pciFunction), vtd.batch.clear().pageAnswer(PciFunction.rid.peek(vtd.kernel, pciFunction), group, code, pasid));
   }
 
   map(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, frame: Frame, permissions: number, pages: number = 1): 0 | MapError {
     if ((iovaLow & 0xfff) !== 0 || !this.#isPaging(domain)) return 'EINVAL';
     const kernel = this.#vtd.kernel;
+    // PT_FEAT_VTDSS_FORCE_WRITEABLE, for erratum 772415: Linux has it on every nest parent.
+    if (IommuDomain.nestParent.peek(kernel, domain) !== 0 && (permissions & Access.WRITE) === 0) return 'EINVAL';
     const table = this.#vtd.tables(domain);
     const root = IommuDomain.root.peek(kernel, domain);
     if (pages === 1) return table.mapPage(root, iovaHigh, iovaLow, frame, permissions);
@@ -207,7 +227,7 @@ export class VtdDriver implements IommuDriver {
   unmap(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, pages: number): number {
     const vtd = this.#vtd;
     const root = IommuDomain.root.peek(vtd.kernel, domain);
-    const first = pageOf(iovaHigh, iovaLow);
+    const first = pageNumber(iovaHigh, iovaLow);
     const end = endOfUnmap(vtd.tables(domain), root, first, first + pages);
     const removed = vtd.tables(domain).unmap(root, iovaHigh, iovaLow, pages);
     if (removed > 0) LeavesCleared.emit(vtd.kernel, root, iovaHigh, iovaLow, end - first);
@@ -217,7 +237,7 @@ export class VtdDriver implements IommuDriver {
 
   sync(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, pages: number, leafOnly: boolean): void {
     const vtd = this.#vtd;
-    const first = pageOf(iovaHigh, iovaLow);
+    const first = pageNumber(iovaHigh, iovaLow);
     vtd.operations.flushRange(vtd, domain, iovaHigh, iovaLow, vtd.gather.endOf(domain, first, first + pages) - first, leafOnly);
   }
 
@@ -259,12 +279,13 @@ export class VtdDriver implements IommuDriver {
 }
 
 /**
- * First stage where the unit has it and nobody asks for more than PASIDs, second stage otherwise. Dirty tracking and nesting need
- * operations that are not modelled; no unit here offers them (`intel_iommu_domain_alloc_paging_flags`).
+ * First stage where the unit has it and nobody asks for more than PASIDs, second stage otherwise (`intel_iommu_domain_alloc_paging_flags`). Dirty
+ * tracking needs operations that are not modelled; no unit here offers it.
  */
 function formatFor(unit: VtdUnit, flags: number): PageTableFormat {
-  if ((flags & ~DomainFlags.PASID) !== 0) fail('EOPNOTSUPP', `VT-d has no support for domain flags 0x${flags.toString(16)}`);
-  if (hasFirstStage(unit)) return vtdFirstStage(firstStageLevels(unit));
+  if ((flags & ~DomainFlags.PASID) === 0 && hasFirstStage(unit)) return vtdFirstStage(firstStageLevels(unit));
+  const supported = DomainFlags.PASID | (nests(unit) ? DomainFlags.NEST_PARENT : 0);
+  if ((flags & ~supported) !== 0) fail('EOPNOTSUPP', `the VT-d unit has no support for domain flags 0x${flags.toString(16)}`);
   if (!hasSecondStage(unit)) fail('EOPNOTSUPP', 'a VT-d unit in scalable mode without either stage');
   return vtdSecondStage(widestLevels(unit));
 }

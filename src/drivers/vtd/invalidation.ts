@@ -2,12 +2,12 @@
  * The required sequences of invalidation (SEMANTICS d.2, Q1 to Q6), each a named operation. Whom they concern is in `cache-tag.ts`.
  */
 import { NULL, type Ref } from '#hostmem/object';
+import { highOfPage, lowOfPage, pageNumber } from '#hostmem/u64';
 import { PciFunction } from '../../hardware/function.ts';
 import { CacheTag, IommuDomain } from '../domain.ts';
 import { IommuDevice } from '../driver.ts';
 import { FlushCalled, FlushReturned } from '../events.ts';
 import type { Batch } from './batch.ts';
-import { highOfPage, lowOfPage, pageOf } from '../gather.ts';
 import { ridPasid } from './pasid-entry.ts';
 import type { Vtd, VtdUnit } from './vtd.ts';
 
@@ -23,11 +23,12 @@ export function blockOrder(firstHigh: number, firstLow: number, lastHigh: number
 /**
  * Q1, after leaves were cleared, and Q2 (`leafOnly` false), before removed tables are freed: IOTLB of the pages on every unit
  * that may cache the domain, and a wait each. Page-selective where one block of the unit's largest order holds the range,
- * of the whole domain otherwise (`cache_tag_flush_range`). First-stage translations are found by their PASID.
+ * of the whole domain otherwise (`cache_tag_flush_range`). First-stage translations are found by their PASID. What domains nested on this one have
+ * cached is found by their ids, Q7: an address of the parent is none of theirs, and the unit drops it all.
  */
 export function flushRange(vtd: Vtd, domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, pages: number, leafOnly: boolean): void {
   const kernel = vtd.kernel;
-  const last = pageOf(iovaHigh, iovaLow) + pages - 1;
+  const last = pageNumber(iovaHigh, iovaLow) + pages - 1;
   const order = last >= allPages ? 52 : blockOrder(iovaHigh, iovaLow, highOfPage(last), lowOfPage(last));
   const root = IommuDomain.root.peek(kernel, domain);
   const told = pages < 2 ** 32 ? pages : 0;
@@ -35,7 +36,8 @@ export function flushRange(vtd: Vtd, domain: Ref<'IommuDomain'>, iovaHigh: numbe
   IommuDomain.tagLock.acquire(kernel, domain);
   for (let tag = IommuDomain.firstTag.read(kernel, domain); tag !== NULL; tag = CacheTag.next.read(kernel, tag)) {
     if (CacheTag.function.peek(kernel, tag) === NULL) vtd.operations.flushIotlb(vtd, domain, tag, iovaHigh, iovaLow, order, leafOnly);
-    else vtd.operations.flushDeviceTlb(vtd, tag, iovaHigh, iovaLow, order);
+    else if (CacheTag.nested.peek(kernel, tag) === NULL) vtd.operations.flushDeviceTlb(vtd, tag, iovaHigh, iovaLow, order);
+    else vtd.operations.flushNestedDeviceTlb(vtd, tag, iovaHigh, iovaLow, order);
   }
   IommuDomain.tagLock.release(kernel, domain);
   FlushReturned.emit(kernel, root, iovaHigh, iovaLow, told, leafOnly ? 1 : 0);
@@ -58,6 +60,11 @@ export function flushDeviceTlb(vtd: Vtd, tag: Ref<'CacheTag'>, iovaHigh: number,
   const unit = vtd.unit(CacheTag.unit.peek(vtd.kernel, tag));
   const sourceId = PciFunction.rid.peek(vtd.kernel, CacheTag.function.peek(vtd.kernel, tag));
   vtd.operations.submit(vtd, unit, vtd.batch.clear().deviceTlb(sourceId, iovaHigh, iovaLow, order, CacheTag.pasid.peek(vtd.kernel, tag)));
+}
+
+/** Q7: the device knows nothing of guest addresses, so that a change of the parent drops all that it has (CACHE_TAG_NESTING_DEVTLB). */
+export function flushNestedDeviceTlb(vtd: Vtd, tag: Ref<'CacheTag'>, _gpaHigh: number, _gpaLow: number, _order: number): void {
+  vtd.operations.flushDeviceTlb(vtd, tag, 0, 0, 52);
 }
 
 /** Drops all that a device has in its device TLB of requests without PASID, or with one, if it uses one (`devtlb_invalidation_with_pasid`, `__context_flush_dev_iotlb`). */

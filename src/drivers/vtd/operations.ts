@@ -6,9 +6,9 @@
 import { attachIdentity, attachPaging, blockTranslation, enterDomain, joinDomain, leaveDomain } from './attach.ts';
 import { clearContext, installContext } from './context.ts';
 import { disableAts, enableAts } from './ats.ts';
-import { assignDeviceTag, assignTag, unassignDeviceTag, unassignTag } from './cache-tag.ts';
+import { assignDeviceTag, assignParentTag, assignTag, unassignDeviceTag, unassignParentTag, unassignTag } from './cache-tag.ts';
 import { gather } from './gather.ts';
-import { flushContext, flushDeviceTlb, flushIotlb, flushPasid, flushRange, flushScalableContext } from './invalidation.ts';
+import { flushContext, flushDeviceTlb, flushIotlb, flushNestedDeviceTlb, flushPasid, flushRange, flushScalableContext } from './invalidation.ts';
 import { setUpPasid, setUpPassThrough, tearDownPasid } from './pasid-entry.ts';
 import { removePasid, setPasid } from './device-pasid.ts';
 import { addPasidTable, setUpPasidTable, tearDownPasidTable } from './pasid-table.ts';
@@ -20,11 +20,14 @@ export const vtdOperations = {
   flushRange,
   flushIotlb,
   flushDeviceTlb,
+  flushNestedDeviceTlb,
   flushContext,
   flushPasid,
   flushScalableContext,
   assignTag,
   unassignTag,
+  assignParentTag,
+  unassignParentTag,
   assignDeviceTag,
   unassignDeviceTag,
   enableAts,

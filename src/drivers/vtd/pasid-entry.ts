@@ -15,6 +15,7 @@ import { IommuDomain } from '../domain.ts';
 import { IommuDevice } from '../driver.ts';
 import type { EntryValue } from '../entry-stages.ts';
 import { EntryFound, EntryWritten, EntryZeroed } from '../events.ts';
+import { isNested, nestedEntry, suits } from './nested.ts';
 import { ensurePasidEntry, pasidEntryAddress } from './pasid-table.ts';
 import { VtdUnitState } from './unit-state.ts';
 import type { Vtd, VtdUnit } from './vtd.ts';
@@ -22,15 +23,17 @@ import type { Vtd, VtdUnit } from './vtd.ts';
 /** The PASID that requests without one stand for (`IOMMU_NO_PASID`). */
 export const ridPasid = 0;
 
-/** The entry of a paging domain. */
+/** The entry of a paging domain, or of a nested one. */
 export function pagingEntry(vtd: Vtd, domain: Ref<'IommuDomain'>, domainId: number): EntryValue {
+  if (isNested(vtd.kernel, domain)) return nestedEntry(vtd.kernel, domain, domainId);
   const root = IommuDomain.root.peek(vtd.kernel, domain);
   const levels = IommuDomain.levels.peek(vtd.kernel, domain);
   return vtd.isFirstStage(domain) ? [entry.firstStageWord0(levels), domainId, entry.firstStageWord2(root, levels)] : [entry.secondStageWord0(root, levels), domainId, 0];
 }
 
-/** Lets a PASID of the device translate through a paging domain. ENODEV when RAM has no room for the table (as `intel_pasid_setup_*`). */
-export function setUpPasid(vtd: Vtd, unit: VtdUnit, device: Ref<'IommuDevice'>, pasid: number, domain: Ref<'IommuDomain'>, domainId: number): 0 | 'ENODEV' {
+/** Lets a PASID of the device translate through a domain. ENODEV when RAM has no room for the table; EINVAL for a first stage that the unit does not have (as `intel_pasid_setup_*`). */
+export function setUpPasid(vtd: Vtd, unit: VtdUnit, device: Ref<'IommuDevice'>, pasid: number, domain: Ref<'IommuDomain'>, domainId: number): 0 | 'ENODEV' | 'EINVAL' {
+  if (isNested(vtd.kernel, domain) && !suits(vtd.kernel, unit, domain)) return 'EINVAL';
   return setUp(vtd, unit, device, pasid, pagingEntry(vtd, domain, domainId));
 }
 
@@ -84,8 +87,9 @@ export function writePasidWord(vtd: Vtd, at: number, word: number, value: number
   if (peek(vtd.ram, at + word * 8) !== value) write64(vtd.ram, at + word * 8, 0, value, entry.pasidLabels[word]!);
 }
 
-/** First stage and pass-through are tagged by PASID, second stage by domain id alone. */
-export const isFlushedByPasid = (word0: number): boolean => entry.pagingTypeOf(word0) !== entry.PagingType.SECOND_STAGE;
+/** First stage and pass-through are flushed by PASID; second stage, alone or under a first, by domain id alone (`intel_pasid_tear_down_entry`). */
+export const isFlushedByPasid = (word0: number): boolean =>
+  entry.pagingTypeOf(word0) !== entry.PagingType.SECOND_STAGE && entry.pagingTypeOf(word0) !== entry.PagingType.NESTED;
 
 /** No point: the unit was drained, and reads nothing of an entry that is not present. */
 function zeroEntry(vtd: Vtd, at: number): void {

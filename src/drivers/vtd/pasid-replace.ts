@@ -41,8 +41,8 @@ function writeStages(vtd: Vtd, unit: VtdUnit, device: Ref<'IommuDevice'>, target
   }
 }
 
-/** What a unit looks at: of an entry that is not present the present bit alone, word 2 for the first stage alone. */
+/** What a unit looks at: of an entry that is not present the present bit alone, word 2 where there is a first stage. */
 function usedBits([word0]: EntryValue): EntryValue {
   if ((word0 & entry.present) === 0) return [entry.present, 0, 0];
-  return [-1, -1, entry.pagingTypeOf(word0) === entry.PagingType.FIRST_STAGE ? -1 : 0];
+  return [-1, -1, entry.hasFirstStage(word0) ? -1 : 0];
 }

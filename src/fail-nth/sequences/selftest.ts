@@ -180,7 +180,7 @@ export default topic('mock', {
   },
   'VIOMMU_ALLOC': (caller) => {
     const { fd, device, parent } = withParent(caller);
-    return () => caller.ioctl(fd, 'IOMMU_VIOMMU_ALLOC', { flags: 0, type: viommuType, devId: device.devId, hwptId: parent, outViommuId: 0 });
+    return () => caller.ioctl(fd, 'IOMMU_VIOMMU_ALLOC', { flags: 0, type: viommuType, devId: device.devId, hwptId: parent, outViommuId: 0, dataLength: 24, data: new Uint8Array(24) });
   },
   'VDEVICE_ALLOC': (caller) => {
     const { fd, device, viommu } = withViommu(caller);

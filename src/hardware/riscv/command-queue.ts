@@ -18,6 +18,7 @@ import { Drain } from '../drain.ts';
 import { invalidated } from '../events.ts';
 import { invalidateLabel, IotlbView } from '../iotlb.ts';
 import { IommuUnit } from '../unit.ts';
+import { UnitFunctions } from '../unit-functions.ts';
 import * as commands from './commands.ts';
 import { Fence, Invalidate, Opcode } from './commands.ts';
 import { QueueStatus, ringAt, ringLength, RiscvRegisters } from './registers.ts';
@@ -46,7 +47,7 @@ export class CommandQueue implements Engine {
     this.#ram = host.ram;
     this.#registers = IommuUnit.registers.peek(kernel, unit) as Ref<'RiscvRegisters'>;
     this.#iotlb = new IotlbView(kernel, IommuUnit.iotlb.peek(kernel, unit));
-    this.#drain = new Drain(kernel, unit);
+    this.#drain = new Drain(kernel, new UnitFunctions(kernel, unit));
     this.#tailAt = RiscvRegisters.commandTail.address(kernel, this.#registers);
     this.#helpingAt = RiscvRegisters.helping.address(kernel, this.#registers);
   }

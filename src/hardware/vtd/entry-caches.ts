@@ -42,6 +42,16 @@ class EntryCache {
     return this.lines.epoch();
   }
 
+  /** Whether there is such a cache, and it is on. */
+  get on(): boolean {
+    return this.lines.on;
+  }
+
+  /** Word index: as long as that word is the same, an entry that was found here may still be used. */
+  get generationAt(): number {
+    return this.lines.generationAt;
+  }
+
   protected find(sourceId: number, pasid: number, entry: EntryWords): boolean {
     const lines = this.lines;
     if (!lines.lookup(sourceId, pasid, 0, 0)) return false;

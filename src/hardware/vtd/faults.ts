@@ -29,7 +29,7 @@ export const FaultReason = {
 } as const;
 export type FaultReason = (typeof FaultReason)[keyof typeof FaultReason];
 
-/** Why the unit refused a request in scalable mode. Reasons for privileged, executing and nested requests are left out: there are none. */
+/** Why the unit refused a request in scalable mode. Reasons for privileged and executing requests are left out: there are none. */
 export const ScalableReason = {
   NONE: 0,
   /** RTADDR names a mode that does not exist, or the one that aborts every DMA. */
@@ -57,6 +57,11 @@ export const ScalableReason = {
   FIRST_STAGE_NOT_PRESENT: 0x71,
   FIRST_STAGE_RESERVED: 0x72,
   FIRST_STAGE_ROOT_ACCESS: 0x73,
+  /** Of two stages: what the second one has against an access to a table of the first. */
+  TABLE_BEYOND_SECOND_STAGE: 0x74,
+  ROOT_NOT_READABLE: 0x75,
+  TABLE_NOT_READABLE: 0x76,
+  TABLE_NOT_WRITABLE: 0x77,
   SECOND_STAGE_ACCESS: 0x78,
   SECOND_STAGE_NOT_PRESENT: 0x79,
   SECOND_STAGE_RESERVED: 0x7a,

@@ -18,19 +18,20 @@ import type { Host } from '#hostmem/host';
 import { label } from '#hostmem/labels';
 import type { Memory } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
-import { anyPending, AtcInvalidation, functionWithAtc, isPending, sendInvalidation } from '../atc.ts';
+import { AtcInvalidation, functionWithAtc, isPending, sendInvalidation } from '../atc.ts';
 import { Drain } from '../drain.ts';
 import { invalidated } from '../events.ts';
 import { firstStageTag, invalidateLabel, IotlbView } from '../iotlb.ts';
 import { PciFunction } from '../function.ts';
 import { deliverAnswer } from '../page-requests.ts';
 import { IommuUnit } from '../unit.ts';
+import { UnitFunctions } from '../unit-functions.ts';
 import { WalkCache } from '../walk-cache.ts';
 import * as descriptors from './descriptors.ts';
 import { Bits, Descriptor, Granularity, PageBits } from './descriptors.ts';
 import { changeFaultStatus } from './faults.ts';
 import { ContextCache, contextInvalidateLabel, PasidCache, pasidInvalidateLabel } from './entry-caches.ts';
-import { FaultStatus, GlobalStatus, largestOrderOf, supportsDeviceTlbs, supportsScalable, VtdRegisters, wideDescriptors } from './registers.ts';
+import { FaultStatus, GlobalStatus, largestOrderOf, supportsDeviceTlbs, supportsFirstStage, supportsScalable, VtdRegisters, wideDescriptors } from './registers.ts';
 
 const deviceTlbLabel = label('VtdQueue.deviceTlb');
 const waitLabel = label('VtdQueue.wait');
@@ -53,6 +54,7 @@ export class InvalidationQueue implements Engine {
   readonly #walkCache: WalkCache;
   readonly #contextCache: ContextCache;
   readonly #pasidCache: PasidCache;
+  readonly #functions: UnitFunctions;
   readonly #drain: Drain;
   readonly #unit: Ref<'IommuUnit'>;
   /** Helped along in a free run. */
@@ -60,6 +62,8 @@ export class InvalidationQueue implements Engine {
   readonly #largestOrder: number;
   readonly #scalable: boolean;
   readonly #deviceTlbs: boolean;
+  /** Whether its caches may hold translations of a first stage. */
+  readonly #hasFirstStage: boolean;
 
   constructor(host: Host, unit: Ref<'IommuUnit'>) {
     const kernel = host.kernel;
@@ -79,11 +83,13 @@ export class InvalidationQueue implements Engine {
     this.#walkCache = new WalkCache(kernel, IommuUnit.walkCache.peek(kernel, unit), this.#iotlb.at);
     this.#contextCache = new ContextCache(kernel, IommuUnit.contextCache.peek(kernel, unit));
     this.#pasidCache = new PasidCache(kernel, IommuUnit.pasidCache.peek(kernel, unit));
-    this.#drain = new Drain(kernel, unit);
+    this.#functions = new UnitFunctions(kernel, unit);
+    this.#drain = new Drain(kernel, this.#functions);
     this.#unit = unit;
     for (let at = IommuUnit.firstFunction.peek(kernel, unit); at !== NULL; at = PciFunction.nextOfUnit.peek(kernel, at))
       if (PciFunction.atc.peek(kernel, at) !== NULL) this.#atcs.push(new AtcInvalidation(host, at));
     this.#scalable = supportsScalable(VtdRegisters.extendedCapability.peekHigh(kernel, registers));
+    this.#hasFirstStage = this.#scalable && supportsFirstStage(VtdRegisters.extendedCapability.peekHigh(kernel, registers));
     this.#deviceTlbs = supportsDeviceTlbs(VtdRegisters.extendedCapability.peek(kernel, registers));
     this.#largestOrder = largestOrderOf(VtdRegisters.capability.peekHigh(kernel, registers));
   }
@@ -93,7 +99,7 @@ export class InvalidationQueue implements Engine {
     if ((peek(kernel, this.#globalStatusAt) & GlobalStatus.QUEUE_ENABLED) === 0) return false;
     if ((peek(kernel, this.#faultStatusAt) & FaultStatus.QUEUE_ERROR) !== 0) return false;
     if (peek(kernel, this.#headAt) === silent.load(kernel, this.#tailAt)) return false;
-    if (this.#headIsWait()) return !anyPending(kernel, this.#unit) && this.#drain.done();
+    if (this.#headIsWait()) return !this.#functions.anyPending() && this.#drain.done();
     const target = this.#target();
     return target === NULL || !isPending(kernel, target);
   }
@@ -151,7 +157,7 @@ export class InvalidationQueue implements Engine {
   /** Free runs: carries out what is ready, unless another thread is already at it. */
   help(): void {
     const kernel = this.#kernel;
-    if (kernel.control !== null || (!this.ready() && !anyPending(kernel, this.#unit))) return;
+    if (kernel.control !== null || (!this.ready() && !this.#functions.anyPending())) return;
     if (silent.compareExchange(kernel, this.#helpingAt, 0, 1) !== 0) return;
     for (;;) {
       for (const one of this.#atcs) if (one.ready()) one.step();
@@ -175,8 +181,15 @@ export class InvalidationQueue implements Engine {
     } else {
       if ((addressLow & PageBits.leafOnly) === 0) this.#walkCache.invalidatePages(domainId, addressHigh, addressLow & ~4095, order, 0);
       this.#iotlb.invalidatePages(domainId, addressHigh, addressLow & ~4095, order);
+      if (this.#hasFirstStage) this.#invalidateFirstStage(domainId);
     }
     this.#drain.mark((first & Bits.drainReads) !== 0, (first & Bits.drainWrites) !== 0);
+  }
+
+  /** What the address of a page-selective invalidation says of the first stage, or of both, is nothing: all of the domain goes (6.5.2.3). */
+  #invalidateFirstStage(domainId: number): void {
+    this.#walkCache.invalidateFirstStage(domainId);
+    this.#iotlb.invalidateFirstStage(domainId);
   }
 
   #invalidatePasidIotlb(first: number, addressLow: number, addressHigh: number): void {

@@ -50,11 +50,16 @@ export const recordedExtendedCapability = 0xf00f4an;
 export const recordedScalableCapability = 0x00d2008c222f0606n;
 export const recordedScalableExtendedCapability = 0x480080f00f4an;
 
-/** What a unit reports unless it is told otherwise; the last one is the recorded one with a first stage of 4 levels and 1 GiB. */
+/** ECAP.NEST: a first stage in guest memory on a second stage. */
+const nesting = 1n << 26n;
+export const supportsNesting = (extendedLow: number): boolean => (extendedLow & (1 << 26)) !== 0;
+
+/** What a unit reports unless it is told otherwise: the recorded one, with a first stage of 4 levels and 1 GiB, and with both stages nested. */
 export const defaultCapabilities = {
   'vtd-legacy': { capability: recordedCapability, extended: recordedExtendedCapability },
   'vtd-scalable': { capability: recordedScalableCapability, extended: recordedScalableExtendedCapability },
   'vtd-first-stage': { capability: recordedScalableCapability | (1n << 56n), extended: recordedScalableExtendedCapability | (1n << 47n) },
+  'vtd-nested': { capability: recordedScalableCapability | (1n << 56n), extended: recordedScalableExtendedCapability | (1n << 47n) | nesting },
 } as const;
 
 /** ECAP.DT: translation requests and device-TLB invalidations are served. */
@@ -99,3 +104,6 @@ export const supportsPassThrough = (extendedLow: number): boolean => (extendedLo
 export const supportsScalable = (extendedHigh: number): boolean => (extendedHigh & (1 << 11)) !== 0;
 export const supportsSecondStage = (extendedHigh: number): boolean => (extendedHigh & (1 << 14)) !== 0;
 export const supportsFirstStage = (extendedHigh: number): boolean => (extendedHigh & (1 << 15)) !== 0;
+/** Supervisor requests (SRS), in the low word, and the extended-accessed flag (EAFS), in the high one. */
+export const supportsSupervisor = (extendedLow: number): boolean => (extendedLow & (1 << 31)) !== 0;
+export const supportsExtendedAccessed = (extendedHigh: number): boolean => (extendedHigh & (1 << 2)) !== 0;

@@ -17,6 +17,7 @@ import type { Requester, RequesterTable } from '../translation-unit.ts';
 import * as entry from './context-entry.ts';
 import { FaultReason, reasonOf, recordedReasonOf, recordFault, ScalableReason, scalableReasonOf } from './faults.ts';
 import type { ContextCache, EntryCaches, EntryWords } from './entry-caches.ts';
+import { LastRequester } from './last-requester.ts';
 import { addressBitsOf, GlobalStatus, RootTableMode, rootTableModeOf, supportsDeviceTlbs, supportsLevels, VtdRegisters } from './registers.ts';
 import { noPasid, ScalableRequesters } from './scalable-requester.ts';
 
@@ -32,6 +33,7 @@ export class VtdRequesters implements RequesterTable {
   readonly #recordedReasons: boolean;
   readonly #deviceTlbs: boolean;
   readonly #contexts: ContextCache | null;
+  readonly #last: LastRequester | null;
   readonly #entry: EntryWords = { word0: 0, word1: 0, word2: 0 };
   readonly #scalable: ScalableRequesters;
   /** Whether the last look-up was one of scalable mode. */
@@ -56,14 +58,29 @@ export class VtdRequesters implements RequesterTable {
     this.#recordedReasons = VtdRegisters.recordedReasons.peek(host.kernel, registers) !== 0;
     this.#scalable = new ScalableRequesters(host, { capabilityLow, capabilityHigh, extendedLow, extendedHigh, fetchBits }, caches);
     this.#contexts = caches === null ? null : caches.contexts;
+    this.#last = caches === null ? null : new LastRequester(host.kernel, { globalStatus: this.#globalStatus, rootTable: this.#rootTable }, caches);
     this.addressBits = addressBitsOf(capabilityLow);
   }
 
   /** Reads the entries of a request. A unit that does not translate passes everything through. */
   lookup(sourceId: number, pasid: number, result: Requester): number {
+    const last = this.#last;
+    if (last !== null && last.is(sourceId, pasid, result)) return FaultReason.NONE;
+    return this.#look(sourceId, pasid, result);
+  }
+
+  #look(sourceId: number, pasid: number, result: Requester): number {
+    this.#last?.begin();
+    const reason = this.#find(sourceId, pasid, result);
+    if (reason === FaultReason.NONE && !result.passThrough) this.#last?.keep(sourceId, pasid, result, this.#isScalable);
+    return reason;
+  }
+
+  #find(sourceId: number, pasid: number, result: Requester): number {
     const registers = this.#kernel.words;
     result.silent = result.firstStage = result.marksUse = result.deviceTlb = false;
     result.pasid = 0;
+    result.secondRoot = 0 as Frame;
     result.passThrough = (registers[this.#globalStatus]! & GlobalStatus.TRANSLATING) === 0;
     if (result.passThrough) return FaultReason.NONE;
     const rootTable = registers[this.#rootTable]!;
@@ -127,6 +144,10 @@ export class VtdRequesters implements RequesterTable {
   reasonOf({ firstStage, levels }: Requester, walk: WalkResult, access: number): number {
     if (!this.#isScalable) return reasonOf(walk.fault, access);
     return this.#named(scalableReasonOf(walk, firstStage, levels, access), access);
+  }
+
+  nestedReason(reason: ScalableReason, access: number): number {
+    return this.#named(reason, access);
   }
 
   record(sourceId: number, pasid: number, iovaHigh: number, iovaLow: number, reason: number, access: number): void {

@@ -8,7 +8,7 @@
  *   directory entry   P 0 · FPD 1 · PASID table [63:12]                                                     index: PASID >> 6
  *   PASID entry       q0: P 0 · FPD 1 · AW [4:2] · PGTT [8:6] · SSADE 9 · second-stage root [63:12]            index: PASID & 63
  *                     q1: DID [15:0] · PWSNP 23 · PGSNP 24
- *                     q2: SRE 0 · FSPM [3:2] · WPE 4 · EAFE 7 · first-stage root [63:12]
+ *                     q2: SRE 0 · FSPM [3:2] · WPE 4 · EAFE 7 · first-stage root [63:12], a guest's address under a second stage
  *
  * Tables lie below 4 GiB, so that the high word of every pointer is 0; only the low words of q0 to q2 are used. The size of a
  * directory is 2^(PDTS + 7) entries; this model's are one frame, PDTS 2.
@@ -39,12 +39,19 @@ export const deviceTlbEnabled = 1 << 2;
 export const pasidsEnabled = 1 << 3;
 export const contextWord0 = (directory: Frame, flags: number = 0): number => (hpaOf(directory) | (frameSizedDirectory << 9) | flags | present) | 0;
 /** How many PASIDs the directory of a context entry has room for. */
-export const pasidsOf = (contextWord: number): number => 2 ** (((contextWord >>> 9) & 7) + 13);
+export const pasidsOf = (contextWord: number): number => 1 << (((contextWord >>> 9) & 7) + 13);
 export const ridPasidMask = 0xfffff;
+
+/** SRE, WPE and EAFE in word 2; requests here are of users, so that none of them is looked at. */
+export const supervisorRequests = 1;
+export const writeProtect = 1 << 4;
+export const extendedAccessed = 1 << 7;
 
 /** Bits of PASID-entry word 0. */
 const secondStageUse = 1 << 9;
 export const pagingTypeOf = (word0: number): number => (word0 >>> 6) & 7;
+/** First stage, alone or on a second one: word 2 counts. */
+export const hasFirstStage = (word0: number): boolean => pagingTypeOf(word0) === PagingType.FIRST_STAGE || pagingTypeOf(word0) === PagingType.NESTED;
 export const levelsOf = (word0: number): number => ((word0 >>> 2) & 7) + 2;
 export const marksUse = (word0: number): boolean => (word0 & secondStageUse) !== 0;
 export const domainIdOf = (word1: number): number => word1 & 0xffff;
@@ -53,6 +60,8 @@ export const firstStageLevelsOf = (word2: number): number => ((word2 >>> 2) & 3)
 
 export const secondStageWord0 = (root: Frame, levels: number): number => (hpaOf(root) | (PagingType.SECOND_STAGE << 6) | ((levels - 2) << 2) | present) | 0;
 export const firstStageWord0 = (levels: number): number => (PagingType.FIRST_STAGE << 6) | ((levels - 2) << 2) | present;
+/** Of both stages; word 2 is that of the first, whose root is a page of the guest. */
+export const nestedWord0 = (root: Frame, levels: number): number => (hpaOf(root) | (PagingType.NESTED << 6) | ((levels - 2) << 2) | present) | 0;
 export const passThroughWord0 = (levels: number): number => (PagingType.PASS_THROUGH << 6) | ((levels - 2) << 2) | present;
 export const firstStageWord2 = (root: Frame, levels: number): number => (hpaOf(root) | ((levels - 4) << 2)) | 0;
 

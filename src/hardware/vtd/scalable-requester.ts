@@ -125,7 +125,7 @@ export class ScalableRequesters {
       return ScalableReason.PASID_NOT_PRESENT;
     }
     words.word1 = fetchBits === 64 ? read64(ram, at + 8, entry.pasidLabels[1]) : peek(ram, at + 8);
-    const usesWord2 = entry.pagingTypeOf(words.word0) === entry.PagingType.FIRST_STAGE;
+    const usesWord2 = entry.hasFirstStage(words.word0);
     words.word2 = !usesWord2 ? 0 : fetchBits <= 128 ? read64(ram, at + 16, entry.pasidLabels[2]) : peek(ram, at + 16);
     entryFetched.emit(this.#kernel, TableKind.PASID, sourceId, pasid, words.word0, words.word1, words.word2);
     return this.#decode(result);
@@ -145,20 +145,31 @@ export class ScalableRequesters {
       return ScalableReason.PASID_RESERVED;
     const type = entry.pagingTypeOf(word0);
     result.domainId = entry.domainIdOf(word1);
-    result.firstStage = type === entry.PagingType.FIRST_STAGE;
+    result.firstStage = entry.hasFirstStage(word0);
     result.passThrough = type === entry.PagingType.PASS_THROUGH;
     result.levels = result.firstStage ? entry.firstStageLevelsOf(word2) : entry.levelsOf(word0);
     result.root = frameOf(result.firstStage ? word2 : word0);
-    result.marksUse = result.firstStage || entry.marksUse(word0);
-    return this.#usable(type, result.levels) ? ScalableReason.NONE : ScalableReason.PASID_INVALID;
+    result.marksUse = type === entry.PagingType.FIRST_STAGE || entry.marksUse(word0);
+    const isNested = type === entry.PagingType.NESTED;
+    result.secondLevels = isNested ? entry.levelsOf(word0) : 0;
+    result.secondRoot = isNested ? frameOf(word0) : (0 as Frame);
+    return this.#usable(type, result) ? ScalableReason.NONE : ScalableReason.PASID_INVALID;
   }
 
-  /** Whether the unit has that paging type in that many levels. Nesting is not modelled, so no unit has it. */
-  #usable(type: number, levels: number): boolean {
-    const { capabilityLow, capabilityHigh, extendedLow, extendedHigh } = this.#properties;
+  /** Whether the unit has that paging type in that many levels. */
+  #usable(type: number, { levels, secondLevels }: Requester): boolean {
+    const { extendedLow, extendedHigh } = this.#properties;
     if (type === entry.PagingType.PASS_THROUGH) return registers.supportsPassThrough(extendedLow);
-    if (type === entry.PagingType.SECOND_STAGE) return registers.supportsSecondStage(extendedHigh) && registers.supportsLevels(capabilityLow, levels);
-    if (type !== entry.PagingType.FIRST_STAGE || !registers.supportsFirstStage(extendedHigh)) return false;
-    return levels === 4 || (levels === 5 && registers.supportsFirstStage5(capabilityHigh));
+    if (type === entry.PagingType.SECOND_STAGE) return this.#hasSecondStage(levels);
+    if (type === entry.PagingType.NESTED) return registers.supportsNesting(extendedLow) && this.#hasFirstStage(levels) && this.#hasSecondStage(secondLevels);
+    return type === entry.PagingType.FIRST_STAGE && registers.supportsFirstStage(extendedHigh) && this.#hasFirstStage(levels);
+  }
+
+  #hasSecondStage(levels: number): boolean {
+    return registers.supportsSecondStage(this.#properties.extendedHigh) && registers.supportsLevels(this.#properties.capabilityLow, levels);
+  }
+
+  #hasFirstStage(levels: number): boolean {
+    return levels === 4 || (levels === 5 && registers.supportsFirstStage5(this.#properties.capabilityHigh));
   }
 }

@@ -1,5 +1,6 @@
 /** What the selftest lets a mock device do: ask for a page, and cause an event of its vIOMMU. */
 import { NULL, type Ref } from '#hostmem/object';
+import { RID_SLOT } from '../change-pt.ts';
 import { fail } from '../errno.ts';
 import { reportEvent } from '../event-queue.ts';
 import { queueRequest } from '../fault-queue.ts';
@@ -28,7 +29,8 @@ export function triggerIopf(kernel: Kernel, iommufd: Ref<'Iommufd'>, { deviceId,
   const queue = hwpt === NULL ? NULL : Hwpt.faultQueue.peek(memory, hwpt);
   if (queue === NULL) fail('ENODEV', 'nobody takes page requests of the device');
   const hasPasid = pasid !== NO_PASID;
-  queueRequest(kernel, queue, { device, deviceId, pasid: hasPasid ? pasid : null, group, permissions, address });
+  const slot = ofPasid === NULL ? RID_SLOT : pasid;
+  queueRequest(kernel, queue, { device, deviceId, pasid: hasPasid ? pasid : null, slot, group, permissions, address });
 }
 
 /** TRIGGER_VEVENT: an event of the vIOMMU that the device is attached through. ENOENT without one, EOPNOTSUPP when nobody listens. */

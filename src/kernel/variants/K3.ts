@@ -4,7 +4,7 @@ import { variant } from '../variant.ts';
 
 export default variant({
   mistake: 'K3: an ATTACH that cannot write pt_id back detaches the RID, also after a replace or a PASID attach',
-  source: 'Linux 7.2.13 with its other faults mended; device_cdev.c:246-247 (vfio)',
+  source: 'Linux 7.2.13 with its other faults mended; CANDIDATE (no report located): device_cdev.c:246-247 (vfio)',
   caughtBy: 'O5',
   faults: onlyFaults('pasidUndoHitsRid'),
 });

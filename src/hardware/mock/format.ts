@@ -19,6 +19,11 @@ export const DIRTY = 0x40;
 export const HALF = 4;
 export const HALF_BIT = 0x80;
 
+/** An IOVA of the unit as the walker sees it, word by word; and whether it has more bits than the unit. */
+export const doubledHigh = (iovaHigh: number, iovaLow: number): number => (iovaHigh << 1) | (iovaLow >>> 31);
+export const doubledLow = (iovaLow: number): number => iovaLow << 1;
+export const isBeyond = (iovaHigh: number): boolean => iovaHigh >>> 24 !== 0;
+
 export const mockFormat: PageTableFormat = {
   name: 'mock-amd-v1',
   levels: 5,

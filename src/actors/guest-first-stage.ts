@@ -1,0 +1,37 @@
+/**
+ * First-stage tables that a guest keeps in its memory for its virtual VT-d unit: four tables, one a level, for a window of 2 MiB. Only leaves
+ * change; hardware reads them, and each is one point.
+ */
+import { poke, write64 } from '#hostmem/atomics';
+import { vtdFirstStage } from '#hostmem/formats/vtd-first-stage';
+import type { Host } from '#hostmem/host';
+import { highOf, indexAt, lowOf } from '#hostmem/iova';
+import { hpaOf, pageBytes, type Frame } from '#hostmem/memory';
+import type { Ref } from '#hostmem/object';
+import { Access } from '#hostmem/page-table';
+import { runGet } from '#hostmem/run';
+import { firstStageGpa, windowIova } from './virtual-vtd.ts';
+
+const format = vtdFirstStage(4);
+const readWrite = Access.READ | Access.WRITE;
+
+/** Host address of the entry of a level for an IOVA. */
+function entryAt(host: Host, frames: Ref<'Run'>, level: number, iova: number): number {
+  const page = firstStageGpa / pageBytes + (format.levels - level);
+  const iovaPage = Math.floor(iova / pageBytes);
+  return hpaOf(runGet(host.kernel, frames, page) as Frame) + indexAt(level, highOf(iovaPage), lowOf(iovaPage), 511) * 8;
+}
+
+/** Makes empty tables, while a world is built; `frames` are the guest's memory. */
+export function layFirstStage(host: Host, frames: Ref<'Run'>): void {
+  for (let level = format.levels; level > 1; level--) {
+    const next = (firstStageGpa / pageBytes + (format.levels - level) + 1) as Frame;
+    poke(host.ram, entryAt(host, frames, level, windowIova), format.tableLow(next, level));
+  }
+}
+
+/** Writes the leaf of a page: to a page of the guest, or with `null` to none. */
+export function setLeaf(host: Host, frames: Ref<'Run'>, iova: number, gpa: number | null): void {
+  const low = gpa === null ? 0 : format.leafLow((gpa / pageBytes) as Frame, readWrite, 1);
+  write64(host.ram, entryAt(host, frames, 1, iova), 0, low, format.labels[1]!);
+}
