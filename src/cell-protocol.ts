@@ -58,7 +58,7 @@ export interface ShrinkRequest {
   readonly invariant: string;
 }
 
-/** Replays once with a trace and makes the story's material of it; `token` becomes part of it. */
+/** Replays once with a trace and makes the story's material of it; `token` becomes part of it. The cell's last request. */
 export interface TellRequest {
   readonly kind: 'tell';
   readonly switches: readonly Switch[];
