@@ -43,7 +43,7 @@ export default scenario({
 
   actors: ({ vm, device, viommu }) => ({
     guest: vm('vm', (thread, { fd, nested }) => {
-      thread.check(thread.attach(fd, nested) === null, "the guest's tables were refused");
+      thread.expect("the attach to the guest's tables", thread.attach(fd, nested));
       const iommu = new GuestIommu(thread, 'vm');
       thread.dma('nic', 'read', asked, page);
       // The interrupt of the unit's queue, in the host.
@@ -59,7 +59,7 @@ export default scenario({
       iommu.unmap(asked);
     }),
 
-    mover: vm('vm', (thread, { fd, parent }) => thread.check(thread.attach(fd, parent) === null, 'the device was not moved')),
+    mover: vm('vm', (thread, { fd, parent }) => thread.expect('the move', thread.attach(fd, parent))),
 
     viommu: viommu('vm', (virtual, { iommufd, nested, faultFd }) => virtual.serveVtd({ iommufd, nested, faultFd }, 3)),
 

@@ -1,15 +1,14 @@
 /** The vIOMMU of a guest with a virtual VT-d unit: what the guest's descriptors become, and what it is told. */
-import { peek, poke } from '#hostmem/atomics';
+import { peek } from '#hostmem/atomics';
 import type { Ref } from '#hostmem/object';
 import { Counters } from '#src/actors/counters';
 import { layFirstStage, setLeaf } from '#src/actors/guest-first-stage';
 import { guestAddress } from '#src/actors/guest-memory';
 import { GuestIommu } from '#src/actors/guest-iommu';
 import { Viommu } from '#src/actors/viommu';
-import { VirtualQueue } from '#src/actors/virtual-queue';
-import {
-  firstStageGpa, guestDomainId, nestedFreeGpa, queueGpa, registersGpa, requestsGpa, slotBytes, statusGpa, VirtualVtd, WaitStatus, windowIova,
-} from '#src/actors/virtual-vtd';
+import { VtdQueue } from '#src/actors/virtual-queue';
+import { GuestRing } from '#src/actors/guest-ring';
+import { commandRing, firstStageGpa, guestDomainId, nestedFreeGpa, requestRing, statusGpa, WaitStatus, windowIova } from '#src/actors/virtual-vtd';
 import { Machine } from '#src/hardware/machine';
 import { askForPage } from '#src/hardware/page-requests';
 import { Bits, Descriptor, PageAnswerBits, PasidIotlbGranularity } from '#src/hardware/vtd/descriptors';
@@ -47,14 +46,11 @@ function setUp(operations: Operations = linux72) {
   const viommu = new Viommu(seat, 'vm');
   const at = (gpa: number): number => guestAddress(viommu, 'vm', gpa);
   const engine = machine.dma(nic);
-  let tail = 0;
+  const commands = new GuestRing(viommu, 'vm', commandRing);
   return {
     w, kernel, viommu, at, nic, frames, to: { iommufd, nested, faultFd }, iommu: new GuestIommu(viommu, 'vm'),
     reach: (i: number) => engine.read(0, windowIova + i * page, 64) === 0,
-    queue: (...words: readonly number[]) => {
-      words.forEach((word, index) => poke(w.host.ram, at(queueGpa + tail * slotBytes) + index * 4, word));
-      VirtualVtd.queueTail.store(w.host.ram, at(registersGpa), ++tail);
-    },
+    queue: (first: number, second: number, third: number, fourth: number) => commands.push(first, second, third, fourth),
     status: () => WaitStatus.word.load(w.host.ram, at(statusGpa)),
   };
 }
@@ -109,13 +105,13 @@ test('what the vIOMMU does at a wait is the operation that a variant may replace
 
 test('a device\'s page request lies in the guest\'s queue by its address and group, and the guest\'s answer goes back to the device', () => {
   const { w, kernel, viommu, to, nic, iommu, queue, at } = setUp();
-  const virtual = new VirtualQueue(viommu, 'vm', to);
+  const virtual = new VtdQueue(viommu, 'vm', to);
   const group = askForPage(w.host.kernel, nic, null, windowIova / page + 5, 1);
   handOnRequests(kernel, nic);
   expect(iommu.takeRequest()).toBeNull();
   queue(wait, 1, statusGpa, 0);
   virtual.serve(1);
-  const slot = at(requestsGpa);
+  const slot = at(requestRing.slotsGpa);
   expect([peek(w.host.ram, slot) & 0xff, peek(w.host.ram, slot + 8) & 7]).toEqual([1, 5]);
   expect(iommu.takeRequest()).toEqual({ iova: windowIova + 5 * page, group });
   expect(iommu.takeRequest()).toBeNull();
