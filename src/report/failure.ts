@@ -56,6 +56,19 @@ export interface ConflictingWord {
   readonly means?: string;
 }
 
+/** Where an address led when the schedule had failed. */
+export interface AddressState {
+  /** `nic, 0x20000000`. */
+  readonly title: string;
+  /** Which domain answers for the device. */
+  readonly domain: string;
+  /** What hardware reads on the way, in its order: byte addresses in RAM. */
+  readonly entries: readonly { readonly name: string; readonly at: number; readonly value: string }[];
+  readonly outcome: string;
+  /** What caches hold of it; stale is what leads elsewhere than the tables do. */
+  readonly cached: readonly { readonly text: string; readonly stale: boolean }[];
+}
+
 export interface Failure {
   readonly scenario: string;
   readonly variant: string;
@@ -72,6 +85,8 @@ export interface Failure {
   readonly events: readonly StoryEvent[];
   readonly switches: readonly ForcedSwitch[];
   readonly conflicts: readonly ConflictingWord[];
+  /** Of the addresses that devices used last. */
+  readonly addresses?: readonly AddressState[];
   readonly token: string;
   /** What `dmarena replay` needs beside the token: empty, or beginning with a space. */
   readonly replayFlags?: string;

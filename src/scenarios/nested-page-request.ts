@@ -30,11 +30,11 @@ export default scenario({
     const vmm = w.guest('vm', guestPages);
     const iommufd = vmm.iommufd();
     const ioas = vmm.ioas(iommufd);
-    vmm.map(iommufd, ioas, 0, BigInt(w.directory['vm.memory']!), guestPages * page);
+    vmm.map(iommufd, ioas, 0, w.guestMemory('vm'), guestPages * page);
     const frames = w.directory['vm.frames'] as Ref<'Run'>;
     fill(w.host.ram, hpaOf(runGet(w.host.kernel, frames, nestedFreeGpa / page) as Frame), page, tag);
     layFirstStage(w.host, frames);
-    const { fd, deviceId } = vmm.bound(w.group('nic').vfio[0]!, iommufd);
+    const { fd, deviceId } = vmm.bound(w.device('nic'), iommufd);
     const { faultId, faultFd } = vmm.faultQueue(iommufd);
     const parent = vmm.hwpt(iommufd, deviceId, ioas, HwptFlag.NEST_PARENT);
     const nested = vmm.nestedHwpt(iommufd, deviceId, parent, firstStageGpa, faultId);
