@@ -8,8 +8,8 @@ import { nameOfWord } from '#hostmem/struct';
 import { EventDescriber } from './describe-events.ts';
 import { keptEvents } from './kept-events.ts';
 import { readHwpts } from './check/named-hwpts.ts';
-import { foundWords } from './report/found-words.ts';
-import type { ConflictingWord, Failure, ForcedSwitch, TraceStep } from './report/failure.ts';
+import { foundFreed, foundWords } from './report/found-words.ts';
+import type { ConflictingWord, Failure, ForcedSwitch, FoundWord, TraceStep } from './report/failure.ts';
 import { firstAlternative, startOfSchedule, type Switch } from './schedule/board.ts';
 import type { ReplayOutcome } from './schedule/commander.ts';
 import type { TraceEntry } from './schedule/trace.ts';
@@ -54,11 +54,18 @@ export function tellFailure({ scenario, variant, violation, names, directory, ho
     steps,
     events,
     switches: (outcome.switches ?? []).filter(({ next }) => next < firstAlternative).map((one) => switchOf(one, names)),
-    found: outcome.violation!.words.length > 0 || outcome.actor === null || !byItself.has(violation.invariant) ? [] : foundWords(steps, names[outcome.actor]!),
+    found: outcome.violation!.words.length > 0 || outcome.actor === null || !byItself.has(violation.invariant) ? [] : foundBy(names[outcome.actor]!, steps, outcome.trace, names),
     conflicts: outcome.violation!.words.map((word) => conflictOf(host, word, steps, hwpts)),
     token,
     replayFlags,
   };
+}
+
+/** What was given back says most; else what was read. */
+function foundBy(breaker: string, steps: readonly TraceStep[], trace: readonly TraceEntry[], names: readonly string[]): FoundWord[] {
+  const freed = trace.filter(({ labelNumber }) => labelNumber === freedLabel).map(({ space, at, actor, step }) => ({ space, at, actor: names[actor] ?? '', step }));
+  const gone = foundFreed(steps, breaker, freed);
+  return gone.length > 0 ? gone : foundWords(steps, breaker);
 }
 
 function stepOf(entry: TraceEntry, names: readonly string[], hwpts: ReadonlyMap<number, string>): TraceStep {

@@ -27,13 +27,15 @@ export function explainDisagreement(failure: Failure, spans: readonly LockSpan[]
 /** What somebody had read before it broke, who had left it so, and under which locks each of them was. */
 function explainFound(found: readonly FoundWord[], spans: readonly LockSpan[]): string[] {
   if (found.length === 0) return [];
-  const lines = found.flatMap(({ label, value, means, write, read }) => {
+  const lines = found.flatMap((word) => {
+    const { label, write, read } = word;
     const [writer, reader] = [write, read].map(({ actor, step }) => heldOver(spans, actor, step, step)) as [string[], string[]];
     const shared = writer.filter((lock) => reader.includes(lock));
     const together = shared.length === 0 ? 'no lock of both' : `both under ${shared.join(', ')}`;
+    const state = word.freed === true ? `the object of ${label} was given back` : `${label} = ${word.means ?? formatValue(word.value)}`;
     return [
-      `  ${label} = ${means ?? formatValue(value)}, by ${write.actor} at step ${write.step}, ${under(writer)};`,
-      `  ${read.actor} read it at step ${read.step}, ${under(reader)}: ${together}.`,
+      `  ${state}, by ${write.actor} at step ${write.step}, ${under(writer)};`,
+      `  ${read.actor} ${word.freed === true ? 'had used' : 'read'} it at step ${read.step}, ${under(reader)}: ${together}.`,
     ];
   });
   return [`What ${found[0]!.read.actor} went on with, as others had left it:`, ...lines];

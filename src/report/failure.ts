@@ -62,6 +62,8 @@ export interface FoundWord {
   readonly value: number;
   /** The value in the field's words, where it is known. */
   readonly means?: string;
+  /** The other one did not write it but gave the object back, after the read. */
+  readonly freed?: true;
   readonly write: { readonly actor: string; readonly step: number };
   readonly read: { readonly actor: string; readonly step: number };
 }

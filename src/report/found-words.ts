@@ -6,6 +6,25 @@ import { writes, type FoundWord, type TraceStep } from './failure.ts';
 const most = 2;
 const reach = 12;
 
+/** A word of an object that was given back in the schedule, and by whom. */
+export interface FreedWord {
+  readonly space: number;
+  readonly at: number;
+  readonly actor: string;
+  readonly step: number;
+}
+
+/** The object that an actor used last of those that another one gave back behind its use; nothing where there is none. */
+export function foundFreed(steps: readonly TraceStep[], breaker: string, freed: readonly FreedWord[]): FoundWord[] {
+  for (const use of steps.filter(({ actor }) => actor === breaker).toReversed()) {
+    const gone = freed.findLast((word) => word.step > use.step && word.actor !== breaker && sameWord(word, use));
+    if (gone === undefined) continue;
+    const { actor, step } = gone;
+    return [{ label: use.label, value: use.value, freed: true, write: { actor, step }, read: { actor: breaker, step: use.step } }];
+  }
+  return [];
+}
+
 /** The latest first. */
 export function foundWords(steps: readonly TraceStep[], breaker: string): FoundWord[] {
   const found: FoundWord[] = [];

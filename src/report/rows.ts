@@ -46,8 +46,9 @@ export function rowsThatMatter(
     const own = detail === true ? weight.detail : weight.event;
     rows.push({ step, actor, text, weight: [...thingsNamed(text)].some((thing) => named.has(thing)) ? own + weight.named : own });
   }
-  for (const { label, write, read } of failure.found ?? []) {
-    rows.push({ ...write, text: `changes ${label}`, weight: weight.lastWrite }, { ...read, text: `reads ${label}`, weight: weight.lastWrite });
+  for (const { label, write, read, freed } of failure.found ?? []) {
+    const [does, did] = freed === true ? ['gives back the object of', 'uses'] : ['changes', 'reads'];
+    rows.push({ ...write, text: `${does} ${label}`, weight: weight.lastWrite }, { ...read, text: `${did} ${label}`, weight: weight.lastWrite });
   }
   const locks = locksThatMatter(failure, spans, held);
   for (const step of failure.steps) {

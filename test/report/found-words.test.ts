@@ -1,4 +1,4 @@
-import { foundWords } from '#src/report/found-words';
+import { foundFreed, foundWords } from '#src/report/found-words';
 import type { Failure, StepOp, TraceStep } from '#src/report/failure';
 import { tellStory } from '#src/report/story';
 import { expect, test } from 'vitest';
@@ -51,4 +51,14 @@ test('what the verdict names is told before what it does not', () => {
   const story = tellStory({ ...failure, found: [], events, violation: { ...failure.violation, message: 'a DMA with PASID 64' } });
   expect(story.join('\n')).toContain('ATTACH pasid 64');
   expect(story.length).toBeLessThanOrEqual(25);
+});
+
+test('what an actor used that another one gave back behind its use comes before what it read', () => {
+  const use = trace('pinner RMW Ioas.users 2', 'mover LOCK Access.lock', 'mover RMW Ioas.users 1');
+  const freed = [{ space: 1, at: places['Ioas.users']!, actor: 'mover', step: 3 }];
+  const found = foundFreed(use, 'pinner', freed);
+  expect(found).toEqual([{ label: 'Ioas.users', value: 2, freed: true, write: { actor: 'mover', step: 3 }, read: { actor: 'pinner', step: 1 } }]);
+  expect([foundFreed(use, 'mover', freed), foundFreed(use, 'pinner', [{ ...freed[0]!, step: 1 }])]).toEqual([[], []]);
+  const story = tellStory({ ...failure, steps: use, found }).join('\n').replaceAll(/\s+/g, ' ');
+  expect(story).toContain('the object of Ioas.users was given back, by mover at step 3, under Access.lock; pinner had used it at step 1, under no lock: no lock of both.');
 });
