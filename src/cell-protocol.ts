@@ -5,7 +5,7 @@ import type { Shrunk } from './results.ts';
 import type { Failure } from './report/failure.ts';
 import type { Switch } from './schedule/board.ts';
 import type { Scene } from './schedule/shrink.ts';
-import type { Iommu } from './world.ts';
+import type { Iommu } from './built-units.ts';
 
 interface Breach {
   readonly invariant: string;

@@ -34,6 +34,5 @@ const levels = 4;
 /** What a guest with such a unit has for itself. */
 export const nestedFreeGpa = firstStageGpa + levels * 4096;
 
-/** IOVAs that the guest's tables reach: 2 MiB. */
+/** The first IOVA of those that the guest's tables reach: 2 MiB. */
 export const windowIova = 0x1000_0000;
-export const windowPages = 512;

@@ -10,7 +10,8 @@ import { mmap, munmapAll, Process } from '../kernel/process.ts';
 import { testIoctl, type TestCommands } from '../kernel/selftest/commands.ts';
 import { close, ioctl, open, read, type Commands } from '../kernel/syscalls.ts';
 import type { BuiltProcess } from '../built-process.ts';
-import { World, type BuiltGroup } from '../world.ts';
+import type { BuiltGroup } from '../built-groups.ts';
+import { World } from '../world.ts';
 
 export const page = 4096;
 /** FIXED, writeable, readable. */
