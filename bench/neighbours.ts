@@ -8,7 +8,7 @@ import { Kernel } from '#src/kernel/kernel';
 import { linux72 } from '#src/kernel/operations';
 import { ioctl } from '#src/kernel/syscalls';
 import { World } from '#src/world';
-import type { OnHost } from './attached.ts';
+import type { OnHost } from './device.ts';
 
 const readerIova = 0x1_0000_0000;
 const mapperIova = 0x2_0000_0000;

@@ -346,7 +346,8 @@ function layOut<F extends Fields>(name: string, fields: F, start: number, type: 
   const offsets = new Map<string, number>();
   let offsetBytes = start;
   for (const [field, kind] of Object.entries(fields)) {
-    if (kind.words === 2) offsetBytes = (offsetBytes + 7) & ~7;
+    // 64-bit values; and arrays that are moved as a whole, which V8 copies byte by byte when one side is at 4 and the other at 0 modulo 8.
+    if (kind.words % 2 === 0) offsetBytes = (offsetBytes + 7) & ~7;
     offsets.set(field, offsetBytes);
     bound[field] = kind.bind({ record: name, field, label: label(`${name}.${field}`), offsetBytes, type });
     offsetBytes += kind.words * 4;

@@ -5,10 +5,10 @@
 import { copy } from '#hostmem/atomics';
 import { hpaOf } from '#hostmem/memory';
 import { bufferBytes } from '#src/hardware/function';
-import { attachFunctions, dmaAll, drive, type Attached, type Driven } from '../attached.ts';
+import { attachFunctions, type Attached } from '../attached.ts';
+import { devicePages as pages, dmaAll, drive, type Driven } from '../device.ts';
 import type { Question, Row } from '../question.ts';
 
-const pages = 64;
 const sizes = [8, 64, 512, 4096, 65_536];
 
 function copyAll({ host, firstFrame }: Attached & Driven, bytes: number, count: number): number {

@@ -5,12 +5,10 @@
 import { Host } from '#hostmem/host';
 import { VtdDriver } from '#src/drivers/vtd/driver';
 import { Machine } from '#src/hardware/machine';
-import { attachFunctions, dmaAll, drive, iovaHigh, type Attached } from '../attached.ts';
+import { attachFunctions, type Attached } from '../attached.ts';
+import { devicePages as pages, iovaHigh, work as readAll } from '../device.ts';
 import { Team } from '../team.ts';
 import type { Question, Row } from '../question.ts';
-
-const pages = 64;
-const bytes = 64;
 
 /** What a thread of the team is told. */
 interface Job {
@@ -19,9 +17,7 @@ interface Job {
 }
 
 export function work({ attached, invalidates }: Job): (count: number) => number {
-  if (invalidates) return invalidator(attached, 1);
-  const driven = drive(attached);
-  return (count) => dmaAll(driven, false, pages, bytes, count);
+  return invalidates ? invalidator(attached, 1) : readAll(attached);
 }
 
 function invalidator({ buffers, domain }: Attached, eachPages: number): (count: number) => number {

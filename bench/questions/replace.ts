@@ -7,15 +7,13 @@ import { liveObjects } from '#hostmem/object';
 import type { Kernel } from '#src/kernel/kernel';
 import { ioctl } from '#src/kernel/syscalls';
 import { World } from '#src/world';
-import { dmaAll, drive } from '../attached.ts';
+import { devicePages, work as readAll } from '../device.ts';
 import { besideKernel, kernelWork, type KernelJob, type Neighbours } from '../neighbours.ts';
 import { Team } from '../team.ts';
 import type { Question, Row } from '../question.ts';
 
 const iova = 0x10000000;
 const mappedPages = 16;
-const readPages = 64;
-const readBytes = 64;
 const sameTable = 'same-table';
 
 /** One device, and where it goes in turn. */
@@ -60,13 +58,11 @@ function groupOfTwo(kept: boolean): Journey {
 type Job = KernelJob | Neighbours['reader'];
 
 export function work(job: Job): (count: number) => number {
-  if ('moves' in job) return kernelWork(job);
-  const driven = drive(job);
-  return (count) => dmaAll(driven, false, readPages, readBytes, count);
+  return 'moves' in job ? kernelWork(job) : readAll(job);
 }
 
 function besideReader(tiny: boolean, rounds: number): { row: Row; team: Team } {
-  const { reader, replacer } = besideKernel(readPages);
+  const { reader, replacer } = besideKernel(devicePages);
   const team = new Team(new URL('./replace.js', import.meta.url).href, [replacer, reader] satisfies Job[]);
   const sample = (): { value: number; checksum: number } => {
     const { seconds, made } = team.steady(rounds * 2, tiny ? 5 : 100);

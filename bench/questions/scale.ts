@@ -4,30 +4,29 @@
  * group from table to table.
  */
 import { evenness } from '#src/vm-shares';
-import { attachFunctions, dmaAll, drive, type OnHost } from '../attached.ts';
+import { attachFunctions } from '../attached.ts';
+import { devicePages, work as readAll, type OnHost } from '../device.ts';
 import { besideKernel, kernelWork, type KernelJob, type Neighbours } from '../neighbours.ts';
 import { Team } from '../team.ts';
 import type { Question, Row, Sample, SampledRow } from '../question.ts';
 
-const pages = 64;
-const bytes = 64;
 const sizes = [1, 2, 4, 8, 64];
+/** Devices alone load little; they are many. */
+const deviceModule = import.meta.resolve('#bundle/device');
 const module = new URL('./scale.js', import.meta.url).href;
 
 /** What a thread is told: whose DMA it does, or what it does beside one. */
-type Job = { readonly attached: OnHost } | KernelJob;
+type Job = OnHost | KernelJob;
 
 export function work(job: Job): (count: number) => number {
-  if (!('attached' in job)) return kernelWork(job);
-  const driven = drive(job.attached);
-  return (count) => dmaAll(driven, false, pages, bytes, count);
+  return 'moves' in job ? kernelWork(job) : readAll(job);
 }
 
 const sum = (values: readonly number[]): number => values.reduce((all, one) => all + one, 0);
 
 /** All devices are on one host; those that a row does not want sleep. */
 function rowsOfDevices(tiny: boolean, chunk: number, windowMs: number): { rows: Row[]; team: Team } {
-  const team = new Team(module, attachFunctions(tiny ? 4 : 64, pages).map((attached): Job => ({ attached })));
+  const team = new Team(deviceModule, attachFunctions(tiny ? 4 : 64, devicePages).map(({ buffers, pciFunction }): Job => ({ buffers, pciFunction })));
   let last: readonly number[] = [];
   const row = (devices: number): SampledRow => ({
     name: `${devices}`,
@@ -44,7 +43,7 @@ function rowsOfDevices(tiny: boolean, chunk: number, windowMs: number): { rows: 
 
 /** A device alone and beside one other thread. */
 function rowsOfReaders(neighbours: Neighbours, chunk: number, windowMs: number): { rows: Row[]; teams: Team[] } {
-  const alone: Job = { attached: neighbours.reader };
+  const alone: Job = neighbours.reader;
   const teams = [[alone], [alone, neighbours.mapper], [alone, neighbours.replacer]].map((jobs) => new Team(module, jobs));
   const sampleOf = (team: Team) => (): Sample => {
     const { seconds, made } = team.steady(chunk, windowMs);
@@ -64,8 +63,9 @@ export default {
   prepare(tiny) {
     const [chunk, windowMs] = tiny ? [16, 5] : [2048, 150];
     const devices = rowsOfDevices(tiny, chunk, windowMs);
-    const readers = rowsOfReaders(besideKernel(pages), chunk, windowMs);
+    const readers = rowsOfReaders(besideKernel(devicePages), chunk, windowMs);
     return {
+      rounds: 5,
       rows: [...devices.rows, ...readers.rows],
       within(measure) {
         // Every thread compiles for itself.

@@ -5,12 +5,12 @@
 import { History, event, historyBytes } from '#hostmem/history';
 import { Host } from '#hostmem/host';
 import type { Memory } from '#hostmem/memory';
-import { attachFunctions, dmaAll, drive, type Driven } from '../attached.ts';
+import { attachFunctions } from '../attached.ts';
+import { devicePages as pages, dmaAll, drive, type Driven } from '../device.ts';
 import type { Question, Row } from '../question.ts';
 
 const happened = event('BenchHappened', ['first', 'second']);
 const capacity = 1 << 14;
-const pages = 64;
 
 function recording(): History {
   return new History(new SharedArrayBuffer(historyBytes(1, capacity)), 1, capacity);

@@ -3,7 +3,8 @@
  * walks the tables and fills.
  */
 import { Access } from '#hostmem/page-table';
-import { attachFunctions, drive, iovaHigh, type Attached, type Driven } from '../attached.ts';
+import { attachFunctions, type Attached } from '../attached.ts';
+import { drive, iovaHigh, type Driven } from '../device.ts';
 import type { Question } from '../question.ts';
 
 /** Of 256 entries; no two in one way. */
