@@ -42,9 +42,12 @@ export function hashText(text: string): number {
 }
 
 /** A bijective 32-bit mix (the finaliser of MurmurHash3). */
-export function mix32(value: number): number {
+export const mix32 = (value: number): number => mixSigned(value) >>> 0;
+
+/** The same 32 bits as a signed number: one of 2^31 and more is an object on the heap, unless the compiler sees it used at once. */
+export function mixSigned(value: number): number {
   let v = value;
   v = Math.imul(v ^ (v >>> 16), 0x85ebca6b);
   v = Math.imul(v ^ (v >>> 13), 0xc2b2ae35);
-  return (v ^ (v >>> 16)) >>> 0;
+  return v ^ (v >>> 16);
 }

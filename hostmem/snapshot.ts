@@ -8,6 +8,8 @@ const pageWords = 1024;
 /** One byte-sized flag a page plus the list of marked pages, in shared memory: any thread may be the one to restore. */
 export class DirtyPages {
   readonly #words: Int32Array;
+  /** Pages of the snapshot that were copied back before. */
+  readonly #clean: Int32Array[] = [];
 
   /** `buffer` has `DirtyPages.bytes(memory)` bytes, zeroed. */
   constructor(buffer: SharedArrayBuffer) {
@@ -43,7 +45,7 @@ export class DirtyPages {
     return hash;
   }
 
-  /** Copies every marked page back from the snapshot and clears the marks. */
+  /** Copies every marked page back from the snapshot, the same one every time, and clears the marks. */
   restore(memory: Memory, snapshot: Int32Array): void {
     const words = this.#words;
     const pages = (words.length - 1) >>> 1;
@@ -51,7 +53,7 @@ export class DirtyPages {
     for (let i = 0; i < count; i++) {
       const page = words[1 + pages + i]!;
       const from = page * pageWords;
-      memory.words.set(snapshot.subarray(from, from + pageWords), from);
+      memory.words.set((this.#clean[page] ??= snapshot.subarray(from, from + pageWords)), from);
       words[1 + page] = 0;
     }
     words[0] = 0;

@@ -5,7 +5,7 @@ import type { Shrunk } from './results.ts';
 import type { Failure } from './report/failure.ts';
 import type { Switch } from './schedule/board.ts';
 import type { Scene } from './schedule/shrink.ts';
-import type { Iommu } from './world.ts';
+import type { Iommu } from './built-units.ts';
 
 interface Breach {
   readonly invariant: string;
@@ -58,7 +58,7 @@ export interface ShrinkRequest {
   readonly invariant: string;
 }
 
-/** Replays once with a trace and makes the story's material of it; `token` becomes part of it. */
+/** Replays once with a trace and makes the story's material of it; `token` becomes part of it. The cell's last request. */
 export interface TellRequest {
   readonly kind: 'tell';
   readonly switches: readonly Switch[];

@@ -22,6 +22,8 @@ import { shrink, type Attempt } from './schedule/shrink.ts';
 import { shrinkPrograms, stepsOfPrograms } from './schedule/shrink-programs.ts';
 import { straightened, turnsOf } from './schedule/straighten.ts';
 import { Strategies } from './schedule/strategy.ts';
+import type { Failure } from './report/failure.ts';
+import { addressesOf } from './tell-addresses.ts';
 import { tellFailure, type Kept } from './tell-failure.ts';
 
 /** Events of one schedule at most, and trace entries of it. */
@@ -121,14 +123,22 @@ export class CellWorker {
     return { sameFailure, switches: outcome.switches ?? candidate, steps: outcome.steps, scene: { actor, counts }, turns: sameFailure ? turnsOf(this.#board) : undefined };
   }
 
-  /** One traced replay. */
+  /** One traced replay, and one that leaves the host as it is: the cell's last request. */
   async tell({ switches, token, workload }: TellRequest): Promise<Told> {
     const outcome = await this.#replayInShort({ switches, trace: true, ...workload });
     const steps = outcome.trace.filter(({ guarded, inside }) => !guarded && !inside).map(({ actor, op, label }) => ({
       actor: this.#names[actor] ?? String(actor),
       label: label === '' ? op : `${op} ${label}`,
     }));
-    return { failure: outcome.violation === null ? null : await this.#failure(outcome, token), steps };
+    const failure = outcome.violation === null ? null : await this.#failure(outcome, token);
+    return { failure: failure === null ? null : { ...failure, addresses: await this.#addresses({ switches, ...workload }) }, steps };
+  }
+
+  /** Once more, without the way back: the cell runs no schedule after that. */
+  async #addresses(order: Replay): Promise<NonNullable<Failure['addresses']>> {
+    await this.#replay({ ...order, leavesHost: true });
+    const { host, directory } = this.#arena.world;
+    return addressesOf(host, directory, this.#kept.events);
   }
 
   /** Of what goes round for ever a few rounds are enough: then the way there is to be seen, too. */

@@ -13,7 +13,8 @@ import { checkCaughtBy } from './outside/variant.ts';
 import { isPath, type OutsideFile } from './outside/file.ts';
 import type { Scenario } from './scenario.ts';
 import type { Token } from './schedule/token.ts';
-import { iommus, type Iommu, type WorldOptions } from './world.ts';
+import { iommus, type Iommu } from './built-units.ts';
+import type { WorldOptions } from './world.ts';
 
 export interface Choice {
   /** A name, or a path. */

@@ -61,7 +61,7 @@ const invariants = [
   '--invariant <path>', 'a file of an invariant that must hold too (may be given again)',
   (path: string, others: readonly string[]): readonly string[] => [...others, path], [] as readonly string[],
 ] as const;
-const iommu = ['--iommu <name>', 'whose unit: vtd-legacy, vtd-scalable, vtd-first-stage, amd, smmuv3, riscv'] as const;
+const iommu = ['--iommu <name>', 'whose unit: vtd-legacy, vtd-scalable, vtd-first-stage, amd, smmuv3, riscv, mock'] as const;
 const strategy = ['--strategy <name>', 'who goes next', defaultStrategy] as const;
 const json = ['--json', 'one JSON object on stdout; text goes to stderr'] as const;
 const count = Number.MAX_SAFE_INTEGER;

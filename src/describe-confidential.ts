@@ -5,7 +5,7 @@ import { GuestRequested, TdiBound, TdiUnbound } from './drivers/tsm/events.ts';
 import { Request } from './drivers/tsm/link-tsm.ts';
 import { configurationWritten, DmaFlags, tdiMoved } from './hardware/events.ts';
 import { Register } from './hardware/tdisp.ts';
-import { CachesFlushed, GuestPageFreed, HandleMapped, HandleUnmapped, PageBlocked, PageConverted } from './kernel/events.ts';
+import { BounceCopied, BounceFilled, CachesFlushed, GuestPageFreed, HandleMapped, HandleUnmapped, PageBlocked, PageConverted } from './kernel/events.ts';
 import { Backend } from './kernel/guest-dma.ts';
 
 const states = ['CONFIG_UNLOCKED', 'CONFIG_LOCKED', 'RUN', 'ERROR'];
@@ -38,6 +38,8 @@ function describePage(event: Cursor): string | null {
     case PageBlocked.kind: return `${frame} of guest ${PageBlocked.get.guest(event)} is blocked`;
     case CachesFlushed.kind: return `${frame}: caches of T=${CachesFlushed.get.trusted(event)} are flushed`;
     case PageConverted.kind: return `${frame} is ${PageConverted.get.visibility(event) === Visibility.PRIVATE ? `private to guest ${PageConverted.get.guest(event)}` : 'shared'}`;
+    case BounceFilled.kind: return `${frame}, a bounce page, gets what frame ${text(BounceFilled.get.frame(event))} holds`;
+    case BounceCopied.kind: return `${frame}, a bounce page, is copied to frame ${text(BounceCopied.get.frame(event))}`;
     case GuestPageFreed.kind: return `${frame} is free in guest ${GuestPageFreed.get.guest(event)}`;
     default: return null;
   }

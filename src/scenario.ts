@@ -8,7 +8,8 @@ import type { Actor } from './actors/actor.ts';
 import type { Device } from './actors/device.ts';
 import type { Viommu } from './actors/viommu.ts';
 import type { Vm } from './actors/vm.ts';
-import type { Iommu, World, WorldOptions } from './world.ts';
+import type { Iommu } from './built-units.ts';
+import type { World, WorldOptions } from './world.ts';
 
 export type Role = 'vm' | 'device' | 'viommu';
 

@@ -42,7 +42,7 @@ const rooms: readonly Room[] = [
   { name: 'check', holds: /^src\/check\//, imports: [...model, 'load-module'], packages: walking, pure: true },
   { name: 'actors', holds: /^src\/actors\//, imports: [...model, 'schedule'], packages: none, pure: true },
   // Builds what a scenario describes, before any actor runs.
-  { name: 'world', holds: /^src\/(world|built-process)\.ts$/, imports: model, packages: none, pure: true },
+  { name: 'world', holds: /^src\/(world|built-\w+)\.ts$/, imports: model, packages: none, pure: true },
   {
     name: 'scenario',
     holds: /^src\/(scenario\.ts$|scenarios\/)/,

@@ -3,7 +3,7 @@ import { explain, tell } from '#src/commands/explain';
 import { explainScenario, explainToken } from '#src/explain';
 import { explore } from '#src/explore';
 import { Terminal } from '#src/terminal';
-import { iommus } from '#src/world';
+import { iommus } from '#src/built-units';
 import { expect, test } from 'vitest';
 
 const scenario = 'map-unmap-under-dma';

@@ -3,7 +3,8 @@ import { choose, sizeOf, sizeWord } from '#src/chosen';
 import { explore, replay } from '#src/explore';
 import { Machine } from '#src/hardware/machine';
 import { run } from '#src/run';
-import { iommus, World, type Iommu } from '#src/world';
+import { iommus, type Iommu } from '#src/built-units';
+import { World } from '#src/world';
 import type { Ref } from '#hostmem/object';
 import { describe, expect, test } from 'vitest';
 

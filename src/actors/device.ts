@@ -29,9 +29,9 @@ export class Device extends Actor {
   }
 
   /** Reads a line, so many times: it may fault, but what it finds is one of the words that somebody put there for it. */
-  readTag(iova: number, tags: readonly number[], times: number = 1): void {
+  readTag(iova: number, tags: readonly number[], times: number = 1, pasid?: number): void {
     for (let i = 0; i < times; i++) {
-      if (this.read(iova, lineBytes) === 0) this.check(tags.includes(this.word(0)), `read 0x${this.word(0).toString(16)} at 0x${iova.toString(16)}, which nobody put there`);
+      if (this.read(iova, lineBytes, pasid) === 0) this.check(tags.includes(this.word(0)), `read 0x${this.word(0).toString(16)} at 0x${iova.toString(16)}, which nobody put there`);
     }
   }
 
@@ -47,6 +47,14 @@ export class Device extends Actor {
   /** DMA from the buffer to memory, as `read`. */
   write(iova: number, lengthBytes: number, pasid?: number): number {
     return this.#count(this.engine.write(highOf(iova), lowOf(iova), lengthBytes, 0, pasid), lengthBytes);
+  }
+
+  /** Somebody pulls the device out, and plugs it in again, without a word to the kernel. */
+  leave(): void {
+    this.engine.leave();
+  }
+  comeBack(): void {
+    this.engine.comeBack();
   }
 
   /** Asks for a page, and does not wait for the answer; returns the number of the group. */

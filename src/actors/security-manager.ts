@@ -1,6 +1,6 @@
 /** What threads of a VMM ask of the PCI core about device security: 7.2's `pci_tsm_*`, for which it has no user interface. */
 import type { Ref } from '#hostmem/object';
-import type { Request, RequestScope } from '../drivers/tsm/link-tsm.ts';
+import { Request, RequestScope } from '../drivers/tsm/link-tsm.ts';
 import { PciFunction } from '../hardware/function.ts';
 import { changeConfiguration, Register } from '../hardware/tdisp.ts';
 import type { ErrnoName } from '../kernel/errno.ts';
@@ -44,5 +44,9 @@ export class SecurityManager {
   request(scope: RequestScope, what: Request): ErrnoName | null {
     const { kernel } = this.#thread;
     return errnoOf(() => kernel.operations.tsm.guestRequest(kernel, this.#device, scope, what));
+  }
+  /** A guest asks for T = 1, whoever takes the interface away meanwhile. */
+  lockAndStart(): void {
+    for (const what of [Request.LOCK, Request.START]) this.#thread.expect('a request', this.request(RequestScope.STATE_CHANGE, what), null, 'ENXIO', 'EIO');
   }
 }

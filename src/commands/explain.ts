@@ -1,7 +1,7 @@
 /** `dmarena explain`: why a device reaches an address, or where that ends. */
-import { Owner } from '#hostmem/frames';
 import type { Reach } from '../check/reach.ts';
 import { InputError } from '../input-error.ts';
+import { domainText, hex, isStale, lineText, outcomeText, wide } from '../reach-words.ts';
 import type { Terminal } from '../terminal.ts';
 
 export interface ExplainOptions {
@@ -39,35 +39,13 @@ function parseIova(text: string): bigint {
   return value;
 }
 
-const hex = (value: bigint | number): string => `0x${value.toString(16)}`;
-const wide = (value: bigint): string => `0x${value.toString(16).padStart(16, '0')}`;
-const rights = (permissions: number): string => ['nothing', 'reading', 'writing', 'reading and writing'][permissions & 3]!;
-
 /** About a dozen lines. */
 export function tell(device: string, iova: bigint, reach: Reach): string[] {
   const width = Math.max(0, ...reach.entries.map(({ name }) => name.length));
   return [
-    `${device}, requester ${hex(reach.requesterId)}, is in group ${reach.group}, ${reach.pasid === null ? 'which' : `whose PASID ${reach.pasid}`} is on ${reach.domain}; its unit is ${reach.vendor} ${reach.unit}`,
+    domainText(device, reach),
     ...reach.entries.map(({ name, at, value }) => `  ${name.padEnd(width)}  at ${hex(at).padEnd(9)} ${wide(value)}`),
-    outcome(iova, reach),
-    ...(reach.cached.length === 0 ? ['no cache holds anything of it'] : reach.cached.map(cached(reach))),
+    outcomeText(iova, reach),
+    ...(reach.cached.length === 0 ? ['no cache holds anything of it'] : reach.cached.map((line) => `${lineText(line)}${isStale(reach, line) ? ', which the tables do not say' : ''}`)),
   ];
 }
-
-function outcome(iova: bigint, { frame, permissions, owner, passesThrough, fault, why }: Reach): string {
-  if (frame === null) return `${hex(iova)} is not reached: ${why ?? (fault === 0 ? 'the entry blocks the device' : `the entry says so (fault ${hex(fault)})`)}`;
-  const address = hex(BigInt(frame) * 4096n + (iova & 4095n));
-  return `${hex(iova)} is ${address}, frame ${hex(frame)} ${ownerText(owner)}, for ${rights(permissions)}${passesThrough ? ', untranslated' : ''}`;
-}
-
-function ownerText(owner: number | null): string {
-  if (owner === null) return 'beyond memory';
-  if (owner === Owner.FREE) return '(free)';
-  return owner === Owner.KERNEL ? 'of the kernel' : owner === Owner.TABLE ? 'of page tables' : `of process ${owner - Owner.firstProcess}`;
-}
-
-const cached = (reach: Reach) => ({ cache, tag, frame, permissions }: Reach['cached'][number]): string => {
-  if (frame === null) return `${cache}: a line of the requester, under number ${tag}`;
-  const stale = frame === reach.frame ? '' : ', which the tables do not say';
-  return `${cache}: frame ${hex(frame)}${permissions === null ? '' : ` for ${rights(permissions)}`}${cache === 'IOTLB' ? `, under number ${tag}` : ''}${stale}`;
-};

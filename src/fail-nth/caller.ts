@@ -10,14 +10,15 @@ import { mmap, munmapAll, Process } from '../kernel/process.ts';
 import { testIoctl, type TestCommands } from '../kernel/selftest/commands.ts';
 import { close, ioctl, open, read, type Commands } from '../kernel/syscalls.ts';
 import type { BuiltProcess } from '../built-process.ts';
-import { World, type BuiltGroup } from '../world.ts';
+import type { BuiltGroup } from '../built-groups.ts';
+import { World } from '../world.ts';
 
 export const page = 4096;
 /** FIXED, writeable, readable. */
 export const fixed = MapFlag.FIXED_IOVA | MapFlag.WRITEABLE | MapFlag.READABLE;
 
-/** VT-d and its devices, or the mock IOMMU of the kernel's selftest. */
-export type Iommu = 'vtd-legacy' | 'mock';
+/** VT-d and its devices, in legacy mode or with guests' tables, or the mock IOMMU of the kernel's selftest. */
+export type Iommu = 'vtd-legacy' | 'vtd-nested' | 'mock';
 
 export class Caller {
   readonly world: World;

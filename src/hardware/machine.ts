@@ -162,7 +162,10 @@ export class Machine {
     RiscvRegisters.capabilities.poke(kernel, created, 0, worldCapabilities);
     RiscvRegisters.fetchBits.poke(kernel, created, options.fetchBits ?? 128);
     IommuUnit.registers.poke(kernel, unit, created);
-    IommuUnit.iotlb.poke(kernel, unit, createIotlb(host, options.iotlb ?? true));
+    const isOn = (one: boolean | undefined): boolean => one ?? options.caches !== 'off';
+    IommuUnit.iotlb.poke(kernel, unit, createIotlb(host, isOn(options.iotlb)));
+    IommuUnit.contextCache.poke(kernel, unit, createCache(host, isOn(options.deviceContexts)));
+    IommuUnit.pasidCache.poke(kernel, unit, createCache(host, isOn(options.processContexts)));
     return unit;
   }
 

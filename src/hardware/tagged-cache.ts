@@ -12,13 +12,13 @@ import { NULL, type Ref } from '#hostmem/object';
 import { object, u32, words } from '#hostmem/struct';
 
 const setCount = 32;
-/** A set: sequence word (odd while written), next victim, two unused, then the ways; 64 bytes. */
-const setWords = 16;
 const victimWord = 1;
 const firstWay = 4;
-const wayWords = 6;
+const wayWords = 9;
 const waysPerSet = 2;
-/** A way: key · valid << 31 | owner · tag · three values. */
+/** A set: sequence word (odd while written), next victim, two unused, then the ways. */
+const setWords = firstWay + waysPerSet * wayWords;
+/** A way: key · valid << 31 | owner · tag · six values, of which most caches use three. */
 const Way = { OWNER: 1, TAG: 2, VALUES: 3 } as const;
 const valid = 0x80000000 | 0;
 
@@ -35,6 +35,9 @@ export class TaggedCacheView {
   value0 = 0;
   value1 = 0;
   value2 = 0;
+  value3 = 0;
+  value4 = 0;
+  value5 = 0;
   readonly #kernel: Memory;
   readonly #epochAt: number;
   /** Word index of a word that an invalidation moves on after it has cleared: copies of lines may be kept as long as it is the same. 0 without a cache. */
@@ -81,13 +84,16 @@ export class TaggedCacheView {
       this.value0 = words[way + Way.VALUES]!;
       this.value1 = words[way + Way.VALUES + 1]!;
       this.value2 = words[way + Way.VALUES + 2]!;
+      this.value3 = words[way + Way.VALUES + 3]!;
+      this.value4 = words[way + Way.VALUES + 4]!;
+      this.value5 = words[way + Way.VALUES + 5]!;
       return words[set] === sequence;
     }
     return false;
   }
 
   /** Caches a line, unless an invalidation began since `epoch` was taken or another thread has the set. */
-  fill(key: number, owner: number, tag: number, value0: number, value1: number, value2: number, epoch: number): void {
+  fill(key: number, owner: number, tag: number, value0: number, value1: number, value2: number, epoch: number, value3: number = 0, value4: number = 0, value5: number = 0): void {
     if (!this.#on) return;
     const kernel = this.#kernel;
     if (kernel.control !== null && this.#labels !== null) kernel.control.point(Op.WRITE, kernel, this.#epochAt, this.#labels.fill);
@@ -104,6 +110,9 @@ export class TaggedCacheView {
       words[way + Way.VALUES] = value0;
       words[way + Way.VALUES + 1] = value1;
       words[way + Way.VALUES + 2] = value2;
+      words[way + Way.VALUES + 3] = value3;
+      words[way + Way.VALUES + 4] = value4;
+      words[way + Way.VALUES + 5] = value5;
     }
     words[set] = sequence + 2;
   }
@@ -162,7 +171,7 @@ export interface TaggedLine {
   readonly key: number;
   readonly owner: number;
   readonly tag: number;
-  /** The first value and the last one. */
+  /** The first value and the third. */
   readonly value0: number;
   readonly value2: number;
 }

@@ -115,3 +115,6 @@ export const GuestUnmapped = event('guest unmapped', ['process', 'root', 'iovaHi
 /** A guest's driver mapped a page for DMA, by a `Backend`, or unmapped what it has at an address. */
 export const HandleMapped = event('handle mapped', ['function', 'address', 'frame', 'backend']);
 export const HandleUnmapped = event('handle unmapped', ['function', 'address', 'backend']);
+/** A bounce page, by its frame, holds what the page that it stands for does; what is in it was copied to that page. */
+export const BounceFilled = event('bounce filled', ['bounce', 'frame']);
+export const BounceCopied = event('bounce copied', ['bounce', 'frame']);

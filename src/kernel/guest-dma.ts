@@ -12,7 +12,7 @@ import { Access } from '#hostmem/page-table';
 import { object, ref, u32, words } from '#hostmem/struct';
 import { privatePage, Request, RequestScope, splitAt, TBitPolicy } from '../drivers/tsm/link-tsm.ts';
 import { fail } from './errno.ts';
-import { HandleMapped, HandleUnmapped } from './events.ts';
+import { BounceCopied, BounceFilled, HandleMapped, HandleUnmapped } from './events.ts';
 import { PciDevice } from './iommu-group.ts';
 import type { Kernel } from './kernel.ts';
 import { tsmOf } from './tsm.ts';
@@ -210,7 +210,7 @@ function giveBack(kernel: Kernel, dma: Ref<'GuestDma'>, backend: Backend, addres
   }
 }
 
-/** A bounce page with what the page holds. */
+/** A bounce page for a page. */
 function takeSlot(kernel: Kernel, dma: Ref<'GuestDma'>, page: number): number {
   const free = GuestDma.slots.read(kernel.memory, dma);
   if (free === 0) fail('ENOSPC', 'no bounce page is free');
@@ -218,14 +218,22 @@ function takeSlot(kernel: Kernel, dma: Ref<'GuestDma'>, page: number): number {
   GuestDma.slots.write(kernel.memory, dma, free & ~(1 << slot));
   GuestDma.bounced.set(kernel.memory, dma, slot, page);
   const bounce = GuestDma.firstSlot.peek(kernel.memory, dma) + slot;
-  copyPage(kernel, dma, bounce, page);
+  kernel.operations.confidential.fillBounce(kernel, dma, bounce, page);
   return bounce;
+}
+
+/** A bounce page gets what the page holds, also where the device is only to write: what it does not write is copied back too. */
+export function fillBounce(kernel: Kernel, dma: Ref<'GuestDma'>, bounce: number, page: number): void {
+  copyPage(kernel, dma, bounce, page);
+  BounceFilled.emit(kernel.memory, frameOf(kernel, dma, bounce), frameOf(kernel, dma, page));
 }
 
 /** What the device wrote goes to the page that the bounce page stands for. */
 function returnSlot(kernel: Kernel, dma: Ref<'GuestDma'>, bounce: number): void {
   const slot = bounce - GuestDma.firstSlot.peek(kernel.memory, dma);
-  copyPage(kernel, dma, GuestDma.bounced.get(kernel.memory, dma, slot), bounce);
+  const page = GuestDma.bounced.get(kernel.memory, dma, slot);
+  BounceCopied.emit(kernel.memory, frameOf(kernel, dma, bounce), frameOf(kernel, dma, page));
+  copyPage(kernel, dma, page, bounce);
   GuestDma.slots.write(kernel.memory, dma, GuestDma.slots.read(kernel.memory, dma) | (1 << slot));
 }
 
@@ -236,9 +244,10 @@ function isSlot(kernel: Kernel, dma: Ref<'GuestDma'>, page: number): boolean {
 }
 
 function copyPage(kernel: Kernel, dma: Ref<'GuestDma'>, to: number, from: number): void {
-  const tvm = GuestDma.tvm.peek(kernel.memory, dma);
-  copy(kernel.host.ram, hpaOf(guestFrame(kernel, tvm, to)), kernel.host.ram, hpaOf(guestFrame(kernel, tvm, from)), pageBytes);
+  copy(kernel.host.ram, hpaOf(frameOf(kernel, dma, to)), kernel.host.ram, hpaOf(frameOf(kernel, dma, from)), pageBytes);
 }
+
+const frameOf = (kernel: Kernel, dma: Ref<'GuestDma'>, page: number): Frame => guestFrame(kernel, GuestDma.tvm.peek(kernel.memory, dma), page);
 
 const functionOf = (kernel: Kernel, dma: Ref<'GuestDma'>): Ref<'PciFunction'> =>
   PciDevice.function.peek(kernel.memory, GuestDma.device.peek(kernel.memory, dma));

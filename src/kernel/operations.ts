@@ -12,7 +12,7 @@ import { destroyFaultQueue } from './fault-queue.ts';
 import { tryAutomatic, type Changed, type SlotChange } from './change-pt.ts';
 import { faultsOf72, type FaultsOf72 } from './faults-of-72.ts';
 import { flushConverted } from './flush-converted.ts';
-import { enterTrusted, hasNoMappings } from './guest-dma.ts';
+import { enterTrusted, fillBounce, hasNoMappings } from './guest-dma.ts';
 import { amdOperations, type AmdOperations } from '../drivers/amd/operations.ts';
 import { smmuOperations, type SmmuOperations } from '../drivers/smmuv3/operations.ts';
 import { vtdOperations, type VtdOperations } from '../drivers/vtd/operations.ts';
@@ -176,6 +176,8 @@ export interface ConfidentialOperations {
   enterTrusted(kernel: Kernel, dma: Ref<'GuestDma'>): void;
   /** Between the block of a page and its new role. The caller holds `Tvm.conversion`. */
   flushConverted(kernel: Kernel, tvm: Ref<'Tvm'>, page: number): void;
+  /** What a bounce page holds when it begins to stand for a page. The caller holds `GuestDma.lock`. */
+  fillBounce(kernel: Kernel, dma: Ref<'GuestDma'>, bounce: number, page: number): void;
   /** What becomes of pages whose conversion failed midway. */
   giveUp(kernel: Kernel, tvm: Ref<'Tvm'>, first: number, count: number): void;
 }
@@ -235,7 +237,7 @@ export const linux72: Operations = Object.freeze({
   }),
   tsm: Object.freeze({ bind: bindInterface, guestRequest, release: releaseInterface }),
   // Nothing of this is merged in 7.2: what V1 would allow, a switch without live mappings.
-  confidential: Object.freeze({ policy: () => TBitPolicy.BYPASS, mayFlip: hasNoMappings, enterTrusted, flushConverted, giveUp: keepBack }),
+  confidential: Object.freeze({ policy: () => TBitPolicy.BYPASS, mayFlip: hasNoMappings, enterTrusted, flushConverted, fillBounce, giveUp: keepBack }),
   dma: Object.freeze({ queueIova }),
   kvm: Object.freeze({ setKvm }),
   iopf: Object.freeze({ deliver, drain, leave: leaveHwpt, movePasid: movePasidRequests }),

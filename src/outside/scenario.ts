@@ -2,7 +2,8 @@
 import { InputError, unknownName } from '../input-error.ts';
 import { actorsOf, parametersOf, worldOptions, type Actors, type Parameters, type Role, type Scenario } from '../scenario.ts';
 import { violationOf } from '../schedule/violation.ts';
-import { iommus, World, type WorldOptions } from '../world.ts';
+import { iommus } from '../built-units.ts';
+import { World, type WorldOptions } from '../world.ts';
 import { tell } from './file.ts';
 import { checkMembers, oneOf, optional, plainFunction, sentence, sentenceOrNull, texts, wholeNumber, type Member } from './shape.ts';
 

@@ -1,8 +1,8 @@
 /**
  * Why two words disagree: who wrote each of them last, and which lock was, or was not, held over both writes.
  */
-import { writes, type ConflictingWord, type Failure, type TraceStep } from './failure.ts';
-import { covers, type LockSpan } from './lock-spans.ts';
+import { writes, type ConflictingWord, type Failure, type FoundWord, type TraceStep } from './failure.ts';
+import { covers, lockSpans, type LockSpan } from './lock-spans.ts';
 
 /** As hexadecimal from 10 on: ids stay readable, addresses too. */
 export function formatValue(value: number): string {
@@ -14,8 +14,8 @@ export const sameWord = (a: { space: number; at: number }, b: { space: number; a
 
 /** One line a word, then one for the writer whose two writes lie farthest apart: the other's are between them. */
 export function explainDisagreement(failure: Failure, spans: readonly LockSpan[]): string[] {
-  const { conflicts } = failure;
-  if (conflicts.length === 0) return [];
+  const { conflicts, found = [] } = failure;
+  if (conflicts.length === 0) return explainFound(found, lockSpans(failure.steps));
   const width = Math.max(...conflicts.map((word) => word.label.length));
   const lines = conflicts.map((word) => `  ${word.label.padEnd(width)} = ${describeWord(word, spans)}`);
   if (conflicts.length === 1) return ['The word that is wrong:', ...lines];
@@ -24,12 +24,30 @@ export function explainDisagreement(failure: Failure, spans: readonly LockSpan[]
   return ['The words that disagree:', ...lines];
 }
 
+/** What somebody had read before it broke, who had left it so, and under which locks each of them was. */
+function explainFound(found: readonly FoundWord[], spans: readonly LockSpan[]): string[] {
+  if (found.length === 0) return [];
+  const lines = found.flatMap((word) => {
+    const { label, write, read } = word;
+    const [writer, reader] = [write, read].map(({ actor, step }) => heldOver(spans, actor, step, step)) as [string[], string[]];
+    const shared = writer.filter((lock) => reader.includes(lock));
+    const together = shared.length === 0 ? 'no lock of both' : `both under ${shared.join(', ')}`;
+    const state = word.freed === true ? `the object of ${label} was given back` : `${label} = ${word.means ?? formatValue(word.value)}`;
+    return [
+      `  ${state}, by ${write.actor} at step ${write.step}, ${under(writer)};`,
+      `  ${read.actor} ${word.freed === true ? 'had used' : 'read'} it at step ${read.step}, ${under(reader)}: ${together}.`,
+    ];
+  });
+  return [`What ${found[0]!.read.actor} went on with, as others had left it:`, ...lines];
+}
+
+const under = (locks: readonly string[]): string => (locks.length === 0 ? 'under no lock' : `under ${locks.join(', ')}`);
+
 function describeWord(word: ConflictingWord, spans: readonly LockSpan[]): string {
   const write = word.lastWrite;
   if (write === null) return `${word.means ?? 'its first value'}, as at the start: nobody wrote it`;
   const held = heldOver(spans, write.actor, write.step, write.step);
-  const under = held.length === 0 ? 'under no lock' : `under ${held.join(', ')}`;
-  return `${word.means ?? formatValue(write.value)}, by ${write.actor} at step ${write.step}, ${under}`;
+  return `${word.means ?? formatValue(write.value)}, by ${write.actor} at step ${write.step}, ${under(held)}`;
 }
 
 /** Actors that wrote one of the words last, each once. */

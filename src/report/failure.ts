@@ -56,6 +56,31 @@ export interface ConflictingWord {
   readonly means?: string;
 }
 
+/** A word that the actor which broke the schedule had read, as another one left it: what it went on with. */
+export interface FoundWord {
+  readonly label: string;
+  readonly value: number;
+  /** The value in the field's words, where it is known. */
+  readonly means?: string;
+  /** The other one did not write it but gave the object back, after the read. */
+  readonly freed?: true;
+  readonly write: { readonly actor: string; readonly step: number };
+  readonly read: { readonly actor: string; readonly step: number };
+}
+
+/** Where an address led when the schedule had failed. */
+export interface AddressState {
+  /** `nic, 0x20000000`. */
+  readonly title: string;
+  /** Which domain answers for the device. */
+  readonly domain: string;
+  /** What hardware reads on the way, in its order: byte addresses in RAM. */
+  readonly entries: readonly { readonly name: string; readonly at: number; readonly value: string }[];
+  readonly outcome: string;
+  /** What caches hold of it; stale is what leads elsewhere than the tables do. */
+  readonly cached: readonly { readonly text: string; readonly stale: boolean }[];
+}
+
 export interface Failure {
   readonly scenario: string;
   readonly variant: string;
@@ -72,6 +97,10 @@ export interface Failure {
   readonly events: readonly StoryEvent[];
   readonly switches: readonly ForcedSwitch[];
   readonly conflicts: readonly ConflictingWord[];
+  /** Where an actor broke it by what it had read, and no words are known to disagree. */
+  readonly found?: readonly FoundWord[];
+  /** Of the addresses that devices used last. */
+  readonly addresses?: readonly AddressState[];
   readonly token: string;
   /** What `dmarena replay` needs beside the token: empty, or beginning with a space. */
   readonly replayFlags?: string;

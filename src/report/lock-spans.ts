@@ -26,9 +26,9 @@ export function lockSpans(steps: readonly TraceStep[]): LockSpan[] {
   return spans;
 }
 
-/** Whether the span reaches over both steps. */
+/** Whether the span reaches over both steps. What is done in the step that lets go comes behind that. */
 export const covers = (span: LockSpan, first: number, last: number): boolean =>
-  span.from <= first && (span.to === null || span.to >= last);
+  span.from <= first && (span.to === null || span.to > last);
 
 /** The spans of locks that more than one actor took: no other lock can keep two actors apart. Of one actor, all. */
 export function contended(spans: readonly LockSpan[], actors: readonly string[]): LockSpan[] {

@@ -14,7 +14,10 @@ export interface Row {
   readonly weight: number;
 }
 
-const weight = { read: 1, lock: 2, detail: 2.5, write: 3, event: 4, lastWrite: 5, pause: 6 } as const;
+const weight = { read: 1, lock: 2, detail: 2.5, write: 3, event: 4, named: 0.4, lastWrite: 5, pause: 6 } as const;
+
+/** Addresses, frames and numbers of objects that a text names: what the verdict is about is told first. */
+const thingsNamed = (text: string): Set<string> => new Set(text.toLowerCase().match(/0x[0-9a-f]{3,}|frame 0x[0-9a-f]+|(pasid|hwpt|ioas|group) \d+/g) ?? []);
 
 /** Actors without whom the failure would not be: in the scenario's order. */
 export function actorsThatMatter(failure: Failure): string[] {
@@ -38,7 +41,15 @@ export function rowsThatMatter(
 ): { rows: Row[]; leftOut: number } {
   const actors = new Set(actorsThatMatter(failure));
   const rows: Row[] = [];
-  for (const event of failure.events) rows.push({ step: event.step, actor: event.actor, text: event.text, weight: event.detail === true ? weight.detail : weight.event });
+  const named = thingsNamed(failure.violation.message);
+  for (const { step, actor, text, detail } of failure.events) {
+    const own = detail === true ? weight.detail : weight.event;
+    rows.push({ step, actor, text, weight: [...thingsNamed(text)].some((thing) => named.has(thing)) ? own + weight.named : own });
+  }
+  for (const { label, write, read, freed } of failure.found ?? []) {
+    const [does, did] = freed === true ? ['gives back the object of', 'uses'] : ['changes', 'reads'];
+    rows.push({ ...write, text: `${does} ${label}`, weight: weight.lastWrite }, { ...read, text: `${did} ${label}`, weight: weight.lastWrite });
+  }
   const locks = locksThatMatter(failure, spans, held);
   for (const step of failure.steps) {
     const row = rowOf(failure, locks, step);
@@ -53,7 +64,7 @@ export function rowsThatMatter(
 
 /** By step; at one step the access, then what it led to, then the pause. */
 function inOrder(a: Row, b: Row): number {
-  const rank = (row: Row): number => (row.weight === weight.pause ? 2 : row.weight === weight.event || row.weight === weight.detail ? 1 : 0);
+  const rank = (row: Row): number => (row.weight === weight.pause ? 2 : row.weight >= weight.detail && row.weight < weight.lastWrite && row.weight !== weight.write ? 1 : 0);
   return a.step - b.step || rank(a) - rank(b);
 }
 

@@ -2,8 +2,7 @@
  * ATS is enabled for a device that is attached and busy, and disabled again: from one moment to the next the device keeps translations
  * of its own, which every unmap has to reach.
  */
-import type { Ref } from '#hostmem/object';
-import { disableAts, enableAts } from '../kernel/iommu-probe.ts';
+import { HostDriver } from '../actors/host-driver.ts';
 import { scenario } from '../scenario.ts';
 
 const passing = 0x10000000;
@@ -28,9 +27,9 @@ export default scenario({
 
   actors: ({ vm, device }) => ({
     probe: vm('vmm', (thread) => {
-      const nic = thread.named('nic') as Ref<'PciFunction'>;
-      enableAts(thread.kernel, nic);
-      disableAts(thread.kernel, nic);
+      const nic = new HostDriver(thread, 'nic');
+      nic.enableAts();
+      nic.disableAts();
     }),
 
     vmm: vm('vmm', (thread, { iommufd, ioas, buffer }) => {

@@ -30,7 +30,7 @@ export default scenario({
     const vmm = w.confidentialGuest('guest', pages, { shared: [...bounce, converted] });
     const iommufd = vmm.iommufd();
     const ioas = vmm.ioas(iommufd);
-    vmm.map(iommufd, ioas, 0, BigInt(w.directory['guest.memory']!), pages * pageBytes);
+    vmm.map(iommufd, ioas, 0, w.guestMemory('guest'), pages * pageBytes);
     for (const name of ['A', 'B']) vmm.assign(w.device(name), iommufd, ioas);
     w.secure('A');
     w.guestDriver('A', 'guest', bounce);

@@ -22,7 +22,7 @@ export default scenario({
     w.refuseConversions('guest', 1);
     const iommufd = vmm.iommufd();
     const ioas = vmm.ioas(iommufd);
-    vmm.map(iommufd, ioas, 0, BigInt(w.directory['guest.memory']!), pages * pageBytes);
+    vmm.map(iommufd, ioas, 0, w.guestMemory('guest'), pages * pageBytes);
     vmm.assign(w.device('B'), iommufd, ioas);
     return {};
   },

@@ -3,11 +3,8 @@
  * still reach the buffer, whose ever it is by now. How long is bounded (D2), and `correct`; what strict mode promises is D1, by which `buggy` is judged:
  * the same kernel, asked for more. What either costs is asked by a bench, `dma-unmap`.
  */
-import { Until } from '#hostmem/atomics';
-import type { Frame } from '#hostmem/memory';
-import type { Ref } from '#hostmem/object';
-import type { Vm } from '../actors/vm.ts';
-import { DmaDomain, dmaMap, dmaUnmap, firstDmaIova, flushTimeout, Timer } from '../kernel/dma-iommu.ts';
+import { HostDriver } from '../actors/host-driver.ts';
+import { firstDmaIova } from '../kernel/dma-iommu.ts';
 import { scenario } from '../scenario.ts';
 
 export default scenario({
@@ -26,15 +23,12 @@ export default scenario({
 
   actors: ({ vm, device }) => ({
     driver: vm('host', (thread, { buffer }) => {
-      for (let i = 0; i < 2; i++) unmap(thread, map(thread, buffer));
+      const nic = new HostDriver(thread, 'nic');
+      for (let i = 0; i < 2; i++) nic.dmaUnmap(nic.dmaMap(buffer, 1), 1);
     }),
 
     /** Ten virtual milliseconds after the first unmap. */
-    timer: vm('host', (thread) => {
-      const nic = thread.named('nic.dma') as Ref<'DmaDomain'>;
-      thread.waitIdle(DmaDomain.timer, thread.host.kernel, nic, Until.EQUAL, Timer.ARMED);
-      flushTimeout(thread.kernel, nic);
-    }),
+    timer: vm('host', (thread) => new HostDriver(thread, 'nic').flushLate()),
 
     /** Reads where a buffer may be; a fault is as good as data. */
     nic: device('nic', (dev) => {
@@ -42,13 +36,3 @@ export default scenario({
     }),
   }),
 });
-
-function map(thread: Vm, buffer: number): number {
-  const iova = dmaMap(thread.kernel, thread.named('nic.dma') as Ref<'DmaDomain'>, buffer as Frame, 1);
-  thread.check(iova !== 0, 'no IOVA is free');
-  return iova;
-}
-
-function unmap(thread: Vm, iova: number): void {
-  dmaUnmap(thread.kernel, thread.named('nic.dma') as Ref<'DmaDomain'>, iova, 1);
-}

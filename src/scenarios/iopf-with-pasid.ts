@@ -19,7 +19,7 @@ export default scenario({
   world(w) {
     const vmm = w.process('vmm');
     const iommufd = vmm.iommufd();
-    const { fd, deviceId } = vmm.bound(w.group('nic').vfio[0]!, iommufd);
+    const { fd, deviceId } = vmm.bound(w.device('nic'), iommufd);
     const [first, second, ofRid] = [0, 1, 2].map(() => vmm.faultHwptAndQueue(iommufd, deviceId, vmm.ioas(iommufd), HwptFlag.PASID));
     vmm.attach(fd, ofRid!.hwpt);
     return { fd, first: first!, second: second!, ofRid: ofRid! };
@@ -27,9 +27,9 @@ export default scenario({
 
   actors: ({ vm, device }) => ({
     vmm: vm('vmm', (thread, { fd, first, second }) => {
-      thread.check(thread.attachPasid(fd, pasid, first.hwpt) === null, 'the attach failed');
-      thread.check(thread.attachPasid(fd, pasid, second.hwpt) === null, 'the replace failed');
-      thread.check(thread.detachPasid(fd, pasid) === null, 'the detach failed');
+      thread.expect('the attach', thread.attachPasid(fd, pasid, first.hwpt));
+      thread.expect('the replace', thread.attachPasid(fd, pasid, second.hwpt));
+      thread.expect('the detach', thread.detachPasid(fd, pasid));
     }),
 
     /** Who is slow finds that the request was answered for the device; of the RID, which goes nowhere, nobody answers for it. */

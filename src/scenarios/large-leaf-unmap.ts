@@ -2,9 +2,7 @@
  * A kernel driver maps 2 MiB in one leaf and unmaps the first half of it: the leaf goes as a whole, and with it has to go what the unit
  * cached of the second half.
  */
-import type { Frame } from '#hostmem/memory';
-import type { Ref } from '#hostmem/object';
-import { DmaDomain, iommuMap, iommuUnmap } from '../kernel/dma-iommu.ts';
+import { HostDriver } from '../actors/host-driver.ts';
 import { scenario } from '../scenario.ts';
 
 const iova = 0x4000_0000;
@@ -27,9 +25,9 @@ export default scenario({
 
   actors: ({ vm, device }) => ({
     driver: vm('host', (thread, { buffer }) => {
-      const domain = DmaDomain.domain.peek(thread.host.kernel, thread.named('gpu.dma') as Ref<'DmaDomain'>);
-      thread.check(iommuMap(thread.kernel, domain, iova, buffer as Frame, pages), 'the map was refused');
-      const removed = iommuUnmap(thread.kernel, domain, iova, pages / 2);
+      const gpu = new HostDriver(thread, 'gpu');
+      gpu.map(iova, buffer, pages);
+      const removed = gpu.unmap(iova, pages / 2);
       thread.check(removed === pages, `the unmap removed ${removed} pages, not the leaf`);
       thread.check(thread.dma('gpu', 'read', tail, 64) !== 0, 'a DMA completed through the leaf that is gone');
     }),

@@ -21,18 +21,9 @@ export default scenario({
   world(w) {
     const vmm = w.process('vmm');
     const iommufd = vmm.iommufd();
-    const [shared, own] = [0x1111, 0x2222].map((tag) => {
-      const ioas = vmm.ioas(iommufd);
-      vmm.map(iommufd, ioas, standing, vmm.memory(page, tag), page);
-      return ioas;
-    }) as [number, number];
-    const attached = (name: string, ioas: number): number => {
-      const fd = vmm.bind(w.group(name).vfio[0]!, iommufd);
-      vmm.attach(fd, ioas);
-      return fd;
-    };
-    const a = attached('A', own);
-    for (const name of ['B', 'C']) attached(name, shared);
+    const [shared, own] = vmm.taggedIoases(iommufd, standing, [0x1111, 0x2222]);
+    const a = vmm.assign(w.device('A'), iommufd, own);
+    for (const name of ['B', 'C']) vmm.assign(w.device(name), iommufd, shared);
     enableAts(w.kernel, w.directory['A'] as Ref<'PciFunction'>);
     return { iommufd, shared, own, a };
   },
@@ -41,21 +32,18 @@ export default scenario({
     /** Gives B memory that only the pin keeps, and takes it back. */
     mapper: vm('vmm', (thread, { iommufd, shared: ioas }) => {
       const va = thread.mmap(page);
-      thread.check(thread.map(iommufd, ioas, passing, va, page) === null, 'the map was refused');
+      thread.expect('the map', thread.map(iommufd, ioas, passing, va, page));
       thread.munmap(va, page);
       thread.check(thread.dma('B', 'read', passing, lineBytes) === 0, 'B faulted on a mapped page');
-      thread.check(thread.mayBeLate().unmap(iommufd, ioas, passing, page) === null, 'the unmap was refused');
+      thread.expect('the unmap', thread.mayBeLate().unmap(iommufd, ioas, passing, page));
     }),
 
-    owner: vm('vmm', (thread, { shared, a }) => {
-      const errno = thread.attach(a, shared);
-      thread.check(errno === null || errno === 'EBUSY', `the attach was refused with ${errno}`);
-    }),
+    owner: vm('vmm', (thread, { shared, a }) => thread.expect('the attach', thread.attach(a, shared), null, 'EBUSY')),
 
     /** Another thread of the VMM, whose guest may ask for a reset of its device. */
     resetter: vm('vmm', (thread, { iommufd, own }) => {
       thread.mayReset('A');
-      for (let call = 0; call < 3; call++) thread.check(thread.ranges(iommufd, own) === null, 'the ranges were refused');
+      for (let call = 0; call < 3; call++) thread.expect('a call', thread.ranges(iommufd, own));
     }),
 
     B: device('B', (dev) => dev.serve(1)),

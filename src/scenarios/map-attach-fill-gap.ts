@@ -24,16 +24,18 @@ export default scenario({
   },
 
   actors: ({ vm, device }) => ({
+    /** The mapping of the round before goes first. */
     mapper: vm('vmm', (thread, { iommufd, ioas, buffer }) => {
+      thread.expect('the unmap', thread.unmap(iommufd, ioas, passing, page), null, 'ENOENT');
       thread.expect('the map', thread.map(iommufd, ioas, passing, buffer, page));
-      thread.expect('the unmap', thread.unmap(iommufd, ioas, passing, page));
     }),
 
+    /** The domain of an HWPT joins when that is made. The HWPT of the round before, which has the id behind the device's, goes first too. */
     joiner: vm('vmm', (thread, { iommufd, ioas, joiner }) => {
+      thread.expect('the DESTROY', thread.destroy(iommufd, joiner.deviceId + 1), null, 'ENOENT');
       const hwpt = thread.obtain('the HWPT', thread.hwpt(iommufd, joiner.deviceId, ioas));
       thread.expect('the attach', thread.attach(joiner.fd, hwpt));
       thread.expect('the detach', thread.detach(joiner.fd));
-      thread.expect('the DESTROY', thread.destroy(iommufd, hwpt));
     }),
 
     B: device('B', (dev) => dev.readTag(passing, [tag], 2)),

@@ -30,11 +30,11 @@ export default scenario({
     const vmm = w.guest('vm', guestPages);
     const iommufd = vmm.iommufd();
     const ioas = vmm.ioas(iommufd);
-    vmm.map(iommufd, ioas, 0, BigInt(w.directory['vm.memory']!), guestPages * page);
+    vmm.map(iommufd, ioas, 0, w.guestMemory('vm'), guestPages * page);
     const frames = w.directory['vm.frames'] as Ref<'Run'>;
     fill(w.host.ram, hpaOf(runGet(w.host.kernel, frames, nestedFreeGpa / page) as Frame), page, tag);
     layFirstStage(w.host, frames);
-    const { fd, deviceId } = vmm.bound(w.group('nic').vfio[0]!, iommufd);
+    const { fd, deviceId } = vmm.bound(w.device('nic'), iommufd);
     const { faultId, faultFd } = vmm.faultQueue(iommufd);
     const parent = vmm.hwpt(iommufd, deviceId, ioas, HwptFlag.NEST_PARENT);
     const nested = vmm.nestedHwpt(iommufd, deviceId, parent, firstStageGpa, faultId);
@@ -43,7 +43,7 @@ export default scenario({
 
   actors: ({ vm, device, viommu }) => ({
     guest: vm('vm', (thread, { fd, nested }) => {
-      thread.check(thread.attach(fd, nested) === null, "the guest's tables were refused");
+      thread.expect("the attach to the guest's tables", thread.attach(fd, nested));
       const iommu = new GuestIommu(thread, 'vm');
       thread.dma('nic', 'read', asked, page);
       // The interrupt of the unit's queue, in the host.
@@ -59,7 +59,7 @@ export default scenario({
       iommu.unmap(asked);
     }),
 
-    mover: vm('vm', (thread, { fd, parent }) => thread.check(thread.attach(fd, parent) === null, 'the device was not moved')),
+    mover: vm('vm', (thread, { fd, parent }) => thread.expect('the move', thread.attach(fd, parent))),
 
     viommu: viommu('vm', (virtual, { iommufd, nested, faultFd }) => virtual.serveVtd({ iommufd, nested, faultFd }, 3)),
 

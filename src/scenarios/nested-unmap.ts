@@ -37,7 +37,7 @@ export default scenario({
     const iommufd = vmm.iommufd();
     const ioas = vmm.ioas(iommufd);
     const frames = w.directory['vm.frames'] as Ref<'Run'>;
-    const balloonVa = BigInt(w.directory['vm.memory']!) + BigInt(balloonGpa);
+    const balloonVa = w.guestMemory('vm') + BigInt(balloonGpa);
     vmm.map(iommufd, ioas, 0, balloonVa - BigInt(balloonGpa), balloonGpa);
     vmm.map(iommufd, ioas, balloonGpa, balloonVa, page);
     for (const { gpa, tag } of tagged) fill(w.host.ram, hpaOf(runGet(w.host.kernel, frames, gpa / page) as Frame), page, tag);
@@ -55,7 +55,7 @@ export default scenario({
   actors: ({ vm, device, viommu }) => ({
     /** Has its unit switched on, which its VMM does for it. Whether a read gets through is for D1 to judge. */
     guest: vm('vm', (thread, { fd, nested }) => {
-      thread.check(thread.attach(fd, nested) === null, "the guest's tables were refused");
+      thread.expect("the attach to the guest's tables", thread.attach(fd, nested));
       const iommu = new GuestIommu(thread, 'vm');
       for (const gpa of [secondGpa, firstGpa]) {
         thread.check(thread.dma('nic', 'read', passing, lineBytes) === 0, 'a page that the guest has mapped was not reached');
@@ -67,16 +67,16 @@ export default scenario({
 
     vmm: vm('vm', (thread, { iommufd, ioas, balloonVa }) => {
       thread.dma('disk', 'read', ballooned, lineBytes);
-      thread.check(thread.unmap(iommufd, ioas, balloonGpa, page) === null, 'the page was not unmapped');
+      thread.expect('the unmap', thread.unmap(iommufd, ioas, balloonGpa, page));
       thread.dma('disk', 'read', ballooned, lineBytes);
-      thread.check(thread.map(iommufd, ioas, balloonGpa, balloonVa, page) === null, 'the page was not mapped again');
+      thread.expect('the map', thread.map(iommufd, ioas, balloonGpa, balloonVa, page));
     }),
 
     viommu: viommu('vm', (virtual, { iommufd, nested }) => virtual.serveVtd({ iommufd, nested }, 2)),
 
     nic: device('nic', (dev) => {
       dev.serve(4);
-      if (dev.read(ballooned, lineBytes) === 0) dev.check(dev.word(0) === balloonTag, `read 0x${dev.word(0).toString(16)} where the guest has one page`);
+      dev.readTag(ballooned, [balloonTag]);
     }),
 
     disk: device('disk', (dev) => dev.serve(2)),

@@ -2,9 +2,7 @@
  * A group of two: a user takes one function, a driver of the kernel binds to the other and does DMA to its own buffer. One of them has to wait,
  * for the group has one translation.
  */
-import type { Frame } from '#hostmem/memory';
-import type { Ref } from '#hostmem/object';
-import { dmaMap, dmaUnmap } from '../kernel/dma-iommu.ts';
+import { HostDriver } from '../actors/host-driver.ts';
 import { scenario } from '../scenario.ts';
 
 const iova = 0x1000_0000;
@@ -30,34 +28,28 @@ export default scenario({
 
   actors: ({ vm, device }) => ({
     user: vm('vmm', (thread, { iommufd, ioas, vfio }) => {
-      const fd = thread.bind(vfio, iommufd);
-      if (typeof fd === 'string') {
-        thread.check(fd === 'EPERM', `a bind was refused with ${fd}`);
-        return;
-      }
+      const fd = thread.obtain('the bind', thread.bind(vfio, iommufd), 'EPERM');
+      if (fd === null) return;
       thread.expect("the owner's attach", thread.attach(fd, ioas));
       thread.close(fd);
     }),
 
     driver: vm('host', (thread, { buffer }) => {
       const errno = thread.bindDriver('B');
+      thread.expect('the probe', errno, null, 'EBUSY');
       if (errno !== null) {
-        thread.check(errno === 'EBUSY', `a probe was refused with ${errno}`);
         // Left to itself the device goes where its group goes.
         thread.dma('B', 'read', iova, 64);
         return;
       }
-      const dma = thread.named('B.dma') as Ref<'DmaDomain'>;
-      const at = dmaMap(thread.kernel, dma, buffer as Frame, 1);
+      const driver = new HostDriver(thread, 'B');
+      const at = driver.dmaMap(buffer, 1);
       thread.check(thread.dma('B', 'write', at, 64) === 0, 'the driver\'s device faulted on its own buffer');
-      dmaUnmap(thread.kernel, dma, at, 1);
+      driver.dmaUnmap(at, 1);
       thread.unbindDriver('B');
     }),
 
-    A: device('A', (dev) => {
-      const reached = dev.read(iova, 64) === 0;
-      if (reached) dev.check(dev.word(0) === tag, `A read 0x${dev.word(0).toString(16)}`);
-    }),
+    A: device('A', (dev) => dev.readTag(iova, [tag])),
 
     B: device('B', (dev) => {
       dev.setWord(0, kernelData);

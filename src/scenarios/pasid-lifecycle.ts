@@ -9,7 +9,7 @@ const page = 4096;
 const src = 0x10000000;
 const churn = 0x20000000;
 const pasid = 5;
-const tags = [0x1111, 0x2222];
+const tags = [0x1111, 0x2222] as const;
 const churned = 0x3333;
 
 export default scenario({
@@ -22,17 +22,13 @@ export default scenario({
   world(w) {
     const vmm = w.process('vmm');
     const iommufd = vmm.iommufd();
-    const { fd, deviceId } = vmm.bound(w.group('nic').vfio[0]!, iommufd);
-    const ioases = tags.map((tag) => {
-      const ioas = vmm.ioas(iommufd);
-      vmm.map(iommufd, ioas, src, vmm.memory(page, tag), page);
-      return ioas;
-    });
+    const { fd, deviceId } = vmm.bound(w.device('nic'), iommufd);
+    const ioases = vmm.taggedIoases(iommufd, src, tags);
     const [first, second] = ioases.map((ioas) => vmm.hwpt(iommufd, deviceId, ioas, HwptFlag.PASID)) as [number, number];
     // The RID keeps the first HWPT, and with it its domain id, in use.
     vmm.attach(fd, first);
     vmm.attachPasid(fd, pasid, first);
-    return { iommufd, fd, first, second, ioas: ioases[0]! };
+    return { iommufd, fd, first, second, ioas: ioases[0] };
   },
 
   actors: ({ vm, device }) => ({
@@ -40,24 +36,24 @@ export default scenario({
     mapper: vm('vmm', (thread, { iommufd, ioas }) => {
       const va = thread.mmap(page);
       thread.store(va, churned);
-      thread.check(thread.map(iommufd, ioas, churn, va, page) === null, 'the map was refused');
+      thread.expect('the map', thread.map(iommufd, ioas, churn, va, page));
       thread.munmap(va, page);
       thread.dma('nic', 'read', churn, 64, pasid);
-      thread.check(thread.unmap(iommufd, ioas, churn, page) === null, 'the unmap was refused');
+      thread.expect('the unmap', thread.unmap(iommufd, ioas, churn, page));
       thread.check(thread.dma('nic', 'read', churn, 64, pasid) !== 0, 'the device read a page whose unmap had returned');
     }),
 
     mover: vm('vmm', (thread, { fd, first, second }) => {
-      thread.check(thread.attachPasid(fd, pasid, second) === null, 'the replace failed');
-      thread.check(thread.detachPasid(fd, pasid) === null, 'the detach failed');
-      thread.check(thread.attachPasid(fd, pasid, first) === null, 'the attach failed');
+      thread.expect('the replace', thread.attachPasid(fd, pasid, second));
+      thread.expect('the detach', thread.detachPasid(fd, pasid));
+      thread.expect('the attach', thread.attachPasid(fd, pasid, first));
     }),
 
     /** VT-d breaks before it makes: a fault is legal, what is mapped nowhere is not. */
     nic: device('nic', (dev) => {
       for (let i = 0; i < 2; i++) {
-        if (dev.read(src, 64, pasid) === 0) dev.check(tags.includes(dev.word(0)), `read 0x${dev.word(0).toString(16)}, the tag of no IOAS`);
-        if (dev.read(churn, 64, pasid) === 0) dev.check(dev.word(0) === churned, `read 0x${dev.word(0).toString(16)} instead of the page's word`);
+        dev.readTag(src, tags, 1, pasid);
+        dev.readTag(churn, [churned], 1, pasid);
         dev.serve(1);
       }
     }),

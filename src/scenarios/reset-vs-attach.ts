@@ -3,7 +3,7 @@
  * the reset, and nobody may wake it in the middle.
  */
 import type { Ref } from '#hostmem/object';
-import { finishReset, prepareReset } from '../kernel/device-reset.ts';
+import { HostDriver } from '../actors/host-driver.ts';
 import { enableAts } from '../kernel/iommu-probe.ts';
 import { scenario } from '../scenario.ts';
 
@@ -38,10 +38,10 @@ export default scenario({
 
     /** Twice at once, as when a reset of the bus follows one of the function. A request in the middle of it reaches nothing, whatever the owner does. */
     reset: vm('host', (thread) => {
-      const nic = thread.named('A') as Ref<'PciFunction'>;
-      for (let depth = 0; depth < 2; depth++) prepareReset(thread.kernel, nic);
+      const nic = new HostDriver(thread, 'A');
+      for (let depth = 0; depth < 2; depth++) nic.prepareReset();
       thread.check(thread.dma('A', 'read', iova, 64) !== 0, 'A reached memory in the middle of its reset');
-      for (let depth = 0; depth < 2; depth++) finishReset(thread.kernel, nic);
+      for (let depth = 0; depth < 2; depth++) nic.finishReset();
     }),
 
     A: device('A', (dev) => dev.serve(1)),

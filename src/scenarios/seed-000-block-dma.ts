@@ -5,9 +5,8 @@
  * 7.2 (`ownership-claim`) blocks from the claim to the release, and promises nothing of a function without driver: it reaches all of memory then.
  * `default-domain-when-unbound` is the same kernel, asked for more (G10); `block-on-unbind` is what the seed wished for.
  */
-import type { Ref } from '#hostmem/object';
+import { HostDriver } from '../actors/host-driver.ts';
 import type { Vm } from '../actors/vm.ts';
-import { finishReset, prepareReset } from '../kernel/device-reset.ts';
 import { scenario } from '../scenario.ts';
 
 const page = 4096;
@@ -70,10 +69,10 @@ export default scenario({
 
 /** The user resets its function: parked meanwhile, back where it was afterwards. */
 function reset(thread: Vm, fd: number, ioas: number): void {
-  const nic = thread.named('A') as Ref<'PciFunction'>;
-  prepareReset(thread.kernel, nic);
+  const nic = new HostDriver(thread, 'A');
+  nic.prepareReset();
   thread.expect('the detach', thread.detach(fd));
   thread.check(thread.attach(fd, ioas) === 'EBUSY', 'a function was attached in the middle of its reset');
-  finishReset(thread.kernel, nic);
+  nic.finishReset();
   thread.expect("the owner's attach", thread.attach(fd, ioas));
 }

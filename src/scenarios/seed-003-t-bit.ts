@@ -38,7 +38,7 @@ export default scenario({
     const iommufd = vmm.iommufd();
     const ioas = vmm.ioas(iommufd);
     // Requests with T=0 find the guest's memory at its guest addresses, and again above X. What of it is private is out of their reach.
-    for (const iova of [0, splitAt]) vmm.map(iommufd, ioas, iova, BigInt(w.directory['guest.memory']!), pages * pageBytes);
+    for (const iova of [0, splitAt]) vmm.map(iommufd, ioas, iova, w.guestMemory('guest'), pages * pageBytes);
     for (const name of ['A', 'B']) vmm.assign(w.device(name), iommufd, ioas);
     w.secure('A');
     w.guestDriver('A', 'guest', bounce);

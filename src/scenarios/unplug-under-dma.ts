@@ -1,6 +1,5 @@
 /** A function is unplugged while it does DMA, and plugged in again: its context entry and its PASID directory go under its requests. */
-import type { Ref } from '#hostmem/object';
-import { probeDevice, releaseDevice } from '../kernel/iommu-probe.ts';
+import { HostDriver } from '../actors/host-driver.ts';
 import { scenario } from '../scenario.ts';
 
 export default scenario({
@@ -18,9 +17,9 @@ export default scenario({
 
   actors: ({ vm, device }) => ({
     hotplug: vm('host', (thread) => {
-      const nic = thread.named('nic') as Ref<'PciFunction'>;
-      releaseDevice(thread.kernel, nic);
-      probeDevice(thread.kernel, nic);
+      const nic = new HostDriver(thread, 'nic');
+      nic.unplug();
+      nic.plug();
     }),
 
     /** Nothing is mapped for it: it only faults, for one reason or another. */

@@ -5,9 +5,8 @@
 import type { Device } from '../actors/device.ts';
 import { scenario } from '../scenario.ts';
 
-const page = 4096;
 const src = 0x10000000;
-const tags = [0x1111, 0x2222];
+const tags = [0x1111, 0x2222] as const;
 
 export default scenario({
   title: 'a group is replaced between two IOASes that both map what it reads: break before make is declared, and seen',
@@ -19,11 +18,7 @@ export default scenario({
   world(w) {
     const vmm = w.process('vmm');
     const iommufd = vmm.iommufd();
-    const [first, second] = tags.map((tag) => {
-      const ioas = vmm.ioas(iommufd);
-      vmm.map(iommufd, ioas, src, vmm.memory(page, tag), page);
-      return ioas;
-    }) as [number, number];
+    const [first, second] = vmm.taggedIoases(iommufd, src, tags);
     const [fdA, fdB] = w.group('A', 'B').vfio.map((vfio) => vmm.bind(vfio, iommufd)) as [number, number];
     for (const fd of [fdA, fdB]) vmm.attach(fd, first);
     return { fdA, first, second };
@@ -31,7 +26,7 @@ export default scenario({
 
   actors: ({ vm, device }) => ({
     vmm: vm('vmm', (thread, { fdA, first, second }) => {
-      for (const ioas of [second, first]) thread.check(thread.attach(fdA, ioas) === null, `a replace to IOAS ${ioas} failed`);
+      for (const ioas of [second, first]) thread.expect(`a replace to IOAS ${ioas}`, thread.attach(fdA, ioas));
       for (const name of ['A', 'B']) thread.check(thread.dma(name, 'read', src, 64) === 0, `${name} faulted behind the replace`);
     }),
 
@@ -42,6 +37,6 @@ export default scenario({
 
 /** A fault is legal while the group is moved. */
 function readBeside(dev: Device): void {
-  for (let i = 0; i < 3; i++) if (dev.read(src, 64) === 0) dev.check(tags.includes(dev.word(0)), `read 0x${dev.word(0).toString(16)}, the tag of no IOAS`);
+  dev.readTag(src, tags, 3);
   dev.serve(1);
 }

@@ -6,8 +6,8 @@
  * hash of a class is that of the graph of those orders, whatever order the operations were executed in.
  */
 import { Op } from '#hostmem/atomics';
-import { mix32 } from '#hostmem/labels';
-import { CoverWord, Head, TraceWord, type Board } from './board.ts';
+import { mixSigned } from '#hostmem/labels';
+import { CoverWord, Head, TraceWord, traceWords, type Board } from './board.ts';
 import { conflict, effect, Effect, eventLabel, isLockOp, wordKey } from './dependence.ts';
 import { isGuarded, opOf, spaceOf } from './trace.ts';
 
@@ -53,8 +53,8 @@ export class Coverer {
     this.#turn++;
     this.#used = 0;
     this.#past.fill(0);
-    for (let entry = 0; entry < length; entry++) {
-      const at = board.traceAt(entry);
+    const end = board.traceAt(0) + length * traceWords;
+    for (let at = board.traceAt(0); at < end; at += traceWords) {
       const flags = words[at + TraceWord.flags]!;
       if (opOf(flags) === Op.CHOICE) this.#foldChoice(words[at + TraceWord.actor]!, words[at + TraceWord.value]!);
       if (isGuarded(flags) || effect(opOf(flags)) === Effect.NONE) continue;
@@ -66,7 +66,7 @@ export class Coverer {
 
   /** What an actor does after another alternative is another thing. */
   #foldChoice(actor: number, taken: number): void {
-    for (let word = 2 * actor; word < 2 * actor + 2; word++) this.#past[word] = mix32(this.#past[word]! ^ mix32(taken + 1)) | 0;
+    for (let word = 2 * actor; word < 2 * actor + 2; word++) this.#past[word] = mixSigned(this.#past[word]! ^ mixSigned(taken + 1));
   }
 
   #foldStep(state: number, key: number, actor: number, op: number, label: number): void {
@@ -75,13 +75,13 @@ export class Coverer {
     const site = Math.imul(label, 16) + op;
     const last = states[state + Of.ACTOR]!;
     if (last >= 0 && last !== actor && conflict(states[state + Of.EFFECT]! as Effect, kind)) {
-      note(this.#board, Covered.HAND_OFF, mix32(key) | 0, (last << 8) | actor);
+      note(this.#board, Covered.HAND_OFF, mixSigned(key), (last << 8) | actor);
       if (!isLockOp(op) && label !== eventLabel) note(this.#board, Covered.SITE_PAIR, states[state + Of.SITE]!, site);
     }
     states[state + Of.ACTOR] = actor;
     states[state + Of.EFFECT] = kind;
     states[state + Of.SITE] = site;
-    this.#foldPast(state, 2 * actor, kind, mix32(key ^ mix32(site)));
+    this.#foldPast(state, 2 * actor, kind, mixSigned(key ^ mixSigned(site)));
   }
 
   /** The hash of an operation with all that it depends on: what its actor did before, and the conflicting ones on its word. */
@@ -91,8 +91,8 @@ export class Coverer {
     const seesShares = kind === Effect.SHARES ? 0 : -1;
     const before = states[state + Of.WRITE]! ^ Math.imul((states[state + Of.READS]! & seesReads) + 1, 5) ^ Math.imul(states[state + Of.SHARES]! & seesShares, 9);
     const beforeHigh = states[state + Of.WRITE + 1]! ^ (states[state + Of.READS + 1]! & seesReads) ^ Math.imul(states[state + Of.SHARES + 1]! & seesShares, 17);
-    const low = mix32(Math.imul(this.#past[past]!, 3) ^ mix32(what ^ before)) | 0;
-    const high = mix32(this.#past[past + 1]! ^ low ^ mix32(what ^ mix32(beforeHigh))) | 0;
+    const low = mixSigned(Math.imul(this.#past[past]!, 3) ^ mixSigned(what ^ before));
+    const high = mixSigned(this.#past[past + 1]! ^ low ^ mixSigned(what ^ mixSigned(beforeHigh)));
     this.#past[past] = low;
     this.#past[past + 1] = high;
     if (kind === Effect.WRITES) {
@@ -111,16 +111,16 @@ export class Coverer {
     let low = 0x243f6a88;
     let high = 0x13198a2e;
     for (let actor = 0; actor < past.length; actor += 2) {
-      low = mix32(low ^ past[actor]!);
-      high = mix32((high + past[actor + 1]!) ^ low);
+      low = mixSigned(low ^ past[actor]!);
+      high = mixSigned((high + past[actor + 1]!) ^ low);
     }
-    note(this.#board, Covered.TRACE_CLASS, low | 0, high | 0);
+    note(this.#board, Covered.TRACE_CLASS, low, high);
   }
 
   /** Index of a word's state, a new one if this schedule has not met the word. */
   #stateOf(key: number): number {
     const mask = this.#states.length / stateWords - 1;
-    for (let slot = mix32(key); ; slot++) {
+    for (let slot = mixSigned(key); ; slot++) {
       const state = (slot & mask) * stateWords;
       if (this.#states[state + Of.TURN] !== this.#turn) return this.#addState(state, key);
       if (this.#states[state + Of.KEY] === key) return state;
@@ -156,7 +156,7 @@ export class Coverer {
 function note(board: Board, kind: number, low: number, high: number): void {
   const { words } = board;
   const mask = words[Head.coverCapacity]! - 1;
-  for (let probe = 0, at = mix32(low ^ mix32(high + kind)); probe < 64; probe++, at++) {
+  for (let probe = 0, at = mixSigned(low ^ mixSigned(high + kind)); probe < 64; probe++, at++) {
     const entry = board.coverAt(at & mask);
     const times = words[entry + CoverWord.times]!;
     if (times === 0) {

@@ -155,7 +155,7 @@ test('a domain with an attached device cannot be freed', () => {
   const { driver, functions } = smallMachine();
   const domain = driver.allocPagingDomain(functions[0]!, 0);
   driver.attach(domain, functions[0]!);
-  expect(() => driver.freeDomain(domain)).toThrow(/no device is attached/);
+  expect(() => driver.freeDomain(domain)).toThrow(/a domain is freed while a device is attached/);
 });
 
 test('a released function is blocked', () => {

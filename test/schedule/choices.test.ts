@@ -69,3 +69,28 @@ describe('a failure that needs a fault', () => {
     expect(trace.filter(({ op, value }) => op === 'CHOICE' && value === 0)).toHaveLength(6);
   });
 });
+
+describe('hardware that is late', () => {
+  const late: Switch = { actor: 0, count: 1, next: firstAlternative + 1 };
+
+  test('acts when nobody else can go on, without a switch, until it is in time again', async () => {
+    const { commander, resets } = await open('late-engine');
+    expect((await commander.replay({ switches: [] })).violation).toBeNull();
+    const { violation, switches, hashes, failures } = await commander.replay({ switches: [late], times: 50 });
+    expect(violation?.message).toBe('it was asked and has not answered');
+    expect([switches, hashes.length, failures]).toEqual([[late], 1, 50]);
+    expect(resets().different).toBe(0);
+  });
+
+  test('is a choice that shrinking keeps where it saves switches, and exhaustive strategies come to an end with it', async () => {
+    const { commander, board } = await open('late-engine');
+    const found = await commander.explore({ strategy: 'icb', count: 1_000, seed: 1 });
+    const replay = async (switches: readonly Switch[]): Promise<Attempt> => {
+      const again = await commander.replay({ switches });
+      return { sameFailure: again.violation?.invariant === 'MODEL', switches: again.switches!, steps: again.steps };
+    };
+    expect((await shrink({ switches: found.switches!, steps: found.steps }, replay, { actors: board.actors })).switches).toHaveLength(1);
+    const all = await commander.explore({ strategy: 'icb2', count: 1_000, seed: 1, goesOn: true });
+    expect([all.isComplete, all.failures > 0]).toEqual([true, true]);
+  });
+});

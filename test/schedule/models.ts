@@ -1,7 +1,7 @@
 /**
  * Small models with known bugs, for the scheduler's own tests: words of shared memory, and a body for each actor.
  */
-import { choose, Until } from '#hostmem/atomics';
+import { choose, makeLate, Until } from '#hostmem/atomics';
 import type { Engine } from '#hostmem/engine';
 import type { Host } from '#hostmem/host';
 import { label } from '#hostmem/labels';
@@ -325,6 +325,36 @@ export const models: Record<string, Model> = {
           Cells.m2.store(kernel, cells, Cells.m1.load(kernel, cells));
           Cells.answered.store(kernel, cells, 1);
         },
+      },
+    ],
+  },
+
+  /** The client finds the engine late or not; who looks meanwhile (m1 is its note of the wait) is wrong only if it is. */
+  'late-engine': {
+    actors: [
+      ({ host: { kernel }, cells }) => {
+        const isLate = choose(kernel, 2, choiceLabel) === 1;
+        if (isLate) makeLate(kernel, true);
+        Cells.asked.store(kernel, cells, 1);
+        Cells.answered.waitUntil(kernel, cells, Until.EQUAL, 1);
+        if (isLate) makeLate(kernel, false);
+        Cells.asked.store(kernel, cells, 2);
+        Cells.answered.waitUntil(kernel, cells, Until.EQUAL, 2);
+      },
+      ({ host: { kernel }, cells }) => {
+        const asked = Cells.asked.load(kernel, cells);
+        Cells.m2.store(kernel, cells, 1);
+        expect(asked !== 1 || Cells.answered.load(kernel, cells) === 1, 'it was asked and has not answered');
+      },
+    ],
+    engines: ({ host: { kernel }, cells }) => [
+      {
+        name: 'answerer',
+        memory: kernel,
+        ready: () => Cells.asked.peek(kernel, cells) !== Cells.answered.peek(kernel, cells),
+        at: () => Cells.answered.address(kernel, cells),
+        label: () => Cells.answered.label,
+        step: () => Cells.answered.store(kernel, cells, Cells.asked.peek(kernel, cells)),
       },
     ],
   },

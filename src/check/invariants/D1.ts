@@ -41,7 +41,7 @@ export default invariant<Unmapped>({
       if (dma.get.frame(event) === 0) return null;
       const ioas = spaceOf(state, dma.get.root(event));
       if (ioas === undefined || state.gone.get(ioas)?.has(iovaPage(event)) !== true) return null;
-      const where = event.kind === dma.kind ? iovaText(event) : `guest address 0x${(iovaPage(event) * 4096).toString(16)}`;
+      const where = event.kind === nestedDma.kind ? `guest address 0x${(iovaPage(event) * 4096).toString(16)}` : iovaText(event);
       return breach(`a DMA of ${functionText(event)} completed through ${where} into ${frameText(event)} after its unmap had returned`);
     }
     if (event.kind === DmaMapped.kind || event.kind === LeavesCleared.kind || event.kind === DmaUnmapped.kind) ofDriver(state, event);

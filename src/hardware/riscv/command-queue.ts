@@ -2,7 +2,7 @@
  * The engine of a RISC-V IOMMU's command queue: fetches commands in order and carries them out, one a step.
  *
  *   IOTINVAL   moves the epoch on and drops translations
- *   IODIR      nothing to drop: this unit reads directories and contexts anew (`translation.ts`)
+ *   IODIR      drops device contexts, and process contexts
  *   IOFENCE    with PR or PW first marks the transactions in flight, then is possible only when they have ended; then writes its data
  *   anything else: cqcsr.cmd_ill, and the queue stops at it until software clears the bit
  *
@@ -20,10 +20,10 @@ import { invalidateLabel, IotlbView } from '../iotlb.ts';
 import { IommuUnit } from '../unit.ts';
 import { UnitFunctions } from '../unit-functions.ts';
 import * as commands from './commands.ts';
+import { DirectoryCaches, directoryInvalidateLabel } from './directory-caches.ts';
 import { Fence, Invalidate, Opcode } from './commands.ts';
 import { QueueStatus, ringAt, ringLength, RiscvRegisters } from './registers.ts';
 
-const directoryLabel = label('RiscvQueue.iodir');
 const fenceLabel = label('RiscvQueue.fence');
 const errorLabel = label('RiscvQueue.error');
 const stopped = QueueStatus.ILLEGAL | QueueStatus.MEMORY_FAULT;
@@ -35,6 +35,7 @@ export class CommandQueue implements Engine {
   readonly #ram: Memory;
   readonly #registers: Ref<'RiscvRegisters'>;
   readonly #iotlb: IotlbView;
+  readonly #directories: DirectoryCaches;
   readonly #drain: Drain;
   readonly #tailAt: number;
   readonly #helpingAt: number;
@@ -47,6 +48,7 @@ export class CommandQueue implements Engine {
     this.#ram = host.ram;
     this.#registers = IommuUnit.registers.peek(kernel, unit) as Ref<'RiscvRegisters'>;
     this.#iotlb = new IotlbView(kernel, IommuUnit.iotlb.peek(kernel, unit));
+    this.#directories = new DirectoryCaches(kernel, unit);
     this.#drain = new Drain(kernel, new UnitFunctions(kernel, unit));
     this.#tailAt = RiscvRegisters.commandTail.address(kernel, this.#registers);
     this.#helpingAt = RiscvRegisters.helping.address(kernel, this.#registers);
@@ -66,14 +68,15 @@ export class CommandQueue implements Engine {
   }
 
   at(): number {
-    return this.#isWrite() ? commands.fenceAddress(this.#word(2)) : this.#iotlb.at;
+    if (this.#isWrite()) return commands.fenceAddress(this.#word(2));
+    return commands.opcodeOf(this.#word(0)) === Opcode.IODIR && this.#directories.at !== 0 ? this.#directories.at : this.#iotlb.at;
   }
 
   label(): number {
     const first = this.#word(0);
     if (!commands.isLegal(first, this.#word(1))) return errorLabel;
     const opcode = commands.opcodeOf(first);
-    return opcode === Opcode.IOFENCE ? fenceLabel : opcode === Opcode.IODIR ? directoryLabel : invalidateLabel;
+    return opcode === Opcode.IOFENCE ? fenceLabel : opcode === Opcode.IODIR ? directoryInvalidateLabel : invalidateLabel;
   }
 
   step(): void {
@@ -86,6 +89,7 @@ export class CommandQueue implements Engine {
     }
     const opcode = commands.opcodeOf(first);
     if (opcode === Opcode.IOTINVAL) this.#invalidate(first, second);
+    if (opcode === Opcode.IODIR) this.#invalidateDirectory(first, second);
     if (opcode === Opcode.IOFENCE && !this.#isDrained(first)) return;
     invalidated.emit(kernel, this.#number, this.#head(), first);
     if (opcode === Opcode.IOFENCE) this.#write(first, second);
@@ -111,6 +115,12 @@ export class CommandQueue implements Engine {
       const third = this.#word(2);
       this.#iotlb.invalidatePages(commands.pscidOf(first), commands.addressHigh(third, this.#word(3)), commands.addressLow(third), 0);
     }
+  }
+
+  #invalidateDirectory(first: number, second: number): void {
+    const deviceId = commands.namesDevice(second) ? commands.deviceIdOf(second) : null;
+    if (commands.funcOf(first) === 0 || deviceId === null) this.#directories.invalidateDevice(deviceId);
+    else this.#directories.invalidateProcess(deviceId, commands.processIdOf(first));
   }
 
   /** Whether what a fence waits for has ended: with PR or PW it takes two steps, and what was in flight at the first one has ended by the second. */

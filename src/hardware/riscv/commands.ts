@@ -30,6 +30,11 @@ export const invalidateDdt = Opcode.IODIR;
 export const fence = Opcode.IOFENCE;
 /** IODIR: second word. */
 export const oneDevice = (deviceId: number): number => 2 | (deviceId << 8);
+export const namesDevice = (second: number): boolean => (second & 2) !== 0;
+export const deviceIdOf = (second: number): number => second >>> 8;
+/** IODIR.INVAL_PDT: first word. */
+export const invalidatePdt = (processId: number): number => Opcode.IODIR | func1 | (processId << 12);
+export const processIdOf = (first: number): number => first >>> 12;
 
 const isKnown = [0, 2, 1, 2];
 const reservedInFence = Fence.SIGNAL;

@@ -34,8 +34,12 @@ export const RiscvRegisters = object('RiscvRegisters', {
 export interface RiscvUnitOptions {
   /** How many bits of a context the unit fetches at once; 128 by default, 512 is any context as a whole. */
   readonly fetchBits?: 64 | 128 | 512;
-  /** Without an IOTLB every request walks. */
+  /** Whether the unit has caches at all; on by default. Without, every request reads every entry and walks. */
+  readonly caches?: 'on' | 'off';
+  /** Each cache, by default as `caches` says: translations, device contexts, process contexts. */
   readonly iotlb?: boolean;
+  readonly deviceContexts?: boolean;
+  readonly processContexts?: boolean;
 }
 
 /** Bits of the capabilities' low word. */

@@ -3,8 +3,8 @@
  * process directory and context, first stage, second stage. The order of the checks is the specification's.
  *
  * It knows of the kernel what the tables in RAM and the unit's registers say. Directories are read entry by entry, contexts in pieces of
- * `fetchBits`, in ascending order, each piece one point: what a writer changes in between is seen torn. Not modelled here: MSI
- * translation, big-endian tables, 32-bit guests.
+ * `fetchBits`, in ascending order, each piece one point: what a writer changes in between is seen torn. Contexts may come from caches
+ * (`directory-caches.ts`). Not modelled here: MSI translation, big-endian tables, 32-bit guests.
  */
 import { peek, read64 } from '#hostmem/atomics';
 import { pbmtShift, Pte, riscv } from '#hostmem/formats/riscv';
@@ -18,6 +18,7 @@ import { entryFetched, TableKind } from '../events.ts';
 import { accessFault, Cause, guestPageFault, pageFault, Want } from './cause.ts';
 import * as device from './device-context.ts';
 import { Field, Tc } from './device-context.ts';
+import type { DirectoryCaches } from './directory-caches.ts';
 import * as process from './process-context.ts';
 import { ProcessField, Ta } from './process-context.ts';
 import { Capability, DdtpMode, levelsOf, Mode, RiscvRegisters } from './registers.ts';
@@ -82,10 +83,13 @@ export class RiscvTranslation {
   readonly #secondFormats: readonly (PageTableFormat | null)[];
   readonly #device = new Int32Array(device.contextWords);
   readonly #process = new Int32Array(process.processContextWords);
+  readonly #caches: DirectoryCaches | null;
   #at = 0;
 
-  constructor(host: Host, registers: Ref<'RiscvRegisters'>) {
+  /** `caches` is null for a unit without, and for who only looks. */
+  constructor(host: Host, registers: Ref<'RiscvRegisters'>, caches: DirectoryCaches | null = null) {
     const { ram, kernel } = host;
+    this.#caches = caches;
     this.#ram = ram;
     this.#kernel = kernel;
     this.#frameCount = ram.sizeBytes / pageBytes;
@@ -131,11 +135,17 @@ export class RiscvTranslation {
     return Cause.NONE;
   }
 
-  /** Walks the device directory and reads the device's context. */
+  /** Finds the device's context: in the cache, or by a walk of the device directory. */
   #findDevice(deviceId: number, levels: number, ddtpLow: number): number {
     const extended = (this.#capabilities & Capability.MSI_FLAT) !== 0;
     const bits = device.leafBits(extended);
     if (levels < 3 && deviceId >>> (bits + 9 * (levels - 1)) !== 0) return Cause.TYPE_DISALLOWED;
+    const caches = this.#caches;
+    if (caches !== null && caches.findDevice(deviceId, this.#device)) {
+      this.control = this.#device[Field.TC]!;
+      return Cause.NONE;
+    }
+    const epoch = caches === null ? 0 : caches.epoch();
     let table: number = device.entryFrame(peek(this.#kernel, this.#ddtpAt + 4), ddtpLow);
     for (let level = levels - 1; level > 0; level--) {
       if (table >= this.#frameCount) return Cause.DDT_ACCESS;
@@ -153,6 +163,7 @@ export class RiscvTranslation {
     entryFetched.emit(this.#kernel, TableKind.DEVICE_CONTEXT, deviceId, 0, context[Field.TC]!, context[Field.TA]!, context[Field.FSC]!);
     if (device.isMisconfigured(context, this.#capabilities, this.#capabilitiesHigh)) return Cause.DDT_MISCONFIGURED;
     this.control = context[Field.TC]!;
+    if (caches !== null) caches.fillDevice(deviceId, context, epoch);
     return Cause.NONE;
   }
 
@@ -192,9 +203,12 @@ export class RiscvTranslation {
     return Cause.NONE;
   }
 
-  /** Walks the process directory and reads the context. Its pages are guest memory where there is a second stage. */
+  /** Finds the process's context: in the cache, or by a walk of the process directory. Its pages are guest memory where there is a second stage. */
   #findProcess(processId: number, levels: number, request: RiscvRequest): number {
     const context = this.#device;
+    const caches = this.#caches;
+    if (caches !== null && caches.findProcess(request.deviceId, processId, this.#process)) return Cause.NONE;
+    const epoch = caches === null ? 0 : caches.epoch();
     let table: number = device.fieldFrame(context[Field.FSC + 1]!, context[Field.FSC]!);
     for (let level = levels - 1; level > 0; level--) {
       const refused = this.#locate(table, ((processId >>> (8 + 9 * (level - 1))) & 511) * 8, request);
@@ -209,7 +223,9 @@ export class RiscvTranslation {
     if (refused !== 0) return refused;
     fetchEntry(this.#ram, this.#at, this.#process, process.processContextWords / 2, this.#fetchBits, process.processContextLabels);
     if ((this.#process[ProcessField.TA]! & Ta.VALID) === 0) return Cause.PDT_NOT_VALID;
-    return process.isMisconfiguredProcess(this.#process, this.#capabilities) ? Cause.PDT_MISCONFIGURED : Cause.NONE;
+    if (process.isMisconfiguredProcess(this.#process, this.#capabilities)) return Cause.PDT_MISCONFIGURED;
+    if (caches !== null) caches.fillProcess(request.deviceId, processId, this.#process, epoch);
+    return Cause.NONE;
   }
 
   /** Where a piece of the process directory is in memory. */

@@ -1,9 +1,8 @@
 /**
- * A RISC-V IOMMU as a device's DMA meets it: device context, IOTLB, both stages, a fill, and a fault record where one is due.
+ * A RISC-V IOMMU as a device's DMA meets it: device context, process context, IOTLB, both stages, a fill, and a fault record where one is due.
  *
- * The IOTLB has what a first stage alone translated for a request without process, tagged with its PSCID; all else is walked each time,
- * which is always allowed. Contexts are read anew for every request. The points of a translation are: the entries of the directories
- * and contexts, the IOTLB, each page-table entry, the fill.
+ * The IOTLB has what a first stage alone translated, tagged with its PSCID; all else is walked each time, which is always allowed. The points of a
+ * translation are: the caches of contexts, the entries of the directories and contexts, the IOTLB, each page-table entry, the fill.
  */
 import type { Host } from '#hostmem/host';
 import type { Frame } from '#hostmem/memory';
@@ -11,10 +10,11 @@ import type { Ref } from '#hostmem/object';
 import { IotlbView } from '../iotlb.ts';
 import type { Translator } from '../translator.ts';
 import { IommuUnit } from '../unit.ts';
+import { DirectoryCaches } from './directory-caches.ts';
 import { isRecorded } from './fault-record.ts';
 import { recordFault } from './fault-queue.ts';
 import { RiscvRegisters } from './registers.ts';
-import { RiscvRequest, RiscvTranslation } from './translation.ts';
+import { noProcess, RiscvRequest, RiscvTranslation } from './translation.ts';
 
 /** The IOTLB's tag has room for so many address spaces. */
 const cachedPscids = 1 << 16;
@@ -34,13 +34,14 @@ export class RiscvUnit implements Translator {
     this.#registers = IommuUnit.registers.peek(host.kernel, unit) as Ref<'RiscvRegisters'>;
     RiscvRegisters.check(host.kernel, this.#registers);
     this.iotlb = new IotlbView(host.kernel, IommuUnit.iotlb.peek(host.kernel, unit));
-    this.#translation = new RiscvTranslation(host, this.#registers);
+    this.#translation = new RiscvTranslation(host, this.#registers, new DirectoryCaches(host.kernel, unit));
   }
 
   /** `access` is one `Access` bit, which is the `Want` bit of the same name. */
-  translate(sourceId: number, iovaHigh: number, iovaLow: number, access: number, epoch: number): number {
+  translate(sourceId: number, iovaHigh: number, iovaLow: number, access: number, epoch: number, processId: number = noProcess): number {
     const request = this.#request;
     request.deviceId = sourceId;
+    request.processId = processId;
     request.iovaHigh = iovaHigh;
     request.iovaLow = iovaLow;
     request.wanted = access;

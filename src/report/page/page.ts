@@ -7,6 +7,7 @@ import { writes, type Failure, type TraceStep } from '../failure.ts';
 import { explainDisagreement, formatValue, sameWord } from '../disagreement.ts';
 import { contended, covers, lockSpans } from '../lock-spans.ts';
 import { describePause, pauses } from '../pauses.ts';
+import { addresses } from './addresses.ts';
 import { escapeText } from './escape.ts';
 import { script } from './script.ts';
 import { style } from './style.ts';
@@ -33,6 +34,7 @@ ${howItHappened(failure)}
 ${drawing(timeline)}
 <pre id="now" aria-live="polite"></pre>
 ${disagreement(failure)}
+${addresses(failure)}
 <h2>Again</h2>
 <pre>dmarena replay ${escapeText(failure.token)}${escapeText(failure.replayFlags ?? '')}</pre>
 <h2>All ${failure.steps.length} steps</h2>

@@ -1,5 +1,5 @@
 /**
- * What a report's page does by itself: a cursor over the steps, moved by the keyboard, the pointer or a row of the table. It reads the steps
+ * What a report's page does by itself: a cursor over the steps, moved by the keyboard, the pointer, a row of the table or an entry of a page table. It reads the steps
  * from the page's data block; the policy of the page names its hash.
  */
 export const script = `
@@ -25,6 +25,13 @@ const moves = { ArrowRight: () => at + 1, ArrowLeft: () => at - 1, Home: () => 0
 scroll.addEventListener('keydown', (event) => { const move = moves[event.key]; if (move) { event.preventDefault(); show(move(), true); } });
 svg.addEventListener('pointermove', (event) => show(nearest(event.clientX - svg.getBoundingClientRect().left), false));
 rows.forEach((row, index) => row.addEventListener('click', () => show(index, true)));
+for (const entry of document.querySelectorAll('[data-row]')) {
+  const go = () => show(Number(entry.dataset.row), true);
+  for (const event of ['pointerenter', 'focus']) entry.addEventListener(event, () => show(Number(entry.dataset.row), false));
+  entry.addEventListener('click', go);
+  entry.addEventListener('keydown', (event) => { if (event.key === 'Enter') go(); });
+}
 const first = rows.findIndex((row) => row.classList.contains('told'));
 show(first < 0 ? steps.length - 1 : first, false);
+scroll.scrollLeft = Number(cursor.getAttribute('x1')) - scroll.clientWidth / 2;
 `;

@@ -22,4 +22,9 @@ svg { display: block; } text.tick { fill: var(--dim); font: 10px system-ui, sans
 #now { min-height: 3em; } .table { overflow: auto; max-height: 420px; border: 1px solid var(--line); border-radius: 6px; background: var(--card); }
 table { border-collapse: collapse; width: 100%; font-size: 13px; } th, td { text-align: left; padding: 3px 10px; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { position: sticky; top: 0; background: var(--card); } td:first-child { text-align: right; font-variant-numeric: tabular-nums; } tr.at { background: var(--window); } tr.told td { font-weight: 600; }
+.address { background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: 8px 12px; margin: 8px 0; } .address h3 { font: 600 14px/1.4 ui-monospace, monospace; margin: 0; overflow-wrap: anywhere; }
+.way, .lines { list-style: none; margin: 6px 0 0; padding: 0; font: 13px/1.5 ui-monospace, monospace; } .way li { border-left: 3px solid var(--run); padding: 2px 8px; display: grid; grid-template-columns: minmax(0, 16em) 8em minmax(0, 1fr); gap: 0 12px; overflow-wrap: anywhere; }
+.way li[data-row] { cursor: pointer; border-left-color: var(--c0); } .way li[data-row]:hover, .way li[data-row]:focus-visible { background: var(--window); outline: none; } .way li.end { display: block; border-left-color: var(--ink); font-weight: 600; } .way small { grid-column: 1 / -1; color: var(--dim); }
+.lines li { padding: 2px 8px; border-left: 3px solid var(--c1); } .lines li.stale { border-left-color: var(--bad); background: var(--window); } .lines b { color: var(--bad); }
+@media (max-width: 640px) { .way li { grid-template-columns: 1fr auto; } .way li span:nth-child(3) { grid-column: 1 / -1; } }
 `;
