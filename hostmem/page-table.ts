@@ -185,7 +185,7 @@ function withMarks({ accessedBit, dirtyBit, cleanBit, marksTables }: PageTableFo
 function tableIn(words: Int32Array, plain: PlainEntries, table: number, index: number): number {
   const at = (table << 10) + (index << 1);
   const low = words[at]!;
-  return (low & plain.tableMask) === plain.table && words[at + 1] === 0 ? (low >>> plain.frameShift) | 0 : 0;
+  return (((low & plain.tableMask) ^ plain.table) | words[at + 1]!) === 0 ? (low >>> plain.frameShift) | 0 : 0;
 }
 
 /** One thread's view of the page tables of one format. */
