@@ -31,7 +31,9 @@ const start = `import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { constants, Script } from 'node:vm';
+import { inlineMore } from '../src/inline-more.js';
 
+inlineMore();
 const place = (name) => fileURLToPath(new URL(name, import.meta.url));
 const filename = place('./worker.cjs');
 const before = place('./worker.compiled');

@@ -5,7 +5,6 @@
  * Exit 0: all held. 1: a violation was found, or a trace differs. 2: the command or its input is wrong. 3: it broke inside.
  * What is wrong is one line on stderr; `DMARENA_DEBUG=1` adds the stack of what broke inside.
  */
-import { setFlagsFromString } from 'node:v8';
 import { Command, CommanderError, Option } from 'commander';
 import { bench } from './commands/bench.ts';
 import { conform } from './commands/conform.ts';
@@ -21,6 +20,7 @@ import { tour } from './commands/tour.ts';
 import { tryFormat } from './commands/try-format.ts';
 import { walk } from './commands/walk.ts';
 import { parseDuration } from './duration.ts';
+import { inlineMore } from './inline-more.ts';
 import { InputError } from './input-error.ts';
 import { parseShard, type Shard } from './shard.ts';
 import { Terminal } from './terminal.ts';
@@ -30,11 +30,7 @@ const defaultStrategy = 'portfolio';
 /** A seed feeds a 32-bit generator that must not start at 0. */
 const greatestSeed = 2 ** 32 - 1;
 
-/**
- * An access to a field is five functions of a line each, and V8 by itself inlines no more into one function than some ten accesses have:
- * the model's calls are a tenth faster so (`bench ioas-map-unmap`).
- */
-setFlagsFromString('--max-inlined-bytecode-size-cumulative=3000');
+inlineMore();
 
 let status: number = exit.held;
 
