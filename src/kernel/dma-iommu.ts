@@ -106,11 +106,12 @@ export function addToRing(kernel: Kernel, dma: Ref<'DmaDomain'>, page: number, p
   const memory = kernel.memory;
   DmaDomain.queueLock.acquire(memory, dma);
   freeFlushed(kernel, dma);
-  let tail = DmaDomain.tail.read(memory, dma);
-  if ((tail + 1) % ringSlots === DmaDomain.head.read(memory, dma)) {
+  const tail = DmaDomain.tail.read(memory, dma);
+  // A flush counts for what was queued before it began: while the timer's is under way one is not enough for what was queued since.
+  // 7.2 flushes once, and has 256 slots.
+  while ((tail + 1) % ringSlots === DmaDomain.head.read(memory, dma)) {
     flush(kernel, dma);
     freeFlushed(kernel, dma);
-    tail = DmaDomain.tail.read(memory, dma);
   }
   [page, pages, stamp].forEach((word, index) => DmaDomain.ring.set(memory, dma, tail * slotWords + index, word));
   DmaDomain.tail.write(memory, dma, (tail + 1) % ringSlots);

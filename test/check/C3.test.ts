@@ -35,3 +35,19 @@ test('breaks: a descriptor of its own is outstanding', async () => {
   expect(await submit([7])).toBe('a flush returned while the invalidation in slot 8 of its queue was not carried out yet');
   expect(await submit([])).toContain('slot 7');
 });
+
+test('holds: who is slow to return finds its slot used again by somebody else', async () => {
+  const here = await court('C3');
+  const memory = here.vmm.world.host.kernel;
+  const slow = here.history.actor;
+  InvalidationQueued.emit(memory, 0, 7, 2);
+  invalidated.emit(memory, 0, 7, 2);
+  here.history.actor = slow + 1;
+  InvalidationQueued.emit(memory, 0, 7, 2);
+  here.history.actor = slow;
+  SubmitReturned.emit(memory, 0);
+  expect(here.verdict()).toBeNull();
+  here.history.actor = slow + 1;
+  SubmitReturned.emit(memory, 0);
+  expect(here.verdict()?.message).toContain('slot 7');
+});
