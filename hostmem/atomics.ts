@@ -218,7 +218,16 @@ export function installRun64(memory: Memory, at: number, high: number, low: numb
   const first = at >>> 2;
   const end = first + count * 2;
   let value = low;
-  for (let index = first; index < end; index += 2) {
+  let index = first;
+  // Two at a time, as long as both are empty.
+  for (; index + 2 < end && (words[index]! | words[index + 2]!) === 0; index += 4) {
+    words[index + 1] = high;
+    words[index] = value;
+    words[index + 3] = high;
+    words[index + 2] = value + step;
+    value = (value + step + step) | 0;
+  }
+  for (; index < end; index += 2) {
     if (words[index] !== 0) return (index - first) >>> 1;
     words[index + 1] = high;
     words[index] = value;
@@ -233,7 +242,16 @@ export function clearRun64(memory: Memory, at: number, count: number, label: num
   const words = memory.words;
   const end = (at >>> 2) + count * 2;
   let cleared = 0;
-  for (let index = at >>> 2; index < end; index += 2) {
+  let index = at >>> 2;
+  // Two at a time, as long as both are there.
+  for (; index + 2 < end && words[index] !== 0 && words[index + 2] !== 0; index += 4) {
+    words[index] = 0;
+    words[index + 1] = 0;
+    words[index + 2] = 0;
+    words[index + 3] = 0;
+    cleared += 2;
+  }
+  for (; index < end; index += 2) {
     if (words[index] === 0) continue;
     words[index] = 0;
     words[index + 1] = 0;

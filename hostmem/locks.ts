@@ -84,10 +84,10 @@ export class RwSem extends Field {
       return;
     }
     // A plain read guesses; the exchange decides.
-    let spins = 0;
-    for (let state = atomics.peek(memory, address); ; state = atomics.silent.load(memory, address)) {
-      if ((state & (writer | waitingWriters)) !== 0) this.sleepAfter(spins++, memory, address, state);
-      else if (atomics.silent.compareExchange(memory, address, state, state + 1) === state) return;
+    for (let state = atomics.peek(memory, address), spins = 0; ; state = atomics.silent.load(memory, address), spins++) {
+      if ((state & (writer | waitingWriters)) !== 0) {
+        if (spins >= spinsBeforeSleep) this.sleep(memory, address, state);
+      } else if (atomics.silent.compareExchange(memory, address, state, state + 1) === state) return;
     }
   }
 
@@ -125,10 +125,13 @@ export class RwSem extends Field {
       return;
     }
     if (atomics.silent.compareExchange(memory, address, 0, writer) === 0) return;
+    for (let spins = 0; spins < spinsBeforeSleep; spins++) {
+      if (atomics.peek(memory, address) === 0 && atomics.silent.compareExchange(memory, address, 0, writer) === 0) return;
+    }
     atomics.silent.add(memory, address, waitingWriter);
-    for (let spins = 0; ; ) {
+    for (;;) {
       const state = atomics.silent.load(memory, address);
-      if ((state & (writer | readersMask)) !== 0) this.sleepAfter(spins++, memory, address, state);
+      if ((state & (writer | readersMask)) !== 0) this.sleep(memory, address, state);
       else if (atomics.silent.compareExchange(memory, address, state, state - waitingWriter + writer) === state) return;
     }
   }
@@ -156,8 +159,7 @@ export class RwSem extends Field {
     return (this.peek(memory, at) & writer) !== 0;
   }
 
-  private sleepAfter(spins: number, memory: Memory, address: number, seen: number): void {
-    if (spins < spinsBeforeSleep) return;
+  private sleep(memory: Memory, address: number, seen: number): void {
     const marked = seen | sleepers;
     if (seen !== marked && atomics.silent.compareExchange(memory, address, seen, marked) !== seen) return;
     atomics.sleepWhile(memory, address, marked);

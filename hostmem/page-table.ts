@@ -165,18 +165,19 @@ const ignored = 0;
 const marked = 1;
 const demanded = 2;
 
-/** Plain entries in which a walk has nothing to mark: the bits that it would set are set. */
+/** Plain entries in which a walk has nothing to mark: the bits that it would set are set. One shape for all formats: walks read it at each level. */
 function withMarks({ accessedBit, dirtyBit, cleanBit, marksTables }: PageTableFormat, plain: PlainEntries, use: number): PlainEntries {
-  if (use === ignored) return plain;
   const ofTables = use === marked && marksTables ? accessedBit : 0;
+  const [accessed, dirty, clean] = use === ignored ? [0, 0, 0] : [accessedBit, dirtyBit, cleanBit];
   return {
-    ...plain,
     tableMask: plain.tableMask | ofTables,
     table: plain.table | ofTables,
-    readMask: plain.readMask | accessedBit,
-    readable: plain.readable | accessedBit,
-    writeMask: plain.writeMask | accessedBit | dirtyBit | cleanBit,
-    writable: plain.writable | accessedBit | dirtyBit,
+    readMask: plain.readMask | accessed,
+    readable: plain.readable | accessed,
+    writeMask: plain.writeMask | accessed | dirty | clean,
+    writable: plain.writable | accessed | dirty,
+    permissionShift: plain.permissionShift,
+    frameShift: plain.frameShift,
   };
 }
 
@@ -184,7 +185,7 @@ function withMarks({ accessedBit, dirtyBit, cleanBit, marksTables }: PageTableFo
 function tableIn(words: Int32Array, plain: PlainEntries, table: number, index: number): number {
   const at = (table << 10) + (index << 1);
   const low = words[at]!;
-  return (low & plain.tableMask) === plain.table && words[at + 1] === 0 ? (low >>> plain.frameShift) | 0 : 0;
+  return (((low & plain.tableMask) ^ plain.table) | words[at + 1]!) === 0 ? (low >>> plain.frameShift) | 0 : 0;
 }
 
 /** One thread's view of the page tables of one format. */
@@ -202,6 +203,8 @@ export class PageTable {
   /** Bits of an IOVA's high word that are above the table's width: all 0, or all the sign. */
   readonly #beyond: number;
   readonly #rootMask: number;
+  /** The format's: formats have many shapes. */
+  readonly #levels: number;
   /** What walks do about accessed and dirty bits. */
   readonly #use: number;
   /** The format's plain entries, with the marks of use that they need to have here. */
@@ -219,6 +222,7 @@ export class PageTable {
     this.#pageCount = 2 ** (format.inputBits - 12);
     this.#frameLimit = 2 ** (format.outputBits - 12);
     this.#beyond = beyondWidth(format.inputBits);
+    this.#levels = format.levels;
     this.#rootMask = (rootEntriesOf(format) - 1) | 0;
     this.#plain = format.plain === undefined ? null : withMarks(format, format.plain, this.#use);
   }
@@ -241,7 +245,7 @@ export class PageTable {
 
   /** Translates as hardware does. `access` is a set of `Access` bits. */
   walk(root: Frame, iovaHigh: number, iovaLow: number, access: number, result: WalkResult): WalkFault {
-    return this.#walkFrom(root, this.format.levels, accessMask, iovaHigh, iovaLow, access, result);
+    return this.#walkFrom(root, this.#levels, accessMask, iovaHigh, iovaLow, access, result);
   }
 
   /** As `walk`, from a table of a lower level on: hardware remembers it from an earlier walk, in which the levels above granted `above`. */
@@ -264,7 +268,7 @@ export class PageTable {
     if (plain !== null && ram.control === null && topLevel <= 4 && (iovaHigh & this.#beyond) === 0 && (access & ~above) === 0) {
       const words = ram.words;
       const page = (iovaHigh << 20) | (iovaLow >>> 12);
-      let mask = topLevel === this.format.levels ? this.#rootMask : tableMask;
+      let mask = topLevel === this.#levels ? this.#rootMask : tableMask;
       let table: number = top;
       if (topLevel > 3) {
         table = tableIn(words, plain, table, (iovaHigh >>> 7) & mask);
@@ -470,7 +474,7 @@ export class PageTable {
 
   /** The table of level 1 below plain entries of at most four levels, else 0. */
   #plainTable(plain: PlainEntries, root: Frame, iovaHigh: number, iovaLow: number): Frame {
-    const { levels } = this.format;
+    const levels = this.#levels;
     if (levels > 4) return 0 as Frame;
     const words = this.#ram.words;
     const page = (iovaHigh << 20) | (iovaLow >>> 12);

@@ -1,6 +1,7 @@
 /** A process while the world is built: its first system calls. None is told as an event; what fails ends the building. */
 import { fill } from '#hostmem/atomics';
 import type { Ref } from '#hostmem/object';
+import { selftestData } from './drivers/mock/nested.ts';
 import { viommuType } from './drivers/mock/viommu.ts';
 import { firstStageWidth, vtdS1Bytes, vtdS1Data } from './drivers/vtd/nested.ts';
 import { HwptFlag } from './kernel/hwpt.ts';
@@ -10,6 +11,7 @@ import type { Kernel } from './kernel/kernel.ts';
 import { mmap, userAddress } from './kernel/process.ts';
 import { testIoctl } from './kernel/selftest/commands.ts';
 import { CreateFlag } from './kernel/selftest/test-access.ts';
+import { eventType } from './kernel/selftest/triggers.ts';
 import { ioctl, open } from './kernel/syscalls.ts';
 import { vfioFileOf, VfioFlag } from './kernel/vfio.ts';
 
@@ -159,6 +161,21 @@ export class BuiltProcess {
     const arg = { flags: 0, type: viommuType, devId: deviceId, hwptId: parentId, outViommuId: 0 };
     this.#ioctl(iommufd, 'IOMMU_VIOMMU_ALLOC', arg);
     return arg.outViommuId;
+  }
+
+  /** What a guest's device goes through on the mock IOMMU: its number within the vIOMMU, and a nested HWPT, to which it is moved. */
+  mockGuestDevice(iommufd: number, device: BuiltMockDevice, viommuId: number, virtId: number): void {
+    this.#ioctl(iommufd, 'IOMMU_VDEVICE_ALLOC', { viommuId, devId: device.deviceId, virtId: BigInt(virtId), outVdeviceId: 0 });
+    const nested = { flags: 0, devId: device.deviceId, ptId: viommuId, dataType: selftestData, dataLength: 4, data: new Uint8Array(4), outHwptId: 0 };
+    this.#ioctl(iommufd, 'IOMMU_HWPT_ALLOC', nested);
+    this.mockReplace(iommufd, device, nested.outHwptId);
+  }
+
+  /** The descriptor of a vIOMMU's queue of so many events, of the selftest's type. */
+  eventQueue(iommufd: number, viommuId: number, depth: number): number {
+    const arg = { flags: 0, viommuId, type: eventType, depth, outEventQueueId: 0, outEventQueueFd: 0 };
+    this.#ioctl(iommufd, 'IOMMU_VEVENTQ_ALLOC', arg);
+    return arg.outEventQueueFd;
   }
 
   /** Moves a mock device to another IOAS or HWPT. */

@@ -113,7 +113,8 @@ function rowsTogether(world: World, tiny: boolean, threads: number): { rows: Row
   const { kernel } = world;
   const module = new URL('./ioas-map-unmap.js', import.meta.url).href;
   const teams: Team[] = [];
-  const each = tiny ? 2 : 500;
+  // Beside some ten milliseconds the waking of threads is nothing.
+  const each = tiny ? 2 : 4000;
   const rows = placesOf(world, threads).map(({ name, places: [first, ...others] }): Row => {
     const team = new Team(module, others.map((place): Job => ({ ...place, buffers: world.host.buffers })));
     teams.push(team);

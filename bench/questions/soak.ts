@@ -6,13 +6,12 @@ import type { FleetSecond } from '../fleet.ts';
 import type { Question, Sample } from '../question.ts';
 import { startFleet } from '../start-fleet.ts';
 
-const vms = 4;
 const roundsPerSecond = (seconds: readonly FleetSecond[]): number => seconds.reduce((sum, { rounds }) => sum + rounds, 0) / seconds.length;
 
 export default {
   asks: 'do rate and memory stay what they are while a fleet runs?',
   prepare(tiny) {
-    const [length, learning, part] = tiny ? [2, 0, 1] : [60, 12, 16];
+    const [vms, length, learning, part] = tiny ? [1, 2, 0, 1] : [4, 60, 12, 16];
     const { threads, seconds } = startFleet(vms, length);
     const sampleOf = (some: readonly FleetSecond[]): Sample => ({
       value: 1e9 / roundsPerSecond(some), checksum: threads, mib: some.at(-1)!.residentMiB / threads,

@@ -49,6 +49,14 @@ export class Device extends Actor {
     return this.#count(this.engine.write(highOf(iova), lowOf(iova), lengthBytes, 0, pasid), lengthBytes);
   }
 
+  /** Somebody pulls the device out, and plugs it in again, without a word to the kernel. */
+  leave(): void {
+    this.engine.leave();
+  }
+  comeBack(): void {
+    this.engine.comeBack();
+  }
+
   /** Asks for a page, and does not wait for the answer; returns the number of the group. */
   ask(iova: number, pasid: number | null = null): number {
     return askForPage(this.host.kernel, this.engine.function, pasid, Math.floor(iova / 4096), Access.READ);

@@ -8,7 +8,8 @@ import { errnoNumber, type ErrnoName } from '../kernel/errno.ts';
 import type { Seat } from './actor.ts';
 import { CommandRing, commandAt, GuestCommand, GuestOp, guestPresent, guestTableEntries, guestTableGpa } from './command-ring.ts';
 import { guestAddress } from './guest-memory.ts';
-import { VirtualQueue, type Forwarding } from './virtual-queue.ts';
+import { MockQueue, type MockForwarding } from './virtual-mock.ts';
+import { VtdQueue, type Forwarding } from './virtual-queue.ts';
 import { Vm } from './vm.ts';
 
 const guestTable = label('GuestTable.entry');
@@ -40,7 +41,12 @@ export class Viommu extends Vm {
 
   /** Serves the invalidation queue of the guest's virtual VT-d unit, until `waits` of its waits are done. */
   serveVtd(to: Forwarding, waits: number): void {
-    new VirtualQueue(this, this.#guest, to).serve(waits);
+    new VtdQueue(this, this.#guest, to).serve(waits);
+  }
+
+  /** The same of a guest's virtual unit of the mock IOMMU. */
+  serveMock(to: MockForwarding, waits: number): void {
+    new MockQueue(this, this.#guest, to).serve(waits);
   }
 
   #carryOut(iommufd: number, ioasId: number, command: number): ErrnoName | null {

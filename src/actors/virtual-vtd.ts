@@ -7,23 +7,23 @@
  *   page 5   status words that the guest's wait descriptors name
  *   page 6 and on   the guest's first stage: a table of each level, root first, and behind them the guest's other memory
  *
- * Guest addresses; they are the IOVAs of the nest parent.
+ * Guest addresses; they are the IOVAs of the nest parent. A virtual unit of the mock IOMMU has the same queues (`virtual-mock.ts`).
  */
 import { struct } from '#hostmem/struct';
 import { waitWord } from '#hostmem/locks';
+import type { RingPlace } from './guest-ring.ts';
 
-/** Tails are moved by who writes a queue, heads by who reads it; numbers of slots. */
-export const VirtualVtd = struct('VirtualVtd', { queueTail: waitWord, queueHead: waitWord, requestTail: waitWord, requestHead: waitWord });
-export const registersGpa = 0x2000;
-export const queueGpa = 0x3000;
-export const requestsGpa = 0x4000;
+const Registers = struct('VirtualIommu', { queueTail: waitWord, queueHead: waitWord, requestTail: waitWord, requestHead: waitWord });
+const registersGpa = 0x2000;
+
+/** What the guest tells its unit; and what its unit tells the guest. */
+export const commandRing: RingPlace = { registersGpa, tail: Registers.queueTail, head: Registers.queueHead, slotsGpa: 0x3000 };
+export const requestRing: RingPlace = { registersGpa, tail: Registers.requestTail, head: Registers.requestHead, slotsGpa: 0x4000 };
 
 /** The word that a wait writes. */
 export const WaitStatus = struct('WaitStatus', { word: waitWord });
 export const statusGpa = 0x5000;
 
-export const slotBytes = 32;
-export const slots = 4096 / slotBytes;
 /** In place of a PASID, for requests without one. */
 export const ridPasid = 0;
 /** The guest's own name for its domain; the host has another. */

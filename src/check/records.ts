@@ -6,6 +6,7 @@ import { File, FileKind } from '../kernel/file.ts';
 import { DomainKind, IommuDomain } from '../drivers/domain.ts';
 import { PciFunction } from '../hardware/function.ts';
 import { installedRoot, passesThrough } from '../hardware/installed-root.ts';
+import { rootText } from '../hardware/nested-line.ts';
 import { IommuGroup, KernelDriver, PciDevice } from '../kernel/iommu-group.ts';
 import { IommufdDevice } from '../kernel/iommufd-device.ts';
 import { IommufdGroup } from '../kernel/iommufd-group.ts';
@@ -265,7 +266,7 @@ export function addressText(rid: number): string {
 
 function rootName(root: number): string {
   if (root === 0) return 'blocking';
-  return root === passesThrough ? 'identity' : `the domain with root frame 0x${root.toString(16)}`;
+  return root === passesThrough ? 'identity' : `the domain with ${rootText(root)}`;
 }
 
 /** What a table holds, read without its lock: nobody changes it now. */

@@ -21,5 +21,7 @@ export const TablesFreed = event('tables freed', ['root']);
 export const InvalidationQueued = event('invalidation queued', ['unit', 'slot', 'first', 'second', 'third']);
 /** A submission to the queue of a unit returned: it takes all that it queued for done. */
 export const SubmitReturned = event('submit return', ['unit']);
+/** A submission came to nothing, a device having not answered: whoever made it knows, and takes nothing of it for done. */
+export const SubmitTimedOut = event('submit timed out', ['unit', 'source']);
 /** A domain id of a unit may be given to another domain from now on. */
 export const DomainIdReturned = event('domain id returned', ['unit', 'domainId']);

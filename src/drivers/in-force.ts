@@ -7,6 +7,7 @@ import type { IommuDriver } from './driver.ts';
 import { MixedDrivers } from './mixed.ts';
 import { MockDriver } from './mock/driver.ts';
 import { RiscvDriver } from './riscv/driver.ts';
+import { riscvOperations, type RiscvOperations } from './riscv/operations.ts';
 import { SmmuDriver } from './smmuv3/driver.ts';
 import { smmuOperations, type SmmuOperations } from './smmuv3/operations.ts';
 import { VtdDriver } from './vtd/driver.ts';
@@ -17,13 +18,14 @@ export interface VendorOperations {
   readonly vtd: VtdOperations;
   readonly amd: AmdOperations;
   readonly smmuv3: SmmuOperations;
+  readonly riscv: RiscvOperations;
 }
 
-const unchanged: VendorOperations = { vtd: vtdOperations, amd: amdOperations, smmuv3: smmuOperations };
+const unchanged: VendorOperations = { vtd: vtdOperations, amd: amdOperations, smmuv3: smmuOperations, riscv: riscvOperations };
 
 /** That of the machine's units, whoever made them; the mock driver where `MockDriver.boot` has set it up, beside that of VT-d units where there are any. */
 export function driverInForce(host: Host, machine: Machine, operations: VendorOperations = unchanged): IommuDriver {
-  if (machine.riscvUnits.length > 0) return new RiscvDriver(host, machine);
+  if (machine.riscvUnits.length > 0) return new RiscvDriver(host, machine, operations.riscv);
   if (machine.amdUnits.length > 0) return new AmdDriver(host, machine, operations.amd);
   if (machine.smmuUnits.length > 0) return new SmmuDriver(host, machine, operations.smmuv3);
   if (host.driver === 0) return new VtdDriver(host, machine, operations.vtd);

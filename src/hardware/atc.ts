@@ -82,6 +82,11 @@ export class AtcView {
     this.#lines.fill((iovaHigh << 20) | (iovaLow >>> 12), atcOwnerOf(pasid), iovaHigh >>> 12, frame, permissions, root, epoch);
   }
 
+  /** Drops all that the function keeps. */
+  clear(): void {
+    this.#lines.invalidate(0, 0, 0, 0, 0, 0);
+  }
+
   /** Drops the pages of the aligned block of `1 << order` around the IOVA. */
   invalidate(pasid: number, iovaHigh: number, iovaLow: number, order: number): void {
     const key = (iovaHigh << 20) | (iovaLow >>> 12);
@@ -106,8 +111,9 @@ export class AtcInvalidation implements Engine {
     this.name = `atc ${PciFunction.rid.peek(host.kernel, pciFunction).toString(16).padStart(4, '0')}`;
   }
 
+  /** Who is gone does not answer. */
   ready(): boolean {
-    return silent.load(this.memory, Atc.pending.address(this.memory, this.#atc)) !== 0;
+    return silent.load(this.memory, Atc.pending.address(this.memory, this.#atc)) !== 0 && !isGone(this.memory, this.#function);
   }
 
   at(): number {
@@ -134,6 +140,20 @@ export function functionWithAtc(kernel: Memory, unit: Ref<'IommuUnit'>, sourceId
   let at: Ref<'PciFunction'> = IommuUnit.firstFunction.peek(kernel, unit);
   while (at !== NULL && (PciFunction.rid.peek(kernel, at) !== sourceId || PciFunction.atc.peek(kernel, at) === NULL)) at = PciFunction.nextOfUnit.peek(kernel, at);
   return at;
+}
+
+export const isGone = (kernel: Memory, pciFunction: Ref<'PciFunction'>): boolean => silent.load(kernel, PciFunction.gone.address(kernel, pciFunction)) !== 0;
+
+/** A function of the unit that has a request pending, and that is gone or not; `NULL` for none. */
+export function pendingFunction(kernel: Memory, unit: Ref<'IommuUnit'>, gone: boolean): Ref<'PciFunction'> {
+  let at: Ref<'PciFunction'> = IommuUnit.firstFunction.peek(kernel, unit);
+  while (at !== NULL && !(isPending(kernel, at) && isGone(kernel, at) === gone)) at = PciFunction.nextOfUnit.peek(kernel, at);
+  return at;
+}
+
+/** The unit waits no longer for the function. */
+export function forgetRequest(kernel: Memory, pciFunction: Ref<'PciFunction'>): void {
+  silent.store(kernel, Atc.pending.address(kernel, PciFunction.atc.peek(kernel, pciFunction)), 0);
 }
 
 export function isPending(kernel: Memory, pciFunction: Ref<'PciFunction'>): boolean {

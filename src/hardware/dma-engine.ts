@@ -112,6 +112,15 @@ export class DmaEngine {
     this.#pasid = pasid;
   }
 
+  /** The function is pulled out: what it kept is lost, and it answers nothing. It does no DMA until it is back. */
+  leave(): void {
+    this.#atc?.clear();
+    PciFunction.gone.store(this.#kernel, this.function, 1);
+  }
+  comeBack(): void {
+    PciFunction.gone.store(this.#kernel, this.function, 0);
+  }
+
   /** A word of the internal buffer. */
   bufferWord(index: number): number {
     return PciFunction.buffer.get(this.#kernel, this.function, index);

@@ -37,6 +37,8 @@ export const PciFunction = object('PciFunction', {
   nextPeer: ref('PciFunction'),
   /** Page number on the bus of its memory (a BAR of one page: the internal buffer); 0 for none. */
   bar: u32,
+  /** Not 0 once it was pulled out, or is as good as that: it answers nothing any more. Its own thread says so, when nothing of it is in flight. */
+  gone: u32,
   /** Behind a mock unit, its register of the function: the root frame of its tables, 0 while it is blocked. */
   mockRoot: u32,
   nextOfMachine: ref('PciFunction'),

@@ -21,6 +21,10 @@ export const firstRootOf = (name: number): number => (name >>> firstShift) & fir
 /** The second stage's root. */
 export const secondRootOf = (name: number): Frame => (name & secondMask) as Frame;
 
+/** How messages call the tables behind a root, be it a name of two or a frame. */
+export const rootText = (root: number): string =>
+  isNestedName(root) ? `root page 0x${firstRootOf(root).toString(16)} of a guest on root frame 0x${secondRootOf(root).toString(16)}` : `root frame 0x${root.toString(16)}`;
+
 /** A line's word of permissions, with the page of the guest (modulo 2^30) that it is for. */
 export const withGuestPage = (permissions: number, page: number): number => permissions | (page << accessBits);
 export const guestPageOf = (permissions: number): number => permissions >>> accessBits;

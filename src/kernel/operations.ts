@@ -14,6 +14,7 @@ import { faultsOf72, type FaultsOf72 } from './faults-of-72.ts';
 import { flushConverted } from './flush-converted.ts';
 import { enterTrusted, fillBounce, hasNoMappings } from './guest-dma.ts';
 import { amdOperations, type AmdOperations } from '../drivers/amd/operations.ts';
+import { riscvOperations, type RiscvOperations } from '../drivers/riscv/operations.ts';
 import { smmuOperations, type SmmuOperations } from '../drivers/smmuv3/operations.ts';
 import { vtdOperations, type VtdOperations } from '../drivers/vtd/operations.ts';
 import type { Kernel } from './kernel.ts';
@@ -215,6 +216,7 @@ export interface Operations {
   readonly vtd: VtdOperations;
   readonly amd: AmdOperations;
   readonly smmuv3: SmmuOperations;
+  readonly riscv: RiscvOperations;
   readonly faults: FaultsOf72;
 }
 
@@ -251,5 +253,6 @@ export const linux72: Operations = Object.freeze({
   vtd: Object.freeze({ ...vtdOperations }),
   amd: Object.freeze({ ...amdOperations }),
   smmuv3: Object.freeze({ ...smmuOperations }),
+  riscv: Object.freeze({ ...riscvOperations }),
   faults: faultsOf72,
 });

@@ -47,6 +47,7 @@ export function operationsOf(changes: Variant): Operations {
     vtd: Object.freeze({ ...linux72.vtd, ...changes.vtd }),
     amd: Object.freeze({ ...linux72.amd, ...changes.amd }),
     smmuv3: Object.freeze({ ...linux72.smmuv3, ...changes.smmuv3 }),
+    riscv: Object.freeze({ ...linux72.riscv, ...changes.riscv }),
     faults: Object.freeze({ ...linux72.faults, ...changes.faults }),
   });
 }

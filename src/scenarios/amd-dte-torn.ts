@@ -5,8 +5,7 @@
 import { scenario } from '../scenario.ts';
 
 const src = 0x10000000;
-const page = 4096;
-const tags = [0x1111, 0x2222];
+const tags = [0x1111, 0x2222] as const;
 
 export default scenario({
   title: 'a device-table entry is written under the DMA of its device',
@@ -18,25 +17,18 @@ export default scenario({
   world(w) {
     const vmm = w.process('vmm');
     const iommufd = vmm.iommufd();
-    const [first, second] = tags.map((tag) => {
-      const ioas = vmm.ioas(iommufd);
-      vmm.map(iommufd, ioas, src, vmm.memory(page, tag), page);
-      return ioas;
-    }) as [number, number];
-    const fd = vmm.bind(w.group('A').vfio[0]!, iommufd);
-    vmm.attach(fd, first);
-    vmm.attach(vmm.bind(w.group('B').vfio[0]!, iommufd), second);
+    const [first, second] = vmm.taggedIoases(iommufd, src, tags);
+    const fd = vmm.assign(w.device('A'), iommufd, first);
+    vmm.assign(w.device('B'), iommufd, second);
     return { fd, first, second };
   },
 
   actors: ({ vm, device }) => ({
     vmm: vm('vmm', (thread, { fd, first, second }) => {
-      for (const ioas of [second, first]) thread.check(thread.attach(fd, ioas) === null, `a replace to IOAS ${ioas} failed`);
+      for (const ioas of [second, first]) thread.expect(`a replace to IOAS ${ioas}`, thread.attach(fd, ioas));
     }),
 
-    A: device('A', (dev) => {
-      for (let i = 0; i < 2; i++) if (dev.read(src, 64) === 0) dev.check(tags.includes(dev.word(0)), `read 0x${dev.word(0).toString(16)}, the tag of no IOAS`);
-    }),
+    A: device('A', (dev) => dev.readTag(src, tags, 2)),
     B: device('B', (dev) => dev.check(dev.read(src, 64) === 0 && dev.word(0) === tags[1], 'the other device lost its page')),
   }),
 });

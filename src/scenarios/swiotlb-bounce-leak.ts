@@ -13,7 +13,7 @@ const secret = 0x5ec7e7;
 
 export default scenario({
   title: 'pages take turns in the bounce pages of a confidential guest, and a device writes a part of each',
-  seed: '003',
+  seed: null,
   variants: ['swiotlb-bounce-leak'],
   holds: ['D10', 'O1', 'O2', 'T1', 'T4', 'T7'],
   host: { confidential: { checksHits: false } },
@@ -22,8 +22,8 @@ export default scenario({
     const vmm = w.confidentialGuest('guest', pages, { shared: bounce });
     const iommufd = vmm.iommufd();
     const ioas = vmm.ioas(iommufd);
-    vmm.map(iommufd, ioas, 0, BigInt(w.directory['guest.memory']!), pages * 4096);
-    vmm.attach(vmm.bind(w.group('A').vfio[0]!, iommufd), ioas);
+    vmm.map(iommufd, ioas, 0, w.guestMemory('guest'), pages * 4096);
+    vmm.assign(w.device('A'), iommufd, ioas);
     w.secure('A');
     w.guestDriver('A', 'guest', bounce);
     return {};
@@ -38,7 +38,7 @@ export default scenario({
       for (const page of [first, second, first]) {
         const address = driver.map(page) as number;
         thread.check(driver.dma('write', address + 64) === 0, 'the device could not write');
-        thread.check(driver.unmap(address) === null, 'the unmap was refused');
+        thread.expect('the unmap', driver.unmap(address));
       }
       driver.closeQueue();
       thread.check(guest.load(first) === secret && guest.load(second) === 0, 'a page has lost what was in it');

@@ -1,24 +1,26 @@
-/** The vIOMMU of a guest with a virtual VT-d unit: what the guest's descriptors become, and what it is told. */
-import { peek, poke } from '#hostmem/atomics';
+/** The vIOMMU of a guest with a virtual unit, of VT-d or of the mock IOMMU: what the guest's commands become, and what it is told. */
+import { peek } from '#hostmem/atomics';
 import type { Ref } from '#hostmem/object';
 import { Counters } from '#src/actors/counters';
 import { layFirstStage, setLeaf } from '#src/actors/guest-first-stage';
 import { guestAddress } from '#src/actors/guest-memory';
 import { GuestIommu } from '#src/actors/guest-iommu';
 import { Viommu } from '#src/actors/viommu';
-import { VirtualQueue } from '#src/actors/virtual-queue';
-import {
-  firstStageGpa, guestDomainId, nestedFreeGpa, queueGpa, registersGpa, requestsGpa, slotBytes, statusGpa, VirtualVtd, WaitStatus, windowIova,
-} from '#src/actors/virtual-vtd';
+import { MockGuestIommu } from '#src/actors/virtual-mock';
+import { VtdQueue } from '#src/actors/virtual-queue';
+import { GuestRing } from '#src/actors/guest-ring';
+import { commandRing, firstStageGpa, guestDomainId, nestedFreeGpa, requestRing, statusGpa, WaitStatus, windowIova } from '#src/actors/virtual-vtd';
 import { Machine } from '#src/hardware/machine';
 import { askForPage } from '#src/hardware/page-requests';
 import { Bits, Descriptor, PageAnswerBits, PasidIotlbGranularity } from '#src/hardware/vtd/descriptors';
+import { firstCacheWord } from '#src/drivers/mock/device';
 import { driverInForce } from '#src/drivers/in-force';
 import { HwptFlag } from '#src/kernel/hwpt';
 import { handOnRequests } from '#src/kernel/iopf';
 import { enableAts } from '#src/kernel/iommu-probe';
 import { Kernel } from '#src/kernel/kernel';
 import { linux72, type Operations } from '#src/kernel/operations';
+import { testIoctl } from '#src/kernel/selftest/commands';
 import { write } from '#src/kernel/syscalls';
 import { World } from '#src/world';
 import { expect, test } from 'vitest';
@@ -47,14 +49,11 @@ function setUp(operations: Operations = linux72) {
   const viommu = new Viommu(seat, 'vm');
   const at = (gpa: number): number => guestAddress(viommu, 'vm', gpa);
   const engine = machine.dma(nic);
-  let tail = 0;
+  const commands = new GuestRing(viommu, 'vm', commandRing);
   return {
     w, kernel, viommu, at, nic, frames, to: { iommufd, nested, faultFd }, iommu: new GuestIommu(viommu, 'vm'),
     reach: (i: number) => engine.read(0, windowIova + i * page, 64) === 0,
-    queue: (...words: readonly number[]) => {
-      words.forEach((word, index) => poke(w.host.ram, at(queueGpa + tail * slotBytes) + index * 4, word));
-      VirtualVtd.queueTail.store(w.host.ram, at(registersGpa), ++tail);
-    },
+    queue: (first: number, second: number, third: number, fourth: number) => commands.push(first, second, third, fourth),
     status: () => WaitStatus.word.load(w.host.ram, at(statusGpa)),
   };
 }
@@ -109,13 +108,13 @@ test('what the vIOMMU does at a wait is the operation that a variant may replace
 
 test('a device\'s page request lies in the guest\'s queue by its address and group, and the guest\'s answer goes back to the device', () => {
   const { w, kernel, viommu, to, nic, iommu, queue, at } = setUp();
-  const virtual = new VirtualQueue(viommu, 'vm', to);
+  const virtual = new VtdQueue(viommu, 'vm', to);
   const group = askForPage(w.host.kernel, nic, null, windowIova / page + 5, 1);
   handOnRequests(kernel, nic);
   expect(iommu.takeRequest()).toBeNull();
   queue(wait, 1, statusGpa, 0);
   virtual.serve(1);
-  const slot = at(requestsGpa);
+  const slot = at(requestRing.slotsGpa);
   expect([peek(w.host.ram, slot) & 0xff, peek(w.host.ram, slot + 8) & 7]).toEqual([1, 5]);
   expect(iommu.takeRequest()).toEqual({ iova: windowIova + 5 * page, group });
   expect(iommu.takeRequest()).toBeNull();
@@ -133,4 +132,45 @@ test('a descriptor that the virtual unit does not have is the guest\'s mistake, 
   const other = setUp();
   other.queue(Descriptor.PAGE_ANSWER, 0, 9 << PageAnswerBits.groupShift, 0);
   expect(() => other.viommu.serveVtd(other.to, 1)).toThrow('the guest answers group 9, which nobody asked for');
+});
+
+/** A guest whose device goes through a vIOMMU of the mock IOMMU, with a queue of one event. */
+function setUpMock() {
+  const w = new World({ iommu: 'mock' });
+  const vmm = w.guest('vm', 8);
+  const iommufd = vmm.iommufd();
+  const ioas = vmm.ioas(iommufd);
+  const device = vmm.mockDevice(iommufd, ioas);
+  const viommu = vmm.viommu(iommufd, device.deviceId, vmm.hwpt(iommufd, device.deviceId, ioas, HwptFlag.NEST_PARENT));
+  vmm.mockGuestDevice(iommufd, device, viommu, 0x18);
+  const to = { iommufd, viommu, eventFd: vmm.eventQueue(iommufd, viommu, 1) };
+  w.kernel.enter(vmm.ref);
+  const seat = { name: 'viommu', host: w.host, kernel: w.kernel, counters: new Counters(Counters.createBuffer(1), 0), pace: null, seed: 1, directory: w.directory };
+  const actor = new Viommu(seat, 'vm');
+  return { kernel: w.kernel, actor, to, deviceId: device.deviceId, commands: new GuestRing(actor, 'vm', commandRing), guest: new MockGuestIommu(actor, 'vm') };
+}
+
+test('on the mock IOMMU the guest\'s number of a device and the word of its cache reach the kernel', () => {
+  const { kernel, actor, to, deviceId, commands } = setUpMock();
+  const holds = (cacheId: number, cache: number) => errnoOf(() => testIoctl(kernel, to.iommufd, 'IOMMU_TEST_DEV_CHECK_CACHE', { id: deviceId, cacheId, cache })) === null;
+  expect([holds(1, 0), holds(1, firstCacheWord)]).toEqual([false, true]);
+  commands.push(1, 0x18, 1, 0);
+  commands.push(wait, 1, statusGpa, 0);
+  actor.serveMock(to, 1);
+  expect([holds(1, 0), holds(0, firstCacheWord)]).toEqual([true, true]);
+  commands.push(1, 0x19, 1, 0);
+  commands.push(wait, 2, statusGpa, 0);
+  expect(() => actor.serveMock(to, 1)).toThrow('an invalidation of the guest ended with EINVAL');
+});
+
+test('the guest is told of the events that its vIOMMU\'s queue has kept, and not of those that were lost', () => {
+  const { kernel, actor, to, deviceId, commands, guest } = setUpMock();
+  for (let i = 0; i < 3; i++) testIoctl(kernel, to.iommufd, 'IOMMU_TEST_TRIGGER_VEVENT', { deviceId });
+  commands.push(wait, 1, statusGpa, 0);
+  actor.serveMock(to, 1);
+  expect([guest.takeEvent(), guest.takeEvent()]).toEqual([0x18, null]);
+  testIoctl(kernel, to.iommufd, 'IOMMU_TEST_TRIGGER_VEVENT', { deviceId });
+  commands.push(wait, 2, statusGpa, 0);
+  actor.serveMock(to, 1);
+  expect([guest.takeEvent(), guest.takeEvent()]).toEqual([0x18, null]);
 });

@@ -1,4 +1,4 @@
-import { InvalidationQueued, SubmitReturned } from '#src/drivers/events';
+import { InvalidationQueued, SubmitReturned, SubmitTimedOut } from '#src/drivers/events';
 import { invalidated } from '#src/hardware/events';
 import { expect, test } from 'vitest';
 import { court } from './histories.ts';
@@ -17,6 +17,18 @@ async function submit(done: readonly number[], returns = 0): Promise<string | nu
 test('holds: all that was queued is carried out, or somebody else returns', async () => {
   expect(await submit([7, 8])).toBeNull();
   expect(await submit([], 1)).toBeNull();
+});
+
+test('holds: who says that it timed out has promised nothing, and what is queued again counts anew', async () => {
+  const here = await court('C3');
+  const memory = here.vmm.world.host.kernel;
+  for (const slot of [7, 8]) InvalidationQueued.emit(memory, 0, slot, 2);
+  SubmitTimedOut.emit(memory, 0, 0x28);
+  SubmitReturned.emit(memory, 0);
+  expect(here.verdict()).toBeNull();
+  InvalidationQueued.emit(memory, 0, 8, 2);
+  SubmitReturned.emit(memory, 0);
+  expect(here.verdict()?.message).toContain('slot 8');
 });
 
 test('breaks: a descriptor of its own is outstanding', async () => {

@@ -1,15 +1,16 @@
 import type { Memory } from '#hostmem/memory';
-import { EntryWritten, EntryZeroed, FlushCalled, InvalidationQueued } from '#src/drivers/events';
+import { EntryWritten, EntryZeroed, FlushCalled, InvalidationQueued, SubmitTimedOut } from '#src/drivers/events';
 import { dma, DmaFlags, TableKind } from '#src/hardware/events';
 import { Descriptor } from '#src/hardware/vtd/descriptors';
 import { expect, test } from 'vitest';
 import { court } from './histories.ts';
 
-type Step = 'entry' | 'zeroed' | 'range' | 'nested IOTLB' | keyof typeof Descriptor;
+type Step = 'entry' | 'zeroed' | 'time-out' | 'range' | 'nested IOTLB' | keyof typeof Descriptor;
 
 function tell(memory: Memory, step: Step): void {
   if (step === 'entry') EntryWritten.emit(memory, TableKind.PASID, 0x28, 0, 0);
   else if (step === 'zeroed') EntryZeroed.emit(memory, TableKind.PASID, 0x28, 0);
+  else if (step === 'time-out') SubmitTimedOut.emit(memory, 0, 0x28);
   else if (step === 'range') FlushCalled.emit(memory, 0x100, 0, 0, 1, 1);
   else if (step === 'nested IOTLB') InvalidationQueued.emit(memory, 0, 0, Descriptor.IOTLB | (7 << 16));
   else InvalidationQueued.emit(memory, 0, 0, Descriptor[step]);
@@ -28,6 +29,10 @@ test('holds: each sequence is in its order, one after the other', async () => {
 test('holds: a domain that is known by two numbers has each of them forgotten by the IOTLB, then by devices', async () => {
   expect(await play('range', 'IOTLB', 'DEVICE_TLB', 'nested IOTLB', 'DEVICE_TLB', 'range', 'nested IOTLB', 'DEVICE_TLB', 'IOTLB', 'DEVICE_TLB')).toBeNull();
   expect(await play('range', 'IOTLB', 'DEVICE_TLB', 'nested IOTLB', 'DEVICE_TLB', 'nested IOTLB')).toBe('the IOTLB is invalidated after the device TLB');
+});
+
+test('holds: what a device did not answer is queued again, all of it', async () => {
+  expect(await play('entry', 'PASID_CACHE', 'PASID_IOTLB', 'DEVICE_TLB', 'WAIT', 'time-out', 'PASID_CACHE', 'PASID_IOTLB', 'DEVICE_TLB', 'WAIT', 'zeroed')).toBeNull();
 });
 
 test.each<[string, Step[]]>([

@@ -1,3 +1,4 @@
+import { PciFunction } from '#src/hardware/function';
 import { IommuUnit } from '#src/hardware/unit';
 import { VtdRegisters } from '#src/hardware/vtd/registers';
 import { Batch } from '#src/drivers/vtd/batch';
@@ -9,7 +10,7 @@ import type { Ref } from '#hostmem/object';
 import { expect, test } from 'vitest';
 import { Interposer, smallMachine } from '../hardware/small-machine.ts';
 
-function queue(): { vtd: Vtd; submitOne: (batch: Batch) => 0 | 'EINVAL'; free: () => number; head: () => number } {
+function queue(): { vtd: Vtd; submitOne: (batch: Batch) => ReturnType<typeof vtdOperations.submit>; free: () => number; head: () => number } {
   const small = smallMachine();
   const vtd = new Vtd(small.host, small.machine, vtdOperations);
   const unit = vtd.units[0]!;
@@ -47,4 +48,34 @@ test('a submission is two points: the tail, and the wait', () => {
   const interposer = new Interposer(vtd.host);
   interposer.during(() => void submitOne(new Batch().iotlbAll()), 'VtdQueue.status', () => vtd.units[0]!.queue.help());
   expect(interposer.points).toEqual(['VtdRegisters.queueTail', 'VtdQueue.status']);
+});
+
+test('a device that is gone answers nothing: the wait is dropped, its submitter is told, and what comes behind is carried out', () => {
+  const { host, machine, functions, engines, registers } = smallMachine({ ats: true }, [{ rid: 0x108, ats: true }, { rid: 0x110, ats: true }]);
+  const vtd = new Vtd(host, machine, vtdOperations);
+  const unit = vtd.units[0]!;
+  const batch = new Batch();
+  const flush = (rid: number) => submit(vtd, unit, batch.clear().deviceTlb(rid, 0, 0, 52));
+  expect(flush(0x108)).toBe(0);
+  engines[0]!.leave();
+  expect(flush(0x108)).toBe('ETIMEDOUT');
+  expect([VtdRegisters.faultStatus.peek(vtd.kernel, registers), VtdRegisters.timedOutSource.peek(vtd.kernel, registers)]).toEqual([0, 0x108]);
+  expect([flush(0x110), submit(vtd, unit, batch.clear().iotlbAll())]).toEqual([0, 0]);
+  engines[0]!.comeBack();
+  expect([flush(0x108), PciFunction.gone.peek(vtd.kernel, functions[0]!)]).toEqual([0, 0]);
+  expect(VtdUnitState.queueFree.peek(vtd.kernel, unit.state)).toBe(256);
+});
+
+test('who comes back after the time-out is asked again', () => {
+  const { host, machine, engines } = smallMachine({ ats: true }, [{ rid: 0x108, ats: true }]);
+  let timeOuts = 0;
+  const afterTimeOut: typeof vtdOperations.afterTimeOut = (...args) => {
+    timeOuts++;
+    engines[0]!.comeBack();
+    return vtdOperations.afterTimeOut(...args);
+  };
+  const vtd = new Vtd(host, machine, { ...vtdOperations, afterTimeOut });
+  engines[0]!.leave();
+  expect(submit(vtd, vtd.units[0]!, new Batch().deviceTlb(0x108, 0, 0, 52))).toBe(0);
+  expect(timeOuts).toBe(1);
 });

@@ -34,7 +34,7 @@ function errnoOf(body: () => void): string {
 /** What the driver submits: type, domain id, PASID or source, and the third word of each descriptor. */
 function recording(small: SmallMachine): { driver: VtdDriver; submitted: number[][] } {
   const submitted: number[][] = [];
-  const submit = (vtd: Vtd, unit: VtdUnit, batch: Batch): 0 | 'EINVAL' => {
+  const submit = (vtd: Vtd, unit: VtdUnit, batch: Batch): ReturnType<typeof vtdOperations.submit> => {
     for (let i = 0; i < batch.length; i++) submitted.push([batch.word(i, 0) & 0xff, batch.word(i, 0) >>> 16, batch.word(i, 1), batch.word(i, 2)]);
     return vtdOperations.submit(vtd, unit, batch);
   };

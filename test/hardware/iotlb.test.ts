@@ -42,6 +42,34 @@ test('a page is filled anew in its own place', () => {
   expect([0, 2, 3].map((i) => has(iotlb, 1, i * 64))).toEqual([true, true, true]);
 });
 
+test('what a thread hit before it hits no more once another thread has invalidated it, and still hits what was not', () => {
+  const { kernel } = Host.create(1 << 16, 1 << 20);
+  const created = Iotlb.create(kernel);
+  Iotlb.on.poke(kernel, created, 1);
+  const [one, other] = [new IotlbView(kernel, created), new IotlbView(kernel, created)];
+  for (const page of [1, 2]) put(other, 1, page);
+  expect([1, 2, 1, 2].map((page) => has(one, 1, page))).toEqual([true, true, true, true]);
+  other.invalidatePages(1, 0, 1 << 12, 0);
+  expect([1, 2, 1, 2].map((page) => has(one, 1, page))).toEqual([false, true, false, true]);
+  other.invalidateDomain(1);
+  expect(has(one, 1, 2)).toBe(false);
+});
+
+test('a page that a thread has hit and fills anew, with more permissions, it hits with these', () => {
+  const iotlb = cache();
+  iotlb.fill(1, 0, 7 << 12, 70 as Frame, 1, 9 as Frame, iotlb.epoch());
+  expect([has(iotlb, 1, 7), has(iotlb, 1, 7), iotlb.permissions]).toEqual([true, true, 1]);
+  iotlb.fill(1, 0, 7 << 12, 70 as Frame, 3, 9 as Frame, iotlb.epoch());
+  expect([has(iotlb, 1, 7), iotlb.permissions, has(iotlb, 1, 7), iotlb.permissions]).toEqual([true, 3, true, 3]);
+});
+
+test('pages that share a place in a thread\'s own lines are told apart, as are domains', () => {
+  const iotlb = cache();
+  for (const page of [3, 3 + 128, 3 + 256]) put(iotlb, 1, page);
+  for (const page of [3, 3 + 128, 3, 3 + 256, 3 + 128]) expect([has(iotlb, 1, page), iotlb.frame]).toEqual([true, page + 1]);
+  expect(has(iotlb, 2, 3)).toBe(false);
+});
+
 test('each invalidation drops what it names and nothing else', () => {
   const pages = [0, 1, 5, 63, 64, 65, 0x1ff, 0x200, 0x5000, 0xfffff];
   const keys = [1, 2, 3].flatMap((domainId) => pages.flatMap((page) => [0, 0x41].map((high) => ({ domainId, page, high }))));

@@ -77,6 +77,7 @@ test('an unmap is over when every transaction that was in flight has ended, an a
     return ender.ended.toSorted((a, b) => a - b);
   };
   expect(waitedFor(() => driver.sync())).toEqual(slots);
+  expect(waitedFor(() => driver.unmapBytes(domain, BigInt(iova), 2048n))).toEqual(slots);
   expect(waitedFor(() => driver.attach(domain, pciFunction))).toEqual([slots[0]]);
 });
 

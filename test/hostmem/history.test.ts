@@ -37,6 +37,15 @@ function stampsOf(shared: History, ring: number, rounds: number): number[] {
   return stamps;
 }
 
+test('a moment is behind every stamp before it, before every stamp after it, and no stamp', () => {
+  const one = history(1, 4);
+  const first = one.stamp();
+  const moments = [one.moment(), one.moment()];
+  const second = one.stamp();
+  for (const moment of moments) expect(first < moment && moment < second).toBe(true);
+  expect(one.moment()).toBeGreaterThan(second);
+});
+
 test('a full ring drops what comes and says so until it is cleared', () => {
   const kernel = Host.create(65_536, 65_536).kernel;
   kernel.history = history(1, 3);

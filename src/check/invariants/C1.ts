@@ -1,6 +1,7 @@
 /** C1, coverage: who may hold a translation of a domain is on the domain's list, and so is reached by its invalidations. */
 import { dma, pasidDma } from '../../hardware/events.ts';
 import { PciFunction } from '../../hardware/function.ts';
+import { rootText } from '../../hardware/nested-line.ts';
 import { cachedTranslations, isCovered } from '../cached.ts';
 import { breach, invariant } from '../invariant.ts';
 
@@ -16,6 +17,6 @@ export default invariant<null>({
     if (stray === undefined) return null;
     const rid = stray.function === 0 ? -1 : PciFunction.rid.peek(view.host.kernel, stray.function);
     const cache = rid < 0 ? "the unit's IOTLB" : `the device TLB of function ${((rid >>> 3) & 31).toString(16).padStart(2, '0')}.${rid & 7}`;
-    return breach(`${cache} holds a translation of the domain with root frame 0x${stray.root.toString(16)}, whose list of cache tags does not have it`);
+    return breach(`${cache} holds a translation of the domain with ${rootText(stray.root)}, whose list of cache tags does not have it`);
   },
 });

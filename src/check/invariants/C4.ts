@@ -1,5 +1,5 @@
 /** C4, order: entry, context or PASID cache, IOTLB, device TLB, and only then zeroes; a device uses ATS while its entry allows it. */
-import { EntryWritten, EntryZeroed, FlushCalled, InvalidationQueued } from '../../drivers/events.ts';
+import { EntryWritten, EntryZeroed, FlushCalled, InvalidationQueued, SubmitTimedOut } from '../../drivers/events.ts';
 import { dma, DmaFlags, TableKind } from '../../hardware/events.ts';
 import * as amd from '../../hardware/amd/commands.ts';
 import * as riscv from '../../hardware/riscv/commands.ts';
@@ -53,7 +53,7 @@ const numberOf = (kind: UnitKind | undefined, first: number, second: number): st
 export default invariant<Map<number, Sequence>>({
   id: 'C4',
   claim: 'caches are invalidated in the order entry, context or PASID cache, IOTLB, device TLB, and an entry is emptied behind that; no device uses ATS that its entry forbids',
-  events: [EntryWritten, EntryZeroed, FlushCalled, InvalidationQueued, dma],
+  events: [EntryWritten, EntryZeroed, FlushCalled, InvalidationQueued, SubmitTimedOut, dma],
   start: () => new Map(),
   step(sequences, event, view) {
     if (event.kind === dma.kind) {
@@ -66,6 +66,12 @@ export default invariant<Map<number, Sequence>>({
       const kind = view.kindOfUnit(InvalidationQueued.get.unit(event));
       const [first, second] = [InvalidationQueued.get.first(event), InvalidationQueued.get.second(event)];
       return queue(sequences.get(event.actor), rankOf(kind, first, second), numberOf(kind, first, second));
+    }
+    if (event.kind === SubmitTimedOut.kind) {
+      // All of it may be queued again.
+      const sequence = sequences.get(event.actor);
+      if (sequence !== undefined) sequence.last = Rank.ENTRY;
+      return null;
     }
     if (event.kind === EntryZeroed.kind) return empty(sequences.get(event.actor), EntryZeroed.get.table(event));
     // An entry changes, or a range is flushed: a sequence begins.

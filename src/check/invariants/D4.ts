@@ -1,6 +1,7 @@
 /** D4, the two-domain rule: while a group or a PASID of it moves, a DMA of a member reaches the old domain or the new one, or nothing. */
 import type { Cursor } from '#hostmem/history';
 import { dma, pasidDma } from '../../hardware/events.ts';
+import { rootText } from '../../hardware/nested-line.ts';
 import { GroupMoved, GroupMoves, PasidMoved, PasidMoves, UNTRANSLATED } from '../../kernel/events.ts';
 import { dmaPasid, functionText, ridOf } from '../dma-words.ts';
 import { breach, invariant } from '../invariant.ts';
@@ -72,5 +73,5 @@ function describe(known: readonly Stay[], begin: number): string {
 
 function nameOf(root: number): string {
   if (root === 0) return 'blocking';
-  return root === UNTRANSLATED ? 'memory untranslated' : `the domain with root frame 0x${root.toString(16)}`;
+  return root === UNTRANSLATED ? 'memory untranslated' : `the domain with ${rootText(root)}`;
 }

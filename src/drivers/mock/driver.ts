@@ -220,7 +220,7 @@ export class MockDriver implements IommuDriver {
       const half = isHalf(iova, hpa, bytes, done) ? HALF : 0;
       const error = this.#table.mapPage(root, high(seen), low(seen), ((hpa + done) / minorPage) as Frame, permissions | half);
       if (error === 0) continue;
-      if (done > 0) this.#clear(domain, iova, BigInt(done));
+      if (done > 0) this.unmapBytes(domain, iova, BigInt(done));
       return error;
     }
     return 0;
@@ -228,6 +228,7 @@ export class MockDriver implements IommuDriver {
 
   unmapBytes(domain: Ref<'IommuDomain'>, iova: bigint, bytes: bigint): void {
     this.#clear(domain, iova, bytes);
+    this.sync();
   }
 
   /** Returns how many pages of the unit were mapped. */

@@ -14,7 +14,7 @@ import { wordAt } from './nested.ts';
 export const viommuType = 0xdeadbeef;
 const hwQueues = 2;
 /** `{ flags, vdev_id, cache_id }`. */
-const entryBytes = 12;
+export const viommuEntryBytes = 12;
 const ALL = 1;
 /** Pages of pretended registers, of a vIOMMU that was made with data. */
 const registerPages = 2;
@@ -92,9 +92,9 @@ export function hasVdevice(memory: Memory, viommu: Ref<'MockViommu'>, pciFunctio
 
 /** Clears words of devices' pretended caches. EINVAL, EOPNOTSUPP; those before stay cleared. */
 export function invalidateCaches(memory: Memory, viommu: Ref<'MockViommu'>, asked: Invalidations): 0 | ErrnoName {
-  if (asked.type !== viommuType || (asked.count > 0 && asked.entryBytes !== entryBytes)) return 'EINVAL';
+  if (asked.type !== viommuType || (asked.count > 0 && asked.entryBytes !== viommuEntryBytes)) return 'EINVAL';
   for (; asked.handled < asked.count; asked.handled++) {
-    const at = asked.handled * entryBytes;
+    const at = asked.handled * viommuEntryBytes;
     const flags = wordAt(asked.bytes, at);
     const word = wordAt(asked.bytes, at + 8);
     if ((flags & ~ALL) !== 0) return 'EOPNOTSUPP';

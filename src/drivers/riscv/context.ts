@@ -45,7 +45,8 @@ export function writeContexts(riscv: Riscv, unit: RiscvMember, pciFunction: Ref<
   if (sourceId !== rid) writeContext(riscv, unit, sourceId, context);
 }
 
-function writeContext({ kernel, ram }: Riscv, unit: RiscvMember, deviceId: number, context: Context): void {
+function writeContext(riscv: Riscv, unit: RiscvMember, deviceId: number, context: Context): void {
+  const { kernel, ram } = riscv;
   RiscvUnitState.contextLock.acquire(kernel, unit.state);
   const at = contextAt(kernel, ram, unit, deviceId);
   const before = peek(ram, at);
@@ -53,7 +54,7 @@ function writeContext({ kernel, ram }: Riscv, unit: RiscvMember, deviceId: numbe
     EntryFound.emit(kernel, TableKind.DEVICE_CONTEXT, deviceId, 0, before, peek(ram, at + Field.TA * 4), peek(ram, at + Field.FSC * 4));
     EntryWritten.emit(kernel, TableKind.DEVICE_CONTEXT, deviceId, 0);
     write64(ram, at, 0, 0, device.contextLabels[0]!);
-    unit.submitter.invalidateDevice(deviceId).submit();
+    riscv.operations.forgetDevice(riscv, unit, deviceId);
   }
   if (context.valid) {
     const { pscid, mode, root } = context;
@@ -61,9 +62,14 @@ function writeContext({ kernel, ram }: Riscv, unit: RiscvMember, deviceId: numbe
     write64(ram, at + Field.FSC * 4, mode << 28, root, device.contextLabels[3]!);
     write64(ram, at + Field.TA * 4, 0, pscid << 12, device.contextLabels[2]!);
     write64(ram, at, 0, Tc.VALID, device.contextLabels[0]!);
-    unit.submitter.invalidateDevice(deviceId).submit();
+    riscv.operations.forgetDevice(riscv, unit, deviceId);
   }
   RiscvUnitState.contextLock.release(kernel, unit.state);
+}
+
+/** On return the unit has read the device's context anew, and nothing of the old one is in flight. */
+export function forgetDevice(_riscv: Riscv, unit: RiscvMember, deviceId: number): void {
+  unit.submitter.invalidateDevice(deviceId).submit();
 }
 
 function entryAt(kernel: Memory, unit: RiscvMember, deviceId: number): number {

@@ -23,6 +23,7 @@ import { createPagingDomain, createStaticDomain, isPagingDomain, largestLeaf } f
 import { flushRange, link, unlink } from './bonds.ts';
 import { ensureContextPage, writeContexts, type Context } from './context.ts';
 import { domainFormat, Riscv, type RiscvMember } from './riscv.ts';
+import { riscvOperations, type RiscvOperations } from './operations.ts';
 import { RiscvDriverState, RiscvUnitState } from './unit-state.ts';
 
 /** HW_INFO has no type for RISC-V (IOMMU_HW_INFO_TYPE_NONE); IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED. */
@@ -44,8 +45,8 @@ export class RiscvDriver implements IommuDriver {
   readonly #state: Ref<'RiscvDriverState'>;
 
   /** Joins units that `boot` set up. There is at least one. */
-  constructor(host: Host, machine: Machine) {
-    this.#riscv = new Riscv(host, machine);
+  constructor(host: Host, machine: Machine, operations: RiscvOperations = riscvOperations) {
+    this.#riscv = new Riscv(host, machine, operations);
     const first = this.#riscv.units[0];
     assert(first !== undefined, 'the machine has a RISC-V unit');
     this.#state = RiscvUnitState.driver.peek(host.kernel, first.state);

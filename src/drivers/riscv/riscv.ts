@@ -9,6 +9,7 @@ import type { Machine } from '../../hardware/machine.ts';
 import { IommuUnit } from '../../hardware/unit.ts';
 import { assert } from '../../kernel/errno.ts';
 import { Gather } from '../gather.ts';
+import type { RiscvOperations } from './operations.ts';
 import { RiscvSubmitter } from './queue.ts';
 
 /** A unit as the driver sees it. */
@@ -29,9 +30,11 @@ export class Riscv {
   readonly tables: PageTable;
   readonly units: readonly RiscvMember[];
   readonly gather = new Gather();
+  readonly operations: RiscvOperations;
 
-  constructor(host: Host, machine: Machine) {
+  constructor(host: Host, machine: Machine, operations: RiscvOperations) {
     const kernel = host.kernel;
+    this.operations = operations;
     this.kernel = kernel;
     this.ram = host.ram;
     this.frames = host.frames;

@@ -12,10 +12,11 @@ import { flushContext, flushDeviceTlb, flushIotlb, flushNestedDeviceTlb, flushPa
 import { setUpPasid, setUpPassThrough, tearDownPasid } from './pasid-entry.ts';
 import { removePasid, setPasid } from './device-pasid.ts';
 import { addPasidTable, setUpPasidTable, tearDownPasidTable } from './pasid-table.ts';
-import { submit } from './queue.ts';
+import { afterTimeOut, submit } from './queue.ts';
 
 export const vtdOperations = {
   submit,
+  afterTimeOut,
   gather,
   flushRange,
   flushIotlb,

@@ -3,7 +3,8 @@
  *
  *   slot   FREE -> IN_USE    by the submitter, under the queue's lock
  *          IN_USE -> DONE    by hardware: the status write of a wait, a real write to RAM
- *          IN_USE -> ABORTED by `queue-fault-handler.ts`, for a descriptor that the unit refused
+ *          IN_USE -> ABORTED by `queue-fault-handler.ts`, for a descriptor that the unit refused, or a wait that it dropped (then bits [31:8] have the
+ *                   requester that did not answer)
  *          any -> FREE       by the submitter, when its wait is done
  *
  * The queue's lock is a leaf: reserving slots, writing descriptors and moving the tail are one step, announced at the tail
@@ -11,15 +12,24 @@
  */
 import { lockLeaf, Op, peek, poke, silent, sleepWhile, unlockLeaf, Until } from '#hostmem/atomics';
 import { label } from '#hostmem/labels';
+import { NULL, type Ref } from '#hostmem/object';
+import { PciFunction } from '../../hardware/function.ts';
+import { IommuUnit } from '../../hardware/unit.ts';
 import { Bits, Descriptor } from '../../hardware/vtd/descriptors.ts';
 import { VtdRegisters } from '../../hardware/vtd/registers.ts';
 import { assert } from '../../kernel/errno.ts';
-import { InvalidationQueued, SubmitReturned } from '../events.ts';
+import { InvalidationQueued, SubmitReturned, SubmitTimedOut } from '../events.ts';
 import type { Batch } from './batch.ts';
 import { VtdUnitState } from './unit-state.ts';
 import type { Vtd, VtdUnit } from './vtd.ts';
 
 export const SlotStatus = { FREE: 0, IN_USE: 1, DONE: 2, ABORTED: 3 } as const;
+/** In DONE and ABORTED, and in no other. */
+const isOver = 2;
+const statusMask = 3;
+/** Of a wait that was dropped: where the requester is. */
+export const sourceShift = 8;
+const statusOf = (word: number): number => word & statusMask;
 
 const statusLabel = label('VtdQueue.status');
 /**
@@ -29,13 +39,35 @@ const statusLabel = label('VtdQueue.status');
 const helpsBeforeSleep = 500;
 const momentMs = 0.05;
 
-/** Carries the batch out and returns when it is done: 0, or EINVAL when the unit refused a descriptor. */
-export function submit(vtd: Vtd, unit: VtdUnit, batch: Batch): 0 | 'EINVAL' {
-  const first = enqueue(vtd, unit, batch);
-  waitUntilDone(vtd, unit, (first + batch.length) % unit.ringLength);
-  const aborted = release(vtd, unit, first, batch.length + 1);
-  SubmitReturned.emit(vtd.kernel, unit.number);
-  return aborted;
+/**
+ * Carries the batch out and returns when it is done: 0, or EINVAL when the unit refused a descriptor. Where a device did not answer all of it is submitted again, or
+ * with ETIMEDOUT nothing is done (`afterTimeOut`); who called is not told in 7.2.
+ */
+export function submit(vtd: Vtd, unit: VtdUnit, batch: Batch): 0 | 'EINVAL' | 'ETIMEDOUT' {
+  for (;;) {
+    const first = enqueue(vtd, unit, batch);
+    const status = waitUntilDone(vtd, unit, (first + batch.length) % unit.ringLength);
+    const refused = release(vtd, unit, first, batch.length + 1);
+    const next = statusOf(status) === SlotStatus.DONE ? AfterTimeOut.DONE : vtd.operations.afterTimeOut(vtd, unit, status >>> sourceShift);
+    if (next === AfterTimeOut.DONE) {
+      SubmitReturned.emit(vtd.kernel, unit.number);
+      return refused;
+    }
+    SubmitTimedOut.emit(vtd.kernel, unit.number, status >>> sourceShift);
+    if (next === AfterTimeOut.GIVE_UP) return 'ETIMEDOUT';
+  }
+}
+
+/** What becomes of a submission whose wait was dropped. */
+export const AfterTimeOut = { DONE: 0, AGAIN: 1, GIVE_UP: 2 } as const;
+export type AfterTimeOut = (typeof AfterTimeOut)[keyof typeof AfterTimeOut];
+
+/** Of `qi_check_fault`: who is not there any more is not asked again. */
+export function afterTimeOut(vtd: Vtd, unit: VtdUnit, sourceId: number): AfterTimeOut {
+  const kernel = vtd.kernel;
+  let at: Ref<'PciFunction'> = IommuUnit.firstFunction.peek(kernel, unit.ref);
+  while (at !== NULL && PciFunction.rid.peek(kernel, at) !== sourceId) at = PciFunction.nextOfUnit.peek(kernel, at);
+  return at === NULL || PciFunction.gone.load(kernel, at) !== 0 ? AfterTimeOut.GIVE_UP : AfterTimeOut.AGAIN;
 }
 
 /** Writes the batch and a wait behind it, and moves the tail; returns the first slot. The second half of a wide descriptor stays 0. */
@@ -84,19 +116,21 @@ function writeWait(vtd: Vtd, at: number, status: number): void {
   poke(ram, status, SlotStatus.IN_USE);
 }
 
-function waitUntilDone(vtd: Vtd, unit: VtdUnit, slot: number): void {
+/** The status word of the wait. */
+function waitUntilDone(vtd: Vtd, unit: VtdUnit, slot: number): number {
   const ram = vtd.ram;
   const at = unit.statusAt + slot * 4;
   if (ram.control !== null) {
-    ram.control.pointWhen(Op.WAIT, ram, at, statusLabel, -1, Until.EQUAL, SlotStatus.DONE);
-    ram.control.saw(SlotStatus.DONE);
-    return;
+    ram.control.pointWhen(Op.WAIT, ram, at, statusLabel, isOver, Until.EQUAL, isOver);
+    ram.control.saw(peek(ram, at));
+    return peek(ram, at);
   }
-  for (let helps = 0; silent.load(ram, at) !== SlotStatus.DONE; helps++) {
+  for (let helps = 0; (silent.load(ram, at) & isOver) === 0; helps++) {
     unit.queue.help();
     if (unit.faultHandler.ready()) unit.faultHandler.step();
     else if (helps > helpsBeforeSleep) sleepWhile(ram, at, SlotStatus.IN_USE, momentMs);
   }
+  return silent.load(ram, at);
 }
 
 /** Frees the slots, and moves the free tail over all that are free in a row: waits may be over in any order. */
@@ -107,7 +141,7 @@ function release(vtd: Vtd, unit: VtdUnit, first: number, slots: number): 0 | 'EI
   lockLeaf(kernel, unit.lockAt);
   for (let i = 0; i < slots; i++) {
     const at = unit.statusAt + ((first + i) % ringLength) * 4;
-    if (peek(ram, at) === SlotStatus.ABORTED) aborted = true;
+    if (statusOf(peek(ram, at)) === SlotStatus.ABORTED) aborted = true;
     poke(ram, at, SlotStatus.FREE);
   }
   let tail = VtdUnitState.queueFreeTail.peek(kernel, state);

@@ -7,7 +7,8 @@
  *   context cache   drops entries, as the PASID cache
  *   device TLB      sends the request to the function, possible only when that has taken the one before
  *   page answer     goes to the function that asked
- *   wait            possible only when every request was taken and the marked transactions have ended; then the status word is written to RAM
+ *   wait            possible only when every request was taken and the marked transactions have ended; then the status word is written to RAM.
+ *                   Where a function is gone and does not answer, time passes: FSTS.ITE, the wait is dropped, and the queue stops until software clears the bit
  *   anything else   FSTS.IQE, and the queue stops at it until software clears the bit
  *
  * It is a passive part: it runs when the scheduler picks it, or in a free run when somebody who waits helps.
@@ -18,7 +19,7 @@ import type { Host } from '#hostmem/host';
 import { label } from '#hostmem/labels';
 import type { Memory } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
-import { AtcInvalidation, functionWithAtc, isPending, sendInvalidation } from '../atc.ts';
+import { AtcInvalidation, forgetRequest, functionWithAtc, isGone, isPending, pendingFunction, sendInvalidation } from '../atc.ts';
 import { Drain } from '../drain.ts';
 import { invalidated } from '../events.ts';
 import { firstStageTag, invalidateLabel, IotlbView } from '../iotlb.ts';
@@ -97,11 +98,11 @@ export class InvalidationQueue implements Engine {
   ready(): boolean {
     const kernel = this.#kernel;
     if ((peek(kernel, this.#globalStatusAt) & GlobalStatus.QUEUE_ENABLED) === 0) return false;
-    if ((peek(kernel, this.#faultStatusAt) & FaultStatus.QUEUE_ERROR) !== 0) return false;
+    if ((peek(kernel, this.#faultStatusAt) & (FaultStatus.QUEUE_ERROR | FaultStatus.TIME_OUT)) !== 0) return false;
     if (peek(kernel, this.#headAt) === silent.load(kernel, this.#tailAt)) return false;
-    if (this.#headIsWait()) return !this.#functions.anyPending() && this.#drain.done();
+    if (this.#headIsWait()) return (!this.#functions.anyPending() || pendingFunction(kernel, this.#unit, false) === NULL) && this.#drain.done();
     const target = this.#target();
-    return target === NULL || !isPending(kernel, target);
+    return target === NULL || !isPending(kernel, target) || isGone(kernel, target);
   }
 
   /** The function that a device-TLB invalidation at the head is for; `NULL` for any other descriptor, and when there is no such function. */
@@ -141,6 +142,10 @@ export class InvalidationQueue implements Engine {
       return;
     }
     const type = first & Bits.typeMask;
+    if (type === Descriptor.WAIT && this.#functions.anyPending()) {
+      this.#timeOut();
+      return;
+    }
     if (type === Descriptor.IOTLB) this.#invalidateIotlb(first, third, this.#word(3));
     else if (type === Descriptor.PASID_IOTLB) this.#invalidatePasidIotlb(first, third, this.#word(3));
     else if (type === Descriptor.CONTEXT_CACHE) this.#invalidateContextCache(first);
@@ -151,6 +156,17 @@ export class InvalidationQueue implements Engine {
     invalidated.emit(this.#kernel, this.#number, peek(this.#kernel, this.#headAt) / this.#entryBytes(), first);
     // Told before: whoever waits may go on from here.
     if (type === Descriptor.WAIT && (first & Bits.waitStatusWrite) !== 0) silent.store(this.#ram, third & ~3, this.#word(1));
+    this.#advance();
+  }
+
+  /** Virtual time: whoever is there has answered. The head moves on, and nobody is told that the wait is over. */
+  #timeOut(): void {
+    const mute = pendingFunction(this.#kernel, this.#unit, true);
+    // It came back, and may yet answer.
+    if (mute === NULL) return;
+    VtdRegisters.timedOutSource.poke(this.#kernel, this.#registers, PciFunction.rid.peek(this.#kernel, mute));
+    forgetRequest(this.#kernel, mute);
+    changeFaultStatus(this.#kernel, this.#registers, FaultStatus.TIME_OUT, 0);
     this.#advance();
   }
 

@@ -23,8 +23,8 @@ const changed = -1;
 
 /** First-stage entries that leave nothing to be done: present, of users, accessed; a table that takes no permission away, a leaf that is dirty where it can be written. */
 const PlainFirst = { tableMask: 0xa7, table: 0x27, readable: 0x25, writable: 0x67 } as const;
-/** A second stage of four levels, and an entry of it that is read and written through, and no large leaf. */
-const plainSecondLevels = 4;
+/** Of both stages; and an entry of the second that is read and written through, and no large leaf. */
+const plainLevels = 4;
 const plainSecondMask = 0x83;
 const plainSecondEntry = 3;
 
@@ -71,7 +71,7 @@ export class NestedWalk {
     const sign = -1 << (format.inputBits - 32);
     if ((iovaHigh & sign) !== 0 && (iovaHigh & sign) !== sign) return ScalableReason.NOT_CANONICAL;
     const isUnwatched = this.#ram.control === null && this.#kernel.history === null;
-    const isPlain = isUnwatched && !requester.marksUse && requester.secondLevels === plainSecondLevels;
+    const isPlain = isUnwatched && !requester.marksUse && requester.levels === plainLevels && requester.secondLevels === plainLevels;
     if (isPlain && this.#walkPlain(requester, iovaHigh, iovaLow, access)) return ScalableReason.NONE;
     for (;;) {
       const reason = this.#descend(format, requester.root, iovaHigh, iovaLow, access);
@@ -83,20 +83,15 @@ export class NestedWalk {
    * The same over entries as software nearly always writes them, with nothing to mark and below 4 GiB: as integers, which is several times as fast.
    * False leaves the walk to `#descend`.
    */
-  #walkPlain({ levels, root, secondRoot }: Requester, iovaHigh: number, iovaLow: number, access: number): boolean {
+  #walkPlain({ root, secondRoot }: Requester, iovaHigh: number, iovaLow: number, access: number): boolean {
     const words = this.#ram.words;
     const frameCount = this.#frameCount;
-    let page: number = root;
-    for (let level = levels; level > 1; level--) {
-      const table = plainSecond(words, frameCount, secondRoot, page);
-      if (table < 0) return false;
-      const at = (table << 10) + (indexAt(level, iovaHigh, iovaLow, 511) << 1);
-      if ((words[at]! & PlainFirst.tableMask) !== PlainFirst.table || words[at + 1] !== 0) return false;
-      page = words[at]! >>> 12;
-    }
-    const lowest = plainSecond(words, frameCount, secondRoot, page);
+    const third = plainTable(words, frameCount, secondRoot, root, (iovaHigh >>> 7) & 511);
+    const second = third < 0 ? -1 : plainTable(words, frameCount, secondRoot, third, ((iovaLow >>> 30) | (iovaHigh << 2)) & 511);
+    const first = second < 0 ? -1 : plainTable(words, frameCount, secondRoot, second, (iovaLow >>> 21) & 511);
+    const lowest = first < 0 ? -1 : plainSecond(words, frameCount, secondRoot, first);
     if (lowest < 0) return false;
-    const at = (lowest << 10) + ((iovaLow >>> 12) & 511) * 2;
+    const at = (lowest << 10) + (((iovaLow >>> 12) & 511) << 1);
     const leaf = words[at]!;
     const isWritable = (leaf & PlainFirst.writable) === PlainFirst.writable;
     if ((leaf & PlainFirst.readable) !== PlainFirst.readable || words[at + 1] !== 0 || ((access & Access.WRITE) !== 0 && !isWritable)) return false;
@@ -186,6 +181,14 @@ export class NestedWalk {
     const owner = this.#frames.ownerOf(frame);
     if (owner < Owner.firstProcess) deadTableRead.emit(this.#kernel, this.#sourceId, frame, owner);
   }
+}
+
+/** The guest's page with the next table of the first stage, by an entry of the table that its page `table` is; -1 where that is not plain. */
+function plainTable(words: Int32Array, frameCount: number, root: number, table: number, index: number): number {
+  const frame = plainSecond(words, frameCount, root, table);
+  if (frame < 0) return -1;
+  const at = (frame << 10) + (index << 1);
+  return (words[at]! & PlainFirst.tableMask) === PlainFirst.table && words[at + 1] === 0 ? words[at]! >>> 12 : -1;
 }
 
 /** The frame of a guest's page below 4 GiB, through plain entries; -1 where there are others. Without a loop, so that V8 makes it part of its callers. */

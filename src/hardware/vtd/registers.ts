@@ -25,6 +25,8 @@ export const VtdRegisters = object('VtdRegisters', {
   queueTail: u32,
   /** FSTS. */
   faultStatus: u32,
+  /** IQERCD, ITESID: which requester did not answer a device-TLB invalidation. */
+  timedOutSource: u32,
   faultRecords: words(mostFaultRecords * faultRecordWords),
   /** The record that the next fault goes to, and the leaf lock under which faults are recorded and fetched. */
   faultNext: u32,
@@ -40,7 +42,7 @@ export const VtdRegisters = object('VtdRegisters', {
 export const GlobalStatus = { TRANSLATING: 0x80000000 | 0, ROOT_TABLE_SET: 1 << 30, QUEUE_ENABLED: 1 << 26 } as const;
 
 /** Bits of FSTS: fault records overflowed, a record is pending, the queue stopped at a bad descriptor. */
-export const FaultStatus = { OVERFLOW: 1, PENDING: 2, QUEUE_ERROR: 1 << 4 } as const;
+export const FaultStatus = { OVERFLOW: 1, PENDING: 2, QUEUE_ERROR: 1 << 4, TIME_OUT: 1 << 6 } as const;
 
 /** What the recorded QEMU 7.2 unit reports: 39 bits, 2^16 domain ids, MAMV 18, one fault record (`traces/GROUP_STEPS.md` 52). */
 export const recordedCapability = 0x00d2008c22260206n;

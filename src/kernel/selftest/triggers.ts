@@ -16,7 +16,7 @@ export interface TriggerIopf { deviceId: number; pasid: number; group: number; p
 export interface TriggerVevent { deviceId: number }
 
 /** IOMMU_VEVENTQ_TYPE_SELFTEST: the data are the device's number. */
-const eventType = 0xbeefbeef;
+export const eventType = 0xbeefbeef;
 /** IOMMU_NO_PASID_SHIFTED: the request has none. */
 const NO_PASID = 0xffffffff;
 
