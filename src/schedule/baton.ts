@@ -10,18 +10,20 @@ import { Op, Until, type Control } from '#hostmem/atomics';
 import type { Engine } from '#hostmem/engine';
 import { freedText, hashText, label as labelOf } from '#hostmem/labels';
 import { Space, type Memory } from '#hostmem/memory';
-import { BlockWord, Head, Kind, lockCapacity, startOfSchedule, State, Status, type Board } from './board.ts';
+import { BlockWord, Head, Kind, startOfSchedule, State, Status, type Board } from './board.ts';
 import type { Checkpoint } from './checkpoint.ts';
 import { Chooser, nobody } from './chooser.ts';
-import { advance, repeatEvery, asksAlways, clearSchedule, recordFailure, startCommand } from './command.ts';
+import { advance, asksAlways, clearSchedule, recordFailure, startCommand } from './command.ts';
 import { eventLabel, eventWord } from './dependence.ts';
 import { Coverer } from './coverage.ts';
 import { answerAlarm } from './endless.ts';
-import { describeDeadlock, describeUnguarded, describeUnwoken } from './explanation.ts';
+import { describeDeadlock, describeUnwoken } from './explanation.ts';
 import { forcedSwitches } from './forced.ts';
+import { HeldLocks } from './held-locks.ts';
 import { nonPreemptive } from './strategies/non-preemptive.ts';
 import { isExhaustive, type Strategies, type Strategy } from './strategy.ts';
-import { readTrace, Tracer, type TraceEntry } from './trace.ts';
+import { Tracer, type TraceEntry } from './trace.ts';
+import { traceToCheck, unguardedTouch } from './verdict.ts';
 import { Abandon, Violation, violationOf } from './violation.ts';
 
 /** What happens around a schedule, by whoever finishes it; no point is reached here. */
@@ -74,6 +76,7 @@ export class Baton implements Control {
   readonly #chooser: Chooser;
   readonly #tracer: Tracer;
   readonly #coverer: Coverer;
+  readonly #held: HeldLocks;
   #mode: Mode = Mode.OUTSIDE;
   /** Of the command, and of the schedule that runs. */
   #ordered: Strategy = nonPreemptive;
@@ -81,8 +84,6 @@ export class Baton implements Control {
   #serial = 0;
   /** Whether guarded writes go to the ring, too: they are for stories alone. */
   #isTracing = false;
-  /** Whose locks are counted: this actor's, or those of the engine whose step it runs. */
-  #lockBlock: number;
   #silentLeft = 0;
 
   constructor({ board, actor, host, checkpoint, engines, names, strategies, hooks }: Seat) {
@@ -91,7 +92,7 @@ export class Baton implements Control {
     this.#words = board.words;
     this.#actor = actor;
     this.#block = board.block(actor);
-    this.#lockBlock = this.#block;
+    this.#held = new HeldLocks(board, this.#block);
     this.#memories = [host.ram, host.kernel];
     this.#checkpoint = checkpoint;
     this.#engines = engines;
@@ -216,35 +217,16 @@ export class Baton implements Control {
   }
 
   acquired(memory: Memory, lockAt: number, _label: number): void {
-    if (this.#mode > Mode.STEPPING) return;
-    const words = this.#words;
-    const count = words[this.#lockBlock + BlockWord.lockCount]!;
-    if (count === lockCapacity) throw new Error(`an actor holds more than ${lockCapacity} locks`);
-    words[this.#lockBlock + BlockWord.locks + count] = lockKey(memory, lockAt);
-    words[this.#lockBlock + BlockWord.lockCount] = count + 1;
+    if (this.#mode <= Mode.STEPPING) this.#held.add(memory, lockAt);
   }
 
   released(memory: Memory, lockAt: number): void {
-    if (this.#mode > Mode.STEPPING) return;
-    const words = this.#words;
-    const locks = this.#lockBlock + BlockWord.locks;
-    const last = words[this.#lockBlock + BlockWord.lockCount]! - 1;
-    for (let i = last; i >= 0; i--) {
-      if (words[locks + i] !== lockKey(memory, lockAt)) continue;
-      words[locks + i] = words[locks + last]!;
-      words[this.#lockBlock + BlockWord.lockCount] = last;
-      return;
-    }
+    if (this.#mode <= Mode.STEPPING) this.#held.remove(memory, lockAt);
   }
 
+  /** Outside a schedule and while unwinding nobody is judged. */
   holds(memory: Memory, lockAt: number): boolean {
-    // Outside a schedule and while unwinding nobody is judged.
-    if (this.#mode > Mode.STEPPING) return true;
-    const words = this.#words;
-    const locks = this.#lockBlock + BlockWord.locks;
-    const key = lockKey(memory, lockAt);
-    for (let i = words[this.#lockBlock + BlockWord.lockCount]! - 1; i >= 0; i--) if (words[locks + i] === key) return true;
-    return false;
+    return this.#mode > Mode.STEPPING || this.#held.has(memory, lockAt);
   }
 
   unguarded(memory: Memory, at: number, label: number): void {
@@ -293,7 +275,7 @@ export class Baton implements Control {
     const { high: highOfKernel } = kernel;
     const mode = this.#mode;
     this.#mode = Mode.STEPPING;
-    this.#lockBlock = this.#board.block(actor);
+    this.#held.block = this.#board.block(actor);
     this.#writeHistoryAs(actor);
     try {
       this.#record(actor, Op.STEP, engine.memory.space, engine.at(), engine.label());
@@ -302,7 +284,7 @@ export class Baton implements Control {
       this.#fail(thrown);
     }
     this.#writeHistoryAs(this.#actor);
-    this.#lockBlock = this.#block;
+    this.#held.block = this.#block;
     this.#mode = mode;
     ram.high = highOfRam;
     kernel.high = highOfKernel;
@@ -467,28 +449,14 @@ export class Baton implements Control {
     return false;
   }
 
-  /** Of traced schedules and of those that are run twice: reading a trace costs as much as the schedule. */
-  #traceToCheck(): readonly TraceEntry[] | null {
-    const board = this.#board;
-    const isSample = this.#isTracing || (board.get(Head.kind) === Kind.EXPLORE && board.get(Head.index) % repeatEvery === 0);
-    const isWhole = board.get(Head.traceLength) <= board.get(Head.traceCapacity);
-    return board.get(Head.checksLocking) !== 0 && isSample && isWhole ? readTrace(board) : null;
-  }
-
   #judge(): void {
-    const words = this.#words;
     try {
-      const violation = this.#hooks.judge(this.#traceToCheck());
+      const violation = this.#hooks.judge(traceToCheck(this.#board, this.#isTracing));
       if (violation !== null) this.#fail(violation);
     } catch (thrown) {
       this.#fail(thrown);
     }
-    if (words[Head.failed] !== 0 || words[Head.checksLocking] === 0 || words[Head.unguardedActor] === -1) return;
-    const address = { space: words[Head.unguardedSpace] as Space, at: words[Head.unguardedAt]! };
-    const violation = new Violation('L2', describeUnguarded(this.#board, this.#names), [address]);
-    recordFailure(this.#board, words[Head.unguardedActor]!, violation);
+    const touch = this.#words[Head.failed] === 0 ? unguardedTouch(this.#board, this.#names) : null;
+    if (touch !== null) recordFailure(this.#board, this.#words[Head.unguardedActor]!, touch);
   }
 }
-
-/** A lock in the lists of locks: addresses are multiples of 4, so the space fits into the lowest bits. */
-const lockKey = (memory: Memory, lockAt: number): number => lockAt | memory.space;
