@@ -3,6 +3,8 @@
  * how evenly. And one device alone, beside a thread that maps and unmaps in its domain through the ioctls, and beside one that moves another
  * group from table to table.
  */
+import { createRequire } from 'node:module';
+import { pathToFileURL } from 'node:url';
 import { evenness } from '#src/vm-shares';
 import { attachFunctions } from '../attached.ts';
 import { devicePages, work as readAll, type OnHost } from '../device.ts';
@@ -12,7 +14,7 @@ import type { Question, Row, Sample, SampledRow } from '../question.ts';
 
 const sizes = [1, 2, 4, 8, 64];
 /** Devices alone load little; they are many. */
-const deviceModule = import.meta.resolve('#bundle/device');
+const deviceModule = pathToFileURL(createRequire(import.meta.url).resolve('#bundle/device')).href;
 const module = new URL('./scale.js', import.meta.url).href;
 
 /** What a thread is told: whose DMA it does, or what it does beside one. */
