@@ -30,18 +30,17 @@ export async function bundle(dist) {
 const start = `import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
-import { constants, Script } from 'node:vm';
+import { Script } from 'node:vm';
 import { inlineMore } from '../src/inline-more.js';
 
 inlineMore();
 const place = (name) => fileURLToPath(new URL(name, import.meta.url));
 const filename = place('./worker.cjs');
 const before = place('./worker.compiled');
-const importModuleDynamically = constants.USE_MAIN_CONTEXT_DEFAULT_LOADER;
 const cachedData = existsSync(before) ? readFileSync(before) : undefined;
-const script = new Script(readFileSync(filename, 'utf8'), { filename, cachedData, importModuleDynamically });
+const script = new Script(readFileSync(filename, 'utf8'), { filename, cachedData });
 const exported = {};
-script.runInThisContext()(exported, createRequire(import.meta.url), import.meta.url);
+script.runInThisContext()(exported, createRequire(import.meta.url), import.meta.url, (url) => import(url));
 export const { ${roles.join(', ')} } = exported;
 export const compiled = () => script.createCachedData();
 `;
@@ -52,7 +51,7 @@ async function write(dist, name, entry) {
     input: join(dist, 'entry.js'),
     platform: 'node',
     external: /^(node:|piscina$|esbuild$|zod$|commander$)/,
-    plugins: [virtual(texts), places(dist, name === 'worker' ? 'bundleUrl' : 'import.meta.url')],
+    plugins: [virtual(texts), places(dist, name === 'worker')],
     logLevel: 'warn',
   });
   if (name !== 'worker') {
@@ -60,7 +59,7 @@ async function write(dist, name, entry) {
     return;
   }
   const { output } = await made.generate({ format: 'cjs', codeSplitting: false });
-  writeFileSync(join(dist, 'bundle', 'worker.cjs'), `(function (exports, require, bundleUrl) { 'use strict';\n${output[0].code}\n})`);
+  writeFileSync(join(dist, 'bundle', 'worker.cjs'), `(function (exports, require, bundleUrl, bundleImport) { 'use strict';\n${output[0].code}\n})`);
 }
 
 /** The text of a module that hands over all that is found by walking folders. */
@@ -83,12 +82,12 @@ const virtual = (texts) => ({
   load: (id) => texts[id] ?? null,
 });
 
-/** `import.meta.url` stays that of the file, seen from `dist/bundle`, whose own place is `url`. */
-const places = (dist, url) => ({
+/** `import.meta.url` stays that of the file, seen from `dist/bundle`; a script is handed its own place, and how to import (Node 20 lets it not, where it was compiled before). */
+const places = (dist, isScript) => ({
   name: 'places',
   transform(code, id) {
-    if (!code.includes('import.meta.url')) return null;
     const place = JSON.stringify(`../${relative(dist, id).split(sep).join('/')}`);
-    return { code: code.replaceAll('import.meta.url', `new URL(${place}, ${url}).href`), map: null };
+    const placed = code.replaceAll('import.meta.url', `new URL(${place}, ${isScript ? 'bundleUrl' : 'import.meta.url'}).href`);
+    return { code: isScript ? placed.replaceAll('await import(', 'await bundleImport(') : placed, map: null };
   },
 });

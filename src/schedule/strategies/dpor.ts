@@ -2,8 +2,9 @@
  * Dynamic partial order reduction (Flanagan and Godefroid, POPL 2005; source sets by Abdulla et al., POPL 2014) with sleep
  * sets: one schedule of every class of those in which dependent operations come in one order.
  *
- * All actors are started first, so that everybody's next operation is known: a start is no choice. A schedule that turns
- * out to be of a class seen before runs on to its end and is not counted.
+ * All actors are started first, so that everybody's next operation is known: a start is no choice. What an actor tells before its
+ * first point, that its first call has begun, so comes before all else: classes in which a first call begins behind
+ * another's end, which `icb` has, are not among these. A schedule that turns out to be of a class seen before runs on to its end and is not counted.
  */
 import { BlockWord, Head, NodeWord, Status, type Board } from '../board.ts';
 import { Accesses, conflict, effect, isWhole, wordKey } from '../dependence.ts';
