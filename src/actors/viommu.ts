@@ -18,6 +18,7 @@ export class Viommu extends Vm {
   readonly #guest: string;
   /** Where the VMM has mapped guest memory. */
   readonly #memory: bigint;
+  #vtd: VtdQueue | null = null;
 
   constructor(seat: Seat, guest: string) {
     super(seat, guest);
@@ -41,7 +42,10 @@ export class Viommu extends Vm {
 
   /** Serves the invalidation queue of the guest's virtual VT-d unit, until `waits` of its waits are done. */
   serveVtd(to: Forwarding, waits: number): void {
-    new VtdQueue(this, this.#guest, to).serve(waits);
+    const queue = this.#vtd ?? new VtdQueue(this, this.#guest, to);
+    // In a free run the guest may answer in one round what was asked in the round before.
+    if (this.kernel.memory.control === null) this.#vtd = queue;
+    queue.serve(waits);
   }
 
   /** The same of a guest's virtual unit of the mock IOMMU. */

@@ -101,6 +101,8 @@ export interface Forwarding {
   readonly faultFd?: number;
 }
 
+const groupMask = 511;
+
 /** Of VT-d: PASID-IOTLB invalidations become entries of the VTD_S1 type; page requests and their answers go through the fault queue of the HWPT. */
 export class VtdQueue extends VirtualQueue {
   readonly #faultFd: number | null;
@@ -137,7 +139,8 @@ export class VtdQueue extends VirtualQueue {
     const records = read(this.vm.kernel, this.#faultFd, mostRequests * recordBytes);
     for (let at = 0; at < records.byteLength; at += recordBytes) {
       const record = new DataView(records.buffer, records.byteOffset + at, recordBytes);
-      const group = record.getUint32(12, true);
+      // The guest's queue has nine bits for it.
+      const group = record.getUint32(12, true) & groupMask;
       const address = record.getBigUint64(24, true);
       this.#asked.set(group, record.getUint32(36, true));
       const low = Number(address & 0xfffff000n) | (group << PageAnswerBits.groupShift) | PageRequestBits.LAST | record.getUint32(16, true);

@@ -91,8 +91,9 @@ function convert(kernel: Kernel, tvm: Ref<'Tvm'>, page: number, from: Visibility
   frames.writeVisibility(frame, seenBy(Visibility.PENDING, guest));
   PageBlocked.emit(kernel.memory, frame, guest);
   kernel.operations.confidential.flushConverted(kernel, tvm, page);
-  frames.writeVisibility(frame, seenBy(to, guest));
+  // Told before: from the write on others reach it.
   PageConverted.emit(kernel.memory, frame, guest, to);
+  frames.writeVisibility(frame, seenBy(to, guest));
 }
 
 /** `count` pages in a row that are the guest's alone, or ENOMEM; returns the first. */
