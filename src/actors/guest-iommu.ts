@@ -10,10 +10,7 @@ import { highOf, lowOf, type Actor } from './actor.ts';
 import { setLeaf } from './guest-first-stage.ts';
 import { guestAddress } from './guest-memory.ts';
 import { GuestRing } from './guest-ring.ts';
-import { commandRing, firstStageGpa, guestDomainId, requestRing, ridPasid, statusGpa, WaitStatus } from './virtual-vtd.ts';
-
-/** Of a group's number, in a record. */
-const groupMask = 511;
+import { commandRing, firstStageGpa, groupMask, guestDomainId, requestRing, ridPasid, statusGpa, WaitStatus } from './virtual-vtd.ts';
 
 /** A page that a device has asked for, and its group. */
 export interface AskedPage {

@@ -12,7 +12,7 @@ import type { QueueServer } from '../kernel/operations.ts';
 import { read, write } from '../kernel/syscalls.ts';
 import { guestAddress } from './guest-memory.ts';
 import { GuestRing } from './guest-ring.ts';
-import { commandRing, requestRing, ridPasid, WaitStatus } from './virtual-vtd.ts';
+import { commandRing, groupMask, requestRing, ridPasid, WaitStatus } from './virtual-vtd.ts';
 import { errnoOf, type Vm } from './vm.ts';
 
 const everyPage = 2n ** 64n - 1n;
@@ -101,8 +101,6 @@ export interface Forwarding {
   readonly faultFd?: number;
 }
 
-const groupMask = 511;
-
 /** Of VT-d: PASID-IOTLB invalidations become entries of the VTD_S1 type; page requests and their answers go through the fault queue of the HWPT. */
 export class VtdQueue extends VirtualQueue {
   readonly #faultFd: number | null;
@@ -139,7 +137,6 @@ export class VtdQueue extends VirtualQueue {
     const records = read(this.vm.kernel, this.#faultFd, mostRequests * recordBytes);
     for (let at = 0; at < records.byteLength; at += recordBytes) {
       const record = new DataView(records.buffer, records.byteOffset + at, recordBytes);
-      // The guest's queue has nine bits for it.
       const group = record.getUint32(12, true) & groupMask;
       const address = record.getBigUint64(24, true);
       this.#asked.set(group, record.getUint32(36, true));
