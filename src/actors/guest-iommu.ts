@@ -4,13 +4,14 @@
  */
 import { peek, Until } from '#hostmem/atomics';
 import type { Ref } from '#hostmem/object';
+import { groupMask } from '../hardware/request-groups.ts';
 import { Bits, Descriptor, PageAnswerBits, PageBits, PasidIotlbGranularity } from '../hardware/vtd/descriptors.ts';
 import { GuestMaps, GuestUnmapped } from '../kernel/events.ts';
 import { highOf, lowOf, type Actor } from './actor.ts';
 import { setLeaf } from './guest-first-stage.ts';
 import { guestAddress } from './guest-memory.ts';
 import { GuestRing } from './guest-ring.ts';
-import { commandRing, firstStageGpa, groupMask, guestDomainId, requestRing, ridPasid, statusGpa, WaitStatus } from './virtual-vtd.ts';
+import { commandRing, firstStageGpa, guestDomainId, requestRing, ridPasid, statusGpa, WaitStatus } from './virtual-vtd.ts';
 
 /** A page that a device has asked for, and its group. */
 export interface AskedPage {

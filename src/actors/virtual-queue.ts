@@ -12,7 +12,7 @@ import type { QueueServer } from '../kernel/operations.ts';
 import { read, write } from '../kernel/syscalls.ts';
 import { guestAddress } from './guest-memory.ts';
 import { GuestRing } from './guest-ring.ts';
-import { commandRing, groupMask, requestRing, ridPasid, WaitStatus } from './virtual-vtd.ts';
+import { commandRing, requestRing, ridPasid, WaitStatus } from './virtual-vtd.ts';
 import { errnoOf, type Vm } from './vm.ts';
 
 const everyPage = 2n ** 64n - 1n;
@@ -137,7 +137,7 @@ export class VtdQueue extends VirtualQueue {
     const records = read(this.vm.kernel, this.#faultFd, mostRequests * recordBytes);
     for (let at = 0; at < records.byteLength; at += recordBytes) {
       const record = new DataView(records.buffer, records.byteOffset + at, recordBytes);
-      const group = record.getUint32(12, true) & groupMask;
+      const group = record.getUint32(12, true);
       const address = record.getBigUint64(24, true);
       this.#asked.set(group, record.getUint32(36, true));
       const low = Number(address & 0xfffff000n) | (group << PageAnswerBits.groupShift) | PageRequestBits.LAST | record.getUint32(16, true);

@@ -29,9 +29,6 @@ export const ridPasid = 0;
 /** The guest's own name for its domain; the host has another. */
 export const guestDomainId = 5;
 
-/** Of a group of page requests: its number has nine bits in the guest's queues. */
-export const groupMask = 511;
-
 export const firstStageGpa = 0x6000;
 const levels = 4;
 /** What a guest with such a unit has for itself. */

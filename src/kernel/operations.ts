@@ -130,7 +130,7 @@ export interface IopfOperations {
   /** The handler of who has the device attached takes a request over. */
   deliver(kernel: Kernel, device: Ref<'PciDevice'>, queue: Ref<'FaultQueue'>, request: Ref<'PageRequest'>): void;
   /** Whoever takes requests away from a handler hands it what has come before, and says by which stamp. Under `pageRequestLock`. */
-  drain(kernel: Kernel, pciFunction: Ref<'PciFunction'>): number;
+  drain(kernel: Kernel, pciFunction: Ref<'PciFunction'>, pasid: number | null): number;
   /** A replace: the members' requests go to the new HWPT, those left with the old one are answered. Under `IommufdGroup.lock`. */
   leave(kernel: Kernel, group: Ref<'IommufdGroup'>, old: Ref<'Hwpt'>, hwpt: Ref<'Hwpt'>): void;
   /** A PASID's requests go from an HWPT to another, either of which may be none; those left with the old one are answered. Under `IommufdGroup.lock`. */

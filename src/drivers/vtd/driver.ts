@@ -13,7 +13,8 @@ import { Access, type PageTableFormat, type WalkResult } from '#hostmem/page-tab
 import { pageNumber } from '#hostmem/u64';
 import { PciFunction } from '../../hardware/function.ts';
 import type { Machine } from '../../hardware/machine.ts';
-import { emptyAt, oldestRequest, takeOldest } from '../../hardware/page-requests.ts';
+import { clearOverflow, hasOverflowed, oldestRequest, takeOldest } from '../../hardware/page-requests.ts';
+import { takeInAll } from '../../hardware/request-arrival.ts';
 import { IommuUnit } from '../../hardware/unit.ts';
 import * as registers from '../../hardware/vtd/registers.ts';
 import { GlobalStatus, RootTableMode, VtdRegisters, wideDescriptors } from '../../hardware/vtd/registers.ts';
@@ -32,6 +33,7 @@ import { createNested, freeNested, invalidateNested, isNested, nests } from './n
 import { vtdOperations, type VtdOperations } from './operations.ts';
 import { descriptorBytes, wideDescriptorBytes } from '../../hardware/vtd/descriptors.ts';
 import { endOfUnmap } from '../gather.ts';
+import { ridPasid } from './pasid-entry.ts';
 import { reserveDomainIds, VtdUnitState } from './unit-state.ts';
 import { Vtd, type VtdUnit } from './vtd.ts';
 
@@ -196,14 +198,18 @@ export class VtdDriver implements IommuDriver {
   takePageRequest(pciFunction: Ref<'PciFunction'>): TakenRequest | null {
     const { kernel } = this.#vtd;
     const queue = IommuUnit.pageRequests.peek(kernel, this.#unit(pciFunction).ref);
-    const oldest = queue === NULL ? null : oldestRequest(kernel, queue);
+    if (queue === NULL) return null;
+    if (kernel.control === null) takeInAll(kernel, queue);
+    const oldest = oldestRequest(kernel, queue);
     if (oldest !== null) takeOldest(kernel, queue);
+    else if (hasOverflowed(kernel, queue)) clearOverflow(kernel, queue);
     return oldest;
   }
 
-  noPageRequestsAt(pciFunction: Ref<'PciFunction'>): number {
-    const { kernel } = this.#vtd;
-    return emptyAt(kernel, IommuUnit.pageRequests.peek(kernel, this.#unit(pciFunction).ref));
+  drainPageRequests(pciFunction: Ref<'PciFunction'>, pasid: number | null): boolean {
+    const unit = this.#unit(pciFunction);
+    this.#vtd.operations.drainPageRequests(this.#vtd, unit, this.#device(pciFunction), pasid ?? ridPasid);
+    return !hasOverflowed(this.#vtd.kernel, IommuUnit.pageRequests.peek(this.#vtd.kernel, unit.ref));
   }
 
   answerPage(pciFunction: Ref<'PciFunction'>, group: number, code: number, pasid: number | null): void {
