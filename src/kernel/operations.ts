@@ -191,9 +191,17 @@ export interface QueueServer {
   complete(): void;
 }
 
+/** The tables of a guest's device, as its vIOMMU sees to them. */
+export interface TableServer {
+  /** Has the device go through the tables that the guest's PASID entry names now. */
+  enterTables(): void;
+}
+
 /** What a VMM's virtual IOMMU does for its guest. */
 export interface ViommuOperations {
   finishWait(server: QueueServer): void;
+  /** The guest has changed its PASID entry, and says so. */
+  dropPasidEntry(server: TableServer): void;
 }
 
 export interface Operations {
@@ -247,6 +255,9 @@ export const linux72: Operations = Object.freeze({
     finishWait(server: QueueServer): void {
       server.forward();
       server.complete();
+    },
+    dropPasidEntry(server: TableServer): void {
+      server.enterTables();
     },
   }),
   pasid: Object.freeze({ unbind: unbindProcess, request: requestPasid, authorise: authorisePasid, revoke: revokePasid, mayUse, work: doPasidWork }),
