@@ -119,9 +119,10 @@ function sliceJudge({ history, judge }: Joined): { judge: () => boolean; found: 
   return {
     found: () => found,
     judge() {
-      const verdict = judge.quiescence();
+      // Events that are not there would be taken for things that did not happen.
+      if (history.overflowed) found = new Violation('THROWN', 'one round of a body wrote more events than its ring holds');
+      const verdict = history.overflowed ? null : judge.quiescence();
       if (verdict !== null) found = new Violation(verdict.invariant, verdict.message);
-      else if (history.overflowed) found = new Violation('THROWN', 'one round of a body wrote more events than its ring holds');
       history.clear();
       judge.nextSlice();
       return found !== null;
