@@ -29,6 +29,8 @@ const smallestRing = 1 << 11;
 const stallMs = 20_000;
 const startMs = 180_000;
 const progressMs = 250;
+/** A look counts for no more: a machine that sleeps stops its threads, and not its clock. */
+const longestLookMs = 1_000;
 
 /** Runs for `durationMs` from the moment that all threads are up, or until something breaks. Throws `InputError`. */
 export async function run(options: RunOptions): Promise<RunResult> {
@@ -92,7 +94,8 @@ async function watch(hosts: readonly FreeRun[], options: RunOptions): Promise<{ 
   // One host that broke ends the others.
   void settled.then(() => hosts.forEach(({ pace }) => Pace.stop(pace)));
   let deadline = performance.now() + options.durationMs;
-  let moved = performance.now();
+  let lookedAt = performance.now();
+  let stillMs = 0;
   let before = '';
   while (!over) {
     const left = deadline - performance.now();
@@ -102,13 +105,14 @@ async function watch(hosts: readonly FreeRun[], options: RunOptions): Promise<{ 
     const isStarting = hosts.some(({ counts }) => counts.rounds === 0);
     // Time runs from the first work on: starting hundreds of threads takes seconds.
     if (isStarting && left > 0) deadline = performance.now() + options.durationMs;
-    if (now !== before) moved = performance.now();
+    stillMs = now === before ? stillMs + Math.min(performance.now() - lookedAt, longestLookMs) : 0;
+    lookedAt = performance.now();
     before = now;
     if (left > 0) options.onProgress?.(total(hosts));
     if (isStarting) workBegin = performance.now();
     else memory ??= memoryUse(hosts);
     const limit = isStarting ? startMs : stallMs;
-    if (!over && performance.now() - moved > limit) {
+    if (!over && stillMs > limit) {
       const hang = { invariant: 'DEADLOCK', message: `no actor has finished a round or a DMA for ${limit / 1000} s` };
       return { hang, memory: memory ?? memoryUse(hosts), workBegin };
     }
