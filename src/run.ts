@@ -9,6 +9,7 @@ import { Arena } from './arena.ts';
 import { choose, type Choice, type Chosen } from './chosen.ts';
 import type { Counts, MemoryUse, RunResult } from './results.ts';
 import { actorsOf, parametersOf } from './scenario.ts';
+import { Stillness } from './schedule/stillness.ts';
 import type { ActorReport } from './task.ts';
 import { sharesOf } from './vm-shares.ts';
 
@@ -29,8 +30,6 @@ const smallestRing = 1 << 11;
 const stallMs = 20_000;
 const startMs = 180_000;
 const progressMs = 250;
-/** A look counts for no more: a machine that sleeps stops its threads, and not its clock. */
-const longestLookMs = 1_000;
 
 /** Runs for `durationMs` from the moment that all threads are up, or until something breaks. Throws `InputError`. */
 export async function run(options: RunOptions): Promise<RunResult> {
@@ -94,20 +93,15 @@ async function watch(hosts: readonly FreeRun[], options: RunOptions): Promise<{ 
   // One host that broke ends the others.
   void settled.then(() => hosts.forEach(({ pace }) => Pace.stop(pace)));
   let deadline = performance.now() + options.durationMs;
-  let lookedAt = performance.now();
-  let stillMs = 0;
-  let before = '';
+  const stillness = new Stillness();
   while (!over) {
     const left = deadline - performance.now();
     if (left <= 0) for (const { pace } of hosts) Pace.stop(pace);
     await Promise.race([sleep(left > 0 ? Math.min(left, progressMs) : 50), all]);
-    const now = hosts.map(({ counts }) => `${counts.rounds}.${counts.translations}`).join(' ');
+    const stillMs = stillness.look(hosts.map(({ counts }) => `${counts.rounds}.${counts.translations}`).join(' '), performance.now());
     const isStarting = hosts.some(({ counts }) => counts.rounds === 0);
     // Time runs from the first work on: starting hundreds of threads takes seconds.
     if (isStarting && left > 0) deadline = performance.now() + options.durationMs;
-    stillMs = now === before ? stillMs + Math.min(performance.now() - lookedAt, longestLookMs) : 0;
-    lookedAt = performance.now();
-    before = now;
     if (left > 0) options.onProgress?.(total(hosts));
     if (isStarting) workBegin = performance.now();
     else memory ??= memoryUse(hosts);
