@@ -232,8 +232,9 @@ export class VtdDriver implements IommuDriver {
     const vtd = this.#vtd;
     const root = IommuDomain.root.peek(vtd.kernel, domain);
     const first = pageNumber(iovaHigh, iovaLow);
-    const end = endOfUnmap(vtd.tables(domain), root, first, first + pages);
-    const removed = vtd.tables(domain).unmap(root, iovaHigh, iovaLow, pages);
+    const tables = vtd.tables(domain);
+    const end = endOfUnmap(tables, root, first, first + pages);
+    const removed = tables.unmap(root, iovaHigh, iovaLow, pages);
     if (removed > 0) LeavesCleared.emit(vtd.kernel, root, iovaHigh, iovaLow, end - first);
     vtd.operations.gather(vtd, domain, first, first + pages, end);
     return removed;
