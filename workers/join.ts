@@ -173,10 +173,12 @@ async function runControlled({ task, host, machine, kernel, history, judge, view
   const kept = new Int32Array(run.kept);
   history.listener = (kind) => {
     keepEvent(kept, history, baton.step);
-    baton.wroteEvent();
+    const orders = judge.ordersOf(kind);
+    baton.inOrder(orders, judge.orders & ~orders & 1);
     const verdict = judge.moment(kind);
     if (verdict !== null) baton.violate(new Violation(verdict.invariant, verdict.message, verdict.words));
   };
+  history.asked = () => baton.inOrder(0, judge.orders & ~1);
   const playOnce = (): void => {
     part.actor.reseed();
     try {

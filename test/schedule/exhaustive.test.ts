@@ -20,7 +20,7 @@ afterEach(async () => {
 const bruteForce = 'icb99';
 
 describe('dpor', () => {
-  test.for([['three-locks', 6], ['fill-vs-unmap', 8], ['adds-2x4', 70], ['torn-pointer', 6], ['use-after-replace', 5], ['calls', 6]] as const)(
+  test.for([['three-locks', 6], ['fill-vs-unmap', 8], ['adds-2x4', 70], ['torn-pointer', 6], ['use-after-replace', 5], ['calls', 6], ['calls-unheard', 1]] as const)(
     'runs one schedule for each trace of %s: %d',
     async ([model, traces]) => {
       const { schedules, isComplete, cover } = await exhaust(model, 'dpor');

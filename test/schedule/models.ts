@@ -27,6 +27,8 @@ export const Cells = object('ScheduleCells', {
 });
 const choiceLabel = label('a choice');
 const Told = event('model tells', ['what']);
+/** Told to nobody. */
+export const Unheard = event('model mutters', ['what']);
 const Brief = object('ScheduleBrief', { word: u32 });
 
 export interface Room {
@@ -467,6 +469,15 @@ export const models: Record<string, Model> = {
       (room) => call(room, ({ host: { kernel }, cells }) => void Cells.m1.add(kernel, cells, 1)),
       (room) => call(room, ({ host: { kernel }, cells }) => void Cells.m2.add(kernel, cells, 1)),
     ],
+  },
+
+  /** The same where nobody looks at what is told. */
+  'calls-unheard': {
+    actors: [0, 1].map((actor) => ({ host: { kernel }, cells }: Room): void => {
+      Unheard.emit(kernel, 0);
+      (actor === 0 ? Cells.m1 : Cells.m2).add(kernel, cells, 1);
+      Unheard.emit(kernel, 1);
+    }),
   },
 
   /** A call, whoever uses the same word without one, and somebody who does nothing. */
