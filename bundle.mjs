@@ -10,10 +10,13 @@ import { rolldown } from 'rolldown';
 const walked = ['src/scenarios', 'src/scenarios/models', 'src/kernel/variants', 'src/check/invariants', 'src/schedule/strategies'];
 const everything = `import './brought.js';`;
 const roles = ['vm', 'device', 'viommu', 'race'];
+/** Questions of the bench about long ways through the model: they are told what threads of a run are, which have theirs from a bundle too. */
+const questions = ['ioas-map-unmap'];
 const entries = {
   worker: [everything, ...roles.map((role) => `export { default as ${role} } from './workers/${role}.js';`)].join('\n'),
   cell: [everything, `import './src/cell.js';`].join('\n'),
   device: `export { work } from './bench/device.js';`,
+  ...Object.fromEntries(questions.map((name) => [name, `export { default, work } from './bench/questions/${name}.js';`])),
 };
 
 export async function bundle(dist) {
@@ -31,9 +34,9 @@ const start = `import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { Script } from 'node:vm';
-import { inlineMore } from '../src/inline-more.js';
+import { tuneJit } from '../src/jit.js';
 
-inlineMore();
+tuneJit();
 const place = (name) => fileURLToPath(new URL(name, import.meta.url));
 const filename = place('./worker.cjs');
 const before = place('./worker.compiled');

@@ -248,8 +248,9 @@ export class WaitWord extends Field {
     atomics.silent.add(memory, address + 4, -1);
   }
 
+  /** Behind an operation that is a fence: who counts itself in later sees the new value. */
   private wakeSleepers(memory: Memory, address: number): void {
-    if (memory.control === null && atomics.silent.load(memory, address + 4) !== 0) atomics.wake(memory, address);
+    if (memory.control === null && atomics.silent.read(memory, address + 4) !== 0) atomics.wake(memory, address);
   }
 }
 

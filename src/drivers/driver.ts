@@ -165,8 +165,10 @@ export interface IommuDriver {
   setPasid?(domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>, pasid: number): 0 | ErrnoName;
   /** Whether a function's page requests reach the kernel. Absent where none do, with what follows. */
   takesPageRequests?(pciFunction: Ref<'PciFunction'>): boolean;
-  /** Takes the oldest page request out of the queue of the unit before a function, whichever function asked; null when it is empty. One thread at a time. */
-  takePageRequest?(pciFunction: Ref<'PciFunction'>): TakenRequest | null;
+  /** How many page requests ever came into the queue of the unit before a function (the register PQT, read once). */
+  pageRequestsSoFar?(pciFunction: Ref<'PciFunction'>): number;
+  /** Takes the oldest out of that queue, whichever function asked; null when the first `count` that came are taken. One thread at a time. */
+  takePageRequest?(pciFunction: Ref<'PciFunction'>, count: number): TakenRequest | null;
   /**
    * Q8: on return what the function had asked for, with a PASID or (null) without, lies in that queue. False when the queue had no room for all: software is to
    * take what is there, and to drain again.

@@ -17,11 +17,11 @@ import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32, words } from '#hostmem/struct';
 import { pageAnswered, pageRequested } from './events.ts';
 import { PciFunction } from './function.ts';
-import { giveBackGroup, takeGroup } from './request-groups.ts';
+import { credit, giveBackGroup, takeGroup } from './request-groups.ts';
 import { IommuUnit } from './unit.ts';
 
-/** How many requests the queue has room for, and how many can be on their way: a function without credit does not ask. */
-export const ringLength = 64;
+/** How many requests the queue has room for, which is the credit of each function too, as in Linux; and how many can be on their way. */
+export const ringLength = credit;
 export const mostOnTheWay = 32;
 export const entryWords = 4;
 /** In place of a PASID. */
@@ -60,7 +60,7 @@ export interface QueuedRequest {
 /** Of the unit before a function; `NULL` where it takes no requests. */
 const queueBefore = (kernel: Memory, pciFunction: Ref<'PciFunction'>): Ref<'PageRequests'> => IommuUnit.pageRequests.peek(kernel, PciFunction.unit.peek(kernel, pciFunction));
 
-/** The function asks for a page; its unit has a queue. Returns the group's number, or 0 for a function that has no credit left, and does not ask. A point. */
+/** The function asks for a page; its unit has a queue. Returns the group's number, or 0 for a function that has no credit left or finds the way full, and does not ask. A point. */
 export function askForPage(kernel: Memory, pciFunction: Ref<'PciFunction'>, pasid: number | null, page: number, access: number): number {
   const queue = queueBefore(kernel, pciFunction);
   if (queue === NULL) throw new RangeError('the unit before the function takes no page requests');
@@ -69,8 +69,8 @@ export function askForPage(kernel: Memory, pciFunction: Ref<'PciFunction'>, pasi
   const lock = PageRequests.lock.address(kernel, queue);
   lockLeaf(kernel, lock);
   const asked = PageRequests.asked.peek(kernel, queue);
-  const hasCredit = asked - PageRequests.arrived.peek(kernel, queue) < mostOnTheWay;
-  const group = hasCredit ? takeGroup(kernel, pciFunction) : 0;
+  const hasWay = asked - PageRequests.arrived.peek(kernel, queue) < mostOnTheWay;
+  const group = hasWay ? takeGroup(kernel, pciFunction) : 0;
   if (group !== 0) {
     pageRequested.emit(kernel, rid, group, pasid ?? withoutPasid, page);
     const at = (asked % mostOnTheWay) * entryWords;
@@ -82,10 +82,13 @@ export function askForPage(kernel: Memory, pciFunction: Ref<'PciFunction'>, pasi
   return group;
 }
 
-/** The oldest request in the queue, which stays there; null for none. Software alone moves the head. */
-export function oldestRequest(kernel: Memory, queue: Ref<'PageRequests'>): QueuedRequest | null {
+/** How many requests ever came into the queue (PQT). A point. */
+export const requestsSoFar = (kernel: Memory, queue: Ref<'PageRequests'>): number => PageRequests.tail.load(kernel, queue);
+
+/** The oldest of the first `count` requests that ever came, which stays where it is; null when all those are taken. Software alone moves the head. */
+export function oldestRequest(kernel: Memory, queue: Ref<'PageRequests'>, count: number): QueuedRequest | null {
   const head = PageRequests.head.peek(kernel, queue);
-  return head === PageRequests.tail.load(kernel, queue) ? null : requestAt(kernel, queue, PageRequests.entries, head % ringLength);
+  return head === count ? null : requestAt(kernel, queue, PageRequests.entries, head % ringLength);
 }
 
 /** Software has done with the oldest. */
@@ -126,11 +129,11 @@ export const hasCome = (kernel: Memory, queue: Ref<'PageRequests'>): boolean =>
 /** PRS.PRO: requests were refused since software last cleared it. */
 export const hasOverflowed = (kernel: Memory, queue: Ref<'PageRequests'>): boolean => PageRequests.overflowed.peek(kernel, queue) !== 0;
 
-/** Software has taken all, and clears PRS.PRO. */
+/** Software clears PRS.PRO, if it has taken all. */
 export function clearOverflow(kernel: Memory, queue: Ref<'PageRequests'>): void {
   const lock = PageRequests.lock.address(kernel, queue);
   lockLeaf(kernel, lock);
-  PageRequests.overflowed.poke(kernel, queue, 0);
+  if (PageRequests.head.peek(kernel, queue) === PageRequests.tail.peek(kernel, queue)) PageRequests.overflowed.poke(kernel, queue, 0);
   unlockLeaf(kernel, lock);
 }
 

@@ -11,21 +11,26 @@ import { PciFunction } from './function.ts';
 /** A group's number, wherever it stands in a word. */
 export const groupMask = 511;
 
-/** The next number that is free, taken; 0 when every group waits. */
+/** How many groups of a function may wait for their answers at once (its Outstanding Page Request Allocation). */
+export const credit = 64;
+
+/** The next number that is free, taken; 0 for a function that has no credit left. */
 export function takeGroup(kernel: Memory, pciFunction: Ref<'PciFunction'>): number {
+  const out = PciFunction.groupsOut.peek(kernel, pciFunction);
+  if (out === credit) return 0;
   let group = PciFunction.nextGroup.peek(kernel, pciFunction);
-  for (let tries = 0; tries < groupMask; tries++, group = following(group)) {
-    if (isWaiting(kernel, pciFunction, group)) continue;
-    setWaiting(kernel, pciFunction, group, true);
-    PciFunction.nextGroup.poke(kernel, pciFunction, following(group));
-    return group;
-  }
-  return 0;
+  while (isWaiting(kernel, pciFunction, group)) group = following(group);
+  setWaiting(kernel, pciFunction, group, true);
+  PciFunction.nextGroup.poke(kernel, pciFunction, following(group));
+  PciFunction.groupsOut.poke(kernel, pciFunction, out + 1);
+  return group;
 }
 
-/** The group was answered. */
+/** The group was answered; nothing for one that was before. */
 export function giveBackGroup(kernel: Memory, pciFunction: Ref<'PciFunction'>, group: number): void {
+  if (!isWaiting(kernel, pciFunction, group)) return;
   setWaiting(kernel, pciFunction, group, false);
+  PciFunction.groupsOut.poke(kernel, pciFunction, PciFunction.groupsOut.peek(kernel, pciFunction) - 1);
 }
 
 const following = (group: number): number => (group === groupMask ? 1 : group + 1);

@@ -16,7 +16,7 @@ import { deviceId, IommufdDevice } from './iommufd-device.ts';
 import { PasidAttachment } from './iommufd-pasid.ts';
 import { KernelRoot, type Kernel } from './kernel.ts';
 
-/** The thread of the interrupt (`prq_event_thread`) of the unit before a function: hands on all that is there. */
+/** The thread of the interrupt (`prq_event_thread`) of the unit before a function: hands on what was there when it looked. */
 export function handOnRequests(kernel: Kernel, pciFunction: Ref<'PciFunction'>): void {
   KernelRoot.pageRequestLock.acquire(kernel.memory, kernel.root);
   handOnUnderLock(kernel, pciFunction);
@@ -25,7 +25,9 @@ export function handOnRequests(kernel: Kernel, pciFunction: Ref<'PciFunction'>):
 
 function handOnUnderLock(kernel: Kernel, pciFunction: Ref<'PciFunction'>): void {
   const { driver } = kernel;
-  for (let asked = driver.takePageRequest!(pciFunction); asked !== null; asked = driver.takePageRequest!(pciFunction)) {
+  // Read once: a device that asks faster than this takes would keep whoever waits for it for ever.
+  const came = driver.pageRequestsSoFar!(pciFunction);
+  for (let asked = driver.takePageRequest!(pciFunction, came); asked !== null; asked = driver.takePageRequest!(pciFunction, came)) {
     const device = deviceOf(kernel, asked.rid);
     if (!report(kernel, device, asked)) driver.answerPage!(PciDevice.function.peek(kernel.memory, device), asked.group, PageAnswer.INVALID, asked.pasid);
   }
@@ -123,8 +125,8 @@ function forgetShare({ memory }: Kernel, device: Ref<'PciDevice'>, share: Ref<'P
 }
 
 /**
- * Q8: what is in the queue is handed on by who waits for that, then what hardware had on its way (`intel_iommu_drain_pasid_prq`). Returns a stamp: all that the function had asked
- * for by then, with the PASID or (null) without, is handed on.
+ * Q8: what is in the queue is handed on by who waits for that, then what hardware had on its way (`intel_iommu_drain_pasid_prq`). Returns a stamp, 0 without a history: all that the
+ * function had asked for by then, with the PASID or (null) without, is handed on.
  */
 export function drain(kernel: Kernel, pciFunction: Ref<'PciFunction'>, pasid: number | null): number {
   for (;;) {

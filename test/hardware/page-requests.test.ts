@@ -4,7 +4,7 @@ import { NULL, type Ref } from '#hostmem/object';
 import { Batch } from '#src/drivers/vtd/batch';
 import { AtcInvalidation } from '#src/hardware/atc';
 import { pageAnswered } from '#src/hardware/events';
-import { askForPage, clearOverflow, deliverAnswer, hasOverflowed, oldestRequest, requestsIn, ringLength, takeOldest } from '#src/hardware/page-requests';
+import { askForPage, clearOverflow, deliverAnswer, hasOverflowed, oldestRequest, requestsIn, requestsSoFar, ringLength, takeOldest } from '#src/hardware/page-requests';
 import { RequestArrival, takeInAll } from '#src/hardware/request-arrival';
 import { groupMask } from '#src/hardware/request-groups';
 import { IommuUnit } from '#src/hardware/unit';
@@ -16,7 +16,7 @@ import { scalableUnit, smallMachine } from './small-machine.ts';
 const rid = 0x108;
 
 function setUp() {
-  const small = smallMachine({ ...scalableUnit, ats: true, pageRequests: true }, [{ rid, ats: true, pageRequests: true }]);
+  const small = smallMachine({ ...scalableUnit, ats: true, pageRequests: true }, [rid, 0x110].map((each) => ({ rid: each, ats: true, pageRequests: true })));
   const { kernel } = small.host;
   const requests = IommuUnit.pageRequests.peek(kernel, small.unit);
   const history = new History(new SharedArrayBuffer(historyBytes(1, 4096)), 1, 4096);
@@ -26,7 +26,7 @@ function setUp() {
     bare: new BareQueue(small, 32),
     arrival: new RequestArrival(small.host, requests),
     atc: new AtcInvalidation(small.host, small.functions[0]!),
-    ask: (page: number) => askForPage(kernel, small.functions[0]!, null, page, 1),
+    ask: (page: number, which: 0 | 1 = 0) => askForPage(kernel, small.functions[which]!, null, page, 1),
     answer: (group: number) => deliverAnswer(kernel, small.unit, rid, group, 0),
     /** The groups of all answers. */
     answered(): number[] {
@@ -38,7 +38,7 @@ function setUp() {
       });
     },
     take(): number | null {
-      const oldest = oldestRequest(kernel, requests);
+      const oldest = oldestRequest(kernel, requests, requestsSoFar(kernel, requests));
       if (oldest !== null) takeOldest(kernel, requests);
       return oldest?.page ?? null;
     },
@@ -76,41 +76,55 @@ test('without an invalidation of the device TLB before it, a wait with PD says n
   expect(bare.queue.ready()).toBe(true);
 });
 
-test('where the queue has no room, requests are answered with success until software has cleared PRO, and none is lost without an answer', () => {
+test('where the queue has no room, requests are answered with success until software has taken all and cleared PRO, and none is lost without an answer', () => {
   const { kernel, requests, answered, ask, take } = setUp();
-  const groups = Array.from({ length: ringLength + 2 }, (_, page) => {
-    const group = ask(page);
+  const put = (page: number, which: 0 | 1): number => {
+    const group = ask(page, which);
     takeInAll(kernel, requests);
     return group;
-  });
-  expect([hasOverflowed(kernel, requests), answered(), requestsIn(kernel, requests).length]).toEqual([true, groups.slice(-2), ringLength]);
+  };
+  for (let page = 0; page < ringLength; page++) put(page, 0);
+  expect(hasOverflowed(kernel, requests)).toBe(false);
+  const refused = [put(100, 1), put(101, 1)];
+  expect([hasOverflowed(kernel, requests), answered(), requestsIn(kernel, requests).length]).toEqual([true, refused, ringLength]);
   expect(take()).toBe(0);
-  const refused = ask(100);
-  takeInAll(kernel, requests);
-  expect([answered().at(-1), requestsIn(kernel, requests).length]).toEqual([refused, ringLength - 1]);
   clearOverflow(kernel, requests);
-  ask(101);
-  takeInAll(kernel, requests);
-  expect([hasOverflowed(kernel, requests), requestsIn(kernel, requests).at(-1)!.page]).toEqual([false, 101]);
+  refused.push(put(102, 1));
+  expect([answered(), requestsIn(kernel, requests).length]).toEqual([refused, ringLength - 1]);
+  while (take() !== null);
+  clearOverflow(kernel, requests);
+  put(103, 1);
+  expect([hasOverflowed(kernel, requests), requestsIn(kernel, requests).map(({ page }) => page)]).toEqual([false, [103]]);
 });
 
 test('the number of a group has nine bits, and is given to no other group before its own was answered', () => {
   const { kernel, requests, ask, answer, take } = setUp();
-  const waiting = new Set<number>();
-  for (let i = 0; i < groupMask; i++) {
-    waiting.add(ask(i));
+  const next = (): number => {
+    const group = ask(0);
     takeInAll(kernel, requests);
     take();
-  }
-  expect([waiting.size, Math.min(...waiting), Math.max(...waiting), ask(0)]).toEqual([groupMask, 1, groupMask, 0]);
-  for (const group of [7, 300]) answer(group);
-  expect([ask(0), ask(0), ask(0)]).toEqual([7, 300, 0]);
+    return group;
+  };
+  const kept = [next(), next()];
+  const once = Array.from({ length: groupMask - 2 }, () => {
+    const group = next();
+    answer(group);
+    return group;
+  });
+  expect([...kept, ...once]).toEqual(Array.from({ length: groupMask }, (_, index) => index + 1));
+  expect(next()).toBe(3);
+  answer(2);
+  expect(next()).toBe(4);
 });
 
-test('a function without credit does not ask', () => {
+test('a function has as much credit as the queue has room, and asks no more than what can be on its way', () => {
   const { kernel, requests, ask } = setUp();
-  const asked = Array.from({ length: 40 }, (_, page) => ask(page)).filter((group) => group !== 0).length;
-  expect([asked, requestsIn(kernel, requests).length]).toEqual([32, 32]);
+  const asked = (): number => Array.from({ length: 40 }, (_, page) => ask(page)).filter((group) => group !== 0).length;
+  expect([asked(), requestsIn(kernel, requests).length]).toEqual([32, 32]);
+  takeInAll(kernel, requests);
+  expect(asked()).toBe(32);
+  takeInAll(kernel, requests);
+  expect([asked(), hasOverflowed(kernel, requests)]).toEqual([0, false]);
 });
 
 test('a unit without page requests stops at a wait with PD, and at an answer to them', () => {

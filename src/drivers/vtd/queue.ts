@@ -88,7 +88,7 @@ export function enqueue(vtd: Vtd, unit: VtdUnit, batch: Batch, waitBits: number 
   writeWait(vtd, ringAt + end * descriptorBytes, unit.statusAt + end * 4, waitBits);
   VtdUnitState.queueFreeHead.poke(kernel, state, (end + 1) % ringLength);
   VtdUnitState.queueFree.poke(kernel, state, VtdUnitState.queueFree.peek(kernel, state) - batch.length - 1);
-  silent.store(kernel, tailAt, ((end + 1) % ringLength) * descriptorBytes);
+  silent.release(kernel, tailAt, ((end + 1) % ringLength) * descriptorBytes);
   if (kernel.control !== null) kernel.control.saw(end);
   unlockLeaf(kernel, unit.lockAt);
   return first;
@@ -125,12 +125,12 @@ function waitUntilDone(vtd: Vtd, unit: VtdUnit, slot: number): number {
     ram.control.saw(peek(ram, at));
     return peek(ram, at);
   }
-  for (let helps = 0; (silent.load(ram, at) & isOver) === 0; helps++) {
+  for (let helps = 0; (silent.read(ram, at) & isOver) === 0; helps++) {
     unit.queue.help();
     if (unit.faultHandler.ready()) unit.faultHandler.step();
     else if (helps > helpsBeforeSleep) sleepWhile(ram, at, SlotStatus.IN_USE, momentMs);
   }
-  return silent.load(ram, at);
+  return silent.read(ram, at);
 }
 
 /** Frees the slots, and moves the free tail over all that are free in a row: waits may be over in any order. */

@@ -109,7 +109,7 @@ export class InvalidationQueue implements Engine {
     const kernel = this.#kernel;
     if ((peek(kernel, this.#globalStatusAt) & GlobalStatus.QUEUE_ENABLED) === 0) return false;
     if ((peek(kernel, this.#faultStatusAt) & (FaultStatus.QUEUE_ERROR | FaultStatus.TIME_OUT)) !== 0) return false;
-    if (peek(kernel, this.#headAt) === silent.load(kernel, this.#tailAt)) return false;
+    if (peek(kernel, this.#headAt) === silent.read(kernel, this.#tailAt)) return false;
     if (this.#headIsWait()) return (!this.#functions.anyPending() || pendingFunction(kernel, this.#unit, false) === NULL) && this.#drain.done() && this.#hasDrainedRequests();
     const target = this.#target();
     return target === NULL || !isPending(kernel, target) || isGone(kernel, target);
@@ -170,7 +170,7 @@ export class InvalidationQueue implements Engine {
     else if (type === Descriptor.PAGE_ANSWER) this.#answerPage(first, third);
     invalidated.emit(this.#kernel, this.#number, peek(this.#kernel, this.#headAt) / this.#entryBytes(), first);
     // Told before: whoever waits may go on from here.
-    if (type === Descriptor.WAIT && (first & Bits.waitStatusWrite) !== 0) silent.store(this.#ram, third & ~3, this.#word(1));
+    if (type === Descriptor.WAIT && (first & Bits.waitStatusWrite) !== 0) silent.release(this.#ram, third & ~3, this.#word(1));
     this.#advance();
   }
 
@@ -198,7 +198,7 @@ export class InvalidationQueue implements Engine {
       if (!this.ready()) break;
       this.step();
     }
-    silent.store(kernel, this.#helpingAt, 0);
+    silent.release(kernel, this.#helpingAt, 0);
   }
 
   #findAtcs(): void {
@@ -293,7 +293,7 @@ export class InvalidationQueue implements Engine {
   #advance(): void {
     const kernel = this.#kernel;
     const address = peek(kernel, this.#queueAddressAt);
-    silent.store(kernel, this.#headAt, (peek(kernel, this.#headAt) + this.#entryBytes()) % (4096 << (address & 7)));
+    silent.release(kernel, this.#headAt, (peek(kernel, this.#headAt) + this.#entryBytes()) % (4096 << (address & 7)));
   }
 
   #entryBytes(): number {
