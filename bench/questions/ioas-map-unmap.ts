@@ -85,7 +85,8 @@ function rowsAlone(world: World, tiny: boolean): Row[] {
   return ['no-domain', 'one-domain', 'two-domains'].flatMap((name, domains) => {
     const place = placeIn(world, vmm, iommufd, domains, Math.max(...sizes));
     return sizes.map((pages) => {
-      const operations = Math.max(1, Math.ceil((tiny ? 2 : 100) / pages));
+      // To count the objects takes some microseconds.
+      const operations = tiny ? 2 : 20 * Math.ceil(32 / pages);
       const call = (): number => {
         kernel.enter(place.process);
         return mapAndUnmap(kernel, place, pages, operations) + liveObjects(kernel.memory);
