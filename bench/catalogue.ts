@@ -1,4 +1,5 @@
 /** The questions there are, found by walking the folder. */
+import { loadModule } from '#src/load-module';
 import { readdirSync } from 'node:fs';
 import type { Question } from './question.ts';
 
@@ -9,5 +10,5 @@ export const questionNames = (): string[] =>
 
 /** A question by a name of `questionNames`. */
 export async function loadQuestion(name: string): Promise<Question> {
-  return ((await import(new URL(`${name}.js`, folder).href)) as { default: Question }).default;
+  return (await loadModule<{ default: Question }>(new URL(`${name}.js`, folder).href)).default;
 }
