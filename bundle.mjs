@@ -35,9 +35,9 @@ const start = `import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { Script } from 'node:vm';
-import { inlineMore } from '../src/inline-more.js';
+import { tuneJit } from '../src/jit.js';
 
-inlineMore();
+tuneJit();
 const place = (name) => fileURLToPath(new URL(name, import.meta.url));
 const filename = place('./worker.cjs');
 const before = place('./worker.compiled');

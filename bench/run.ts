@@ -4,8 +4,8 @@
  * Figures are for comparing: rows of one run with each other, or one row before and after a change on a quiet machine. Exit: 0
  * answered, 2 a name, an option or a baseline is wrong (one line, before anything is measured), 3 a question failed.
  */
-import { inlineMore } from '#src/inline-more';
 import { InputError, unknownName } from '#src/input-error';
+import { tuneJit } from '#src/jit';
 import { parseArgs } from 'node:util';
 import { ask } from './ask.ts';
 import { questionNames } from './catalogue.ts';
@@ -75,5 +75,5 @@ async function main(args: readonly string[]): Promise<number> {
 }
 
 // What is measured is compiled as in a run.
-inlineMore();
+tuneJit();
 process.exitCode = await main(process.argv.slice(2));

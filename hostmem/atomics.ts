@@ -334,8 +334,8 @@ function copyWords(to: Int32Array, target: number, from: Int32Array, source: num
 }
 
 /**
- * Sequentially consistent operations that are never points: for what runs between two points as one step (allocators,
- * cache lookups, statistics) and for the scheduler's own words.
+ * Operations that are never points: for what runs between two points as one step (allocators, cache lookups, statistics) and for
+ * the scheduler's own words. Sequentially consistent, but for the last two, which are one instruction where the others are calls.
  */
 export const silent = {
   load: (memory: Memory, at: number): number => Atomics.load(memory.words, at >>> 2),
@@ -350,6 +350,16 @@ export const silent = {
   compareExchange(memory: Memory, at: number, expected: number, replacement: number): number {
     if (memory.control !== null) memory.control.dirty(memory, at);
     return Atomics.compareExchange(memory.words, at >>> 2, expected, replacement);
+  },
+  /** A plain read of a word that others write; loads stay in order (x86 TSO). Who waits in a loop calls something else in each turn. */
+  read: (memory: Memory, at: number): number => memory.words[at >>> 2]!,
+  /**
+   * A plain write that hands over what was written before it, which is seen first (x86 TSO). It is no fence: not for who then looks whether
+   * others have handed something over, and may go away if not.
+   */
+  release(memory: Memory, at: number, value: number): void {
+    if (memory.control !== null) memory.control.dirty(memory, at);
+    memory.words[at >>> 2] = value;
   },
 };
 
@@ -375,9 +385,10 @@ export function lockLeaf(memory: Memory, at: number): void {
   }
 }
 
+/** A plain write: what was written under the lock is seen before it (x86 TSO), and who sleeps looks again by itself. */
 export function unlockLeaf(memory: Memory, at: number): void {
   if (memory.control !== null) return;
-  Atomics.store(memory.words, at >>> 2, 0);
+  memory.words[at >>> 2] = 0;
 }
 
 /** The scheduler's own doors: its words are not model state and no point. */

@@ -14,8 +14,8 @@
 import { lockLeaf, peek, poke, unlockLeaf } from './atomics.ts';
 import { Mutex } from './locks.ts';
 import type { Memory } from './memory.ts';
-import { NULL, type Ref } from './object.ts';
-import { Field, fieldAddress, object, u32, words, type FieldKind, type Place } from './struct.ts';
+import { addressOf, NULL, type Ref } from './object.ts';
+import { Field, object, u32, words, type FieldKind, type Place } from './struct.ts';
 
 const slotBits = 6;
 const slotCount = 1 << slotBits;
@@ -44,7 +44,7 @@ export class IdTable extends Field {
   }
 
   override address(memory: Memory, at: number): number {
-    return fieldAddress(memory, at, this.type, this.offsetBytes);
+    return (this.type === 0 ? at : addressOf(memory, at, this.type)) + this.offsetBytes;
   }
 
   acquire(memory: Memory, at: number): void {

@@ -11,7 +11,8 @@ import * as atomics from './atomics.ts';
 import { Op, Until } from './atomics.ts';
 import { labelText } from './labels.ts';
 import type { Memory } from './memory.ts';
-import { Field, fieldAddress, type FieldKind } from './struct.ts';
+import { addressOf } from './object.ts';
+import { Field, type FieldKind } from './struct.ts';
 
 const readersMask = 0xffff;
 const writer = 1 << 16;
@@ -25,7 +26,7 @@ const spinsBeforeSleep = 1000;
 /** A sleeping lock with one holder. */
 export class Mutex extends Field {
   override address(memory: Memory, at: number): number {
-    return fieldAddress(memory, at, this.type, this.offsetBytes);
+    return (this.type === 0 ? at : addressOf(memory, at, this.type)) + this.offsetBytes;
   }
 
   acquire(memory: Memory, at: number): void {
@@ -70,7 +71,7 @@ export class Mutex extends Field {
 /** A reader-writer semaphore; readers queue behind a waiting writer. */
 export class RwSem extends Field {
   override address(memory: Memory, at: number): number {
-    return fieldAddress(memory, at, this.type, this.offsetBytes);
+    return (this.type === 0 ? at : addressOf(memory, at, this.type)) + this.offsetBytes;
   }
 
   acquireRead(memory: Memory, at: number): void {
@@ -181,7 +182,7 @@ export class RwSem extends Field {
  */
 export class WaitWord extends Field {
   override address(memory: Memory, at: number): number {
-    return fieldAddress(memory, at, this.type, this.offsetBytes);
+    return (this.type === 0 ? at : addressOf(memory, at, this.type)) + this.offsetBytes;
   }
 
   load(memory: Memory, at: number): number {
@@ -248,8 +249,9 @@ export class WaitWord extends Field {
     atomics.silent.add(memory, address + 4, -1);
   }
 
+  /** Behind an operation that is a fence: who counts itself in later sees the new value. */
   private wakeSleepers(memory: Memory, address: number): void {
-    if (memory.control === null && atomics.silent.load(memory, address + 4) !== 0) atomics.wake(memory, address);
+    if (memory.control === null && atomics.silent.read(memory, address + 4) !== 0) atomics.wake(memory, address);
   }
 }
 

@@ -137,8 +137,8 @@ function putBlock(memory: Memory, blockClass: number, at: number): void {
 export function addressOf(memory: Memory, ref: number, type: number): number {
   const at = (ref & addressMask) * unit;
   const header = memory.words[at >>> 2]!;
-  if (header !== (((ref & ~addressMask) | (type << 1) | 1) | 0)) throw dangling(ref, header, type);
-  return at;
+  if (header === ((ref & ~addressMask) | (type << 1) | 1)) return at;
+  throw dangling(ref, header, type);
 }
 
 /** How many objects are live: what leaks is the difference between two moments of rest. Walks the heap. */

@@ -217,7 +217,7 @@ export class PageTable {
   readonly #use: number;
   /** The format's plain entries, with the marks of use that they need to have here. */
   readonly #plain: PlainEntries | null;
-  /** What `unmap` found where there is no table of level 1. */
+  /** What there is in the place of a table of level 1. */
   readonly #entry = new WalkResult();
 
   /** `marksUse`: walks set the format's accessed and dirty bits, as hardware that was told to does. */
@@ -265,6 +265,13 @@ export class PageTable {
   /** The same as no points, for oracles: what is mapped, whatever the permission. */
   translate(root: Frame, iovaHigh: number, iovaLow: number, result: WalkResult): WalkFault {
     return this.#descend(root, this.format.levels, accessMask, iovaHigh, iovaLow, 0, result, false, ignored);
+  }
+
+  /** How many pages the leaf has that maps the IOVA; 1 where none does. As no points. */
+  pagesOfLeaf(root: Frame, iovaHigh: number, iovaLow: number): number {
+    if (this.#isCanonical(iovaHigh) && this.#tableAt(root, iovaHigh, iovaLow, 1) > 0) return 1;
+    const entry = this.#entry;
+    return this.translate(root, iovaHigh, iovaLow, entry) === none ? 512 ** (entry.level - 1) : 1;
   }
 
   /**

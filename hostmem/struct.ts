@@ -58,11 +58,6 @@ export function resolveGuards(): number {
 /** Names of object types by their number. */
 const recordNames = new Map<number, string>();
 
-/** The byte address of a field's first word: `at` is the record's address, or a reference when it has a type. */
-export function fieldAddress(memory: Memory, at: number, type: number, offsetBytes: number): number {
-  return (type === 0 ? at : addressOf(memory, at, type)) + offsetBytes;
-}
-
 /**
  * Base of all fields: knows its word. Every kind of field has an `address` of its own, the same in all of them: V8 learns the shapes of
  * `this` by function, and one that all kinds share costs five times an access.
@@ -80,9 +75,9 @@ export class Field {
     this.name = `${place.record}.${place.field}`;
   }
 
-  /** The byte address of the field's first word. */
+  /** The byte address of the field's first word: `at` is the record's address, or a reference when it has a type. */
   address(memory: Memory, at: number): number {
-    return fieldAddress(memory, at, this.type, this.offsetBytes);
+    return (this.type === 0 ? at : addressOf(memory, at, this.type)) + this.offsetBytes;
   }
 
   /**
@@ -102,7 +97,7 @@ export class Field {
 /** One unguarded word, in both grades. */
 export class Word<V extends number = number> extends Field {
   override address(memory: Memory, at: number): number {
-    return fieldAddress(memory, at, this.type, this.offsetBytes);
+    return (this.type === 0 ? at : addressOf(memory, at, this.type)) + this.offsetBytes;
   }
   load(memory: Memory, at: number): V {
     const value = atomics.load(memory, this.address(memory, at), this.label) as V;
@@ -170,7 +165,7 @@ export class GuardedWord<V extends number = number> extends Field {
   }
 
   override address(memory: Memory, at: number): number {
-    return fieldAddress(memory, at, this.type, this.offsetBytes);
+    return (this.type === 0 ? at : addressOf(memory, at, this.type)) + this.offsetBytes;
   }
 
   read(memory: Memory, at: number): V {
@@ -229,7 +224,7 @@ export class GuardedWord<V extends number = number> extends Field {
 /** A 64-bit value in two words; `read` returns the low one and leaves the high one in `memory.high`. */
 export class Word64 extends Field {
   override address(memory: Memory, at: number): number {
-    return fieldAddress(memory, at, this.type, this.offsetBytes);
+    return (this.type === 0 ? at : addressOf(memory, at, this.type)) + this.offsetBytes;
   }
   read(memory: Memory, at: number): number {
     return atomics.read64(memory, this.address(memory, at), this.label);
@@ -262,7 +257,7 @@ export class WordArray<V extends number = number> extends Field {
     this.count = count;
   }
   override address(memory: Memory, at: number): number {
-    return fieldAddress(memory, at, this.type, this.offsetBytes);
+    return (this.type === 0 ? at : addressOf(memory, at, this.type)) + this.offsetBytes;
   }
   get(memory: Memory, at: number, index: number): V {
     return atomics.peek(memory, this.elementAddress(memory, at, index)) as V;

@@ -84,7 +84,8 @@ function rowsAlone(world: World, tiny: boolean): Row[] {
   return ['no-domain', 'one-domain', 'two-domains'].flatMap((name, domains) => {
     const place = placeIn(world, vmm, iommufd, domains, Math.max(...sizes));
     return sizes.map((pages) => {
-      const operations = Math.max(1, Math.ceil((tiny ? 2 : 100) / pages));
+      // To count the objects takes some microseconds.
+      const operations = tiny ? 2 : 20 * Math.ceil(32 / pages);
       const call = (): number => {
         kernel.enter(place.process);
         return mapAndUnmap(kernel, place, pages, operations) + liveObjects(kernel.memory);
@@ -111,12 +112,11 @@ function placesOf(world: World, threads: number): { readonly name: string; reado
 /** How many times the throughput of one thread several have. */
 function rowsTogether(world: World, tiny: boolean, threads: number): { rows: Row[]; teams: Team[] } {
   const { kernel } = world;
-  const module = new URL('./ioas-map-unmap.js', import.meta.url).href;
   const teams: Team[] = [];
   // Beside some ten milliseconds the waking of threads is nothing.
   const each = tiny ? 2 : 4000;
   const rows = placesOf(world, threads).map(({ name, places: [first, ...others] }): Row => {
-    const team = new Team(module, others.map((place): Job => ({ ...place, buffers: world.host.buffers })));
+    const team = new Team(import.meta.url, others.map((place): Job => ({ ...place, buffers: world.host.buffers })));
     teams.push(team);
     const own = (count: number): number => {
       kernel.enter(first!.process);

@@ -4,7 +4,7 @@
  */
 import type { Frame } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
-import { WalkResult, type PageTable } from '#hostmem/page-table';
+import type { PageTable } from '#hostmem/page-table';
 import { highOfPage, lowOfPage } from '#hostmem/u64';
 
 export class Gather {
@@ -32,10 +32,8 @@ export class Gather {
  * as a whole (SEMANTICS B13). To be asked before it is cleared.
  */
 export function endOfUnmap(tables: PageTable, root: Frame, first: number, end: number): number {
-  const walk = new WalkResult();
   const last = end - 1;
-  if (tables.translate(root, highOfPage(last), lowOfPage(last), walk) !== 0) return end;
-  const span = 512 ** (walk.level - 1);
+  const span = tables.pagesOfLeaf(root, highOfPage(last), lowOfPage(last));
   const leaf = last - (last % span);
   return leaf >= first ? Math.max(end, leaf + span) : end;
 }

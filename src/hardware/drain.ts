@@ -2,7 +2,8 @@
  * Draining: which transactions were in flight when an invalidation was carried out, and whether they have all ended.
  *
  * Pairs with `DmaEngine`, which publishes its in-flight slot by a sequentially consistent store before it reads the first
- * translation. A transaction whose slot was still idle when `mark` looked reads what software and the invalidation left.
+ * translation. A transaction whose slot was still idle when `mark` looked reads what software and the invalidation left: before `mark` comes a
+ * fence, behind the last entry that was cleared.
  */
 import { peek, poke, silent } from '#hostmem/atomics';
 import type { Memory } from '#hostmem/memory';
@@ -42,7 +43,7 @@ export function markInFlight(kernel: Memory, pciFunction: Ref<'PciFunction'>, re
 }
 
 function markSlot(kernel: Memory, inFlightAt: number, drainSeenAt: number, reads: boolean, writes: boolean): void {
-  const slot = silent.load(kernel, inFlightAt);
+  const slot = silent.read(kernel, inFlightAt);
   if ((slot & InFlight.BUSY) === 0) return;
   if ((slot & InFlight.WRITE) !== 0 ? writes : reads) poke(kernel, drainSeenAt, slot);
 }

@@ -16,7 +16,7 @@ import { deviceId, IommufdDevice } from './iommufd-device.ts';
 import { PasidAttachment } from './iommufd-pasid.ts';
 import { KernelRoot, type Kernel } from './kernel.ts';
 
-/** The thread of the interrupt (`prq_event_thread`) of the unit before a function: hands on all that is there. */
+/** The thread of the interrupt (`prq_event_thread`) of the unit before a function: hands on what was there when it looked. */
 export function handOnRequests(kernel: Kernel, pciFunction: Ref<'PciFunction'>): void {
   KernelRoot.pageRequestLock.acquire(kernel.memory, kernel.root);
   handOnUnderLock(kernel, pciFunction);
@@ -25,7 +25,9 @@ export function handOnRequests(kernel: Kernel, pciFunction: Ref<'PciFunction'>):
 
 function handOnUnderLock(kernel: Kernel, pciFunction: Ref<'PciFunction'>): void {
   const { driver } = kernel;
-  for (let asked = driver.takePageRequest!(pciFunction); asked !== null; asked = driver.takePageRequest!(pciFunction)) {
+  // Read once: a device that asks faster than this takes would keep whoever waits for it for ever.
+  const came = driver.pageRequestsSoFar!(pciFunction);
+  for (let asked = driver.takePageRequest!(pciFunction, came); asked !== null; asked = driver.takePageRequest!(pciFunction, came)) {
     const device = deviceOf(kernel, asked.rid);
     if (!report(kernel, device, asked)) driver.answerPage!(PciDevice.function.peek(kernel.memory, device), asked.group, PageAnswer.INVALID, asked.pasid);
   }
@@ -73,7 +75,7 @@ export function switchRequests(kernel: Kernel, device: Ref<'IommufdDevice'>, hwp
   if (kernel.driver.takesPageRequests?.(pciFunction) !== true) return;
   const takes = hwpt !== NULL && Hwpt.faultQueue.peek(memory, hwpt) !== NULL;
   KernelRoot.pageRequestLock.acquire(memory, kernel.root);
-  const drainedAt = kernel.operations.iopf.drain(kernel, pciFunction);
+  const drainedAt = kernel.operations.iopf.drain(kernel, pciFunction, null);
   RequestsSwitched.emit(memory, PciDevice.address.peek(memory, pciDevice), drainedAt, -1);
   PciDevice.faultDevice.poke(memory, pciDevice, takes ? device : NULL);
   PciDevice.faultHwpt.store(memory, pciDevice, takes ? hwpt : NULL);
@@ -97,7 +99,7 @@ export function switchPasidRequests(kernel: Kernel, share: Ref<'PasidAttachment'
   const takes = hwpt !== NULL && Hwpt.faultQueue.peek(memory, hwpt) !== NULL;
   const pasid = PasidAttachment.pasid.peek(memory, share);
   KernelRoot.pageRequestLock.acquire(memory, kernel.root);
-  const drainedAt = kernel.operations.iopf.drain(kernel, pciFunction);
+  const drainedAt = kernel.operations.iopf.drain(kernel, pciFunction, pasid);
   RequestsSwitched.emit(memory, PciDevice.address.peek(memory, device), drainedAt, pasid);
   if (PasidAttachment.faultHwpt.peek(memory, share) !== NULL) forgetShare(kernel, device, share);
   if (takes) rememberShare(kernel, device, share, hwpt);
@@ -122,12 +124,17 @@ function forgetShare({ memory }: Kernel, device: Ref<'PciDevice'>, share: Ref<'P
   }
 }
 
-/** Q8: what is in the queue is handed on by who waits for that. Returns a stamp at which all was that had come by then. */
-export function drain(kernel: Kernel, pciFunction: Ref<'PciFunction'>): number {
+/**
+ * Q8: what is in the queue is handed on by who waits for that, then what hardware had on its way (`intel_iommu_drain_pasid_prq`). Returns a stamp, 0 without a history: all that the
+ * function had asked for by then, with the PASID or (null) without, is handed on.
+ */
+export function drain(kernel: Kernel, pciFunction: Ref<'PciFunction'>, pasid: number | null): number {
   for (;;) {
     handOnUnderLock(kernel, pciFunction);
-    const stamp = kernel.driver.noPageRequestsAt!(pciFunction);
-    if (stamp >= 0) return stamp;
+    const stamp = kernel.memory.history === null ? 0 : kernel.memory.history.stamp();
+    const wasRoom = kernel.driver.drainPageRequests!(pciFunction, pasid);
+    handOnUnderLock(kernel, pciFunction);
+    if (wasRoom) return stamp;
   }
 }
 

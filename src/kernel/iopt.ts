@@ -68,7 +68,7 @@ export function unmapRange(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, las
     for (;;) {
       const area = takeArea(kernel, ioas, from, last);
       if (area === NULL) return;
-      if (Area.preventAccess.load(memory, area) === PINNED) {
+      if (Area.preventAccess.read(memory, area) === PINNED) {
         asked++;
         from = askAccesses(kernel, ioas, area);
         if (asked > patience) fail('EDEADLOCK', 'an access does not let go of its pages');
@@ -121,8 +121,8 @@ function takeArea(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, last: bigint
     if (Area.pages.read(memory, area) === NULL) fail('EBUSY', 'a mapping in the range is not finished');
     if (Area.locks.read(memory, area) !== 0) fail('EBUSY', 'a hardware queue lies in a mapping of the range');
     if (!Ioas.areas.isWithin(memory, node, high(start), low(start), high(last), low(last))) fail('ENOENT', 'a mapping sticks out of the range');
-    const pinned = Area.accesses.load(memory, area) !== 0;
-    Area.preventAccess.store(memory, area, pinned ? PINNED : UNMAPPING);
+    const pinned = Area.accesses.read(memory, area) !== 0;
+    Area.preventAccess.write(memory, area, pinned ? PINNED : UNMAPPING);
     if (!pinned) Area.pages.write(memory, area, NULL);
     if (!pinned && memory.history !== null) tellTaken(kernel, ioas, area);
     return area;

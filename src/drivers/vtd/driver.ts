@@ -13,7 +13,8 @@ import { Access, type PageTableFormat, type WalkResult } from '#hostmem/page-tab
 import { pageNumber } from '#hostmem/u64';
 import { PciFunction } from '../../hardware/function.ts';
 import type { Machine } from '../../hardware/machine.ts';
-import { emptyAt, oldestRequest, takeOldest } from '../../hardware/page-requests.ts';
+import { clearOverflow, hasOverflowed, oldestRequest, requestsSoFar, takeOldest } from '../../hardware/page-requests.ts';
+import { takeInAll } from '../../hardware/request-arrival.ts';
 import { IommuUnit } from '../../hardware/unit.ts';
 import * as registers from '../../hardware/vtd/registers.ts';
 import { GlobalStatus, RootTableMode, VtdRegisters, wideDescriptors } from '../../hardware/vtd/registers.ts';
@@ -32,6 +33,7 @@ import { createNested, freeNested, invalidateNested, isNested, nests } from './n
 import { vtdOperations, type VtdOperations } from './operations.ts';
 import { descriptorBytes, wideDescriptorBytes } from '../../hardware/vtd/descriptors.ts';
 import { endOfUnmap } from '../gather.ts';
+import { ridPasid } from './pasid-entry.ts';
 import { reserveDomainIds, VtdUnitState } from './unit-state.ts';
 import { Vtd, type VtdUnit } from './vtd.ts';
 
@@ -193,17 +195,30 @@ export class VtdDriver implements IommuDriver {
     return canAskForPages(this.#vtd, pciFunction);
   }
 
-  takePageRequest(pciFunction: Ref<'PciFunction'>): TakenRequest | null {
+  pageRequestsSoFar(pciFunction: Ref<'PciFunction'>): number {
+    const queue = this.#pageRequests(pciFunction);
+    if (queue === NULL) return 0;
+    if (this.#vtd.kernel.control === null) takeInAll(this.#vtd.kernel, queue);
+    return requestsSoFar(this.#vtd.kernel, queue);
+  }
+
+  takePageRequest(pciFunction: Ref<'PciFunction'>, count: number): TakenRequest | null {
     const { kernel } = this.#vtd;
-    const queue = IommuUnit.pageRequests.peek(kernel, this.#unit(pciFunction).ref);
-    const oldest = queue === NULL ? null : oldestRequest(kernel, queue);
+    const queue = this.#pageRequests(pciFunction);
+    if (queue === NULL) return null;
+    const oldest = oldestRequest(kernel, queue, count);
     if (oldest !== null) takeOldest(kernel, queue);
+    else clearOverflow(kernel, queue);
     return oldest;
   }
 
-  noPageRequestsAt(pciFunction: Ref<'PciFunction'>): number {
-    const { kernel } = this.#vtd;
-    return emptyAt(kernel, IommuUnit.pageRequests.peek(kernel, this.#unit(pciFunction).ref));
+  drainPageRequests(pciFunction: Ref<'PciFunction'>, pasid: number | null): boolean {
+    this.#vtd.operations.drainPageRequests(this.#vtd, this.#unit(pciFunction), this.#device(pciFunction), pasid ?? ridPasid);
+    return !hasOverflowed(this.#vtd.kernel, this.#pageRequests(pciFunction));
+  }
+
+  #pageRequests(pciFunction: Ref<'PciFunction'>): Ref<'PageRequests'> {
+    return IommuUnit.pageRequests.peek(this.#vtd.kernel, this.#unit(pciFunction).ref);
   }
 
   answerPage(pciFunction: Ref<'PciFunction'>, group: number, code: number, pasid: number | null): void {
@@ -228,8 +243,9 @@ export class VtdDriver implements IommuDriver {
     const vtd = this.#vtd;
     const root = IommuDomain.root.peek(vtd.kernel, domain);
     const first = pageNumber(iovaHigh, iovaLow);
-    const end = endOfUnmap(vtd.tables(domain), root, first, first + pages);
-    const removed = vtd.tables(domain).unmap(root, iovaHigh, iovaLow, pages);
+    const tables = vtd.tables(domain);
+    const end = endOfUnmap(tables, root, first, first + pages);
+    const removed = tables.unmap(root, iovaHigh, iovaLow, pages);
     if (removed > 0) LeavesCleared.emit(vtd.kernel, root, iovaHigh, iovaLow, end - first);
     vtd.operations.gather(vtd, domain, first, first + pages, end);
     return removed;

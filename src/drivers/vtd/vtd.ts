@@ -22,7 +22,8 @@ import type { VtdOperations } from './operations.ts';
 import { QueueFaultHandler } from './queue-fault-handler.ts';
 import { VtdUnitState } from './unit-state.ts';
 
-const firstStageFormats = [formatId(vtdFirstStage(4)), formatId(vtdFirstStage(5))];
+const fourLevels = formatId(vtdFirstStage(4));
+const fiveLevels = formatId(vtdFirstStage(5));
 
 /** A unit as the driver sees it. */
 export class VtdUnit {
@@ -118,6 +119,7 @@ export class Vtd {
   }
 
   isFirstStage(domain: Ref<'IommuDomain'>): boolean {
-    return firstStageFormats.includes(IommuDomain.format.peek(this.kernel, domain));
+    const format = IommuDomain.format.peek(this.kernel, domain);
+    return format === fourLevels || format === fiveLevels;
   }
 }
