@@ -9,14 +9,15 @@ import { rolldown } from 'rolldown';
 
 const walked = ['src/scenarios', 'src/scenarios/models', 'src/kernel/variants', 'src/check/invariants', 'src/schedule/strategies'];
 const everything = `import './brought.js';`;
+/** The benches ask of what runs run: of bundled code. But `point`, which looks at one module as it is. */
+const questions = `import './questions.js';`;
 const roles = ['vm', 'device', 'viommu', 'race'];
-/** Questions of the bench about long ways through the model: they are told what threads of a run are, which have theirs from a bundle too. */
-const questions = ['ioas-map-unmap'];
 const entries = {
   worker: [everything, ...roles.map((role) => `export { default as ${role} } from './workers/${role}.js';`)].join('\n'),
   cell: [everything, `import './src/cell.js';`].join('\n'),
   device: `export { work } from './bench/device.js';`,
-  ...Object.fromEntries(questions.map((name) => [name, `export { default, work } from './bench/questions/${name}.js';`])),
+  bench: [questions, `import './bench/thread.js';`].join('\n'),
+  member: [questions, `import './bench/team-member.js';`].join('\n'),
 };
 
 export async function bundle(dist) {
@@ -34,9 +35,9 @@ const start = `import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 import { Script } from 'node:vm';
-import { inlineMore } from '../src/inline-more.js';
+import { tuneJit } from '../src/jit.js';
 
-inlineMore();
+tuneJit();
 const place = (name) => fileURLToPath(new URL(name, import.meta.url));
 const filename = place('./worker.cjs');
 const before = place('./worker.compiled');
@@ -49,7 +50,11 @@ export const compiled = () => script.createCachedData();
 `;
 
 async function write(dist, name, entry) {
-  const texts = { [join(dist, 'entry.js')]: entry, [join(dist, 'brought.js')]: brought(dist) };
+  const texts = {
+    [join(dist, 'entry.js')]: entry,
+    [join(dist, 'brought.js')]: brought(found(dist, walked)),
+    [join(dist, 'questions.js')]: brought(found(dist, ['bench/questions']).filter((path) => !path.endsWith('/point.js'))),
+  };
   const made = await rolldown({
     input: join(dist, 'entry.js'),
     platform: 'node',
@@ -65,15 +70,14 @@ async function write(dist, name, entry) {
   writeFileSync(join(dist, 'bundle', 'worker.cjs'), `(function (exports, require, bundleUrl, bundleImport) { 'use strict';\n${output[0].code}\n})`);
 }
 
-/** The text of a module that hands over all that is found by walking folders. */
-function brought(dist) {
-  const found = walked.flatMap((folder) => readdirSync(join(dist, folder)).filter((name) => name.endsWith('.js')).map((name) => `${folder}/${name}`));
-  return [
-    `import { bring } from './src/load-module.js';`,
-    ...found.map((path, index) => `import * as m${index} from './${path}';`),
-    `bring(new URL('./', import.meta.url).href, { ${found.map((path, index) => `'${path}': m${index}`).join(', ')} });`,
-  ].join('\n');
-}
+const found = (dist, folders) => folders.flatMap((folder) => readdirSync(join(dist, folder)).filter((name) => name.endsWith('.js')).map((name) => `${folder}/${name}`));
+
+/** The text of a module that hands over others. */
+const brought = (paths) => [
+  `import { bring } from './src/load-module.js';`,
+  ...paths.map((path, index) => `import * as m${index} from './${path}';`),
+  `bring(new URL('./', import.meta.url).href, { ${paths.map((path, index) => `'${path}': m${index}`).join(', ')} });`,
+].join('\n');
 
 /** Modules that are no files. */
 const virtual = (texts) => ({

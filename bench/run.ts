@@ -5,7 +5,7 @@
  * answered, 2 a name, an option or a baseline is wrong (one line, before anything is measured), 3 a question failed.
  */
 import { InputError, unknownName } from '#src/input-error';
-import { inlineMore } from '#src/inline-more';
+import { tuneJit } from '#src/jit';
 import { parseArgs } from 'node:util';
 import { ask } from './ask.ts';
 import { questionNames } from './catalogue.ts';
@@ -74,6 +74,6 @@ async function main(args: readonly string[]): Promise<number> {
   }
 }
 
-// As `dmarena` does before it starts the threads of a run.
-inlineMore();
+// What is measured is compiled as in a run.
+tuneJit();
 process.exitCode = await main(process.argv.slice(2));

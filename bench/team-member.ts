@@ -1,10 +1,11 @@
 /** A thread of a team. Pairs with `team.ts`. */
 import { door } from '#hostmem/atomics';
+import { loadModule } from '#src/load-module';
 import { workerData } from 'node:worker_threads';
 import { TeamWord, type MemberOrder } from './team.ts';
 
 const { member, module, job, words } = workerData as MemberOrder;
-const { work } = (await import(module)) as { work: (job: unknown) => (count: number) => number };
+const { work } = await loadModule<{ work: (job: unknown) => (count: number) => number }>(module);
 const run = work(job);
 
 function answer(sum: number): void {

@@ -4,6 +4,7 @@
  * A turn costs what waking a thread costs, some tens of microseconds: a call is to be long beside that.
  */
 import { door } from '#hostmem/atomics';
+import { createRequire } from 'node:module';
 import { Worker } from 'node:worker_threads';
 
 /**
@@ -20,6 +21,9 @@ export interface MemberOrder {
   readonly words: Int32Array<SharedArrayBuffer>;
 }
 
+/** Bundled, as the question's own thread is. */
+const thread = createRequire(import.meta.url).resolve('#bundle/member');
+
 /** A thread that has not answered by then has died. */
 const patienceMs = 60_000;
 /** How long threads run before their operations are counted. */
@@ -35,7 +39,7 @@ export class Team {
     this.#words = new Int32Array(new SharedArrayBuffer((TeamWord.made + jobs.length * TeamWord.stride) * 4));
     for (const [member, job] of jobs.entries()) {
       const order: MemberOrder = { member, module, job, words: this.#words };
-      new Worker(new URL('./team-member.js', import.meta.url), { workerData: order });
+      new Worker(thread, { workerData: order });
     }
     this.#waitForAll();
   }

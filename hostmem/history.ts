@@ -33,6 +33,8 @@ export class History {
   actor = 0;
   /** Called after an event has been written, in controlled runs only (state oracles at named moments). */
   listener: ((kind: number) => void) | null = null;
+  /** Called when somebody wants to know which events are older than now, in controlled runs only: it matters which have come before. */
+  asked: (() => void) | null = null;
 
   constructor(buffer: SharedArrayBuffer, rings: number, capacity: number) {
     this.words = new Int32Array(buffer);
@@ -42,11 +44,17 @@ export class History {
 
   /** A stamp that is greater than every stamp before it: an even number. */
   stamp(): number {
+    if (this.asked !== null) this.asked();
+    return this.#next();
+  }
+
+  #next(): number {
     return door.add(this.words, stampWord, 2) + 2;
   }
 
   /** A moment: greater than every stamp before it, less than every one after it, and no stamp. It costs a plain read. */
   moment(): number {
+    if (this.asked !== null) this.asked();
     return this.words[stampWord]! + 1;
   }
 
@@ -60,7 +68,7 @@ export class History {
       return;
     }
     const at = base + ringHeaderWords + length * eventWords;
-    words[at] = this.stamp();
+    words[at] = this.#next();
     words[at + 1] = (kind << 8) | this.actor;
     words[at + 2] = a;
     words[at + 3] = b;

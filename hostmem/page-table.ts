@@ -127,13 +127,13 @@ export class WalkResult {
   entryHigh = 0;
   entryLow = 0;
 
-  /** It ended at a plain leaf of level 1, whose high word is 0. */
-  endAtPage(frame: Frame, permissions: number, permissionsAbove: number, entryAt: number, entryLow: number): WalkFault {
-    this.frame = frame;
-    this.permissions = permissions;
-    this.permissionsAbove = permissionsAbove;
+  /** It ended at a plain leaf of level 1, the entry at that word of RAM. */
+  endAtPage(plain: PlainEntries, above: number, index: number, entryLow: number): WalkFault {
+    this.frame = ((entryLow >>> plain.frameShift) | 0) as Frame;
+    this.permissions = (entryLow >>> plain.permissionShift) & above;
+    this.permissionsAbove = above;
     this.level = 1;
-    this.entryAt = entryAt;
+    this.entryAt = index << 2;
     this.entryHigh = 0;
     this.entryLow = entryLow;
     return (this.fault = none);
@@ -154,7 +154,9 @@ const none = WalkFault.NONE;
 const readAccess = Access.READ;
 const writeAccess = Access.WRITE;
 /** Bits of an index into a table that is not the root. */
-const tableMask = 511;
+const lastEntry = 511;
+/** Of a frame's number, RAM being of 4 GiB at most. */
+const allFrames = 0xfffff;
 const notPresent = WalkFault.NOT_PRESENT;
 
 /** The page number behind the last one of 64 bits. */
@@ -169,8 +171,9 @@ const demanded = 2;
 function withMarks({ accessedBit, dirtyBit, cleanBit, marksTables }: PageTableFormat, plain: PlainEntries, use: number): PlainEntries {
   const ofTables = use === marked && marksTables ? accessedBit : 0;
   const [accessed, dirty, clean] = use === ignored ? [0, 0, 0] : [accessedBit, dirtyBit, cleanBit];
+  const beyondRam = ~((allFrames << plain.frameShift) | ((1 << plain.frameShift) - 1));
   return {
-    tableMask: plain.tableMask | ofTables,
+    tableMask: plain.tableMask | ofTables | beyondRam,
     table: plain.table | ofTables,
     readMask: plain.readMask | accessed,
     readable: plain.readable | accessed,
@@ -186,6 +189,11 @@ function tableIn(words: Int32Array, plain: PlainEntries, table: number, index: n
   const at = (table << 10) + (index << 1);
   const low = words[at]!;
   return (((low & plain.tableMask) ^ plain.table) | words[at + 1]!) === 0 ? (low >>> plain.frameShift) | 0 : 0;
+}
+
+/** Whether a plain leaf lets one access through that is a read or a write. */
+function permits(plain: PlainEntries, access: number, low: number): boolean {
+  return access === readAccess ? (low & plain.readMask) === plain.readable : access === writeAccess && (low & plain.writeMask) === plain.writable;
 }
 
 /** One thread's view of the page tables of one format. */
@@ -245,6 +253,7 @@ export class PageTable {
 
   /** Translates as hardware does. `access` is a set of `Access` bits. */
   walk(root: Frame, iovaHigh: number, iovaLow: number, access: number, result: WalkResult): WalkFault {
+    if (this.#levels === 4) return this.#walkFour(root, iovaHigh, iovaLow, access, result);
     return this.#walkFrom(root, this.#levels, accessMask, iovaHigh, iovaLow, access, result);
   }
 
@@ -266,28 +275,43 @@ export class PageTable {
   }
 
   /**
-   * A walk over plain entries alone, as integers; all else is left to `#descend`. Small enough to become part of its callers, and without a loop: each
-   * is a third of its speed. Frame 0 holds no table, and a walk that has come to it is none of plain entries.
+   * A walk of four levels over plain entries alone, as integers; all else is left to `#walkAny`. It goes all the way down before it asks whether they were
+   * plain: what is behind one that is not may be anything, and is dropped. Small enough to become part of its callers, and without loop or branch on the
+   * way: each makes it twice as slow.
    */
+  #walkFour(root: Frame, iovaHigh: number, iovaLow: number, access: number, result: WalkResult): WalkFault {
+    const plain = this.#plain;
+    const { words, control } = this.#ram;
+    if (plain !== null && control === null && (iovaHigh & this.#beyond) === 0) {
+      const { tableMask, table, frameShift } = plain;
+      const page = (iovaHigh << 20) | (iovaLow >>> 12);
+      const at4 = (root << 10) + (((iovaHigh >>> 7) & this.#rootMask) << 1);
+      const low4 = words[at4]!;
+      const at3 = (((low4 >>> frameShift) & allFrames) << 10) | (((page >>> 18) & lastEntry) << 1);
+      const low3 = words[at3]!;
+      const at2 = (((low3 >>> frameShift) & allFrames) << 10) | (((page >>> 9) & lastEntry) << 1);
+      const low2 = words[at2]!;
+      const at1 = (((low2 >>> frameShift) & allFrames) << 10) | ((page & lastEntry) << 1);
+      const low1 = words[at1]!;
+      const highs = words[at4 | 1]! | words[at3 | 1]! | words[at2 | 1]! | words[at1 | 1]!;
+      const unlike = ((low4 ^ table) | (low3 ^ table) | (low2 ^ table)) & tableMask;
+      if ((highs | unlike) === 0 && permits(plain, access, low1)) return result.endAtPage(plain, accessMask, at1, low1);
+    }
+    return this.#walkAny(root, 4, accessMask, iovaHigh, iovaLow, access, result);
+  }
+
+  /** The same from a table of level 3 or below. Frame 0 holds no table, and a walk that has come to it is none of plain entries. */
   #walkFrom(top: Frame, topLevel: number, above: number, iovaHigh: number, iovaLow: number, access: number, result: WalkResult): WalkFault {
     const plain = this.#plain;
-    const ram = this.#ram;
-    if (plain !== null && ram.control === null && topLevel <= 4 && (iovaHigh & this.#beyond) === 0 && (access & ~above) === 0) {
-      const words = ram.words;
+    const { words, control } = this.#ram;
+    if (plain !== null && control === null && topLevel < 4 && (iovaHigh & this.#beyond) === 0 && (access & ~above) === 0) {
       const page = (iovaHigh << 20) | (iovaLow >>> 12);
-      let mask = topLevel === this.#levels ? this.#rootMask : tableMask;
       let table: number = top;
-      if (topLevel > 3) {
-        table = tableIn(words, plain, table, (iovaHigh >>> 7) & mask);
-        mask = tableMask;
-      }
-      if (topLevel > 2) table = tableIn(words, plain, table, (page >>> 18) & mask);
-      if (topLevel > 1) table = tableIn(words, plain, table, (page >>> 9) & tableMask);
-      const index = (table << 10) + ((page & tableMask) << 1);
-      const low = words[index]!;
-      if (words[index + 1] === 0 && (access === readAccess ? (low & plain.readMask) === plain.readable : access === writeAccess && (low & plain.writeMask) === plain.writable)) {
-        return result.endAtPage(((low >>> plain.frameShift) | 0) as Frame, (low >>> plain.permissionShift) & above, above, index << 2, low);
-      }
+      if (topLevel > 2) table = tableIn(words, plain, table, (page >>> 18) & (topLevel === this.#levels ? this.#rootMask : lastEntry));
+      if (topLevel > 1) table = tableIn(words, plain, table, (page >>> 9) & lastEntry);
+      const at = (table << 10) + ((page & lastEntry) << 1);
+      const low = words[at]!;
+      if (words[at + 1] === 0 && permits(plain, access, low)) return result.endAtPage(plain, above, at, low);
     }
     return this.#walkAny(top, topLevel, above, iovaHigh, iovaLow, access, result);
   }
@@ -319,7 +343,7 @@ export class PageTable {
       }
       level -= 1 + (seen >>> skipShift);
       index = table * 1024 + entryIndex(level, iovaHigh, iovaLow, mask) * 2;
-      mask = tableMask;
+      mask = lastEntry;
       if (announced) read64(ram, index * 4, format.labels[level]!);
       low = words[index]!;
       high = words[index + 1]!;
@@ -487,8 +511,8 @@ export class PageTable {
     const page = (iovaHigh << 20) | (iovaLow >>> 12);
     let table: number = root;
     if (levels === 4) table = tableIn(words, plain, table, (iovaHigh >>> 7) & this.#rootMask);
-    table = tableIn(words, plain, table, (page >>> 18) & (levels === 4 ? tableMask : this.#rootMask));
-    return tableIn(words, plain, table, (page >>> 9) & tableMask) as Frame;
+    table = tableIn(words, plain, table, (page >>> 18) & (levels === 4 ? lastEntry : this.#rootMask));
+    return tableIn(words, plain, table, (page >>> 9) & lastEntry) as Frame;
   }
 
   #anyTableAt(root: Frame, iovaHigh: number, iovaLow: number, until: number): Frame {
@@ -498,7 +522,7 @@ export class PageTable {
     let mask = this.#rootMask;
     for (let level = format.levels; level > until; level--) {
       const index = table * 1024 + entryIndex(level, iovaHigh, iovaLow, mask) * 2;
-      mask = tableMask;
+      mask = lastEntry;
       const low = words[index]!;
       const high = words[index + 1]!;
       if (low === 0) return 0 as Frame;
@@ -592,7 +616,7 @@ export class PageTable {
   #destroyBelow(table: Frame, level: number): void {
     const isRoot = level === this.format.levels;
     const words = this.#ram.words;
-    const end = level === 1 ? 0 : (table << 10) + ((isRoot ? this.#rootMask : tableMask) + 1) * 2;
+    const end = level === 1 ? 0 : (table << 10) + ((isRoot ? this.#rootMask : lastEntry) + 1) * 2;
     for (let index = table << 10; index < end; index += 2) {
       const low = words[index]!;
       if (low === 0) continue;

@@ -20,7 +20,7 @@ import { tour } from './commands/tour.ts';
 import { tryFormat } from './commands/try-format.ts';
 import { walk } from './commands/walk.ts';
 import { parseDuration } from './duration.ts';
-import { inlineMore } from './inline-more.ts';
+import { tuneJit } from './jit.ts';
 import { InputError } from './input-error.ts';
 import { parseShard, type Shard } from './shard.ts';
 import { Terminal } from './terminal.ts';
@@ -30,7 +30,7 @@ const defaultStrategy = 'portfolio';
 /** A seed feeds a 32-bit generator that must not start at 0. */
 const greatestSeed = 2 ** 32 - 1;
 
-inlineMore();
+tuneJit();
 
 let status: number = exit.held;
 

@@ -27,6 +27,8 @@ export interface ExploreOptions extends Choice {
   readonly vms: number | null;
   /** Which of the schedules; all where it is left out. */
   readonly shard?: Shard | null;
+  /** Where cells run, one on each; all that this process may use where it is left out. */
+  readonly cpus?: readonly (number | null)[];
   onProgress?(schedules: number, perSecond: number): void;
 }
 
@@ -54,7 +56,7 @@ export async function explore(options: ExploreOptions): Promise<(ExploreResult |
     const total = progress.reduce((sum, one) => sum + one, 0);
     options.onProgress?.(total, total / ((performance.now() - begin) / 1000));
   };
-  const cpus = cellCpus().slice(0, isExhaustive(strategy) ? 1 : sharedOut(shard, count));
+  const cpus = (options.cpus ?? cellCpus()).slice(0, isExhaustive(strategy) ? 1 : sharedOut(shard, count));
   const cells = await Promise.all(cpus.map((cpu, index) => CellProcess.open(cpu, request, report(index))));
   try {
     begin = performance.now();
@@ -181,16 +183,18 @@ function workloadOf({ parameters: [, program, ...gaps] }: Token): Workload {
 interface ReplayOptions extends TokenFiles {
   readonly token: string;
   readonly times: number;
+  /** Where its cell runs; the first that this process may use where it is left out. */
+  readonly cpu?: number | null;
 }
 
 /**
  * Replays a token. Throws `InputError` for what is no token, or one of a scenario or variant that does not exist, or that
  * needs a file which was not given.
  */
-export async function replay({ token: text, times, ...files }: ReplayOptions): Promise<ReplayResult & Telling & { note: string | null }> {
+export async function replay({ token: text, times, cpu = cellCpus()[0]!, ...files }: ReplayOptions): Promise<ReplayResult & Telling & { note: string | null }> {
   const token = parse(text);
   const chosen = await chooseAgain(token, files);
-  const cell = await CellProcess.open(cellCpus()[0]!, openRequest(chosen, token.seed, sizeOf(token).vms), () => {});
+  const cell = await CellProcess.open(cpu, openRequest(chosen, token.seed, sizeOf(token).vms), () => {});
   try {
     const { hashes, times: done, violation } = await cell.replay({ switches: token.switches, times, workload: workloadOf(token) });
     const { failure } = await cell.tell({ switches: token.switches, workload: workloadOf(token), token: text });

@@ -9,6 +9,7 @@ import { Arena } from './arena.ts';
 import { choose, type Choice, type Chosen } from './chosen.ts';
 import type { Counts, MemoryUse, RunResult } from './results.ts';
 import { actorsOf, parametersOf } from './scenario.ts';
+import { Stillness } from './schedule/stillness.ts';
 import type { ActorReport } from './task.ts';
 import { sharesOf } from './vm-shares.ts';
 
@@ -92,23 +93,20 @@ async function watch(hosts: readonly FreeRun[], options: RunOptions): Promise<{ 
   // One host that broke ends the others.
   void settled.then(() => hosts.forEach(({ pace }) => Pace.stop(pace)));
   let deadline = performance.now() + options.durationMs;
-  let moved = performance.now();
-  let before = '';
+  const stillness = new Stillness();
   while (!over) {
     const left = deadline - performance.now();
     if (left <= 0) for (const { pace } of hosts) Pace.stop(pace);
     await Promise.race([sleep(left > 0 ? Math.min(left, progressMs) : 50), all]);
-    const now = hosts.map(({ counts }) => `${counts.rounds}.${counts.translations}`).join(' ');
+    const stillMs = stillness.look(hosts.map(({ counts }) => `${counts.rounds}.${counts.translations}`).join(' '), performance.now());
     const isStarting = hosts.some(({ counts }) => counts.rounds === 0);
     // Time runs from the first work on: starting hundreds of threads takes seconds.
     if (isStarting && left > 0) deadline = performance.now() + options.durationMs;
-    if (now !== before) moved = performance.now();
-    before = now;
     if (left > 0) options.onProgress?.(total(hosts));
     if (isStarting) workBegin = performance.now();
     else memory ??= memoryUse(hosts);
     const limit = isStarting ? startMs : stallMs;
-    if (!over && performance.now() - moved > limit) {
+    if (!over && stillMs > limit) {
       const hang = { invariant: 'DEADLOCK', message: `no actor has finished a round or a DMA for ${limit / 1000} s` };
       return { hang, memory: memory ?? memoryUse(hosts), workBegin };
     }

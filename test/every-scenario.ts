@@ -3,18 +3,22 @@
  * faults of 7.2 are in `faults-of-72.test.ts`. Two test files share them out, for two cores.
  */
 import { findScenario, findVariant, scenarioNames, variantsOf } from '#src/catalogue';
+import { cellCpus } from '#src/cell-process';
 import { explore, replay } from '#src/explore';
 import { run } from '#src/run';
 import { actorsOf, parametersOf } from '#src/scenario';
 import { describe, expect, test } from 'vitest';
 
 const seeds = [1, 2];
+const cpus = cellCpus();
 
 /** Switches of every failing schedule that was shrunk here. */
 const shrunk: number[] = [];
 
 /** Registers the tests of every second scenario. */
 export async function everyScenario(part: 0 | 1): Promise<void> {
+  // A cell on a CPU for each file: to start one takes longer than most explorations here.
+  const own = cpus[part % cpus.length]!;
   const all = await Promise.all(scenarioNames().map((name) => findScenario(name)));
 
   /** Variants that hold: the design that was merged, and proposals that were as good. */
@@ -30,7 +34,7 @@ export async function everyScenario(part: 0 | 1): Promise<void> {
 
     if (designs.length > 0) {
       test.each(designs)('design %s holds', async (variant) => {
-        const { violation, schedules } = await explore({ scenario, variant, seed: 5, strategy: 'portfolio', schedules: 100, budgetMs: null, vms: null });
+        const { violation, schedules } = await explore({ scenario, variant, seed: 5, strategy: 'portfolio', schedules: 100, budgetMs: null, vms: null, cpus: [own] });
         expect([violation, schedules]).toEqual([null, 100]);
       });
     }
@@ -38,21 +42,21 @@ export async function everyScenario(part: 0 | 1): Promise<void> {
     test.each(variants.filter((name) => !holding.has(name)))('mistake %s is caught by the invariant it names, in few switches, and replays as one hash', async (variant) => {
       const { value } = await findVariant(found, variant);
       for (const seed of seeds) {
-        const { violation, story } = await explore({ scenario, variant, seed, strategy: 'portfolio', schedules: 1_000, budgetMs: null, vms });
+        const { violation, story } = await explore({ scenario, variant, seed, strategy: 'portfolio', schedules: 1_000, budgetMs: null, vms, cpus: [own] });
         expect(violation?.invariant).toBe(value.caughtBy);
         expect(violation!.switches).toBeLessThanOrEqual(3);
         shrunk.push(violation!.switches);
         expect(violation!.token.length).toBeLessThanOrEqual(64);
         expect(story.length).toBeGreaterThan(8);
         expect(story.length).toBeLessThanOrEqual(25);
-        const again = await replay({ token: violation!.token, times: 50 });
+        const again = await replay({ token: violation!.token, times: 50, cpu: own });
         expect(again.hashes).toHaveLength(1);
         expect(again.violation?.invariant).toBe(value.caughtBy);
       }
     });
 
     test('the correct kernel is caught by none over some hundred schedules', async () => {
-      const { violation, schedules } = await explore({ scenario, variant: 'correct', seed: 11, strategy: 'portfolio', schedules: 300, budgetMs: null, vms });
+      const { violation, schedules } = await explore({ scenario, variant: 'correct', seed: 11, strategy: 'portfolio', schedules: 300, budgetMs: null, vms, cpus: [own] });
       expect(violation).toBeNull();
       expect(schedules).toBe(300);
     });

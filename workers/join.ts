@@ -119,9 +119,10 @@ function sliceJudge({ history, judge }: Joined): { judge: () => boolean; found: 
   return {
     found: () => found,
     judge() {
-      const verdict = judge.quiescence();
+      // Events that are not there would be taken for things that did not happen.
+      if (history.overflowed) found = new Violation('THROWN', 'one round of a body wrote more events than its ring holds');
+      const verdict = history.overflowed ? null : judge.quiescence();
       if (verdict !== null) found = new Violation(verdict.invariant, verdict.message);
-      else if (history.overflowed) found = new Violation('THROWN', 'one round of a body wrote more events than its ring holds');
       history.clear();
       judge.nextSlice();
       return found !== null;
@@ -172,10 +173,12 @@ async function runControlled({ task, host, machine, kernel, history, judge, view
   const kept = new Int32Array(run.kept);
   history.listener = (kind) => {
     keepEvent(kept, history, baton.step);
-    baton.wroteEvent();
+    const orders = judge.ordersOf(kind);
+    baton.inOrder(orders, judge.orders & ~orders & 1);
     const verdict = judge.moment(kind);
     if (verdict !== null) baton.violate(new Violation(verdict.invariant, verdict.message, verdict.words));
   };
+  history.asked = () => baton.inOrder(0, judge.orders & ~1);
   const playOnce = (): void => {
     part.actor.reseed();
     try {

@@ -13,7 +13,6 @@ import { linux72 } from '#src/kernel/operations';
 import { ioctl, open } from '#src/kernel/syscalls';
 import type { BuiltProcess } from '#src/built-process';
 import { World } from '#src/world';
-import { moduleOf } from '../catalogue.ts';
 import { Team } from '../team.ts';
 import type { Question, Row } from '../question.ts';
 
@@ -117,7 +116,7 @@ function rowsTogether(world: World, tiny: boolean, threads: number): { rows: Row
   // Beside some ten milliseconds the waking of threads is nothing.
   const each = tiny ? 2 : 4000;
   const rows = placesOf(world, threads).map(({ name, places: [first, ...others] }): Row => {
-    const team = new Team(moduleOf('ioas-map-unmap'), others.map((place): Job => ({ ...place, buffers: world.host.buffers })));
+    const team = new Team(import.meta.url, others.map((place): Job => ({ ...place, buffers: world.host.buffers })));
     teams.push(team);
     const own = (count: number): number => {
       kernel.enter(first!.process);

@@ -2,7 +2,8 @@
 import type { Ref } from '#hostmem/object';
 import type { ErrnoName } from '../kernel/errno.ts';
 import { allocateShared, convertToPrivate, convertToShared, freeShared, gpaOf } from '../kernel/tvm.ts';
-import { errnoOf, type Vm } from './vm.ts';
+import { errnoOf } from './user-thread.ts';
+import type { Vm } from './vm.ts';
 
 export class ConfidentialGuest {
   readonly #thread: Vm;

@@ -8,7 +8,8 @@ import { Request, RequestScope } from '../drivers/tsm/link-tsm.ts';
 import type { ErrnoName } from '../kernel/errno.ts';
 import { bindDriver, GuestDma, leaveTrusted, mapForDevice, QueueState, unmapForDevice } from '../kernel/guest-dma.ts';
 import { tsmOf } from '../kernel/tsm.ts';
-import { errnoOf, type Vm } from './vm.ts';
+import { errnoOf } from './user-thread.ts';
+import type { Vm } from './vm.ts';
 
 /** Bytes that a command moves. */
 const lineBytes = 64;

@@ -6,7 +6,8 @@ import { changeConfiguration, Register } from '../hardware/tdisp.ts';
 import type { ErrnoName } from '../kernel/errno.ts';
 import { PciDevice } from '../kernel/iommu-group.ts';
 import { connect, disconnect, unbindInterface } from '../kernel/tsm.ts';
-import { errnoOf, type Vm } from './vm.ts';
+import { errnoOf } from './user-thread.ts';
+import type { Vm } from './vm.ts';
 
 export class SecurityManager {
   readonly #thread: Vm;

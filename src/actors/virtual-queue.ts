@@ -13,7 +13,8 @@ import { read, write } from '../kernel/syscalls.ts';
 import { guestAddress } from './guest-memory.ts';
 import { GuestRing } from './guest-ring.ts';
 import { commandRing, groupMask, requestRing, ridPasid, WaitStatus } from './virtual-vtd.ts';
-import { errnoOf, type Vm } from './vm.ts';
+import { errnoOf } from './user-thread.ts';
+import type { Vm } from './vm.ts';
 
 const everyPage = 2n ** 64n - 1n;
 const LEAF = 1;

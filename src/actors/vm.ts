@@ -1,132 +1,32 @@
-/**
- * A thread of a VMM or of its guest: system calls of its process, loads and stores to its memory, and driving its device
- * and its virtual IOMMU.
- */
-import { choose, makeLate, read, Until, write } from '#hostmem/atomics';
+/** A thread of a VMM or of its guest: what it asks of iommufd and VFIO, and how it drives its device and its virtual IOMMU. */
+import { read, Until, write } from '#hostmem/atomics';
 import { label } from '#hostmem/labels';
 import type { Ref } from '#hostmem/object';
 import { viommuType } from '../drivers/mock/viommu.ts';
 import { EduOp, EduRegisters } from '../hardware/edu.ts';
-import type { Argument } from '../kernel/argument.ts';
-import { Errno, type ErrnoName } from '../kernel/errno.ts';
 import { noPasid } from '../hardware/vtd/scalable-requester.ts';
+import type { Argument } from '../kernel/argument.ts';
+import type { ErrnoName } from '../kernel/errno.ts';
 import { MapFlag } from '../kernel/ioas.ts';
+import { handOnRequests } from '../kernel/iopf.ts';
+import { bindDriver, unbindDriver } from '../kernel/kernel-driver.ts';
 import { addVfioFile, openDriver, removeVfioFile } from '../kernel/kvm-vfio.ts';
 import { allowPasid, disallowPasid, submitWork } from '../kernel/mdev.ts';
 import { revokeByDesign } from '../kernel/pasid-authority.ts';
 import { bindProcess, ownPasid } from '../kernel/process-pasid.ts';
-import { bindDriver, unbindDriver } from '../kernel/kernel-driver.ts';
-import { mmap, munmap, userAddress } from '../kernel/process.ts';
-import { testIoctl, type TestCommands } from '../kernel/selftest/commands.ts';
-import { handOnRequests } from '../kernel/iopf.ts';
-import { close, ioctl, open, read as readFile, write as writeFile, type Commands } from '../kernel/syscalls.ts';
+import { read as readFile, write as writeFile } from '../kernel/syscalls.ts';
 import { VfioFlag, vfioFileOf } from '../kernel/vfio.ts';
-import { Actor, highOf, lowOf, type Seat } from './actor.ts';
-import { ChosenRefusal, lateLabel } from '#hostmem/fault-injection';
-import { Mishap, MishapKind } from './mishap.ts';
-import { Mortal } from './mortal.ts';
-import { guestAddress } from './guest-memory.ts';
+import { highOf, lowOf } from './actor.ts';
 import { CommandRing, commandAt, GuestCommand, GuestOp, guestPresent, guestTableEntries, guestTableGpa } from './command-ring.ts';
+import { guestAddress } from './guest-memory.ts';
+import { errnoOf, UserThread } from './user-thread.ts';
 
-const ramWord = label('user memory');
+const guestWord = label('guest memory');
 /** Of a record of a page request: its size, and where its cookie is. */
 const requestBytes = 40;
 const cookieOffset = 36;
 
-export class Vm extends Actor {
-  #mortal: Mortal | null = null;
-  #mishap: Mishap | null = null;
-  #isLate = false;
-
-  constructor(seat: Seat, processName: string) {
-    super(seat);
-    this.kernel.enter(this.named(processName) as Ref<'Process'>);
-  }
-
-  /** ioctl(2): null, or the errno. What the kernel wrote is in `arg`. */
-  ioctl<N extends keyof Commands>(fd: number, command: N, arg: Commands[N]): ErrnoName | null {
-    try {
-      this.#atUserMode();
-      return errnoOf(() => ioctl(this.kernel, fd, command, arg));
-    } finally {
-      this.#endCall();
-    }
-  }
-  /** An operation of the kernel's selftest, otherwise as `ioctl`. */
-  testIoctl<N extends keyof TestCommands>(fd: number, command: N, arg: TestCommands[N]): ErrnoName | null {
-    try {
-      this.#atUserMode();
-      return errnoOf(() => testIoctl(this.kernel, fd, command, arg));
-    } finally {
-      this.#endCall();
-    }
-  }
-
-  open(path: string): number {
-    this.#atUserMode();
-    return open(this.kernel, path);
-  }
-  close(fd: number): void {
-    this.#atUserMode();
-    close(this.kernel, fd);
-  }
-
-  /**
-   * From here to the end of the body the process may be killed before every system call, where a strategy wants it to be; `threads` of its threads
-   * may be, and say so. Not for a body of several steps. In a free run nobody is killed.
-   */
-  mayBeKilled(threads: number = 1): void {
-    if (this.host.kernel.control !== null) this.#mortal = new Mortal(this.kernel, threads);
-  }
-
-  /** From here to the end of the body a device may be reset before every system call, by this thread; in a free run none is. */
-  mayReset(device: string): void {
-    this.#mayBefall(MishapKind.RESET, device);
-  }
-  /** As `mayReset`: unplugged, in the middle of whatever it does, and plugged in again. For a device that a driver of the host's has. */
-  mayUnplug(device: string): void {
-    this.#mayBefall(MishapKind.UNPLUG, device);
-  }
-  #mayBefall(kind: (typeof MishapKind)[keyof typeof MishapKind], device: string): void {
-    if (this.host.kernel.control !== null) this.#mishap = new Mishap(this.kernel, kind, this.named(device) as Ref<'PciFunction'>);
-  }
-
-  /**
-   * The hardware may be late while the next ioctl lasts: queues move, and invalidations complete, only when no thread can go on, where a strategy
-   * wants it so; never in a free run.
-   */
-  mayBeLate(): this {
-    const memory = this.host.kernel;
-    this.#isLate = choose(memory, 2, lateLabel) !== 0;
-    if (this.#isLate) makeLate(memory, true);
-    return this;
-  }
-
-  #atUserMode(): void {
-    this.#mortal?.atUserMode();
-    this.#mishap?.atUserMode();
-  }
-  #endCall(): void {
-    this.host.kernel.faults = null;
-    if (this.#isLate) makeLate(this.host.kernel, false);
-    this.#isLate = false;
-  }
-
-  override beginBody(): void {
-    this.#mortal = null;
-    this.#mishap = null;
-    this.#isLate = false;
-  }
-  override endBody(): void {
-    this.#mortal?.end();
-  }
-
-  /** The next ioctl may be refused one allocation, pin or copy, where a strategy wants it to be; none in a free run. */
-  mayBeRefused(): this {
-    this.host.kernel.faults = new ChosenRefusal(this.host.kernel);
-    return this;
-  }
-
+export class Vm extends UserThread {
   /** The id of a new IOAS, or the errno; and so on below, of each kind. */
   ioas(iommufd: number): number | ErrnoName {
     const arg = { flags: 0, outIoasId: 0 };
@@ -261,15 +161,10 @@ export class Vm extends Actor {
   /** IOMMU_TEST_DIRTY: a mock device writes to a page. */
   mockWrite(iommufd: number, hwptId: number, iova: number): ErrnoName | null {
     const arg = { id: hwptId, flags: 0, iova: BigInt(iova), length: 4096n, pageSize: 4096n, bitmap: Uint8Array.of(1), outNrDirty: 0 };
-    try {
-      testIoctl(this.kernel, iommufd, 'IOMMU_TEST_DIRTY', arg);
-      this.counters.add('translations', 1);
-      this.counters.add('dma', 1);
-      return null;
-    } catch (error) {
-      if (error instanceof Errno) return error.name;
-      throw error;
-    }
+    const errno = this.testIoctl(iommufd, 'IOMMU_TEST_DIRTY', arg);
+    if (errno === null) this.counters.add('translations', 1);
+    if (errno === null) this.counters.add('dma', 1);
+    return errno;
   }
 
   /** IOMMU_IOAS_MAP at a fixed iova, readable and writeable. */
@@ -312,22 +207,6 @@ export class Vm extends Actor {
   }
   unbindDriver(device: string): void {
     unbindDriver(this.kernel, this.named(device) as Ref<'PciFunction'>);
-  }
-
-  /** mmap(2) of zeroed, writable memory; returns its address. */
-  mmap(lengthBytes: number): bigint {
-    return mmap(this.kernel, this.kernel.process, lengthBytes, true, null);
-  }
-  munmap(va: bigint, lengthBytes: number): void {
-    munmap(this.kernel, this.kernel.process, va, BigInt(lengthBytes));
-  }
-
-  /** The process's own load and store of a word; a signal (an assertion here) where nothing is mapped. */
-  load(va: bigint): number {
-    return read(this.host.ram, userAddress(this.kernel, this.kernel.process, va), ramWord);
-  }
-  store(va: bigint, value: number): void {
-    write(this.host.ram, userAddress(this.kernel, this.kernel.process, va), value, ramWord);
   }
 
   /** The driver's part: gives a device a DMA command, whose requests carry a PASID if one is given, and waits for its end. 0, or the unit's fault reason. */
@@ -380,16 +259,16 @@ export class Vm extends Actor {
   /** Writes the guest's own table entry for a page (`null`: not present), then tells the vIOMMU to look again. */
   guestRemap(guest: string, iova: number, gpa: number | null): boolean {
     const entry = this.#guestAddress(guest, guestTableGpa + ((iova / 4096) % guestTableEntries) * 4);
-    write(this.host.ram, entry, gpa === null ? 0 : gpa | guestPresent, ramWord);
+    write(this.host.ram, entry, gpa === null ? 0 : gpa | guestPresent, guestWord);
     return this.#command(guest, GuestOp.INVALIDATE, iova, 0, 1);
   }
 
   /** A guest's load and store of a word at a guest physical address. */
   guestLoad(guest: string, gpa: number): number {
-    return read(this.host.ram, this.#guestAddress(guest, gpa), ramWord);
+    return read(this.host.ram, this.#guestAddress(guest, gpa), guestWord);
   }
   guestStore(guest: string, gpa: number, value: number): void {
-    write(this.host.ram, this.#guestAddress(guest, gpa), value, ramWord);
+    write(this.host.ram, this.#guestAddress(guest, gpa), value, guestWord);
   }
 
   #guestAddress(guest: string, gpa: number): number {
@@ -410,16 +289,5 @@ export class Vm extends Actor {
     CommandRing.tail.store(ram, ring, tail + 1);
     this.waitIdle(CommandRing.head, ram, ring, Until.EQUAL, tail + 1);
     return GuestCommand.status.peek(ram, command) === 1;
-  }
-}
-
-/** The errno that ends a system call, null when it succeeds. */
-export function errnoOf(call: () => unknown): ErrnoName | null {
-  try {
-    call();
-    return null;
-  } catch (error) {
-    if (error instanceof Errno) return error.name;
-    throw error;
   }
 }

@@ -16,6 +16,7 @@ export class Judge {
   readonly #invariants: readonly AnyInvariant[];
   readonly #kinds: readonly ReadonlySet<number>[];
   readonly #moments: readonly ReadonlySet<number>[];
+  readonly #orders = new Map<number, number>();
   readonly #history: History;
   readonly #view: View;
   readonly #cursor: Cursor;
@@ -27,6 +28,9 @@ export class Judge {
     this.#invariants = invariants;
     this.#kinds = invariants.map((one) => new Set(one.events.map(({ kind }) => kind)));
     this.#moments = invariants.map((one) => new Set((one.inspectAfter ?? []).map(({ kind }) => kind)));
+    const add = (kind: number, order: number): unknown => this.#orders.set(kind, this.ordersOf(kind) | order);
+    for (const moments of this.#moments) for (const kind of moments) add(kind, 1);
+    this.#kinds.forEach((kinds, index) => kinds.forEach((kind) => add(kind, 2 << (index % 30))));
     this.#history = history;
     this.#view = view;
     this.#cursor = new Cursor(history.words);
@@ -44,6 +48,21 @@ export class Judge {
   /** The rings were cleared; what has been folded stays known. */
   nextSlice(): void {
     this.#next.fill(0);
+  }
+
+  /**
+   * In which orders an event of this kind has a place, as a mask: bit 1 + i where the i-th invariant folds it (with very many some share a bit), bit 0 where
+   * somebody looks at records behind it, so that its place among all events counts.
+   */
+  ordersOf(kind: number): number {
+    return this.#orders.get(kind) ?? 0;
+  }
+
+  /** Those that there are. */
+  get orders(): number {
+    let orders = 0;
+    for (const some of this.#orders.values()) orders |= some;
+    return orders;
   }
 
   /** Folds all new events in stamp order; the first breach, or null. */

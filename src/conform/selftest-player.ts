@@ -212,7 +212,9 @@ export class SelftestPlayer implements Player {
         return {};
       }
       case 'UNKNOWN_IOCTL': {
-        const argument = input['_badptr'] === undefined ? {} : { argument: 'absent' as const };
+        // Nobody has memory below `vm.mmap_min_addr`.
+        const isAbsent = input['_badptr'] !== undefined || Number(input['arg']) < 0x10000;
+        const argument = isAbsent ? { argument: 'absent' as const } : {};
         return ioctlUnknown(this.#kernel, this.#fd(fd), Number(input['request']), argument);
       }
       // The container's command that iommufd does not have.

@@ -165,10 +165,10 @@ export interface IommuDriver {
   setPasid?(domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>, pasid: number): 0 | ErrnoName;
   /** Whether a function's page requests reach the kernel. Absent where none do, with what follows. */
   takesPageRequests?(pciFunction: Ref<'PciFunction'>): boolean;
-  /** Takes the oldest page request out of the queue of the unit before a function, whichever function asked; null when it is empty. One thread at a time. */
-  takePageRequest?(pciFunction: Ref<'PciFunction'>): TakenRequest | null;
-  /** A stamp at which that queue was empty: all that had been asked for is taken. -1 while something is there. */
-  noPageRequestsAt?(pciFunction: Ref<'PciFunction'>): number;
+  /** How many page requests ever came into the queue of the unit before a function (the register PQT, read once). */
+  pageRequestsSoFar?(pciFunction: Ref<'PciFunction'>): number;
+  /** Takes the oldest out of that queue, whichever function asked; null when the first `count` that came are taken. One thread at a time. */
+  takePageRequest?(pciFunction: Ref<'PciFunction'>, count: number): TakenRequest | null;
   /** `page_response`: answers a group of page requests of a function, which had that PASID or none, with a code of PRI. */
   answerPage?(pciFunction: Ref<'PciFunction'>, group: number, code: number, pasid: number | null): void;
   /** `hw_info` for another type than the driver's own; null for one that it does not have. */

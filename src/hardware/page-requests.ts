@@ -69,10 +69,10 @@ export function askForPage(kernel: Memory, pciFunction: Ref<'PciFunction'>, pasi
   return group;
 }
 
-/** The oldest request, which stays where it is; null for none. Software alone moves the head. */
-export function oldestRequest(kernel: Memory, queue: Ref<'PageRequests'>): QueuedRequest | null {
+/** The oldest of the first `count` requests that ever came, which stays where it is; null when all those are taken. Software alone moves the head. */
+export function oldestRequest(kernel: Memory, queue: Ref<'PageRequests'>, count: number): QueuedRequest | null {
   const head = PageRequests.head.peek(kernel, queue);
-  if (head === PageRequests.tail.peek(kernel, queue)) return null;
+  if (head === count) return null;
   return requestAt(kernel, queue, head);
 }
 
@@ -90,14 +90,13 @@ function requestAt(kernel: Memory, queue: Ref<'PageRequests'>, number: number): 
   return { rid: word(0) & 0xffff, pasid: pasid === withoutPasid ? null : pasid, group: word(2), page: word(3), access: word(0) >>> 16 };
 }
 
-/** A stamp at which nothing was in the queue, 0 without a history; -1 when something is. Every request told of before it has been taken. */
-export function emptyAt(kernel: Memory, queue: Ref<'PageRequests'>): number {
+/** How many requests ever came into the queue: of those told of by now, all. */
+export function requestsSoFar(kernel: Memory, queue: Ref<'PageRequests'>): number {
   const lock = PageRequests.lock.address(kernel, queue);
   lockLeaf(kernel, lock);
-  const isEmpty = PageRequests.head.peek(kernel, queue) === PageRequests.tail.peek(kernel, queue);
-  const stamp = !isEmpty ? -1 : kernel.history === null ? 0 : kernel.history.stamp();
+  const came = PageRequests.tail.peek(kernel, queue);
   unlockLeaf(kernel, lock);
-  return stamp;
+  return came;
 }
 
 /** Software has done with the oldest. */

@@ -20,25 +20,52 @@ export class WalkCache {
   table = 0 as Frame;
   level = 0;
   permissions = 0;
+  readonly #kernel: Memory;
   readonly #lines: TaggedCacheView;
+  /** Word index. */
+  readonly #generationAt: number;
+  /** What the last look-up found in level 1, as a line of the thread's own: it lives as long as no invalidation has cleared anything. Free runs alone. */
+  #isKept = false;
+  #region = 0;
+  #tag = 0;
+  #pasidTag = 0;
+  #generation = 0;
 
   /** `epochAt` is where the IOTLB's look-ups are announced. */
   constructor(kernel: Memory, cache: Ref<'TaggedCache'>, epochAt: number) {
+    this.#kernel = kernel;
     this.#lines = new TaggedCacheView(kernel, cache, null, epochAt);
+    this.#generationAt = this.#lines.generationAt;
   }
 
   /** Finds the lowest table known for a page; `pasidTag` as the IOTLB's. */
   lookup(domainId: number, iovaHigh: number, iovaLow: number, pasidTag: number): boolean {
+    const isSame = this.#isKept && this.#region === regionOf(1, iovaHigh, iovaLow) && this.#tag === tagOf(1, domainId, iovaHigh) && this.#pasidTag === pasidTag;
+    if (isSame && this.#kernel.words[this.#generationAt] === this.#generation) return true;
+    return this.#lookUp(domainId, iovaHigh, iovaLow, pasidTag);
+  }
+
+  #lookUp(domainId: number, iovaHigh: number, iovaLow: number, pasidTag: number): boolean {
     const lines = this.#lines;
+    this.#isKept = false;
     if (!lines.on) return false;
+    this.#generation = this.#kernel.words[this.#generationAt]!;
     for (let level = 1; level <= 2; level++) {
       if (!lines.lookup(regionOf(level, iovaHigh, iovaLow), pasidTag | (level << levelShift), tagOf(level, domainId, iovaHigh), -1)) continue;
       this.table = lines.value0 as Frame;
       this.permissions = lines.value1;
       this.level = level;
+      if (level === 1 && this.#kernel.control === null) this.#keep(regionOf(1, iovaHigh, iovaLow), tagOf(1, domainId, iovaHigh), pasidTag);
       return true;
     }
     return false;
+  }
+
+  #keep(region: number, tag: number, pasidTag: number): void {
+    this.#isKept = true;
+    this.#region = region;
+    this.#tag = tag;
+    this.#pasidTag = pasidTag;
   }
 
   /** Remembers the table in which a walk found its leaf, unless an invalidation began since the IOTLB's `epoch`. */

@@ -16,7 +16,7 @@ import { deviceId, IommufdDevice } from './iommufd-device.ts';
 import { PasidAttachment } from './iommufd-pasid.ts';
 import { KernelRoot, type Kernel } from './kernel.ts';
 
-/** The thread of the interrupt (`prq_event_thread`) of the unit before a function: hands on all that is there. */
+/** The thread of the interrupt (`prq_event_thread`) of the unit before a function: hands on what was there when it looked. */
 export function handOnRequests(kernel: Kernel, pciFunction: Ref<'PciFunction'>): void {
   KernelRoot.pageRequestLock.acquire(kernel.memory, kernel.root);
   handOnUnderLock(kernel, pciFunction);
@@ -25,7 +25,9 @@ export function handOnRequests(kernel: Kernel, pciFunction: Ref<'PciFunction'>):
 
 function handOnUnderLock(kernel: Kernel, pciFunction: Ref<'PciFunction'>): void {
   const { driver } = kernel;
-  for (let asked = driver.takePageRequest!(pciFunction); asked !== null; asked = driver.takePageRequest!(pciFunction)) {
+  // Read once: a device that asks faster than this takes would keep whoever waits for it for ever.
+  const came = driver.pageRequestsSoFar!(pciFunction);
+  for (let asked = driver.takePageRequest!(pciFunction, came); asked !== null; asked = driver.takePageRequest!(pciFunction, came)) {
     const device = deviceOf(kernel, asked.rid);
     if (!report(kernel, device, asked)) driver.answerPage!(PciDevice.function.peek(kernel.memory, device), asked.group, PageAnswer.INVALID, asked.pasid);
   }
@@ -122,13 +124,11 @@ function forgetShare({ memory }: Kernel, device: Ref<'PciDevice'>, share: Ref<'P
   }
 }
 
-/** Q8: what is in the queue is handed on by who waits for that. Returns a stamp at which all was that had come by then. */
+/** Q8: what is in the queue is handed on by who waits for that. Returns a stamp, 0 without a history: all that had been asked for by then was handed on. */
 export function drain(kernel: Kernel, pciFunction: Ref<'PciFunction'>): number {
-  for (;;) {
-    handOnUnderLock(kernel, pciFunction);
-    const stamp = kernel.driver.noPageRequestsAt!(pciFunction);
-    if (stamp >= 0) return stamp;
-  }
+  const stamp = kernel.memory.history === null ? 0 : kernel.memory.history.stamp();
+  handOnUnderLock(kernel, pciFunction);
+  return stamp;
 }
 
 /** Nobody takes the requests of a device's slot any more (`iopf_queue_remove_device`). */

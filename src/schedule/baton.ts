@@ -21,6 +21,7 @@ import { describeDeadlock, describeUnwoken } from './explanation.ts';
 import { forcedSwitches } from './forced.ts';
 import { HeldLocks } from './held-locks.ts';
 import { nonPreemptive } from './strategies/non-preemptive.ts';
+import { lowest } from './stack.ts';
 import { isExhaustive, type Strategies, type Strategy } from './strategy.ts';
 import { Tracer, type TraceEntry } from './trace.ts';
 import { traceToCheck, unguardedTouch } from './verdict.ts';
@@ -210,10 +211,16 @@ export class Baton implements Control {
     for (let word = at; word < at + sizeBytes; word += 4) this.#tracer.inside(this.#words[Head.current]!, Op.WRITE, memory.space, word, freeLabel);
   }
 
-  /** An event was written: what judges events sees their order, so that two steps that write some depend on each other. */
-  wroteEvent(): void {
+  /**
+   * An event was written, or somebody asked which have been: who judges events sees their order, so that two steps that write some for the same judge depend on
+   * each other. Of both masks each bit is a judge's.
+   */
+  inOrder(written: number, read: number): void {
     if (this.#words[Head.recording] === 0 || this.#isTracing || this.#mode > Mode.STEPPING) return;
-    this.#tracer.inside(this.#words[Head.current]!, Op.WRITE, Space.KERNEL, eventWord, eventLabel);
+    for (let rest = written | read; rest !== 0; rest &= rest - 1) {
+      const judge = lowest(rest);
+      this.#tracer.inside(this.#words[Head.current]!, (written & (1 << judge)) === 0 ? Op.READ : Op.WRITE, Space.KERNEL, eventWord(judge), eventLabel);
+    }
   }
 
   acquired(memory: Memory, lockAt: number, _label: number): void {

@@ -3,7 +3,7 @@
  * that holds the baton decides alone.
  *
  *   header | strategy words | results | texts | one block an actor | forced switches | recorded switches | trace ring |
- *   the ring of a schedule's first run | the stack of an exhaustive strategy | what was covered
+ *   the ring of a schedule's first run | the stack of an exhaustive strategy | its footprints | what was covered
  *
  * Only the holder of the baton writes, with plain stores; the futex words (`BlockWord.turn`, `Head.answer`) order them.
  * This file knows the layout and what each word means, not how anybody decides.
@@ -162,11 +162,13 @@ const switchWords = 3;
 
 /**
  * Words of a node of the stack: masks of actors (enabled, to be tried, tried, asleep, alive), who was chosen and who ran before,
- * where the chosen one's operations begin in the trace, and what the way here has cost. Or, where `alternatives` is not 0, the node of a choice
- * between so many alternatives, which take the actors' places in the masks.
+ * where the chosen one's operations begin in the trace, what the way here has cost, and where the footprints end that belong to it. Or, where
+ * `alternatives` is not 0, the node of a choice between so many alternatives, which take the actors' places in the masks.
  */
-export const NodeWord = { enabled: 0, backtrack: 1, done: 2, sleep: 3, chosen: 4, current: 5, alive: 6, entry: 7, cost: 8, alternatives: 9 } as const;
-const nodeWords = 10;
+export const NodeWord = { enabled: 0, backtrack: 1, done: 2, sleep: 3, chosen: 4, current: 5, alive: 6, entry: 7, cost: 8, alternatives: 9, footprints: 10 } as const;
+const nodeWords = 11;
+/** Words of footprints for each node: a step is an operation and seldom more. */
+const footprintWords = 8;
 /** Actors and engines that a mask has room for. */
 export const maskCapacity = 31;
 
@@ -185,7 +187,7 @@ export interface BoardSize {
   readonly switchCapacity?: number;
   /** Entries of the trace ring (24 bytes each, twice): a power of two. */
   readonly traceCapacity?: number;
-  /** Choices of one schedule that an exhaustive strategy can keep (40 bytes each). */
+  /** Choices of one schedule that an exhaustive strategy can keep (76 bytes each). */
   readonly stackCapacity?: number;
   /** What can be remembered as covered (16 bytes each): a power of two. */
   readonly coverCapacity?: number;
@@ -202,6 +204,7 @@ export class Board {
   readonly #traceMask: number;
   readonly #first: number;
   readonly #stack: number;
+  readonly #footprints: number;
   readonly #cover: number;
 
   /** Joins a board that `Board.create` made. */
@@ -217,13 +220,14 @@ export class Board {
     this.#traceMask = this.words[Head.traceCapacity]! - 1;
     this.#first = this.#trace + this.words[Head.traceCapacity]! * traceWords;
     this.#stack = this.#first + this.words[Head.traceCapacity]! * traceWords;
-    this.#cover = this.#stack + this.words[Head.stackCapacity]! * nodeWords;
+    this.#footprints = this.#stack + this.words[Head.stackCapacity]! * nodeWords;
+    this.#cover = this.#footprints + this.footprintCapacity;
   }
 
   static create({ actors, engines, switchCapacity = 8192, traceCapacity = 8192, stackCapacity = 8192, coverCapacity = 1 << 16 }: BoardSize): Board {
     if (actors < 1 || actors + engines >= startOfSchedule) throw new Error(`${actors} actors and ${engines} engines: 1 to 254 are possible`);
     for (const capacity of [traceCapacity, coverCapacity]) if ((capacity & (capacity - 1)) !== 0) throw new Error(`${capacity} is no power of two`);
-    const lists = 2 * switchCapacity * switchWords + 2 * traceCapacity * traceWords + stackCapacity * nodeWords + coverCapacity * coverWords;
+    const lists = 2 * switchCapacity * switchWords + 2 * traceCapacity * traceWords + stackCapacity * (nodeWords + footprintWords) + coverCapacity * coverWords;
     const words = headerWords + (actors + engines) * blockWords + lists;
     const header = new Int32Array(new SharedArrayBuffer(words * 4));
     header[Head.stackCapacity] = stackCapacity;
@@ -266,6 +270,13 @@ export class Board {
   /** Index of a node of the stack. */
   nodeAt(depth: number): number {
     return this.#stack + depth * nodeWords;
+  }
+  /** Index of a word of the footprints, of which there are `footprintCapacity`. */
+  footprintAt(word: number): number {
+    return this.#footprints + word;
+  }
+  get footprintCapacity(): number {
+    return this.words[Head.stackCapacity]! * footprintWords;
   }
   /** Index of an entry of what was covered. */
   coverAt(entry: number): number {

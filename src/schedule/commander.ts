@@ -8,6 +8,7 @@ import { door } from '#hostmem/atomics';
 import { BlockWord, Head, hashCapacity, Kind, maskCapacity, startOfSchedule, State, type Board, type Switch } from './board.ts';
 import { hashText64 } from './command.ts';
 import { Covered, readCover } from './coverage.ts';
+import { Stillness } from './stillness.ts';
 import { isExhaustive, type Strategies } from './strategy.ts';
 import { readTrace, type TraceEntry } from './trace.ts';
 import { Violation } from './violation.ts';
@@ -218,14 +219,11 @@ export class Commander {
     // timer was due: so a short one.
     const keepAlive = setInterval(() => {}, 20);
     try {
-      let progress = this.#progress();
-      let since = performance.now();
+      const stillness = new Stillness();
+      stillness.look(this.#progress(), performance.now());
       while (door.load(words, Head.answer) === seen) {
         await Promise.race([door.waitAsync(words, Head.answer, seen, 500), this.#ended]);
-        const now = this.#progress();
-        if (now !== progress) since = performance.now();
-        else if (performance.now() - since > this.#stallMs) throw new Error(this.#describeStall());
-        progress = now;
+        if (stillness.look(this.#progress(), performance.now()) > this.#stallMs) throw new Error(this.#describeStall());
       }
     } finally {
       clearInterval(keepAlive);

@@ -2,8 +2,8 @@
  * Which operations depend on each other: the same word, and not both of a kind that commutes.
  *
  * A step is an operation and what its actor does up to the next one. Of the latter three things count: accesses of an
- * engine, a block given back to the heap (a write of all of it), and an event (all events are one word: judges see their
- * order). What runs under a lock is ordered by the lock. What is silent for good does not count: where an allocator puts
+ * engine, a block given back to the heap (a write of all of it), and an event (a word for every judge: each sees the order of
+ * those that it folds). What runs under a lock is ordered by the lock. What is silent for good does not count: where an allocator puts
  * something, and the contents of a frame when it is given back.
  */
 import { Op } from '#hostmem/atomics';
@@ -42,8 +42,8 @@ export function canSwap(earlier: number, later: number): boolean {
 /** A word of a host as one number. Addresses are multiples of 4. */
 export const wordKey = (space: number, at: number): number => at | space;
 
-/** The word that stands for the history. */
-export const eventWord = -8;
+/** The word that stands for the order of the events that one judge sees. */
+export const eventWord = (judge: number): number => -8 - 4 * judge;
 export const eventLabel = markedLabel('event');
 
 /** The operations of the last schedule, as the trace ring has them, without allocating. */

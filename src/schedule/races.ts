@@ -5,6 +5,7 @@
  * Vector clocks over the schedule's choices. A schedule that broke off is looked at to its end too: what the others were
  * about to do takes part, and the step that broke it depends on everything, because nothing comes behind it.
  */
+import { Op } from '#hostmem/atomics';
 import { BlockWord, Head, NodeWord, startOfSchedule, type Board } from './board.ts';
 import { Accesses, canSwap, conflict, effect, Effect, wordKey } from './dependence.ts';
 import { isAlternatives, lowest, nodeWord, setNodeWord } from './stack.ts';
@@ -111,9 +112,15 @@ export class RaceAnalysis {
     this.#addBacktrack(last, this.#word(last, NodeWord.enabled));
     this.#seen.set(this.#clocks.subarray(last * this.#actors, (last + 1) * this.#actors));
     for (let node = last - 1; node >= 0; node--) {
-      if (this.#seen[this.#chosen[node]!]! > node) continue;
+      if (this.#seen[this.#chosen[node]!]! > node || this.#isBareStart(node)) continue;
       if (this.#reverse(node, last, actor)) this.#see(node);
     }
+  }
+
+  /** A start with which nothing was told or chosen: nobody sees whether it has been. */
+  #isBareStart(node: number): boolean {
+    const entry = this.#word(node, NodeWord.entry);
+    return this.#word(node + 1, NodeWord.entry) === entry + 1 && access.turn(this.#board, entry) && access.op === Op.START;
   }
 
   /** Where the entries of the last node end. */

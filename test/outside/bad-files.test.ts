@@ -147,3 +147,15 @@ test('types are stripped, enums too, and .js is as good as .mjs', async () => {
   const other = await choose({ scenario: write(story(''), 'js'), variant: 'correct' });
   expect(other.scenario.file!.hash).toBe(plain.scenario.file!.hash);
 });
+
+test('a body that writes more events in one round than a ring holds is told so in a free run: nothing is judged by the half of a history', () => {
+  // A judge that knew only the first half would see an invariant break that has broken in none of it.
+  const path = write(`export default ({ scenario, device }) => scenario({
+    title: 'a long body', holds: ['G1'],
+    world(w) { w.group('A', 'B'); w.process('vmm'); return {}; },
+    actors: { A: device('A', (dev) => { for (let i = 0; i < 200000; i++) dev.read(0x1000, 64); }) },
+  });`);
+  const { status, stdout } = spawnSync(process.execPath, [cli, 'run', path, '--duration', '20s', '--json'], { encoding: 'utf8', timeout: 60_000 });
+  expect(JSON.parse(stdout)).toMatchObject({ violation: { invariant: 'THROWN', message: expect.stringContaining('more events than its ring holds') } });
+  expect(status).toBe(1);
+});

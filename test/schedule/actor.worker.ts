@@ -1,6 +1,7 @@
 /**
  * A worker thread that plays one actor of a model, as the workers of the real thing do.
  */
+import { History, historyBytes } from '#hostmem/history';
 import { Host, type HostBuffers } from '#hostmem/host';
 import type { Ref } from '#hostmem/object';
 import { Baton } from '#src/schedule/baton';
@@ -8,7 +9,7 @@ import { Board } from '#src/schedule/board';
 import { Checkpoint, type CheckpointBuffers } from '#src/schedule/checkpoint';
 import { Strategies } from '#src/schedule/strategy';
 import { withoutClocks } from '#workers/poison';
-import { models, type Room } from './models.ts';
+import { models, Unheard, type Room } from './models.ts';
 
 export interface Task {
   readonly model: string;
@@ -44,6 +45,13 @@ export default async function play(task: Task): Promise<void> {
       },
     },
   });
+  // Nobody judges the events of a model, but their order is an order.
+  const history = new History(new SharedArrayBuffer(historyBytes(1, 1)), 1, 1);
+  host.kernel.history = history;
+  history.listener = (kind) => {
+    history.clear();
+    baton.inOrder(kind === Unheard.kind ? 0 : 1, 0);
+  };
   const body = model.actors[task.actor]!;
   withoutClocks(() => baton.run(() => body(room)));
 }

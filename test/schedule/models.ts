@@ -3,6 +3,7 @@
  */
 import { choose, makeLate, Until } from '#hostmem/atomics';
 import type { Engine } from '#hostmem/engine';
+import { event } from '#hostmem/history';
 import type { Host } from '#hostmem/host';
 import { label } from '#hostmem/labels';
 import { mutex, rwsem, waitWord } from '#hostmem/locks';
@@ -25,6 +26,9 @@ export const Cells = object('ScheduleCells', {
   answered: waitWord,
 });
 const choiceLabel = label('a choice');
+const Told = event('model tells', ['what']);
+/** Told to nobody. */
+export const Unheard = event('model mutters', ['what']);
 const Brief = object('ScheduleBrief', { word: u32 });
 
 export interface Room {
@@ -111,6 +115,21 @@ function addTwo({ host: { kernel }, cells }: Room): void {
 function addPerhaps({ host: { kernel }, cells }: Room): void {
   Cells.m1.add(kernel, cells, 1);
   if (choose(kernel, 2, choiceLabel) === 1) Cells.m1.add(kernel, cells, 1);
+}
+
+/** Tells that it begins before its first point, and that it has ended behind its last one. */
+function call(room: Room, section: (room: Room) => void): void {
+  Told.emit(room.host.kernel, 0);
+  section(room);
+  Told.emit(room.host.kernel, 1);
+}
+
+/** What a step does after a choice depends on what was chosen. */
+function tellOrAdd(room: Room): void {
+  const { host: { kernel }, cells } = room;
+  Cells.m2.add(kernel, cells, 1);
+  if (choose(kernel, 2, choiceLabel) === 1) Told.emit(kernel, 2);
+  Cells.m1.add(kernel, cells, 1);
 }
 
 function readMany({ host: { kernel }, cells }: Room): void {
@@ -443,6 +462,42 @@ export const models: Record<string, Model> = {
 
   /** One addition, and perhaps another one, on both sides. */
   'adds-perhaps': { actors: [addPerhaps, addPerhaps] },
+
+  /** Two calls that have no word in common: one may have ended before the other begins. */
+  'calls': {
+    actors: [
+      (room) => call(room, ({ host: { kernel }, cells }) => void Cells.m1.add(kernel, cells, 1)),
+      (room) => call(room, ({ host: { kernel }, cells }) => void Cells.m2.add(kernel, cells, 1)),
+    ],
+  },
+
+  /** The same where nobody looks at what is told. */
+  'calls-unheard': {
+    actors: [0, 1].map((actor) => ({ host: { kernel }, cells }: Room): void => {
+      Unheard.emit(kernel, 0);
+      (actor === 0 ? Cells.m1 : Cells.m2).add(kernel, cells, 1);
+      Unheard.emit(kernel, 1);
+    }),
+  },
+
+  /** A call, whoever uses the same word without one, and somebody who does nothing. */
+  'call-beside-others': { actors: [(room) => call(room, (inner) => addTwo(inner)), addTwo, () => {}] },
+
+  /** Steps that tell something or do not, as is chosen in them. */
+  'tells-perhaps': { actors: [tellOrAdd, (room) => call(room, ({ host: { kernel }, cells }) => void Cells.m3.load(kernel, cells)), tellOrAdd] },
+
+  /** The first one frees within its call what the second one reads in its own. */
+  'frees-in-a-call': {
+    set: ({ host: { kernel }, cells }) => Cells.m1.poke(kernel, cells, Brief.create(kernel)),
+    actors: [
+      (room) => call(room, ({ host: { kernel }, cells }) => Brief.free(kernel, Cells.m1.exchange(kernel, cells, 0) as Ref<'ScheduleBrief'>)),
+      (room) =>
+        call(room, ({ host: { kernel }, cells }) => {
+          const brief = Cells.m1.load(kernel, cells);
+          if (brief !== 0) Brief.word.load(kernel, brief);
+        }),
+    ],
+  },
 
   /** Only where the first one fails on purpose, and is overtaken then, is it wrong. */
   'fails-badly': {

@@ -13,7 +13,7 @@ import { Access, type PageTableFormat, type WalkResult } from '#hostmem/page-tab
 import { pageNumber } from '#hostmem/u64';
 import { PciFunction } from '../../hardware/function.ts';
 import type { Machine } from '../../hardware/machine.ts';
-import { emptyAt, oldestRequest, takeOldest } from '../../hardware/page-requests.ts';
+import { oldestRequest, requestsSoFar, takeOldest } from '../../hardware/page-requests.ts';
 import { IommuUnit } from '../../hardware/unit.ts';
 import * as registers from '../../hardware/vtd/registers.ts';
 import { GlobalStatus, RootTableMode, VtdRegisters, wideDescriptors } from '../../hardware/vtd/registers.ts';
@@ -193,17 +193,21 @@ export class VtdDriver implements IommuDriver {
     return canAskForPages(this.#vtd, pciFunction);
   }
 
-  takePageRequest(pciFunction: Ref<'PciFunction'>): TakenRequest | null {
+  pageRequestsSoFar(pciFunction: Ref<'PciFunction'>): number {
+    const queue = this.#pageRequests(pciFunction);
+    return queue === NULL ? 0 : requestsSoFar(this.#vtd.kernel, queue);
+  }
+
+  takePageRequest(pciFunction: Ref<'PciFunction'>, count: number): TakenRequest | null {
     const { kernel } = this.#vtd;
-    const queue = IommuUnit.pageRequests.peek(kernel, this.#unit(pciFunction).ref);
-    const oldest = queue === NULL ? null : oldestRequest(kernel, queue);
+    const queue = this.#pageRequests(pciFunction);
+    const oldest = queue === NULL ? null : oldestRequest(kernel, queue, count);
     if (oldest !== null) takeOldest(kernel, queue);
     return oldest;
   }
 
-  noPageRequestsAt(pciFunction: Ref<'PciFunction'>): number {
-    const { kernel } = this.#vtd;
-    return emptyAt(kernel, IommuUnit.pageRequests.peek(kernel, this.#unit(pciFunction).ref));
+  #pageRequests(pciFunction: Ref<'PciFunction'>): Ref<'PageRequests'> {
+    return IommuUnit.pageRequests.peek(this.#vtd.kernel, this.#unit(pciFunction).ref);
   }
 
   answerPage(pciFunction: Ref<'PciFunction'>, group: number, code: number, pasid: number | null): void {

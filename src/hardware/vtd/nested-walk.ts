@@ -27,6 +27,8 @@ const PlainFirst = { tableMask: 0xa7, table: 0x27, readable: 0x25, writable: 0x6
 const plainLevels = 4;
 const plainSecondMask = 0x83;
 const plainSecondEntry = 3;
+/** Bits of an index into a table. */
+const lastEntry = 511;
 
 /** What an access of the walk is for. */
 export const WalkStep = { TABLE_READ: 1, TABLE_MARK: 2, PAGE: 3 } as const;
@@ -52,6 +54,8 @@ export class NestedWalk {
   #tables: PageTable | null = null;
   /** Byte address in RAM of the entry that was located last. */
   #at = 0;
+  /** Of `#walkPlain`: not 0 if an entry was not plain. */
+  #unlike = 0;
 
   /** Without `marks`, for who only looks: no accessed or dirty bit is set. */
   constructor(host: Host, marks: boolean = true) {
@@ -80,27 +84,49 @@ export class NestedWalk {
   }
 
   /**
-   * The same over entries as software nearly always writes them, with nothing to mark and below 4 GiB: as integers, which is several times as fast.
-   * False leaves the walk to `#descend`.
+   * The same over entries as software nearly always writes them, with nothing to mark and below 4 GiB: as integers, all the way down before it asks
+   * whether they were all plain. False leaves the walk to `#descend`.
    */
   #walkPlain({ root, secondRoot }: Requester, iovaHigh: number, iovaLow: number, access: number): boolean {
     const words = this.#ram.words;
-    const frameCount = this.#frameCount;
-    const third = plainTable(words, frameCount, secondRoot, root, (iovaHigh >>> 7) & 511);
-    const second = third < 0 ? -1 : plainTable(words, frameCount, secondRoot, third, ((iovaLow >>> 30) | (iovaHigh << 2)) & 511);
-    const first = second < 0 ? -1 : plainTable(words, frameCount, secondRoot, second, (iovaLow >>> 21) & 511);
-    const lowest = first < 0 ? -1 : plainSecond(words, frameCount, secondRoot, first);
-    if (lowest < 0) return false;
-    const at = (lowest << 10) + (((iovaLow >>> 12) & 511) << 1);
+    this.#unlike = 0;
+    const third = this.#plainTable(words, secondRoot, root, (iovaHigh >>> 7) & lastEntry);
+    const second = this.#plainTable(words, secondRoot, third, ((iovaHigh << 2) | (iovaLow >>> 30)) & lastEntry);
+    const first = this.#plainTable(words, secondRoot, second, (iovaLow >>> 21) & lastEntry);
+    const at = (this.#plainSecond(words, secondRoot, first) << 10) | (((iovaLow >>> 12) & lastEntry) << 1);
     const leaf = words[at]!;
+    const guestPage = leaf >>> 12;
+    const frame = this.#plainSecond(words, secondRoot, guestPage);
+    if ((this.#unlike | words[at | 1]!) !== 0 || (leaf & PlainFirst.readable) !== PlainFirst.readable) return false;
     const isWritable = (leaf & PlainFirst.writable) === PlainFirst.writable;
-    if ((leaf & PlainFirst.readable) !== PlainFirst.readable || words[at + 1] !== 0 || ((access & Access.WRITE) !== 0 && !isWritable)) return false;
-    const frame = plainSecond(words, frameCount, secondRoot, leaf >>> 12);
-    if (frame < 0) return false;
+    if (!isWritable && (access & Access.WRITE) !== 0) return false;
     this.frame = frame as Frame;
-    this.guestPage = leaf >>> 12;
+    this.guestPage = guestPage;
     this.permissions = isWritable ? everything : Access.READ;
     return true;
+  }
+
+  /** The guest's page that an entry of a table of its first stage names, in the guest's page `table`. */
+  #plainTable(words: Int32Array, secondRoot: number, table: number, index: number): number {
+    const at = (this.#plainSecond(words, secondRoot, table) << 10) | (index << 1);
+    const low = words[at]!;
+    this.#unlike |= ((low & PlainFirst.tableMask) ^ PlainFirst.table) | words[at | 1]!;
+    return low >>> 12;
+  }
+
+  /** The frame of a guest's page below 4 GiB. Nothing is beyond RAM: `words` has no such entry, and what is not there is not plain. */
+  #plainSecond(words: Int32Array, secondRoot: number, page: number): number {
+    const at4 = secondRoot << 10;
+    const low4 = words[at4]!;
+    const at3 = ((low4 >>> 12) << 10) | ((page >>> 18) << 1);
+    const low3 = words[at3]!;
+    const at2 = ((low3 >>> 12) << 10) | (((page >>> 9) & lastEntry) << 1);
+    const low2 = words[at2]!;
+    const at1 = ((low2 >>> 12) << 10) | ((page & lastEntry) << 1);
+    const low1 = words[at1]!;
+    const others = (low4 ^ plainSecondEntry) | (low3 ^ plainSecondEntry) | (low2 ^ plainSecondEntry) | (low1 ^ plainSecondEntry);
+    this.#unlike |= (others & plainSecondMask) | words[at4 | 1]! | words[at3 | 1]! | words[at2 | 1]! | words[at1 | 1]!;
+    return low1 >>> 12;
   }
 
   #descend(format: PageTableFormat, root: number, iovaHigh: number, iovaLow: number, access: number): ScalableReason | typeof changed {
@@ -181,31 +207,4 @@ export class NestedWalk {
     const owner = this.#frames.ownerOf(frame);
     if (owner < Owner.firstProcess) deadTableRead.emit(this.#kernel, this.#sourceId, frame, owner);
   }
-}
-
-/** The guest's page with the next table of the first stage, by an entry of the table that its page `table` is; -1 where that is not plain. */
-function plainTable(words: Int32Array, frameCount: number, root: number, table: number, index: number): number {
-  const frame = plainSecond(words, frameCount, root, table);
-  if (frame < 0) return -1;
-  const at = (frame << 10) + (index << 1);
-  return (words[at]! & PlainFirst.tableMask) === PlainFirst.table && words[at + 1] === 0 ? words[at]! >>> 12 : -1;
-}
-
-/** The frame of a guest's page below 4 GiB, through plain entries; -1 where there are others. Without a loop, so that V8 makes it part of its callers. */
-function plainSecond(words: Int32Array, frameCount: number, root: number, page: number): number {
-  const fourth = (root << 10) + ((page >>> 27) << 1);
-  const third = plainNext(words[fourth]!, words[fourth + 1]!, frameCount, (page >>> 18) & 511);
-  if (third < 0) return -1;
-  const second = plainNext(words[third]!, words[third + 1]!, frameCount, (page >>> 9) & 511);
-  if (second < 0) return -1;
-  const first = plainNext(words[second]!, words[second + 1]!, frameCount, page & 511);
-  if (first < 0) return -1;
-  const leaf = words[first]!;
-  return (leaf & plainSecondMask) === plainSecondEntry && words[first + 1] === 0 && leaf >>> 12 < frameCount ? leaf >>> 12 : -1;
-}
-
-/** Word index of an entry in the table that this one names; -1 where it names none. */
-function plainNext(low: number, high: number, frameCount: number, index: number): number {
-  const frame = low >>> 12;
-  return (low & plainSecondMask) === plainSecondEntry && high === 0 && frame < frameCount ? (frame << 10) + (index << 1) : -1;
 }

@@ -40,7 +40,7 @@ export class VtdRequesters implements RequesterTable {
   #isScalable = false;
   readonly addressBits: number;
 
-  /** `caches` is null for who only looks and leaves no trace. */
+  /** `caches` is null for who only looks and leaves no trace; those that are off are as good as none. */
   constructor(host: Host, registers: Ref<'VtdRegisters'>, caches: EntryCaches | null) {
     this.#kernel = host.kernel;
     this.#ram = host.ram;
@@ -56,9 +56,10 @@ export class VtdRequesters implements RequesterTable {
     this.#halves = fetchBits === 64;
     this.#deviceTlbs = supportsDeviceTlbs(extendedLow);
     this.#recordedReasons = VtdRegisters.recordedReasons.peek(host.kernel, registers) !== 0;
-    this.#scalable = new ScalableRequesters(host, { capabilityLow, capabilityHigh, extendedLow, extendedHigh, fetchBits }, caches);
-    this.#contexts = caches === null ? null : caches.contexts;
-    this.#last = caches === null ? null : new LastRequester(host.kernel, { globalStatus: this.#globalStatus, rootTable: this.#rootTable }, caches);
+    const used = caches !== null && (caches.contexts.on || caches.pasids.on) ? caches : null;
+    this.#scalable = new ScalableRequesters(host, { capabilityLow, capabilityHigh, extendedLow, extendedHigh, fetchBits }, used);
+    this.#contexts = used === null ? null : used.contexts;
+    this.#last = used === null ? null : new LastRequester(host.kernel, { globalStatus: this.#globalStatus, rootTable: this.#rootTable }, used);
     this.addressBits = addressBitsOf(capabilityLow);
   }
 

@@ -6,12 +6,14 @@
  * `icb` is `icb2`. To find the schedules with c preemptions, those with fewer are run again and not counted: they are few.
  */
 import { BlockWord, Head, NodeWord, startOfSchedule, type Board } from '../board.ts';
+import { Accesses } from '../dependence.ts';
 import { branch, clearStack, deeper, depthOf, firstFreeWord, lowest, maskOf, nodeWord, prefixOf, pushAlternatives, rewind, setNodeWord } from '../stack.ts';
 import type { Choice, Exhaustive, StrategyFile } from '../strategy.ts';
 
 /** Preemptions of this round, and of the schedule that runs; whether the round left something to a later one. */
 const Word = { ROUND: firstFreeWord, PREEMPTIONS: firstFreeWord + 1, HAS_MORE: firstFreeWord + 2 } as const;
 const defaultBound = 2;
+const access = new Accesses();
 
 class Icb implements Exhaustive {
   readonly bound: number;
@@ -100,9 +102,11 @@ function isPreemption(board: Board, depth: number, actor: number): boolean {
 
 const isIn = (mask: number, actor: number): boolean => actor !== startOfSchedule && (mask & (1 << actor)) !== 0;
 
-/** Whoever was picked to start goes on to its first access: its start is no choice of its own. */
-const hasJustStarted = (board: Board, actor: number): boolean =>
-  actor < board.actors && board.get(board.block(actor) + BlockWord.ops) === 1;
+/** Whoever was picked to start goes on to its first access, unless it has told something before: a start that touches nothing is no choice of its own. */
+function hasJustStarted(board: Board, actor: number): boolean {
+  if (actor >= board.actors || board.get(board.block(actor) + BlockWord.ops) !== 1) return false;
+  return !access.turn(board, board.get(Head.traceLength) - 1) || !access.isInside;
+}
 
 const icb: StrategyFile = { name: 'icb', make: (parameter) => new Icb(parameter ?? defaultBound) };
 export default icb;
