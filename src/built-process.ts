@@ -3,7 +3,7 @@ import { fill } from '#hostmem/atomics';
 import type { Ref } from '#hostmem/object';
 import { selftestData } from './drivers/mock/nested.ts';
 import { viommuType } from './drivers/mock/viommu.ts';
-import { firstStageWidth, vtdS1Bytes, vtdS1Data } from './drivers/vtd/nested.ts';
+import { firstStageData, vtdS1Bytes, vtdS1Data } from './drivers/vtd/nested.ts';
 import { HwptFlag } from './kernel/hwpt.ts';
 import { MapFlag } from './kernel/ioas.ts';
 import { addVfioFile } from './kernel/kvm-vfio.ts';
@@ -116,11 +116,8 @@ export class BuiltProcess {
 
   /** An HWPT of VT-d for a guest's first stage, whose root is at `rootGpa`, on a nest parent; its page requests go to a queue, if one is given. */
   nestedHwpt(iommufd: number, deviceId: number, parentId: number, rootGpa: number, faultId: number = 0): number {
-    const data = new Uint8Array(vtdS1Bytes);
-    new DataView(data.buffer).setBigUint64(8, BigInt(rootGpa), true);
-    new DataView(data.buffer).setUint32(16, firstStageWidth, true);
     const flags = faultId === 0 ? 0 : HwptFlag.FAULT_ID_VALID;
-    const arg = { flags, devId: deviceId, ptId: parentId, dataType: vtdS1Data, dataLength: vtdS1Bytes, data, faultId, outHwptId: 0 };
+    const arg = { flags, devId: deviceId, ptId: parentId, dataType: vtdS1Data, dataLength: vtdS1Bytes, data: firstStageData(rootGpa), faultId, outHwptId: 0 };
     this.#ioctl(iommufd, 'IOMMU_HWPT_ALLOC', arg);
     return arg.outHwptId;
   }

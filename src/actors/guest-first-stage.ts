@@ -12,26 +12,27 @@ import { Access } from '#hostmem/page-table';
 import { runGet } from '#hostmem/run';
 import { firstStageGpa, windowIova } from './virtual-vtd.ts';
 
-const format = vtdFirstStage(4);
+export const firstStageLevels = 4;
+const format = vtdFirstStage(firstStageLevels);
 const readWrite = Access.READ | Access.WRITE;
 
-/** Host address of the entry of a level for an IOVA. */
-function entryAt(host: Host, frames: Ref<'Run'>, level: number, iova: number): number {
-  const page = firstStageGpa / pageBytes + (format.levels - level);
+/** Host address of the entry of a level for an IOVA, in the tables at `rootGpa`. */
+function entryAt(host: Host, frames: Ref<'Run'>, rootGpa: number, level: number, iova: number): number {
+  const page = rootGpa / pageBytes + (format.levels - level);
   const iovaPage = Math.floor(iova / pageBytes);
   return hpaOf(runGet(host.kernel, frames, page) as Frame) + indexAt(level, highOf(iovaPage), lowOf(iovaPage), 511) * 8;
 }
 
-/** Makes empty tables, while a world is built; `frames` are the guest's memory. */
-export function layFirstStage(host: Host, frames: Ref<'Run'>): void {
+/** Makes empty tables, while a world is built; `frames` are the guest's memory. Their tables are in a row, root first. */
+export function layFirstStage(host: Host, frames: Ref<'Run'>, rootGpa: number = firstStageGpa): void {
   for (let level = format.levels; level > 1; level--) {
-    const next = (firstStageGpa / pageBytes + (format.levels - level) + 1) as Frame;
-    poke(host.ram, entryAt(host, frames, level, windowIova), format.tableLow(next, level));
+    const next = (rootGpa / pageBytes + (format.levels - level) + 1) as Frame;
+    poke(host.ram, entryAt(host, frames, rootGpa, level, windowIova), format.tableLow(next, level));
   }
 }
 
 /** Writes the leaf of a page: to a page of the guest, or with `null` to none. */
-export function setLeaf(host: Host, frames: Ref<'Run'>, iova: number, gpa: number | null): void {
+export function setLeaf(host: Host, frames: Ref<'Run'>, iova: number, gpa: number | null, rootGpa: number = firstStageGpa): void {
   const low = gpa === null ? 0 : format.leafLow((gpa / pageBytes) as Frame, readWrite, 1);
-  write64(host.ram, entryAt(host, frames, 1, iova), 0, low, format.labels[1]!);
+  write64(host.ram, entryAt(host, frames, rootGpa, 1, iova), 0, low, format.labels[1]!);
 }

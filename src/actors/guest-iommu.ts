@@ -2,15 +2,18 @@
  * The driver of a guest's virtual VT-d unit, in the guest's kernel: DMA mappings in a first stage of its own, and strict unmaps, which return when
  * the unit has said that it forgot them (`virtual-vtd.ts`; SEMANTICS d.2 Q1). What any virtual unit has, a wait, is in `GuestDriver`.
  */
-import { peek, Until } from '#hostmem/atomics';
+import { peek, poke, Until } from '#hostmem/atomics';
+import type { Frame } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
-import { Bits, Descriptor, PageAnswerBits, PageBits, PasidIotlbGranularity } from '../hardware/vtd/descriptors.ts';
+import { groupMask } from '../hardware/request-groups.ts';
+import { Bits, Descriptor, PageAnswerBits, PageBits, PasidCacheGranularity, PasidIotlbGranularity } from '../hardware/vtd/descriptors.ts';
+import { firstStageWord0, firstStageWord2 } from '../hardware/vtd/scalable-entry.ts';
 import { GuestMaps, GuestUnmapped } from '../kernel/events.ts';
 import { highOf, lowOf, type Actor } from './actor.ts';
-import { setLeaf } from './guest-first-stage.ts';
+import { firstStageLevels, setLeaf } from './guest-first-stage.ts';
 import { guestAddress } from './guest-memory.ts';
 import { GuestRing } from './guest-ring.ts';
-import { commandRing, firstStageGpa, groupMask, guestDomainId, requestRing, ridPasid, statusGpa, WaitStatus } from './virtual-vtd.ts';
+import { commandRing, firstStageGpa, guestDomainId, pasidEntryGpa, requestRing, ridPasid, statusGpa, WaitStatus, windowIova, windowPages } from './virtual-vtd.ts';
 
 /** A page that a device has asked for, and its group. */
 export interface AskedPage {
@@ -23,11 +26,11 @@ export class GuestDriver {
   protected readonly actor: Actor;
   protected readonly commands: GuestRing;
   protected readonly requests: GuestRing;
-  readonly #guest: string;
+  protected readonly guest: string;
 
   constructor(actor: Actor, guest: string) {
     this.actor = actor;
-    this.#guest = guest;
+    this.guest = guest;
     this.commands = new GuestRing(actor, guest, commandRing);
     this.requests = new GuestRing(actor, guest, requestRing);
   }
@@ -35,16 +38,21 @@ export class GuestDriver {
   /** A wait, and the wait for it: on return the unit has done what was queued before, and has told what there was to tell. */
   ring(): void {
     const { ram } = this.actor.host;
-    const status = guestAddress(this.actor, this.#guest, statusGpa);
+    const status = guestAddress(this.actor, this.guest, statusGpa);
     const done = (WaitStatus.word.load(ram, status) + 1) | 0;
     this.commands.push(Descriptor.WAIT | Bits.waitStatusWrite, done, statusGpa, 0);
     this.actor.waitIdle(WaitStatus.word, ram, status, Until.EQUAL, done);
   }
 }
 
+/** The first word of an invalidation of the guest's domain. */
+const ofDomain = (type: number, granularity: number): number => type | (granularity << Bits.granularityShift) | (guestDomainId << Bits.domainShift);
+
 export class GuestIommu extends GuestDriver {
   readonly #frames: Ref<'Run'>;
   readonly #process: number;
+  /** Where the tables are that the device goes through. */
+  #rootGpa = firstStageGpa;
 
   constructor(actor: Actor, guest: string) {
     super(actor, guest);
@@ -54,17 +62,31 @@ export class GuestIommu extends GuestDriver {
 
   /** What was not present is in no cache: nothing has to be told to the unit. */
   map(iova: number, gpa: number): void {
-    GuestMaps.emit(this.actor.host.kernel, this.#process, firstStageGpa / 4096, highOf(iova), lowOf(iova), 1);
-    setLeaf(this.actor.host, this.#frames, iova, gpa);
+    GuestMaps.emit(this.actor.host.kernel, this.#process, this.#rootGpa / 4096, highOf(iova), lowOf(iova), 1);
+    setLeaf(this.actor.host, this.#frames, iova, gpa, this.#rootGpa);
   }
 
   /** On return no device reaches the page through its IOVA. */
   unmap(iova: number): void {
-    setLeaf(this.actor.host, this.#frames, iova, null);
-    const page = Descriptor.PASID_IOTLB | (PasidIotlbGranularity.SELECTED << Bits.granularityShift) | (guestDomainId << Bits.domainShift);
-    this.commands.push(page, ridPasid, lowOf(iova) | PageBits.leafOnly, highOf(iova));
+    setLeaf(this.actor.host, this.#frames, iova, null, this.#rootGpa);
+    this.commands.push(ofDomain(Descriptor.PASID_IOTLB, PasidIotlbGranularity.SELECTED), ridPasid, lowOf(iova) | PageBits.leafOnly, highOf(iova));
     this.ring();
-    GuestUnmapped.emit(this.actor.host.kernel, this.#process, firstStageGpa / 4096, highOf(iova), lowOf(iova), 1);
+    GuestUnmapped.emit(this.actor.host.kernel, this.#process, this.#rootGpa / 4096, highOf(iova), lowOf(iova), 1);
+  }
+
+  /** The device goes through other tables of the guest: on return it reaches nothing through those that it had (Q5, of the guest). */
+  enter(rootGpa: number): void {
+    const { kernel, ram } = this.actor.host;
+    const window = [highOf(windowIova), lowOf(windowIova), windowPages] as const;
+    GuestMaps.emit(kernel, this.#process, rootGpa / 4096, ...window);
+    const entry = guestAddress(this.actor, this.guest, pasidEntryGpa);
+    poke(ram, entry, firstStageWord0(firstStageLevels));
+    poke(ram, entry + 16, firstStageWord2((rootGpa / 4096) as Frame, firstStageLevels));
+    this.commands.push(ofDomain(Descriptor.PASID_CACHE, PasidCacheGranularity.PASID), ridPasid, 0, 0);
+    this.commands.push(ofDomain(Descriptor.PASID_IOTLB, PasidIotlbGranularity.PASID), ridPasid, 0, 0);
+    this.ring();
+    GuestUnmapped.emit(kernel, this.#process, this.#rootGpa / 4096, ...window);
+    this.#rootGpa = rootGpa;
   }
 
   /** The oldest page request that the VMM has put into the guest's queue; null when there is none. */

@@ -3,16 +3,17 @@
  * HWPT_INVALIDATE, and puts what the kernel has for the guest into the guest's own queue. What the commands are is for who knows the unit: VT-d's
  * below, the mock's in `virtual-mock.ts`.
  *
- * Invalidations are collected and forwarded together, at the next wait: its status may say that they are done only when they are.
+ * Invalidations are collected and forwarded together, at the next wait: its status may say that they are done only when they are. One of the PASID cache says
+ * that the guest has changed its entry, and with it the tables of its device: that goes through another nested HWPT from then on.
  */
 import { peek } from '#hostmem/atomics';
 import { Bits, Descriptor, PageAnswerBits, PageBits, PasidIotlbGranularity, pasidMask } from '../hardware/vtd/descriptors.ts';
 import { vtdS1InvalidateBytes, vtdS1InvalidateData } from '../drivers/vtd/nested.ts';
-import type { QueueServer } from '../kernel/operations.ts';
+import type { QueueServer, TableServer } from '../kernel/operations.ts';
 import { read, write } from '../kernel/syscalls.ts';
 import { guestAddress } from './guest-memory.ts';
 import { GuestRing } from './guest-ring.ts';
-import { commandRing, groupMask, requestRing, ridPasid, WaitStatus } from './virtual-vtd.ts';
+import { commandRing, firstStageGpa, pasidEntryGpa, requestRing, ridPasid, WaitStatus } from './virtual-vtd.ts';
 import { errnoOf } from './user-thread.ts';
 import type { Vm } from './vm.ts';
 
@@ -35,9 +36,9 @@ interface InvalidationKind {
 export abstract class VirtualQueue implements QueueServer {
   protected readonly vm: Vm;
   protected readonly requests: GuestRing;
-  readonly #guest: string;
-  readonly #iommufd: number;
-  readonly #kind: InvalidationKind;
+  protected readonly guest: string;
+  protected readonly iommufd: number;
+  protected kind: InvalidationKind;
   readonly #commands: GuestRing;
   /** Entries of HWPT_INVALIDATE that were not forwarded yet. */
   #taken: Uint8Array[] = [];
@@ -47,9 +48,9 @@ export abstract class VirtualQueue implements QueueServer {
   constructor(vm: Vm, guest: string, iommufd: number, kind: InvalidationKind) {
     this.vm = vm;
     this.requests = new GuestRing(vm, guest, requestRing);
-    this.#guest = guest;
-    this.#iommufd = iommufd;
-    this.#kind = kind;
+    this.guest = guest;
+    this.iommufd = iommufd;
+    this.kind = kind;
     this.#commands = new GuestRing(vm, guest, commandRing);
   }
 
@@ -75,23 +76,23 @@ export abstract class VirtualQueue implements QueueServer {
 
   /** An entry to be forwarded. */
   protected take(fill: (entry: DataView) => void): void {
-    const entry = new Uint8Array(this.#kind.entryBytes);
+    const entry = new Uint8Array(this.kind.entryBytes);
     fill(new DataView(entry.buffer));
     this.#taken.push(entry);
   }
 
   forward(): void {
     if (this.#taken.length === 0) return;
-    const { target, dataType, entryBytes } = this.#kind;
+    const { target, dataType, entryBytes } = this.kind;
     const data = new Uint8Array(this.#taken.length * entryBytes);
     this.#taken.forEach((entry, index) => data.set(entry, index * entryBytes));
     const arg = { hwptId: target, data, dataType, entryLength: entryBytes, entryCount: this.#taken.length };
-    this.vm.expect('an invalidation of the guest', this.vm.ioctl(this.#iommufd, 'IOMMU_HWPT_INVALIDATE', arg));
+    this.vm.expect('an invalidation of the guest', this.vm.ioctl(this.iommufd, 'IOMMU_HWPT_INVALIDATE', arg));
     this.#taken = [];
   }
 
   complete(): void {
-    WaitStatus.word.store(this.vm.host.ram, guestAddress(this.vm, this.#guest, this.#status.gpa), this.#status.value);
+    WaitStatus.word.store(this.vm.host.ram, guestAddress(this.vm, this.guest, this.#status.gpa), this.#status.value);
   }
 }
 
@@ -100,17 +101,24 @@ export interface Forwarding {
   readonly iommufd: number;
   readonly nested: number;
   readonly faultFd?: number;
+  /** Whose the tables are, of a guest that may change them: the device, and the nest parent below them. */
+  readonly tables?: { readonly fd: number; readonly deviceId: number; readonly parent: number };
 }
 
 /** Of VT-d: PASID-IOTLB invalidations become entries of the VTD_S1 type; page requests and their answers go through the fault queue of the HWPT. */
-export class VtdQueue extends VirtualQueue {
+export class VtdQueue extends VirtualQueue implements TableServer {
   readonly #faultFd: number | null;
+  readonly #tables: Forwarding['tables'] | null;
+  /** The HWPTs of tables that the guest has used, by their root. */
+  readonly #nestedOf: Map<number, number>;
   /** Cookies of the requests that the guest has not answered, by group. */
   readonly #asked = new Map<number, number>();
 
-  constructor(vm: Vm, guest: string, { iommufd, nested, faultFd }: Forwarding) {
+  constructor(vm: Vm, guest: string, { iommufd, nested, faultFd, tables }: Forwarding) {
     super(vm, guest, iommufd, { target: nested, dataType: vtdS1InvalidateData, entryBytes: vtdS1InvalidateBytes });
     this.#faultFd = faultFd ?? null;
+    this.#tables = tables ?? null;
+    this.#nestedOf = new Map([[firstStageGpa, nested]]);
   }
 
   protected override carryOut(at: number): void {
@@ -119,7 +127,20 @@ export class VtdQueue extends VirtualQueue {
     const type = first & Bits.typeMask;
     if (type === Descriptor.PASID_IOTLB) this.#takePages(first, peek(ram, at + 4), third, peek(ram, at + 12));
     else if (type === Descriptor.PAGE_ANSWER) this.#answer(third >>> PageAnswerBits.groupShift, (first >>> PageAnswerBits.codeShift) & PageAnswerBits.codeMask);
+    else if (type === Descriptor.PASID_CACHE && this.#tables !== null) this.vm.kernel.operations.viommu.dropPasidEntry(this);
     else this.vm.check(false, `the guest queued a descriptor of type ${type}, which its unit does not have`);
+  }
+
+  /** What was queued before it is of the tables that the device has until then. */
+  enterTables(): void {
+    const { fd, deviceId, parent } = this.#tables!;
+    this.forward();
+    const rootGpa = peek(this.vm.host.ram, guestAddress(this.vm, this.guest, pasidEntryGpa) + 16) & ~4095;
+    const known = this.#nestedOf.get(rootGpa);
+    const nested = known ?? this.vm.obtain("an HWPT for the guest's tables", this.vm.nestedHwpt(this.iommufd, deviceId, parent, rootGpa));
+    this.#nestedOf.set(rootGpa, nested);
+    this.vm.expect("the attach to the guest's tables", this.vm.attach(fd, nested));
+    this.kind = { ...this.kind, target: nested };
   }
 
   #takePages(first: number, second: number, third: number, fourth: number): void {
@@ -138,7 +159,7 @@ export class VtdQueue extends VirtualQueue {
     const records = read(this.vm.kernel, this.#faultFd, mostRequests * recordBytes);
     for (let at = 0; at < records.byteLength; at += recordBytes) {
       const record = new DataView(records.buffer, records.byteOffset + at, recordBytes);
-      const group = record.getUint32(12, true) & groupMask;
+      const group = record.getUint32(12, true);
       const address = record.getBigUint64(24, true);
       this.#asked.set(group, record.getUint32(36, true));
       const low = Number(address & 0xfffff000n) | (group << PageAnswerBits.groupShift) | PageRequestBits.LAST | record.getUint32(16, true);

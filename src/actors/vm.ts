@@ -3,6 +3,7 @@ import { read, Until, write } from '#hostmem/atomics';
 import { label } from '#hostmem/labels';
 import type { Ref } from '#hostmem/object';
 import { viommuType } from '../drivers/mock/viommu.ts';
+import { firstStageData, vtdS1Bytes, vtdS1Data } from '../drivers/vtd/nested.ts';
 import { EduOp, EduRegisters } from '../hardware/edu.ts';
 import { noPasid } from '../hardware/vtd/scalable-requester.ts';
 import type { Argument } from '../kernel/argument.ts';
@@ -35,6 +36,11 @@ export class Vm extends UserThread {
   /** An HWPT on an IOAS; `flags` are `HwptFlag`. */
   hwpt(iommufd: number, deviceId: number, ioasId: number, flags: number = 0): number | ErrnoName {
     const arg = { flags, devId: deviceId, ptId: ioasId, outHwptId: 0 };
+    return this.ioctl(iommufd, 'IOMMU_HWPT_ALLOC', arg) ?? arg.outHwptId;
+  }
+  /** An HWPT of VT-d for the first stage at `rootGpa` of a guest, on a nest parent. */
+  nestedHwpt(iommufd: number, deviceId: number, parentId: number, rootGpa: number): number | ErrnoName {
+    const arg = { flags: 0, devId: deviceId, ptId: parentId, dataType: vtdS1Data, dataLength: vtdS1Bytes, data: firstStageData(rootGpa), outHwptId: 0 };
     return this.ioctl(iommufd, 'IOMMU_HWPT_ALLOC', arg) ?? arg.outHwptId;
   }
   /** A vIOMMU of the mock IOMMU. */

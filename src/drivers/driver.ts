@@ -169,6 +169,11 @@ export interface IommuDriver {
   pageRequestsSoFar?(pciFunction: Ref<'PciFunction'>): number;
   /** Takes the oldest out of that queue, whichever function asked; null when the first `count` that came are taken. One thread at a time. */
   takePageRequest?(pciFunction: Ref<'PciFunction'>, count: number): TakenRequest | null;
+  /**
+   * Q8: on return what the function had asked for, with a PASID or (null) without, lies in that queue. False when the queue had no room for all: software is to
+   * take what is there, and to drain again.
+   */
+  drainPageRequests?(pciFunction: Ref<'PciFunction'>, pasid: number | null): boolean;
   /** `page_response`: answers a group of page requests of a function, which had that PASID or none, with a code of PRI. */
   answerPage?(pciFunction: Ref<'PciFunction'>, group: number, code: number, pasid: number | null): void;
   /** `hw_info` for another type than the driver's own; null for one that it does not have. */

@@ -17,6 +17,7 @@ import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
 import { markInFlight } from './drain.ts';
 import { PciFunction } from './function.ts';
+import { pushAhead } from './page-requests.ts';
 import { TaggedCacheView } from './tagged-cache.ts';
 import { IommuUnit } from './unit.ts';
 
@@ -131,6 +132,7 @@ export class AtcInvalidation implements Engine {
     const low = Atc.addressLow.peek(memory, this.#atc);
     this.#view.invalidate(Atc.pasid.peek(memory, this.#atc), high, low, Atc.order.peek(memory, this.#atc));
     markInFlight(memory, this.#function, true, true);
+    pushAhead(memory, this.#function);
     silent.store(memory, Atc.pending.address(memory, this.#atc), 0);
   }
 }

@@ -24,8 +24,10 @@ export const PciFunction = object('PciFunction', {
   unit: ref('IommuUnit'),
   /** How many PASIDs its requests may carry; 0 without the PASID capability. */
   pasids: u32,
-  /** The number of its next group of page requests; 0 for a function without PRI. */
+  /** The number of its next group of page requests, 0 for a function without PRI; and a bit for each number whose group waits for its answer, and how many do (`request-groups.ts`). */
   nextGroup: u32,
+  groupsWaiting: words(16),
+  groupsOut: u32,
   /** Its device interface, where it has TDISP. */
   tdi: ref('Tdi'),
   /** Its address translation cache; `NULL` for a function without ATS. */

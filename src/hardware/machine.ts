@@ -27,6 +27,7 @@ import { SmmuUnit } from './smmuv3/unit.ts';
 import { TaggedCache } from './tagged-cache.ts';
 import { TranslationUnit } from './translation-unit.ts';
 import { PageRequests } from './page-requests.ts';
+import { RequestArrival } from './request-arrival.ts';
 import { TrustedPath } from './trusted-path.ts';
 import { createInterface, createTrustedRoot, type OwnershipRules } from './trusted-unit.ts';
 import type { Translator } from './translator.ts';
@@ -150,7 +151,7 @@ export class Machine {
     const unit = link(host, UnitKind.VTD);
     IommuUnit.registers.poke(kernel, unit, createRegisters(host, options));
     createCaches(host, unit, options);
-    if (options.pageRequests === true) IommuUnit.pageRequests.poke(kernel, unit, PageRequests.create(kernel));
+    if (options.pageRequests === true) addRequestQueue(host, unit);
     return unit;
   }
 
@@ -259,7 +260,9 @@ export class Machine {
   engines(): readonly Engine[] {
     const kernel = this.#host.kernel;
     const withAtc = this.functions().filter((one) => PciFunction.atc.peek(kernel, one) !== NULL);
-    return [...[...this.units, ...this.riscvUnits, ...this.amdUnits, ...this.smmuUnits].map((unit) => unit.queue), ...withAtc.map((one) => new AtcInvalidation(this.#host, one))];
+    const queues = [...this.units, ...this.riscvUnits, ...this.amdUnits, ...this.smmuUnits].map((unit) => unit.queue);
+    const arrivals = this.units.map(({ ref }) => IommuUnit.pageRequests.peek(kernel, ref)).filter((one) => one !== NULL).map((one) => new RequestArrival(this.#host, one));
+    return [...queues, ...withAtc.map((one) => new AtcInvalidation(this.#host, one)), ...arrivals];
   }
 }
 
@@ -274,6 +277,12 @@ function createRegisters({ kernel }: Host, options: VtdUnitOptions): Ref<'VtdReg
   const records = registers.faultRecordsOf(VtdRegisters.capability.peekHigh(kernel, created));
   if (records > registers.mostFaultRecords) throw new Error(`a unit with ${records} fault records; ${registers.mostFaultRecords} is the most`);
   return created;
+}
+
+function addRequestQueue({ kernel }: Host, unit: Ref<'IommuUnit'>): void {
+  const queue = PageRequests.create(kernel);
+  PageRequests.unit.poke(kernel, queue, unit);
+  IommuUnit.pageRequests.poke(kernel, unit, queue);
 }
 
 function createAtc(host: Host): Ref<'Atc'> {

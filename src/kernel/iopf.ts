@@ -75,7 +75,7 @@ export function switchRequests(kernel: Kernel, device: Ref<'IommufdDevice'>, hwp
   if (kernel.driver.takesPageRequests?.(pciFunction) !== true) return;
   const takes = hwpt !== NULL && Hwpt.faultQueue.peek(memory, hwpt) !== NULL;
   KernelRoot.pageRequestLock.acquire(memory, kernel.root);
-  const drainedAt = kernel.operations.iopf.drain(kernel, pciFunction);
+  const drainedAt = kernel.operations.iopf.drain(kernel, pciFunction, null);
   RequestsSwitched.emit(memory, PciDevice.address.peek(memory, pciDevice), drainedAt, -1);
   PciDevice.faultDevice.poke(memory, pciDevice, takes ? device : NULL);
   PciDevice.faultHwpt.store(memory, pciDevice, takes ? hwpt : NULL);
@@ -99,7 +99,7 @@ export function switchPasidRequests(kernel: Kernel, share: Ref<'PasidAttachment'
   const takes = hwpt !== NULL && Hwpt.faultQueue.peek(memory, hwpt) !== NULL;
   const pasid = PasidAttachment.pasid.peek(memory, share);
   KernelRoot.pageRequestLock.acquire(memory, kernel.root);
-  const drainedAt = kernel.operations.iopf.drain(kernel, pciFunction);
+  const drainedAt = kernel.operations.iopf.drain(kernel, pciFunction, pasid);
   RequestsSwitched.emit(memory, PciDevice.address.peek(memory, device), drainedAt, pasid);
   if (PasidAttachment.faultHwpt.peek(memory, share) !== NULL) forgetShare(kernel, device, share);
   if (takes) rememberShare(kernel, device, share, hwpt);
@@ -124,11 +124,18 @@ function forgetShare({ memory }: Kernel, device: Ref<'PciDevice'>, share: Ref<'P
   }
 }
 
-/** Q8: what is in the queue is handed on by who waits for that. Returns a stamp, 0 without a history: all that had been asked for by then was handed on. */
-export function drain(kernel: Kernel, pciFunction: Ref<'PciFunction'>): number {
-  const stamp = kernel.memory.history === null ? 0 : kernel.memory.history.stamp();
-  handOnUnderLock(kernel, pciFunction);
-  return stamp;
+/**
+ * Q8: what is in the queue is handed on by who waits for that, then what hardware had on its way (`intel_iommu_drain_pasid_prq`). Returns a stamp, 0 without a history: all that the
+ * function had asked for by then, with the PASID or (null) without, is handed on.
+ */
+export function drain(kernel: Kernel, pciFunction: Ref<'PciFunction'>, pasid: number | null): number {
+  for (;;) {
+    handOnUnderLock(kernel, pciFunction);
+    const stamp = kernel.memory.history === null ? 0 : kernel.memory.history.stamp();
+    const wasRoom = kernel.driver.drainPageRequests!(pciFunction, pasid);
+    handOnUnderLock(kernel, pciFunction);
+    if (wasRoom) return stamp;
+  }
 }
 
 /** Nobody takes the requests of a device's slot any more (`iopf_queue_remove_device`). */

@@ -130,7 +130,7 @@ export interface IopfOperations {
   /** The handler of who has the device attached takes a request over. */
   deliver(kernel: Kernel, device: Ref<'PciDevice'>, queue: Ref<'FaultQueue'>, request: Ref<'PageRequest'>): void;
   /** Whoever takes requests away from a handler hands it what has come before, and says by which stamp. Under `pageRequestLock`. */
-  drain(kernel: Kernel, pciFunction: Ref<'PciFunction'>): number;
+  drain(kernel: Kernel, pciFunction: Ref<'PciFunction'>, pasid: number | null): number;
   /** A replace: the members' requests go to the new HWPT, those left with the old one are answered. Under `IommufdGroup.lock`. */
   leave(kernel: Kernel, group: Ref<'IommufdGroup'>, old: Ref<'Hwpt'>, hwpt: Ref<'Hwpt'>): void;
   /** A PASID's requests go from an HWPT to another, either of which may be none; those left with the old one are answered. Under `IommufdGroup.lock`. */
@@ -191,9 +191,17 @@ export interface QueueServer {
   complete(): void;
 }
 
+/** The tables of a guest's device, as its vIOMMU sees to them. */
+export interface TableServer {
+  /** Has the device go through the tables that the guest's PASID entry names now. */
+  enterTables(): void;
+}
+
 /** What a VMM's virtual IOMMU does for its guest. */
 export interface ViommuOperations {
   finishWait(server: QueueServer): void;
+  /** The guest has changed its PASID entry, and says so. */
+  dropPasidEntry(server: TableServer): void;
 }
 
 export interface Operations {
@@ -247,6 +255,9 @@ export const linux72: Operations = Object.freeze({
     finishWait(server: QueueServer): void {
       server.forward();
       server.complete();
+    },
+    dropPasidEntry(server: TableServer): void {
+      server.enterTables();
     },
   }),
   pasid: Object.freeze({ unbind: unbindProcess, request: requestPasid, authorise: authorisePasid, revoke: revokePasid, mayUse, work: doPasidWork }),

@@ -11,7 +11,7 @@ export default scenario({
   title: 'page requests while their device is replaced and detached',
   seed: null,
   host: { iommu: 'vtd-scalable', ats: true, pageRequests: true },
-  variants: ['iopf-no-drain'],
+  variants: ['iopf-no-drain', 'vtd-drain-without-pd'],
   holds: ['C1', 'D4', 'D6', 'F1', 'F2', 'F3', 'G1', 'G2', 'O1', 'O2'],
 
   world(w) {

@@ -1,5 +1,5 @@
 /** The vIOMMU of a guest with a virtual unit, of VT-d or of the mock IOMMU: what the guest's commands become, and what it is told. */
-import { peek } from '#hostmem/atomics';
+import { peek, poke } from '#hostmem/atomics';
 import type { Ref } from '#hostmem/object';
 import { Counters } from '#src/actors/counters';
 import { layFirstStage, setLeaf } from '#src/actors/guest-first-stage';
@@ -9,10 +9,10 @@ import { Viommu } from '#src/actors/viommu';
 import { MockGuestIommu } from '#src/actors/virtual-mock';
 import { VtdQueue } from '#src/actors/virtual-queue';
 import { GuestRing } from '#src/actors/guest-ring';
-import { commandRing, firstStageGpa, guestDomainId, nestedFreeGpa, requestRing, statusGpa, WaitStatus, windowIova } from '#src/actors/virtual-vtd';
+import { commandRing, firstStageGpa, guestDomainId, nestedFreeGpa, pasidEntryGpa, requestRing, statusGpa, WaitStatus, windowIova } from '#src/actors/virtual-vtd';
 import { Machine } from '#src/hardware/machine';
 import { askForPage } from '#src/hardware/page-requests';
-import { Bits, Descriptor, PageAnswerBits, PasidIotlbGranularity } from '#src/hardware/vtd/descriptors';
+import { Bits, Descriptor, PageAnswerBits, PasidCacheGranularity, PasidIotlbGranularity } from '#src/hardware/vtd/descriptors';
 import { firstCacheWord } from '#src/drivers/mock/device';
 import { driverInForce } from '#src/drivers/in-force';
 import { HwptFlag } from '#src/kernel/hwpt';
@@ -30,16 +30,17 @@ const page = 4096;
 
 function setUp(operations: Operations = linux72) {
   const w = new World({ iommu: 'vtd-nested', ats: true, pageRequests: true });
-  const vmm = w.guest('vm', 16);
+  const vmm = w.guest('vm', 20);
   const iommufd = vmm.iommufd();
   const ioas = vmm.ioas(iommufd);
-  vmm.map(iommufd, ioas, 0, BigInt(w.directory['vm.memory']!), 16 * page);
+  vmm.map(iommufd, ioas, 0, BigInt(w.directory['vm.memory']!), 20 * page);
   const frames = w.directory['vm.frames'] as Ref<'Run'>;
   layFirstStage(w.host, frames);
   for (let i = 0; i < 3; i++) setLeaf(w.host, frames, windowIova + i * page, nestedFreeGpa + i * page);
   const { fd, deviceId } = vmm.bound(w.group('nic').vfio[0]!, iommufd);
   const { faultId, faultFd } = vmm.faultQueue(iommufd);
-  const nested = vmm.nestedHwpt(iommufd, deviceId, vmm.hwpt(iommufd, deviceId, ioas, HwptFlag.NEST_PARENT), firstStageGpa, faultId);
+  const parent = vmm.hwpt(iommufd, deviceId, ioas, HwptFlag.NEST_PARENT);
+  const nested = vmm.nestedHwpt(iommufd, deviceId, parent, firstStageGpa, faultId);
   vmm.attach(fd, nested);
   const nic = w.directory['nic'] as Ref<'PciFunction'>;
   enableAts(w.kernel, nic);
@@ -51,7 +52,7 @@ function setUp(operations: Operations = linux72) {
   const engine = machine.dma(nic);
   const commands = new GuestRing(viommu, 'vm', commandRing);
   return {
-    w, kernel, viommu, at, nic, frames, to: { iommufd, nested, faultFd }, iommu: new GuestIommu(viommu, 'vm'),
+    w, kernel, viommu, at, nic, frames, to: { iommufd, nested, faultFd }, tables: { fd, deviceId, parent }, iommu: new GuestIommu(viommu, 'vm'),
     reach: (i: number) => engine.read(0, windowIova + i * page, 64) === 0,
     queue: (first: number, second: number, third: number, fourth: number) => commands.push(first, second, third, fourth),
     status: () => WaitStatus.word.load(w.host.ram, at(statusGpa)),
@@ -97,7 +98,7 @@ test('what the vIOMMU does at a wait is the operation that a variant may replace
     order.push(`status ${all.status()}, reached ${all.reach(0)}`);
     server.forward();
   };
-  const all = setUp({ ...linux72, viommu: { finishWait } });
+  const all = setUp({ ...linux72, viommu: { ...linux72.viommu, finishWait } });
   expect(all.reach(0)).toBe(true);
   setLeaf(all.w.host, all.frames, windowIova, null);
   all.queue(invalidate(PasidIotlbGranularity.SELECTED), 0, windowIova, 0);
@@ -123,6 +124,30 @@ test('a device\'s page request lies in the guest\'s queue by its address and gro
   virtual.serve(1);
   // The kernel has passed it on: it knows no such cookie any more.
   expect(errnoOf(() => write(kernel, to.faultFd, new Uint8Array(Uint32Array.of(1, 0).buffer)))).toBe('EINVAL');
+});
+
+test('a guest that changes its PASID entry has its device moved to the tables that this names, and back; its invalidations are of those', () => {
+  const { w, frames, viommu, to, reach, queue, status, at, tables } = setUp();
+  const otherGpa = nestedFreeGpa + 3 * page;
+  layFirstStage(w.host, frames, otherGpa);
+  setLeaf(w.host, frames, windowIova + 2 * page, nestedFreeGpa, otherGpa);
+  const virtual = new VtdQueue(viommu, 'vm', { ...to, tables });
+  const enter = (rootGpa: number, value: number): boolean[] => {
+    poke(w.host.ram, at(pasidEntryGpa) + 16, rootGpa);
+    queue(Descriptor.PASID_CACHE | (PasidCacheGranularity.PASID << Bits.granularityShift), 0, 0, 0);
+    queue(wait, value, statusGpa, 0);
+    virtual.serve(1);
+    expect(status()).toBe(value);
+    return [0, 1, 2].map(reach);
+  };
+  expect([0, 1, 2].map(reach)).toEqual([true, true, true]);
+  expect(enter(otherGpa, 1)).toEqual([false, false, true]);
+  setLeaf(w.host, frames, windowIova + 2 * page, null, otherGpa);
+  queue(invalidate(PasidIotlbGranularity.SELECTED), 0, windowIova + 2 * page, 0);
+  queue(wait, 2, statusGpa, 0);
+  virtual.serve(1);
+  expect(reach(2)).toBe(false);
+  expect(enter(firstStageGpa, 3)).toEqual([true, true, true]);
 });
 
 test('a descriptor that the virtual unit does not have is the guest\'s mistake, and told as one', () => {

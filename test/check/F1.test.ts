@@ -1,5 +1,6 @@
 import { pageAnswered, pageRequested } from '#src/hardware/events';
-import { oldestRequest, takeOldest } from '#src/hardware/page-requests';
+import { askForPage, hasOverflowed, oldestRequest, requestsIn, ringLength, takeOldest } from '#src/hardware/page-requests';
+import { takeInAll } from '#src/hardware/request-arrival';
 import { PciFunction } from '#src/hardware/function';
 import { IommuUnit } from '#src/hardware/unit';
 import { expect, test } from 'vitest';
@@ -26,6 +27,21 @@ test.each(['in hardware', 'queued', 'read'])('holds: the device leaves while its
   expect(verdict()).toBeNull();
 });
 
+test('holds: the queue overflows, and who takes the device away drains until nothing was refused', async () => {
+  const { memory, nic, disk, ask, attach, detach, first, second, verdict } = await pageRequestHost('F1');
+  attach(first.hwpt);
+  const queue = IommuUnit.pageRequests.peek(memory, PciFunction.unit.peek(memory, nic));
+  for (let i = 0; i < ringLength + 2; i++) {
+    if (i < 32) ask();
+    else askForPage(memory, disk, null, 7, 1);
+    takeInAll(memory, queue);
+  }
+  expect(hasOverflowed(memory, queue)).toBe(true);
+  attach(second.hwpt);
+  expect([hasOverflowed(memory, queue), requestsIn(memory, queue), verdict()]).toEqual([false, [], null]);
+  expect([detach(), verdict()]).toEqual([null, null]);
+});
+
 test('holds: nobody has the device, and it is told so', async () => {
   const { ask, handOn, verdict } = await pageRequestHost('F1');
   ask();
@@ -46,6 +62,7 @@ test('breaks: a request that software takes and forgets', async () => {
   const { memory, nic, ask, verdict } = await pageRequestHost('F1');
   ask();
   const queue = IommuUnit.pageRequests.peek(memory, PciFunction.unit.peek(memory, nic));
+  takeInAll(memory, queue);
   expect(oldestRequest(memory, queue, 1)?.group).toBe(1);
   takeOldest(memory, queue);
   expect(verdict()).toMatch(/^a device waits for the answer to 40\.1 /);

@@ -21,6 +21,7 @@ export async function pageRequestHost(id: string, changes: Partial<Variant> = {}
   const vmm = w.process('vmm');
   const iommufd = vmm.iommufd();
   const { fd, deviceId } = vmm.bound(w.group('nic').vfio[0]!, iommufd);
+  w.device('disk');
   const [first, second] = [0, 1].map(() => vmm.faultHwptAndQueue(iommufd, deviceId, vmm.ioas(iommufd), HwptFlag.PASID));
   const memory = w.host.kernel;
   const history = new History(new SharedArrayBuffer(historyBytes(1, 2048)), 1, 2048);
@@ -29,9 +30,9 @@ export async function pageRequestHost(id: string, changes: Partial<Variant> = {}
   const machine = new Machine(w.host);
   const kernel = new Kernel(w.host, operationsOf({ ...correct, ...changes }), driverInForce(w.host, machine));
   kernel.enter(vmm.ref);
-  const nic = w.directory['nic'] as Ref<'PciFunction'>;
+  const [nic, disk] = [w.directory['nic'] as Ref<'PciFunction'>, w.directory['disk'] as Ref<'PciFunction'>];
   return {
-    memory, nic, first: first!, second: second!,
+    memory, nic, disk, first: first!, second: second!,
     ask: (pasid: number | null = null) => askForPage(memory, nic, pasid, 7, 1),
     attachPasid: (pasid: number, hwpt: number) => errnoOf(() => ioctl(kernel, fd, 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', { argsz: 16, flags: VfioFlag.PASID, ptId: hwpt, pasid })),
     detachPasid: (pasid: number) => errnoOf(() => ioctl(kernel, fd, 'VFIO_DEVICE_DETACH_IOMMUFD_PT', { argsz: 12, flags: VfioFlag.PASID, pasid })),

@@ -1,41 +1,23 @@
 /** The RISC-V driver and its unit: contexts, command queue, fault queue, and DMA through them. */
 import { peek, silent, sleepWhile } from '#hostmem/atomics';
 import { History, historyBytes } from '#hostmem/history';
-import { Host } from '#hostmem/host';
 import { hpaOf, Memory, Space, type Frame } from '#hostmem/memory';
 import { liveObjects, type Ref } from '#hostmem/object';
-import { RiscvDriver } from '#src/drivers/riscv/driver';
 import { installedRoot } from '#src/hardware/installed-root';
-import { Machine, type PciFunctionOptions } from '#src/hardware/machine';
+import { Machine } from '#src/hardware/machine';
 import { Cause } from '#src/hardware/riscv/cause';
 import * as commands from '#src/hardware/riscv/commands';
-import { takeFaults } from '#src/hardware/riscv/fault-queue';
 import { QueueStatus, ringAt, RiscvRegisters } from '#src/hardware/riscv/registers';
-import { IommuUnit } from '#src/hardware/unit';
 import { World } from '#src/world';
 import { fileURLToPath } from 'node:url';
 import { Worker } from 'node:worker_threads';
 import { expect, test } from 'vitest';
 import { Interposer } from '../hardware/small-machine.ts';
 import type { DmaLoop } from './dma-loop.ts';
+import { smallRiscv as small } from './small-vendor.ts';
 
 const READ_WRITE = 3;
 const invalidTarget = 258;
-
-function small(functions: readonly PciFunctionOptions[] = [{ rid: 0x108 }, { rid: 0x110 }]) {
-  const host = Host.create(4 << 20, 2 << 20);
-  Machine.create(host);
-  const unit = Machine.addRiscvUnit(host);
-  const added = functions.map((each) => Machine.addFunction(host, unit, each));
-  const machine = new Machine(host);
-  RiscvDriver.boot(host, machine);
-  const driver = new RiscvDriver(host, machine);
-  for (const each of added) driver.probe(each);
-  const registers = IommuUnit.registers.peek(host.kernel, unit) as Ref<'RiscvRegisters'>;
-  const engines = added.map((each) => machine.dma(each));
-  const queue = machine.riscvUnits[0]!.queue;
-  return { host, machine, driver, functions: added, engines, registers, queue, faults: () => takeFaults(host, registers) };
-}
 
 test('a probed function is blocked until it is attached, and again after it is; identity lets it pass', () => {
   const { driver, functions, engines, host } = small();

@@ -1,4 +1,4 @@
-/** The required sequences Q1 to Q6 of SEMANTICS d.2: as they are nobody complains; a step left out or swapped is seen by the invariant for it. Q8, the drain of page requests, is in `F3.test.ts`. */
+/** The required sequences Q1 to Q6 of SEMANTICS d.2: as they are nobody complains; a step left out or swapped is seen by the invariant for it. Q7 and Q8 (nested parents, the drain of page requests) are variants of `nested-unmap` and `page-requests`. */
 import { poke } from '#hostmem/atomics';
 import { NULL } from '#hostmem/object';
 import { SubmitReturned } from '#src/drivers/events';

@@ -50,6 +50,9 @@ interface Sequence {
 const numberOf = (kind: UnitKind | undefined, first: number, second: number): string =>
   kind === UnitKind.VTD || kind === undefined ? `${first >>> Bits.domainShift}.${second & pasidMask}` : '';
 
+/** All before it is over: what follows has an order of its own (Q8). */
+const isFence = (first: number): boolean => (first & Bits.typeMask) === Descriptor.WAIT && (first & Bits.waitFence) !== 0;
+
 export default invariant<Map<number, Sequence>>({
   id: 'C4',
   claim: 'caches are invalidated in the order entry, context or PASID cache, IOTLB, device TLB, and an entry is emptied behind that; no device uses ATS that its entry forbids',
@@ -65,7 +68,9 @@ export default invariant<Map<number, Sequence>>({
     if (event.kind === InvalidationQueued.kind) {
       const kind = view.kindOfUnit(InvalidationQueued.get.unit(event));
       const [first, second] = [InvalidationQueued.get.first(event), InvalidationQueued.get.second(event)];
-      return queue(sequences.get(event.actor), rankOf(kind, first, second), numberOf(kind, first, second));
+      const sequence = sequences.get(event.actor);
+      if (kind === UnitKind.VTD && isFence(first) && sequence !== undefined) sequence.last = Rank.ENTRY;
+      return queue(sequence, rankOf(kind, first, second), numberOf(kind, first, second));
     }
     if (event.kind === SubmitTimedOut.kind) {
       // All of it may be queued again.

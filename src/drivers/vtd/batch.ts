@@ -83,6 +83,11 @@ export class Batch {
     return this.push(first, second, low | (pasid === ridPasid ? deviceTlbSize : pasidDeviceTlbSize), high);
   }
 
+  /** A wait that tells nobody: what is behind it is carried out when all before it is over (FN). */
+  fence(): this {
+    return this.push(Descriptor.WAIT | Bits.waitFence, 0, 0, 0);
+  }
+
   /** The answer to a group of page requests. */
   pageAnswer(sourceId: number, group: number, code: number, pasid: number | null): this {
     const first = Descriptor.PAGE_ANSWER | (pasid === null ? 0 : PageAnswerBits.hasPasid) | (code << PageAnswerBits.codeShift) | (sourceId << PageAnswerBits.sourceShift);

@@ -13,7 +13,8 @@ import { Access, type PageTableFormat, type WalkResult } from '#hostmem/page-tab
 import { pageNumber } from '#hostmem/u64';
 import { PciFunction } from '../../hardware/function.ts';
 import type { Machine } from '../../hardware/machine.ts';
-import { oldestRequest, requestsSoFar, takeOldest } from '../../hardware/page-requests.ts';
+import { clearOverflow, hasOverflowed, oldestRequest, requestsSoFar, takeOldest } from '../../hardware/page-requests.ts';
+import { takeInAll } from '../../hardware/request-arrival.ts';
 import { IommuUnit } from '../../hardware/unit.ts';
 import * as registers from '../../hardware/vtd/registers.ts';
 import { GlobalStatus, RootTableMode, VtdRegisters, wideDescriptors } from '../../hardware/vtd/registers.ts';
@@ -32,6 +33,7 @@ import { createNested, freeNested, invalidateNested, isNested, nests } from './n
 import { vtdOperations, type VtdOperations } from './operations.ts';
 import { descriptorBytes, wideDescriptorBytes } from '../../hardware/vtd/descriptors.ts';
 import { endOfUnmap } from '../gather.ts';
+import { ridPasid } from './pasid-entry.ts';
 import { reserveDomainIds, VtdUnitState } from './unit-state.ts';
 import { Vtd, type VtdUnit } from './vtd.ts';
 
@@ -195,15 +197,24 @@ export class VtdDriver implements IommuDriver {
 
   pageRequestsSoFar(pciFunction: Ref<'PciFunction'>): number {
     const queue = this.#pageRequests(pciFunction);
-    return queue === NULL ? 0 : requestsSoFar(this.#vtd.kernel, queue);
+    if (queue === NULL) return 0;
+    if (this.#vtd.kernel.control === null) takeInAll(this.#vtd.kernel, queue);
+    return requestsSoFar(this.#vtd.kernel, queue);
   }
 
   takePageRequest(pciFunction: Ref<'PciFunction'>, count: number): TakenRequest | null {
     const { kernel } = this.#vtd;
     const queue = this.#pageRequests(pciFunction);
-    const oldest = queue === NULL ? null : oldestRequest(kernel, queue, count);
+    if (queue === NULL) return null;
+    const oldest = oldestRequest(kernel, queue, count);
     if (oldest !== null) takeOldest(kernel, queue);
+    else clearOverflow(kernel, queue);
     return oldest;
+  }
+
+  drainPageRequests(pciFunction: Ref<'PciFunction'>, pasid: number | null): boolean {
+    this.#vtd.operations.drainPageRequests(this.#vtd, this.#unit(pciFunction), this.#device(pciFunction), pasid ?? ridPasid);
+    return !hasOverflowed(this.#vtd.kernel, this.#pageRequests(pciFunction));
   }
 
   #pageRequests(pciFunction: Ref<'PciFunction'>): Ref<'PageRequests'> {

@@ -1,14 +1,17 @@
 /**
- * The required sequences of invalidation (SEMANTICS d.2, Q1 to Q6), each a named operation. Whom they concern is in `cache-tag.ts`.
+ * The required sequences of invalidation (SEMANTICS d.2, Q1 to Q8), each a named operation. Whom they concern is in `cache-tag.ts`.
  */
 import { NULL, type Ref } from '#hostmem/object';
 import { highOfPage, lowOfPage, pageNumber } from '#hostmem/u64';
 import { PciFunction } from '../../hardware/function.ts';
+import { Bits } from '../../hardware/vtd/descriptors.ts';
 import { CacheTag, IommuDomain } from '../domain.ts';
 import { IommuDevice } from '../driver.ts';
 import { FlushCalled, FlushReturned } from '../events.ts';
 import type { Batch } from './batch.ts';
+import { domainIdOf } from './cache-tag.ts';
 import { ridPasid } from './pasid-entry.ts';
+import { identityDomainId } from './unit-state.ts';
 import type { Vtd, VtdUnit } from './vtd.ts';
 
 /** How many pages 64 bits of address have. */
@@ -89,4 +92,26 @@ export function flushPasid(vtd: Vtd, unit: VtdUnit, device: Ref<'IommuDevice'>, 
 /** Q6 of scalable mode: the entry has no domain id, so that the caches behind it are flushed as a whole. */
 export function flushScalableContext(vtd: Vtd, unit: VtdUnit, device: Ref<'IommuDevice'>, sourceId: number): void {
   vtd.operations.submit(vtd, unit, addDeviceTlb(vtd, device, vtd.batch.clear().contextCacheOfRequester(0, sourceId).pasidCacheAll().iotlbAll()));
+}
+
+/**
+ * Q8, the part of it that hardware has (`intel_iommu_drain_pasid_prq` behind its look at the queue, VT-d specification 7.10): a fence, behind which the device is asked to
+ * drop what it has cached. What it had asked for is ahead of its answer, and when the wait (PD) is over it lies in the queue, or was refused there.
+ */
+export function drainPageRequests(vtd: Vtd, unit: VtdUnit, device: Ref<'IommuDevice'>, pasid: number): void {
+  const domainId = numberOf(vtd, unit, IommuDevice.domain.peek(vtd.kernel, device));
+  const batch = vtd.batch.clear().fence();
+  if (pasid === ridPasid) batch.iotlbOfDomain(domainId);
+  else batch.pasidIotlb(domainId, pasid, 0, 0, -1, false);
+  const sourceId = PciFunction.rid.peek(vtd.kernel, IommuDevice.function.peek(vtd.kernel, device));
+  vtd.operations.submit(vtd, unit, batch.deviceTlb(sourceId, 0, 0, 52, pasid), Bits.waitPageRequests);
+}
+
+/** What the requests without PASID go through is called on the unit. */
+function numberOf(vtd: Vtd, unit: VtdUnit, domain: Ref<'IommuDomain'>): number {
+  if (domain === NULL) return identityDomainId;
+  IommuDomain.tagLock.acquire(vtd.kernel, domain);
+  const known = domainIdOf(vtd, domain, unit);
+  IommuDomain.tagLock.release(vtd.kernel, domain);
+  return known;
 }

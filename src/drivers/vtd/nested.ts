@@ -24,11 +24,16 @@ export const vtdS1Bytes = 24;
 /** IOMMU_VTD_S1_SRE, _EAFE, _WPE. */
 const S1Flag = { SUPERVISOR: 1, EXTENDED_ACCESSED: 2, WRITE_PROTECT: 4 } as const;
 const knownFlags = BigInt(S1Flag.SUPERVISOR | S1Flag.EXTENDED_ACCESSED | S1Flag.WRITE_PROTECT);
-/** `addr_width` of 4 levels and of 5. */
+/** `addr_width` of 4 levels and of 5, with a sign. */
 const AddressWidth = { FOUR_LEVELS: 48, FIVE_LEVELS: 57 } as const;
 
-/** That of a first stage of four levels, with a sign. */
-export const firstStageWidth = AddressWidth.FOUR_LEVELS;
+/** What a VMM hands over for a first stage of four levels. */
+export function firstStageData(rootGpa: number): Uint8Array {
+  const data = new Uint8Array(vtdS1Bytes);
+  new DataView(data.buffer).setBigUint64(8, BigInt(rootGpa), true);
+  new DataView(data.buffer).setUint32(16, AddressWidth.FOUR_LEVELS, true);
+  return data;
+}
 
 /** IOMMU_HWPT_INVALIDATE_DATA_VTD_S1 and its `{ addr, npages, flags, reserved }`. */
 export const vtdS1InvalidateData = 0;

@@ -8,7 +8,7 @@ import { clearContext, installContext } from './context.ts';
 import { disableAts, enableAts } from './ats.ts';
 import { assignDeviceTag, assignParentTag, assignTag, unassignDeviceTag, unassignParentTag, unassignTag } from './cache-tag.ts';
 import { gather } from './gather.ts';
-import { flushContext, flushDeviceTlb, flushIotlb, flushNestedDeviceTlb, flushPasid, flushRange, flushScalableContext } from './invalidation.ts';
+import { drainPageRequests, flushContext, flushDeviceTlb, flushIotlb, flushNestedDeviceTlb, flushPasid, flushRange, flushScalableContext } from './invalidation.ts';
 import { setUpPasid, setUpPassThrough, tearDownPasid } from './pasid-entry.ts';
 import { removePasid, setPasid } from './device-pasid.ts';
 import { addPasidTable, setUpPasidTable, tearDownPasidTable } from './pasid-table.ts';
@@ -25,6 +25,7 @@ export const vtdOperations = {
   flushContext,
   flushPasid,
   flushScalableContext,
+  drainPageRequests,
   assignTag,
   unassignTag,
   assignParentTag,

@@ -41,11 +41,11 @@ const momentMs = 0.05;
 
 /**
  * Carries the batch out and returns when it is done: 0, or EINVAL when the unit refused a descriptor. Where a device did not answer all of it is submitted again, or
- * with ETIMEDOUT nothing is done (`afterTimeOut`); who called is not told in 7.2.
+ * with ETIMEDOUT nothing is done (`afterTimeOut`); who called is not told in 7.2. `waitBits` are of the wait behind the batch: PD, QI_OPT_WAIT_DRAIN.
  */
-export function submit(vtd: Vtd, unit: VtdUnit, batch: Batch): 0 | 'EINVAL' | 'ETIMEDOUT' {
+export function submit(vtd: Vtd, unit: VtdUnit, batch: Batch, waitBits: number = 0): 0 | 'EINVAL' | 'ETIMEDOUT' {
   for (;;) {
-    const first = enqueue(vtd, unit, batch);
+    const first = enqueue(vtd, unit, batch, waitBits);
     const status = waitUntilDone(vtd, unit, (first + batch.length) % unit.ringLength);
     const refused = release(vtd, unit, first, batch.length + 1);
     const next = statusOf(status) === SlotStatus.DONE ? AfterTimeOut.DONE : vtd.operations.afterTimeOut(vtd, unit, status >>> sourceShift);
@@ -71,7 +71,7 @@ export function afterTimeOut(vtd: Vtd, unit: VtdUnit, sourceId: number): AfterTi
 }
 
 /** Writes the batch and a wait behind it, and moves the tail; returns the first slot. The second half of a wide descriptor stays 0. */
-export function enqueue(vtd: Vtd, unit: VtdUnit, batch: Batch): number {
+export function enqueue(vtd: Vtd, unit: VtdUnit, batch: Batch, waitBits: number = 0): number {
   const { kernel, ram } = vtd;
   const { state, ringAt, tailAt, ringLength, descriptorBytes } = unit;
   if (kernel.control !== null) kernel.control.point(Op.STORE, kernel, tailAt, VtdRegisters.queueTail.label);
@@ -84,8 +84,8 @@ export function enqueue(vtd: Vtd, unit: VtdUnit, batch: Batch): number {
     poke(ram, unit.statusAt + ((first + i) % ringLength) * 4, SlotStatus.IN_USE);
     InvalidationQueued.emit(kernel, unit.number, (first + i) % ringLength, batch.word(i, 0), batch.word(i, 1), batch.word(i, 2));
   }
-  InvalidationQueued.emit(kernel, unit.number, end, Descriptor.WAIT);
-  writeWait(vtd, ringAt + end * descriptorBytes, unit.statusAt + end * 4);
+  InvalidationQueued.emit(kernel, unit.number, end, Descriptor.WAIT | waitBits);
+  writeWait(vtd, ringAt + end * descriptorBytes, unit.statusAt + end * 4, waitBits);
   VtdUnitState.queueFreeHead.poke(kernel, state, (end + 1) % ringLength);
   VtdUnitState.queueFree.poke(kernel, state, VtdUnitState.queueFree.peek(kernel, state) - batch.length - 1);
   silent.release(kernel, tailAt, ((end + 1) % ringLength) * descriptorBytes);
@@ -107,9 +107,9 @@ function lockWithRoom(vtd: Vtd, unit: VtdUnit, slots: number): void {
   }
 }
 
-function writeWait(vtd: Vtd, at: number, status: number): void {
+function writeWait(vtd: Vtd, at: number, status: number, waitBits: number): void {
   const ram = vtd.ram;
-  poke(ram, at, Descriptor.WAIT | Bits.waitStatusWrite);
+  poke(ram, at, Descriptor.WAIT | Bits.waitStatusWrite | waitBits);
   poke(ram, at + 4, SlotStatus.DONE);
   poke(ram, at + 8, status);
   poke(ram, at + 12, 0);

@@ -32,7 +32,7 @@ export const Bits = {
 /** The PASID in the second word of a descriptor that has one. */
 export const pasidMask = 0xfffff;
 
-/** A page-group response: the requester in bits [31:16] of the first word, its code in [15:12], and whether the second word's PASID counts; the group is in the third word. */
+/** A page-group response: the requester in bits [31:16] of the first word, its code in [15:12], and whether the second word's PASID counts; the group is in bits [11:3] of the third word. */
 export const PageAnswerBits = { hasPasid: 1 << 4, codeShift: 12, codeMask: 0xf, sourceShift: 16, groupShift: 3 } as const;
 
 /** Bits of the third word of an IOTLB descriptor. */
@@ -65,16 +65,22 @@ const reserved: Readonly<Record<number, number>> = {
   [Descriptor.PAGE_ANSWER]: 0xfe0,
 };
 
-/**
- * Whether a queue of this unit can carry it out: known type, granularity and order, reserved bits clear, aligned status address. Only
- * a unit with scalable mode knows PASIDs, only one with support for them device TLBs.
- */
-export function isWellFormed(first: number, third: number, largestOrder: number, scalable: boolean, deviceTlbs: boolean): boolean {
+/** What a unit's capabilities let its queue do. */
+export interface QueueAbilities {
+  readonly largestOrder: number;
+  /** Scalable mode: it knows PASIDs. */
+  readonly scalable: boolean;
+  readonly deviceTlbs: boolean;
+  readonly pageRequests: boolean;
+}
+
+/** Whether a queue of such a unit can carry it out: known type, granularity and order, reserved bits clear, aligned status address. */
+export function isWellFormed(first: number, third: number, { largestOrder, scalable, deviceTlbs, pageRequests }: QueueAbilities): boolean {
   const type = first & Bits.typeMask;
   const reservedBits = reserved[type];
   if (reservedBits === undefined || (first & reservedBits) !== 0) return false;
-  if (type === Descriptor.WAIT) return (third & 3) === 0;
-  if (type === Descriptor.PAGE_ANSWER) return scalable && deviceTlbs;
+  if (type === Descriptor.WAIT) return (third & 3) === 0 && (pageRequests || (first & Bits.waitPageRequests) === 0);
+  if (type === Descriptor.PAGE_ANSWER) return pageRequests;
   if (type === Descriptor.DEVICE_TLB) return deviceTlbs && (third & 0xffe) === 0;
   if (type === Descriptor.PASID_DEVICE_TLB) return scalable && deviceTlbs && (third & 0x7fe) === 0;
   const granularity = (first >>> Bits.granularityShift) & Bits.granularityMask;

@@ -7,7 +7,8 @@
  *   context cache   drops entries, as the PASID cache
  *   device TLB      sends the request to the function, possible only when that has taken the one before
  *   page answer     goes to the function that asked
- *   wait            possible only when every request was taken and the marked transactions have ended; then the status word is written to RAM.
+ *   wait            possible only when every request was taken and the marked transactions have ended, with PD also when what was ahead of the functions' answers
+ *                   lies in the queue of page requests; then the status word is written to RAM. It holds back what is behind it, which with FN it has to.
  *                   Where a function is gone and does not answer, time passes: FSTS.ITE, the wait is dropped, and the queue stops until software clears the bit
  *   anything else   FSTS.IQE, and the queue stops at it until software clears the bit
  *
@@ -24,7 +25,9 @@ import { Drain } from '../drain.ts';
 import { invalidated } from '../events.ts';
 import { firstStageTag, invalidateLabel, IotlbView } from '../iotlb.ts';
 import { PciFunction } from '../function.ts';
-import { deliverAnswer } from '../page-requests.ts';
+import { deliverAnswer, hasCome } from '../page-requests.ts';
+import { takeInAll } from '../request-arrival.ts';
+import { groupMask } from '../request-groups.ts';
 import { IommuUnit } from '../unit.ts';
 import { UnitFunctions } from '../unit-functions.ts';
 import { WalkCache } from '../walk-cache.ts';
@@ -32,7 +35,7 @@ import * as descriptors from './descriptors.ts';
 import { Bits, Descriptor, Granularity, PageBits } from './descriptors.ts';
 import { changeFaultStatus } from './faults.ts';
 import { ContextCache, contextInvalidateLabel, PasidCache, pasidInvalidateLabel } from './entry-caches.ts';
-import { FaultStatus, GlobalStatus, largestOrderOf, supportsDeviceTlbs, supportsFirstStage, supportsScalable, VtdRegisters, wideDescriptors } from './registers.ts';
+import { FaultStatus, GlobalStatus, largestOrderOf, supportsDeviceTlbs, supportsFirstStage, supportsPageRequests, supportsScalable, VtdRegisters, wideDescriptors } from './registers.ts';
 
 const deviceTlbLabel = label('VtdQueue.deviceTlb');
 const waitLabel = label('VtdQueue.wait');
@@ -58,11 +61,13 @@ export class InvalidationQueue implements Engine {
   readonly #functions: UnitFunctions;
   readonly #drain: Drain;
   readonly #unit: Ref<'IommuUnit'>;
-  /** Helped along in a free run. */
-  readonly #atcs: AtcInvalidation[] = [];
-  readonly #largestOrder: number;
-  readonly #scalable: boolean;
-  readonly #deviceTlbs: boolean;
+  /** Helped along in a free run: those of the functions from `#newest` on, the latest that was added. */
+  #atcs: AtcInvalidation[] = [];
+  #newest: Ref<'PciFunction'> = NULL;
+  readonly #host: Host;
+  readonly #abilities: descriptors.QueueAbilities;
+  /** `NULL` for a unit that takes no page requests. */
+  readonly #requests: Ref<'PageRequests'>;
   /** Whether its caches may hold translations of a first stage. */
   readonly #hasFirstStage: boolean;
 
@@ -87,12 +92,17 @@ export class InvalidationQueue implements Engine {
     this.#functions = new UnitFunctions(kernel, unit);
     this.#drain = new Drain(kernel, this.#functions);
     this.#unit = unit;
-    for (let at = IommuUnit.firstFunction.peek(kernel, unit); at !== NULL; at = PciFunction.nextOfUnit.peek(kernel, at))
-      if (PciFunction.atc.peek(kernel, at) !== NULL) this.#atcs.push(new AtcInvalidation(host, at));
-    this.#scalable = supportsScalable(VtdRegisters.extendedCapability.peekHigh(kernel, registers));
-    this.#hasFirstStage = this.#scalable && supportsFirstStage(VtdRegisters.extendedCapability.peekHigh(kernel, registers));
-    this.#deviceTlbs = supportsDeviceTlbs(VtdRegisters.extendedCapability.peek(kernel, registers));
-    this.#largestOrder = largestOrderOf(VtdRegisters.capability.peekHigh(kernel, registers));
+    this.#host = host;
+    this.#requests = IommuUnit.pageRequests.peek(kernel, unit);
+    const extendedLow = VtdRegisters.extendedCapability.peek(kernel, registers);
+    const extendedHigh = VtdRegisters.extendedCapability.peekHigh(kernel, registers);
+    this.#abilities = {
+      largestOrder: largestOrderOf(VtdRegisters.capability.peekHigh(kernel, registers)),
+      scalable: supportsScalable(extendedHigh),
+      deviceTlbs: supportsDeviceTlbs(extendedLow),
+      pageRequests: supportsPageRequests(extendedLow),
+    };
+    this.#hasFirstStage = this.#abilities.scalable && supportsFirstStage(extendedHigh);
   }
 
   ready(): boolean {
@@ -100,9 +110,14 @@ export class InvalidationQueue implements Engine {
     if ((peek(kernel, this.#globalStatusAt) & GlobalStatus.QUEUE_ENABLED) === 0) return false;
     if ((peek(kernel, this.#faultStatusAt) & (FaultStatus.QUEUE_ERROR | FaultStatus.TIME_OUT)) !== 0) return false;
     if (peek(kernel, this.#headAt) === silent.read(kernel, this.#tailAt)) return false;
-    if (this.#headIsWait()) return (!this.#functions.anyPending() || pendingFunction(kernel, this.#unit, false) === NULL) && this.#drain.done();
+    if (this.#headIsWait()) return (!this.#functions.anyPending() || pendingFunction(kernel, this.#unit, false) === NULL) && this.#drain.done() && this.#hasDrainedRequests();
     const target = this.#target();
     return target === NULL || !isPending(kernel, target) || isGone(kernel, target);
+  }
+
+  /** What the wait at the head asks for beside the invalidations before it. */
+  #hasDrainedRequests(): boolean {
+    return (this.#word(0) & Bits.waitPageRequests) === 0 || this.#requests === NULL || hasCome(this.#kernel, this.#requests);
   }
 
   /** The function that a device-TLB invalidation at the head is for; `NULL` for any other descriptor, and when there is no such function. */
@@ -126,7 +141,7 @@ export class InvalidationQueue implements Engine {
 
   label(): number {
     const first = this.#word(0);
-    if (!descriptors.isWellFormed(first, this.#word(2), this.#largestOrder, this.#scalable, this.#deviceTlbs)) return errorLabel;
+    if (!descriptors.isWellFormed(first, this.#word(2), this.#abilities)) return errorLabel;
     const type = first & Bits.typeMask;
     if (type === Descriptor.WAIT) return waitLabel;
     if (type === Descriptor.DEVICE_TLB || type === Descriptor.PASID_DEVICE_TLB) return deviceTlbLabel;
@@ -137,7 +152,7 @@ export class InvalidationQueue implements Engine {
   step(): void {
     const first = this.#word(0);
     const third = this.#word(2);
-    if (!descriptors.isWellFormed(first, third, this.#largestOrder, this.#scalable, this.#deviceTlbs)) {
+    if (!descriptors.isWellFormed(first, third, this.#abilities)) {
       changeFaultStatus(this.#kernel, this.#registers, FaultStatus.QUEUE_ERROR, 0);
       return;
     }
@@ -173,14 +188,27 @@ export class InvalidationQueue implements Engine {
   /** Free runs: carries out what is ready, unless another thread is already at it. */
   help(): void {
     const kernel = this.#kernel;
-    if (kernel.control !== null || (!this.ready() && !this.#functions.anyPending())) return;
+    if (kernel.control !== null) return;
+    if (this.#requests !== NULL) takeInAll(kernel, this.#requests);
+    if (!this.ready() && !this.#functions.anyPending()) return;
     if (silent.compareExchange(kernel, this.#helpingAt, 0, 1) !== 0) return;
+    this.#findAtcs();
     for (;;) {
       for (const one of this.#atcs) if (one.ready()) one.step();
       if (!this.ready()) break;
       this.step();
     }
     silent.release(kernel, this.#helpingAt, 0);
+  }
+
+  #findAtcs(): void {
+    const kernel = this.#kernel;
+    const newest = IommuUnit.firstFunction.peek(kernel, this.#unit);
+    if (newest === this.#newest) return;
+    this.#newest = newest;
+    this.#atcs = [];
+    for (let at = newest; at !== NULL; at = PciFunction.nextOfUnit.peek(kernel, at))
+      if (PciFunction.atc.peek(kernel, at) !== NULL) this.#atcs.push(new AtcInvalidation(this.#host, at));
   }
 
   /** Tables first, then pages: a walk that began in a stale table cannot fill a page that is not dropped. Clears first, then marks: a transaction that is idle when it is looked at can only find what the clearing left. */
@@ -249,7 +277,7 @@ export class InvalidationQueue implements Engine {
 
   #answerPage(first: number, third: number): void {
     const { codeShift, codeMask, sourceShift, groupShift } = descriptors.PageAnswerBits;
-    deliverAnswer(this.#kernel, first >>> sourceShift, third >>> groupShift, (first >>> codeShift) & codeMask);
+    deliverAnswer(this.#kernel, this.#unit, first >>> sourceShift, (third >>> groupShift) & groupMask, (first >>> codeShift) & codeMask);
   }
 
   #headIsWait(): boolean {
