@@ -62,6 +62,7 @@ export function dmaMap(kernel: Kernel, dma: Ref<'DmaDomain'>, frame: Frame, page
   const iova = firstDmaIova + page * 4096;
   DmaMapped.emit(memory, IommuDomain.root.peek(memory, domain), 0, iova, pages);
   if (kernel.driver.map(domain, 0, iova, frame, 3, pages) === 0) return iova;
+  DmaUnmapped.emit(memory, IommuDomain.root.peek(memory, domain), 0, iova, pages);
   returnIova(kernel, dma, page, pages);
   return 0;
 }

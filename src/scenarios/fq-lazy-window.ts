@@ -12,7 +12,7 @@ export default scenario({
   seed: null,
   race: { number: 9, buggy: 'fq-lazy-window' },
   variants: ['strict-unmap', 'fq-counter-order'],
-  holds: ['C1', 'C2', 'C3', 'C4', 'C5', 'C6', 'D2', 'D7', 'G1'],
+  holds: ['C1', 'C2', 'C3', 'C4', 'C5', 'C6', 'D2', 'D7', 'D9', 'G1'],
 
   world(w) {
     w.process('host');

@@ -16,7 +16,7 @@ export default scenario({
   title: 'a page is mapped and unmapped under DMA, while a sibling of its IOAS is replaced',
   seed: null,
   variants: ['xen-domid-recycle'],
-  holds: ['C1', 'C2', 'C3', 'C4', 'C5', 'C6', 'D1', 'D4', 'D5', 'D6', 'D7', 'G1', 'G2', 'O1'],
+  holds: ['C1', 'C2', 'C3', 'C4', 'C5', 'C6', 'D1', 'D4', 'D5', 'D6', 'D7', 'D8', 'G1', 'G2', 'O1'],
 
   world(w) {
     const vmm = w.process('vmm');
