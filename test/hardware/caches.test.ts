@@ -142,7 +142,7 @@ test.each(machines)('outside open windows a unit with caches answers as one with
     }),
     { numRuns: 60, seed: 7 },
   );
-  expect(hits).toBeGreaterThan(50);
+  expect(hits).toBeGreaterThanOrEqual(50);
 });
 
 test.each(units)('a stale answer inside an open window is seen, %s', (_name, unit) => {
