@@ -42,7 +42,7 @@ const place = (name) => fileURLToPath(new URL(name, import.meta.url));
 const filename = place('./worker.cjs');
 const before = place('./worker.compiled');
 const cachedData = existsSync(before) ? readFileSync(before) : undefined;
-const script = new Script(readFileSync(filename, 'utf8'), { filename, cachedData });
+const script = new Script(readFileSync(filename, 'latin1'), { filename, cachedData });
 const exported = {};
 script.runInThisContext()(exported, createRequire(import.meta.url), import.meta.url, (url) => import(url));
 export const { ${roles.join(', ')} } = exported;
@@ -66,9 +66,12 @@ async function write(dist, name, entry) {
     await made.write({ file: join(dist, 'bundle', `${name}.js`), format: 'esm', codeSplitting: false });
     return;
   }
-  const { output } = await made.generate({ format: 'cjs', codeSplitting: false });
-  writeFileSync(join(dist, 'bundle', 'worker.cjs'), `(function (exports, require, bundleUrl, bundleImport) { 'use strict';\n${output[0].code}\n})`);
+  const { output } = await made.generate({ format: 'cjs', codeSplitting: false, comments: false });
+  writeFileSync(join(dist, 'bundle', 'worker.cjs'), `(function (exports, require, bundleUrl, bundleImport) { 'use strict';\n${asciiOf(output[0].code)}\n})`);
 }
+
+/** Every thread has the text for itself, at a byte a character if all are of ASCII; what is not stands in strings. */
+const asciiOf = (code) => code.replaceAll(/[^\0-\x7f]/g, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`);
 
 const found = (dist, folders) => folders.flatMap((folder) => readdirSync(join(dist, folder)).filter((name) => name.endsWith('.js')).map((name) => `${folder}/${name}`));
 

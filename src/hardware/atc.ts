@@ -128,6 +128,7 @@ export class AtcInvalidation implements Engine {
   /** In a free run any number of threads may take a request: dropping and marking twice does no harm. */
   step(): void {
     const memory = this.memory;
+    if (PciFunction.gone.load(memory, this.#function) !== 0) return;
     const high = Atc.addressHigh.peek(memory, this.#atc);
     const low = Atc.addressLow.peek(memory, this.#atc);
     this.#view.invalidate(Atc.pasid.peek(memory, this.#atc), high, low, Atc.order.peek(memory, this.#atc));

@@ -5,7 +5,7 @@
  * translation. A transaction whose slot was still idle when `mark` looked reads what software and the invalidation left: before `mark` comes a
  * fence, behind the last entry that was cleared.
  */
-import { peek, poke, silent } from '#hostmem/atomics';
+import { load, peek, poke, silent } from '#hostmem/atomics';
 import type { Memory } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
 import { InFlight, PciFunction } from './function.ts';
@@ -37,13 +37,14 @@ export class Drain {
   }
 }
 
-/** Remembers the transaction that one function has in flight. */
+/** Remembers the transaction that one function has in flight. Within an engine's step: before or after a transaction begins is another order. */
 export function markInFlight(kernel: Memory, pciFunction: Ref<'PciFunction'>, reads: boolean, writes: boolean): void {
   markSlot(kernel, PciFunction.inFlight.address(kernel, pciFunction), PciFunction.drainSeen.address(kernel, pciFunction), reads, writes);
 }
 
 function markSlot(kernel: Memory, inFlightAt: number, drainSeenAt: number, reads: boolean, writes: boolean): void {
-  const slot = silent.read(kernel, inFlightAt);
+  // The fence before `mark` makes of a plain read what a load is where schedules are explored.
+  const slot = kernel.control === null ? silent.read(kernel, inFlightAt) : load(kernel, inFlightAt, PciFunction.inFlight.label);
   if ((slot & InFlight.BUSY) === 0) return;
   if ((slot & InFlight.WRITE) !== 0 ? writes : reads) poke(kernel, drainSeenAt, slot);
 }

@@ -287,11 +287,14 @@ export class Board {
     this.words.fill(0, this.#cover, this.#cover + this.words[Head.coverCapacity]! * coverWords);
   }
 
-  /** Gives the turn to an actor and wakes it, and only it. Pairs with `awaitTurn`. */
+  /**
+   * Gives the turn to an actor and wakes it, and only it. Pairs with `awaitTurn`: whoever notifies and whoever waits go through one critical section, the word's list
+   * of waiters, which orders all that was written before.
+   */
   pass(actor: number): void {
     const turn = this.block(actor) + BlockWord.turn;
     this.words[Head.passes]! += 1;
-    door.store(this.words, turn, 1);
+    this.words[turn] = 1;
     door.notify(this.words, turn, 1);
   }
 
@@ -299,7 +302,8 @@ export class Board {
   awaitTurn(actor: number): void {
     const turn = this.block(actor) + BlockWord.turn;
     // Bounded, so that a wake-up which the host loses costs seconds and not the run.
-    while (door.load(this.words, turn) === 0) door.wait(this.words, turn, 0, recheckMs);
+    do door.wait(this.words, turn, 0, recheckMs);
+    while (this.words[turn] === 0);
     this.words[turn] = 0;
   }
 

@@ -17,6 +17,8 @@ export class Chooser implements Choice {
   count = 0;
   current = startOfSchedule;
   byDefault = nobody;
+  /** Whether `current` is among them. */
+  #canGoOn = false;
   readonly #board: Board;
   /** By `Space`. */
   readonly #memories: readonly Memory[];
@@ -32,9 +34,9 @@ export class Chooser implements Choice {
   /** Picks who goes on after `current`, or `nobody`. */
   choose(current: number, strategy: Strategy): number {
     const board = this.#board;
+    this.current = current;
     this.#gather();
     if (this.count === 0) return nobody;
-    this.current = current;
     this.byDefault = this.#default();
     board.set(Head.isChoice, this.count > 1 ? 1 : 0);
     if (this.count > 1) board.set(Head.choices, board.get(Head.choices) + 1);
@@ -71,9 +73,12 @@ export class Chooser implements Choice {
   #gather(): void {
     const board = this.#board;
     let count = 0;
+    this.#canGoOn = false;
     for (let actor = 0; actor < board.actors; actor++) {
       const block = board.block(actor);
-      if (board.get(block + BlockWord.status) !== Status.DONE && this.holds(block)) this.enabled[count++] = actor;
+      if (board.get(block + BlockWord.status) === Status.DONE || !this.holds(block)) continue;
+      this.enabled[count++] = actor;
+      if (actor === this.current) this.#canGoOn = true;
     }
     // What is late is so in every strategy: some of the orders that there are without.
     if (count > 0 && board.get(Head.late) !== 0) this.count = count;
@@ -83,18 +88,22 @@ export class Chooser implements Choice {
   #gatherEngines(actors: number): void {
     const board = this.#board;
     let count = actors;
-    for (let i = 0; i < this.#engines.length; i++) if (this.#engines[i]!.ready()) this.enabled[count++] = board.actors + i;
+    for (let i = 0; i < this.#engines.length; i++) {
+      if (!this.#engines[i]!.ready()) continue;
+      this.enabled[count++] = board.actors + i;
+      if (board.actors + i === this.current) this.#canGoOn = true;
+    }
     this.count = count;
   }
 
   /** Whoever runs goes on; else the first ready engine; else the actor that ran last; else the lowest. */
   #default(): number {
+    if (this.#canGoOn) return this.current;
     const lastActor = this.#board.get(Head.lastActor);
     let ranLast = nobody;
     let engine = nobody;
     for (let i = 0; i < this.count; i++) {
       const one = this.enabled[i]!;
-      if (one === this.current) return one;
       if (one === lastActor) ranLast = one;
       if (one >= this.#board.actors && engine === nobody) engine = one;
     }
