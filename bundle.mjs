@@ -15,7 +15,8 @@ const roles = ['vm', 'device', 'viommu', 'race'];
 const entries = {
   worker: [everything, ...roles.map((role) => `export { default as ${role} } from './workers/${role}.js';`)].join('\n'),
   cell: [everything, `import './src/cell.js';`].join('\n'),
-  device: `export { work } from './bench/device.js';`,
+  // Of devices there are 64: each loads what a device needs, and not all questions.
+  device: [`import './device.js';`, `import './bench/team-member.js';`].join('\n'),
   bench: [questions, `import './bench/thread.js';`].join('\n'),
   member: [questions, `import './bench/team-member.js';`].join('\n'),
 };
@@ -53,6 +54,7 @@ async function write(dist, name, entry) {
   const texts = {
     [join(dist, 'entry.js')]: entry,
     [join(dist, 'brought.js')]: brought(found(dist, walked)),
+    [join(dist, 'device.js')]: brought(['bench/device.js']),
     [join(dist, 'questions.js')]: brought(found(dist, ['bench/questions']).filter((path) => !path.endsWith('/point.js'))),
   };
   const made = await rolldown({

@@ -1,4 +1,4 @@
-/** A device on a thread: what benches of translation and of DMA drive. Bundled for threads (`bundle.mjs`): there may be many of them. */
+/** A device on a thread: what benches of translation and of DMA drive. It has a bundle of its own (`bundle.mjs`): there may be many of them. */
 import { Host, type HostBuffers } from '#hostmem/host';
 import type { Ref } from '#hostmem/object';
 import type { DmaEngine } from '#src/hardware/dma-engine';

@@ -21,8 +21,9 @@ export interface MemberOrder {
   readonly words: Int32Array<SharedArrayBuffer>;
 }
 
-/** Bundled, as the question's own thread is. */
-const thread = createRequire(import.meta.url).resolve('#bundle/member');
+/** Bundles of `team-member.ts`: with all questions, as the question's own thread is, or with what devices do alone. */
+export type MemberBundle = 'member' | 'device';
+const { resolve } = createRequire(import.meta.url);
 
 /** A thread that has not answered by then has died. */
 const patienceMs = 60_000;
@@ -34,7 +35,8 @@ export class Team {
   readonly #size: number;
 
   /** Starts a thread for each job and waits until all are ready. */
-  constructor(module: string, jobs: readonly unknown[]) {
+  constructor(module: string, jobs: readonly unknown[], bundle: MemberBundle = 'member') {
+    const thread = resolve(`#bundle/${bundle}`);
     this.#size = jobs.length;
     this.#words = new Int32Array(new SharedArrayBuffer((TeamWord.made + jobs.length * TeamWord.stride) * 4));
     for (const [member, job] of jobs.entries()) {

@@ -3,8 +3,6 @@
  * how evenly. And one device alone, beside a thread that maps and unmaps in its domain through the ioctls, and beside one that moves another
  * group from table to table.
  */
-import { createRequire } from 'node:module';
-import { pathToFileURL } from 'node:url';
 import { evenness } from '#src/vm-shares';
 import { attachFunctions } from '../attached.ts';
 import { devicePages, work as readAll, type OnHost } from '../device.ts';
@@ -14,7 +12,7 @@ import type { Question, Row, Sample, SampledRow } from '../question.ts';
 
 const sizes = [1, 2, 4, 8, 64];
 /** Devices alone load little; they are many. */
-const deviceModule = pathToFileURL(createRequire(import.meta.url).resolve('#bundle/device')).href;
+const deviceModule = new URL('../device.js', import.meta.url).href;
 const module = new URL('./scale.js', import.meta.url).href;
 
 /** What a thread is told: whose DMA it does, or what it does beside one. */
@@ -28,7 +26,7 @@ const sum = (values: readonly number[]): number => values.reduce((all, one) => a
 
 /** All devices are on one host; those that a row does not want sleep. */
 function rowsOfDevices(tiny: boolean, chunk: number, windowMs: number): { rows: Row[]; team: Team } {
-  const team = new Team(deviceModule, attachFunctions(tiny ? 4 : 64, devicePages).map(({ buffers, pciFunction }): Job => ({ buffers, pciFunction })));
+  const team = new Team(deviceModule, attachFunctions(tiny ? 4 : 64, devicePages).map(({ buffers, pciFunction }): Job => ({ buffers, pciFunction })), 'device');
   let last: readonly number[] = [];
   const row = (devices: number): SampledRow => ({
     name: `${devices}`,
