@@ -28,7 +28,8 @@ export function actorsThatMatter(failure: Failure): string[] {
   }
   for (const step of failure.steps) if (isFault(step)) names.add(step.actor);
   if (failure.violation.actor !== undefined) names.add(failure.violation.actor);
-  if (names.size === 0) for (const event of failure.events) names.add(event.actor);
+  // Found at rest, by nobody and in no word: who goes first is not all that it takes.
+  else if (failure.conflicts.length === 0 && names.size < 2) for (const event of failure.events) names.add(event.actor);
   return failure.actors.filter((actor) => names.has(actor));
 }
 

@@ -60,6 +60,11 @@ test('only the actors that take part are in the story', () => {
   expect(text).not.toMatch(/mapper|viommu|edu2 +$/m);
 });
 
+test('of what is found at rest, by nobody and in no word, all are told who did something, and not only who went first', () => {
+  const story = tellStory({ ...interleaved, conflicts: [], switches: [{ actor: null, op: 0, next: 'mapper' }] }).join('\n');
+  for (const told of ['MAP 0x4000', 'REPLACE edu1', 'REPLACE edu2']) expect(story).toContain(told);
+});
+
 test('a long trace of many actors is told in 25 lines of 80 columns', () => {
   const lines = tellStory(crowded);
   expect(lines.length).toBeLessThanOrEqual(25);
