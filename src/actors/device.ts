@@ -35,6 +35,11 @@ export class Device extends Actor {
     }
   }
 
+  /** Reads where nothing is mapped, so many times: it faults, for one reason or another. */
+  readNothing(iova: number, times: number): void {
+    for (let i = 0; i < times; i++) this.check(this.read(iova, lineBytes) !== 0, `reached memory at 0x${iova.toString(16)}, where nothing is mapped`);
+  }
+
   /** As `read`, with T = 0 also where the device's interface runs. */
   readUntrusted(iova: number, lengthBytes: number): number {
     const { trusted } = this.engine;
