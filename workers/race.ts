@@ -7,7 +7,7 @@ import type { Ref } from '#hostmem/object';
 import { VtdDriver } from '#src/drivers/vtd/driver';
 import type { DmaEngine } from '#src/hardware/dma-engine';
 import { Machine } from '#src/hardware/machine';
-import { Errno } from '#src/kernel/errno';
+import { errnoOf } from '#src/kernel/errno';
 import { Kernel } from '#src/kernel/kernel';
 import { linux72 } from '#src/kernel/operations';
 import { ioctl } from '#src/kernel/syscalls';
@@ -54,21 +54,11 @@ function replaceUntilStopped(kernel: Kernel, gate: Memory, { fd, ptIds }: Endles
 }
 
 function attach(kernel: Kernel, fd: number, ptId: number, attaches: Counts): void {
-  count(attaches, outcome(() => ioctl(kernel, fd, 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', { argsz: 16, flags: 0, ptId })));
+  count(attaches, errnoOf(() => ioctl(kernel, fd, 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', { argsz: 16, flags: 0, ptId })) ?? 'ok');
 }
 
 function detach(kernel: Kernel, fd: number, detaches: Counts): void {
-  count(detaches, outcome(() => ioctl(kernel, fd, 'VFIO_DEVICE_DETACH_IOMMUFD_PT', { argsz: 12, flags: 0 })));
-}
-
-function outcome(call: () => void): string {
-  try {
-    call();
-    return 'ok';
-  } catch (error) {
-    if (error instanceof Errno) return error.name;
-    throw error;
-  }
+  count(detaches, errnoOf(() => ioctl(kernel, fd, 'VFIO_DEVICE_DETACH_IOMMUFD_PT', { argsz: 12, flags: 0 })) ?? 'ok');
 }
 
 function doDma(host: Host, gate: Memory, engine: DmaEngine, work: RacingDma, report: { reads: Counts; writes: Counts }): void {

@@ -1,8 +1,7 @@
 /** What a thread of a confidential guest does about its pages: it gives them up to the host's eyes, and takes them back. */
 import type { Ref } from '#hostmem/object';
-import type { ErrnoName } from '../kernel/errno.ts';
+import { errnoOf, type ErrnoName } from '../kernel/errno.ts';
 import { allocateShared, convertToPrivate, convertToShared, freeShared, gpaOf } from '../kernel/tvm.ts';
-import { errnoOf } from './user-thread.ts';
 import type { Vm } from './vm.ts';
 
 export class ConfidentialGuest {

@@ -5,10 +5,9 @@
 import { Until } from '#hostmem/atomics';
 import type { Ref } from '#hostmem/object';
 import { Request, RequestScope } from '../drivers/tsm/link-tsm.ts';
-import type { ErrnoName } from '../kernel/errno.ts';
+import { errnoOf, type ErrnoName } from '../kernel/errno.ts';
 import { bindDriver, GuestDma, leaveTrusted, mapForDevice, QueueState, unmapForDevice } from '../kernel/guest-dma.ts';
 import { tsmOf } from '../kernel/tsm.ts';
-import { errnoOf } from './user-thread.ts';
 import type { Vm } from './vm.ts';
 
 /** Bytes that a command moves. */

@@ -3,10 +3,9 @@ import type { Ref } from '#hostmem/object';
 import { Request, RequestScope } from '../drivers/tsm/link-tsm.ts';
 import { PciFunction } from '../hardware/function.ts';
 import { changeConfiguration, Register } from '../hardware/tdisp.ts';
-import type { ErrnoName } from '../kernel/errno.ts';
+import { errnoOf, type ErrnoName } from '../kernel/errno.ts';
 import { PciDevice } from '../kernel/iommu-group.ts';
 import { connect, disconnect, unbindInterface } from '../kernel/tsm.ts';
-import { errnoOf } from './user-thread.ts';
 import type { Vm } from './vm.ts';
 
 export class SecurityManager {

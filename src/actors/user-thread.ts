@@ -6,7 +6,7 @@ import { choose, makeLate, read, write } from '#hostmem/atomics';
 import { ChosenRefusal, lateLabel } from '#hostmem/fault-injection';
 import { label } from '#hostmem/labels';
 import type { Ref } from '#hostmem/object';
-import { Errno, type ErrnoName } from '../kernel/errno.ts';
+import { errnoOf, type ErrnoName } from '../kernel/errno.ts';
 import { mmap, munmap, userAddress } from '../kernel/process.ts';
 import { testIoctl, type TestCommands } from '../kernel/selftest/commands.ts';
 import { close, ioctl, open, type Commands } from '../kernel/syscalls.ts';
@@ -124,16 +124,5 @@ export class UserThread extends Actor {
   }
   store(va: bigint, value: number): void {
     write(this.host.ram, userAddress(this.kernel, this.kernel.process, va), value, ramWord);
-  }
-}
-
-/** The errno that ends a system call, null when it succeeds. */
-export function errnoOf(call: () => unknown): ErrnoName | null {
-  try {
-    call();
-    return null;
-  } catch (error) {
-    if (error instanceof Errno) return error.name;
-    throw error;
   }
 }

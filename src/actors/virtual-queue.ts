@@ -9,12 +9,12 @@
 import { peek } from '#hostmem/atomics';
 import { Bits, Descriptor, PageAnswerBits, PageBits, PasidIotlbGranularity, pasidMask } from '../hardware/vtd/descriptors.ts';
 import { vtdS1InvalidateBytes, vtdS1InvalidateData } from '../drivers/vtd/nested.ts';
+import { errnoOf } from '../kernel/errno.ts';
 import type { QueueServer, TableServer } from '../kernel/operations.ts';
 import { read, write } from '../kernel/syscalls.ts';
 import { guestAddress } from './guest-memory.ts';
 import { GuestRing } from './guest-ring.ts';
 import { commandRing, firstStageGpa, pasidEntryGpa, requestRing, ridPasid, WaitStatus } from './virtual-vtd.ts';
-import { errnoOf } from './user-thread.ts';
 import type { Vm } from './vm.ts';
 
 const everyPage = 2n ** 64n - 1n;

@@ -7,7 +7,7 @@ import { firstStageData, vtdS1Bytes, vtdS1Data } from '../drivers/vtd/nested.ts'
 import { EduOp, EduRegisters } from '../hardware/edu.ts';
 import { noPasid } from '../hardware/vtd/scalable-requester.ts';
 import type { Argument } from '../kernel/argument.ts';
-import type { ErrnoName } from '../kernel/errno.ts';
+import { errnoOf, type ErrnoName } from '../kernel/errno.ts';
 import { MapFlag } from '../kernel/ioas.ts';
 import { handOnRequests } from '../kernel/iopf.ts';
 import { bindDriver, unbindDriver } from '../kernel/kernel-driver.ts';
@@ -20,7 +20,7 @@ import { VfioFlag, vfioFileOf } from '../kernel/vfio.ts';
 import { highOf, lowOf } from './actor.ts';
 import { CommandRing, commandAt, GuestCommand, GuestOp, guestPresent, guestTableEntries, guestTableGpa } from './command-ring.ts';
 import { guestAddress } from './guest-memory.ts';
-import { errnoOf, UserThread } from './user-thread.ts';
+import { UserThread } from './user-thread.ts';
 
 const guestWord = label('guest memory');
 /** Of a record of a page request: its size, and where its cookie is. */

@@ -1,6 +1,6 @@
 /** A process on a host of its own that makes system calls, and gives everything back at the end. */
 import { liveObjects } from '#hostmem/object';
-import { Errno, type ErrnoName } from '../kernel/errno.ts';
+import { errnoOf, type ErrnoName } from '../kernel/errno.ts';
 import { closeAll } from '../kernel/file.ts';
 import { MapFlag } from '../kernel/ioas.ts';
 import { Kernel } from '../kernel/kernel.ts';
@@ -59,21 +59,11 @@ export class Caller {
     return read(this.kernel, fd, count);
   }
 
-  /** Null, or the errno. */
-  attempt(call: () => void): ErrnoName | null {
-    try {
-      call();
-      return null;
-    } catch (error) {
-      if (error instanceof Errno) return error.name;
-      throw error;
-    }
-  }
   ioctl<N extends keyof Commands>(fd: number, command: N, arg: Commands[N]): ErrnoName | null {
-    return this.attempt(() => ioctl(this.kernel, fd, command, arg));
+    return errnoOf(() => ioctl(this.kernel, fd, command, arg));
   }
   test<N extends keyof TestCommands>(fd: number, command: N, arg: TestCommands[N]): ErrnoName | null {
-    return this.attempt(() => testIoctl(this.kernel, fd, command, arg));
+    return errnoOf(() => testIoctl(this.kernel, fd, command, arg));
   }
 
   /** What has to succeed. */

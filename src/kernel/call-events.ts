@@ -30,4 +30,4 @@ export function callEnded({ memory, processNumber }: Kernel, number: number, err
 }
 
 /** As events have it; -1 for what is no errno: then the call has not ended. */
-export const errnoOf = (error: unknown): number => (error instanceof Errno ? errnoNumber(error.name) : -1);
+export const thrownErrno = (error: unknown): number => (error instanceof Errno ? errnoNumber(error.name) : -1);

@@ -42,3 +42,14 @@ const names: readonly ErrnoName[] = [
 /** A number for shared memory (events): 0 for success, else an index of our own, not Linux's value. */
 export const errnoNumber = (name: ErrnoName | null): number => (name === null ? 0 : names.indexOf(name) + 1);
 export const errnoName = (number: number): ErrnoName | null => names[number - 1] ?? null;
+
+/** The errno that ends a call, null when it succeeds. */
+export function errnoOf(call: () => unknown): ErrnoName | null {
+  try {
+    call();
+    return null;
+  } catch (error) {
+    if (error instanceof Errno) return error.name;
+    throw error;
+  }
+}

@@ -4,7 +4,7 @@
  */
 import type { Ref } from '#hostmem/object';
 import { checkSize, cutTail, restoreTail, type Sized, type TailField } from './argument.ts';
-import { callBegan, callEnded, errnoOf } from './call-events.ts';
+import { callBegan, callEnded, thrownErrno } from './call-events.ts';
 import { ioasChangeProcess, type IoasChangeProcess } from './change-process.ts';
 import { vfioIoas, type VfioIoas } from './compat-ioas.ts';
 import { getDirtyBitmap, setDirtyTracking, type GetDirtyBitmap, type SetDirtyTracking } from './dirty.ts';
@@ -160,7 +160,7 @@ export function open(kernel: Kernel, path: string): number {
   try {
     return openPath(kernel, path);
   } catch (error) {
-    errno = errnoOf(error);
+    errno = thrownErrno(error);
     throw error;
   } finally {
     callEnded(kernel, call, errno);
@@ -180,7 +180,7 @@ export function close(kernel: Kernel, fd: number): void {
   try {
     closeFd(kernel, fd);
   } catch (error) {
-    errno = errnoOf(error);
+    errno = thrownErrno(error);
     throw error;
   } finally {
     callEnded(kernel, call, errno);
@@ -196,7 +196,7 @@ export function ioctl<N extends keyof Commands>(kernel: Kernel, fd: number, comm
   try {
     return ioctlOnFile(kernel, fd, command, arg);
   } catch (error) {
-    errno = errnoOf(error);
+    errno = thrownErrno(error);
     throw error;
   } finally {
     callEnded(kernel, call, errno);

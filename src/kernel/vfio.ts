@@ -8,7 +8,7 @@ import { mutex } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
 import { refusesAnswer, respond, type Argument } from './argument.ts';
-import { errnoOf } from './call-events.ts';
+import { thrownErrno } from './call-events.ts';
 import { allocated, fail } from './errno.ts';
 import { VfioCall, VfioCalled, VfioReturned } from './events.ts';
 import { File, FileKind, getFile, putFile, tryInstallFile } from './file.ts';
@@ -116,7 +116,7 @@ export function vfioBind(kernel: Kernel, file: Ref<'VfioFile'>, arg: VfioBind): 
     arg.outDevid = bindUnderLock(kernel, file, device, arg);
     VfioFile.accessGranted.store(memory, file, 1);
   } catch (error) {
-    errno = errnoOf(error);
+    errno = thrownErrno(error);
     throw error;
   } finally {
     end(kernel, VfioCall.BIND, device, 0, errno);
@@ -270,7 +270,7 @@ function reportedAttach(kernel: Kernel, device: Ref<'VfioDevice'>, hasPasid: boo
     if (kernel.operations.faults.pasidUndoHitsRid && refusesAnswer(kernel, arg)) undoAttach(kernel, device);
     return hwpt;
   } catch (error) {
-    errno = errnoOf(error);
+    errno = thrownErrno(error);
     throw error;
   } finally {
     end(kernel, call, device, hwpt, errno);

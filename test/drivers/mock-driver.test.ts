@@ -6,7 +6,7 @@ import type { DirtyRanges, Invalidations } from '#src/drivers/driver';
 import { cacheWords, createMockFunction, MockDevice, MockDeviceFlag, mockDeviceOf } from '#src/drivers/mock/device';
 import { MockDriver } from '#src/drivers/mock/driver';
 import { MockNested, nestedOf, selftestData } from '#src/drivers/mock/nested';
-import { Errno } from '#src/kernel/errno';
+import { errnoOf } from '#src/kernel/errno';
 import { expect, test } from 'vitest';
 
 const base = 0x1000000n;
@@ -21,16 +21,6 @@ function setUp(deviceFlags: number = 0) {
   driver.probe(fn);
   const domain = (flags: number = 0): Ref<'IommuDomain'> => driver.allocPagingDomain(fn, flags);
   return { host, driver, fn, domain };
-}
-
-function errnoOf(call: () => unknown): string | null {
-  try {
-    call();
-    return null;
-  } catch (error) {
-    if (error instanceof Errno) return error.name;
-    throw error;
-  }
 }
 
 /** What a query finds, as `start+length` from `base`, in 2 KiB. */

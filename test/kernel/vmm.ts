@@ -2,13 +2,14 @@
 import { liveObjects, type Ref } from '#hostmem/object';
 import type { DmaEngine } from '#src/hardware/dma-engine';
 import { Machine } from '#src/hardware/machine';
-import { Errno, type ErrnoName } from '#src/kernel/errno';
+import { errnoOf, type ErrnoName } from '#src/kernel/errno';
 import type { IoasMap } from '#src/kernel/ioas';
 import { Process } from '#src/kernel/process';
 import { close, ioctl, open, type Commands } from '#src/kernel/syscalls';
 import type { BuiltProcess } from '#src/built-process';
 import { World } from '#src/world';
 
+export { errnoOf };
 export const page = 4096;
 export const fixed = 7;
 export const readWrite = 6;
@@ -19,17 +20,6 @@ export interface Ledger {
   readonly objects: number;
   readonly frames: number;
   readonly pinned: number;
-}
-
-/** The errno that ends a call, null when it succeeds. */
-export function errnoOf(call: () => unknown): ErrnoName | null {
-  try {
-    call();
-    return null;
-  } catch (error) {
-    if (error instanceof Errno) return error.name;
-    throw error;
-  }
 }
 
 export class Vmm {

@@ -1,4 +1,5 @@
 /** Devices of VT-d: open, BIND, ATTACH, replace, PASIDs, legacy groups, and the HWPTs that their user makes. */
+import { errnoOf } from '../../kernel/errno.ts';
 import { page, type Caller } from '../caller.ts';
 import { topic } from '../sequence.ts';
 
@@ -41,7 +42,7 @@ function forPasids(caller: Caller): Stage & { hwpts: readonly [number, number] }
 export default topic('vtd-legacy', {
   'open of a VFIO device': (caller) => {
     const { vfio } = caller.group('A');
-    return () => caller.attempt(() => caller.open(`/dev/vfio/devices/vfio${vfio[0]!}`));
+    return () => errnoOf(() => caller.open(`/dev/vfio/devices/vfio${vfio[0]!}`));
   },
   'BIND of the first member': (caller) => {
     const { vfio } = caller.group('A', 'B');
@@ -123,7 +124,7 @@ export default topic('vtd-legacy', {
   },
   'open of a legacy group': (caller) => {
     const { number } = caller.group('A');
-    return () => caller.attempt(() => caller.open(`/dev/vfio/${number}`));
+    return () => errnoOf(() => caller.open(`/dev/vfio/${number}`));
   },
   'SET_CONTAINER of a legacy group': (caller) => {
     const { number } = caller.group('A');

@@ -1,4 +1,5 @@
 /** IOASes and what is mapped in them: IOAS_ALLOC, MAP, UNMAP, COPY, ranges, the type 1 commands. */
+import { errnoOf } from '../../kernel/errno.ts';
 import { fixed, page, type Caller } from '../caller.ts';
 import { topic } from '../sequence.ts';
 
@@ -33,7 +34,7 @@ function splittable(caller: Caller): { fd: number } {
 }
 
 export default topic('vtd-legacy', {
-  'open of /dev/iommu': (caller) => () => caller.attempt(() => caller.open()),
+  'open of /dev/iommu': (caller) => () => errnoOf(() => caller.open()),
   'IOAS_ALLOC': (caller) => {
     const fd = caller.open();
     return () => caller.ioctl(fd, 'IOMMU_IOAS_ALLOC', { flags: 0, outIoasId: 0 });

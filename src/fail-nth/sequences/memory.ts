@@ -1,4 +1,5 @@
 /** A process's own memory: mmap, munmap, files in memory, fork. */
+import { errnoOf } from '../../kernel/errno.ts';
 import { createMemfd, truncateMemfd, mmapMemfd } from '../../kernel/memfd.ts';
 import { mmap, munmap } from '../../kernel/process.ts';
 import { fixed, page, type Caller } from '../caller.ts';
@@ -15,20 +16,20 @@ function fileStage(caller: Caller): { fd: number; ioas: number; file: number } {
 }
 
 export default topic('vtd-legacy', {
-  'mmap': (caller) => () => caller.attempt(() => mmap(caller.kernel, caller.kernel.process, 3 * page, true, null)),
+  'mmap': (caller) => () => errnoOf(() => mmap(caller.kernel, caller.kernel.process, 3 * page, true, null)),
   'munmap in the middle of a region': (caller) => {
     const va = caller.memory(4 * page);
-    return () => caller.attempt(() => munmap(caller.kernel, caller.kernel.process, va + BigInt(page), BigInt(page)));
+    return () => errnoOf(() => munmap(caller.kernel, caller.kernel.process, va + BigInt(page), BigInt(page)));
   },
-  'memfd_create': (caller) => () => caller.attempt(() => createMemfd(caller.kernel, false)),
+  'memfd_create': (caller) => () => errnoOf(() => createMemfd(caller.kernel, false)),
   'ftruncate': (caller) => {
     const fd = createMemfd(caller.kernel, false);
-    return () => caller.attempt(() => truncateMemfd(caller.kernel, fd, 3 * page));
+    return () => errnoOf(() => truncateMemfd(caller.kernel, fd, 3 * page));
   },
   'mmap of a file': (caller) => {
     const fd = createMemfd(caller.kernel, false);
     truncateMemfd(caller.kernel, fd, 3 * page);
-    return () => caller.attempt(() => mmapMemfd(caller.kernel, fd, 0, 2 * page, true, null));
+    return () => errnoOf(() => mmapMemfd(caller.kernel, fd, 0, 2 * page, true, null));
   },
   'IOAS_MAP_FILE': {
     answersLast: true,
@@ -49,6 +50,6 @@ export default topic('vtd-legacy', {
     caller.ioas(fd);
     caller.memory(2 * page);
     caller.memory(page);
-    return () => caller.attempt(() => caller.forkAndExit());
+    return () => errnoOf(() => caller.forkAndExit());
   },
 });

@@ -1,4 +1,5 @@
 /** What only the mock IOMMU of the kernel's selftest has: accesses that pin, nested HWPTs, vIOMMUs and all that is in them, dirty tracking. */
+import { errnoOf } from '../../kernel/errno.ts';
 import { fixed, page, type Caller } from '../caller.ts';
 import { topic } from '../sequence.ts';
 
@@ -203,7 +204,7 @@ export default topic('mock', {
     const { fd, device, viommu } = inside(caller);
     const queue = eventQueue(caller, fd, viommu, 2);
     for (let i = 0; i < 1; i++) caller.must(caller.test(fd, 'IOMMU_TEST_TRIGGER_VEVENT', { deviceId: device.devId }));
-    return () => caller.attempt(() => caller.read(queue, 64));
+    return () => errnoOf(() => caller.read(queue, 64));
   },
   'HW_QUEUE_ALLOC': (caller) => {
     const { fd, viommu } = withViommu(caller);
@@ -223,7 +224,7 @@ export default topic('mock', {
   'read of a page request': (caller) => {
     const { queue, request } = requesting(caller);
     caller.must(request());
-    return () => caller.attempt(() => caller.read(queue, 40));
+    return () => errnoOf(() => caller.read(queue, 40));
   },
   'GET_DIRTY_BITMAP': (caller) => {
     const { fd, hwpt } = tracked(caller);

@@ -4,7 +4,7 @@
  */
 import type { Ref } from '#hostmem/object';
 import { checkSize, type Sized } from '../argument.ts';
-import { callBegan, callEnded, errnoOf } from '../call-events.ts';
+import { callBegan, callEnded, thrownErrno } from '../call-events.ts';
 import { fail } from '../errno.ts';
 import { File, FileKind, getFile, putFile } from '../file.ts';
 import type { Kernel } from '../kernel.ts';
@@ -86,7 +86,7 @@ export function testIoctl<N extends keyof TestCommands>(kernel: Kernel, fd: numb
   try {
     return testOnFile(kernel, fd, command, arg);
   } catch (error) {
-    errno = errnoOf(error);
+    errno = thrownErrno(error);
     throw error;
   } finally {
     callEnded(kernel, call, errno);
