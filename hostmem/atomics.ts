@@ -373,6 +373,10 @@ export function wake(memory: Memory, at: number, count: number = Infinity): void
   if (memory.control === null) Atomics.notify(memory.words, at >>> 2, count);
 }
 
+/** How often a leaf lock is looked at before its waiter sleeps, and for how long. */
+const leafSpins = 10_000;
+const leafSleepMs = 0.05;
+
 /**
  * A leaf lock: a spin lock over a section that contains no point, so that in a controlled run nobody can be paused
  * inside it and it needs no point itself.
@@ -380,8 +384,13 @@ export function wake(memory: Memory, at: number, count: number = Infinity): void
 export function lockLeaf(memory: Memory, at: number): void {
   if (memory.control !== null) return;
   const index = at >>> 2;
-  for (let spins = 0; Atomics.compareExchange(memory.words, index, 0, 1) !== 0; spins++) {
-    if (spins > 100) Atomics.wait(memory.words, index, 1, 1);
+  if (Atomics.compareExchange(memory.words, index, 0, 1) !== 0) lockLeafSlowly(memory, index);
+}
+
+/** Looks before it asks: who only reads does not take the word from who has the lock. Some ten microseconds later that one was descheduled. */
+function lockLeafSlowly(memory: Memory, index: number): void {
+  for (let spins = 0; memory.words[index] !== 0 || Atomics.compareExchange(memory.words, index, 0, 1) !== 0; spins++) {
+    if (spins > leafSpins) Atomics.wait(memory.words, index, 1, leafSleepMs);
   }
 }
 

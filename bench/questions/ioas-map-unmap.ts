@@ -18,6 +18,8 @@ import type { Question, Row } from '../question.ts';
 
 const sizes = [1, 16, 512];
 const firstIova = 0x10000000n;
+/** Threads map pages as far apart as this, as those of VMs are: the frame table has four frames on a line, where Linux has a line for each `struct page`. */
+const pagesApart = 16;
 
 /** Where a thread maps. */
 interface Place {
@@ -100,12 +102,13 @@ function placesOf(world: World, threads: number): { readonly name: string; reado
   const numbers = Array.from({ length: threads }, (_, index) => index);
   const one = world.process('one');
   const shared = one.iommufd();
-  const together = placeIn(world, one, shared, 1, threads);
+  const together = placeIn(world, one, shared, 1, threads * pagesApart);
+  const ofThread = (index: number): Place => ({ ...together, iova: firstIova + BigInt(index << 12), userVa: together.userVa + BigInt((index * pagesApart) << 12) });
   const vms = numbers.map((index) => world.process(`vm ${index}`));
   return [
-    { name: 'one-ioas', places: numbers.map((index) => ({ ...together, iova: firstIova + BigInt(index << 12), userVa: together.userVa + BigInt(index << 12) })) },
-    { name: 'an-ioas-each', places: numbers.map(() => placeIn(world, one, shared, 1, 1)) },
-    { name: 'a-vm-each', places: vms.map((vmm) => placeIn(world, vmm, vmm.iommufd(), 1, 1)) },
+    { name: 'one-ioas', places: numbers.map(ofThread) },
+    { name: 'an-ioas-each', places: numbers.map(() => placeIn(world, one, shared, 1, pagesApart)) },
+    { name: 'a-vm-each', places: vms.map((vmm) => placeIn(world, vmm, vmm.iommufd(), 1, pagesApart)) },
   ];
 }
 

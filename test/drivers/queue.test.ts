@@ -1,4 +1,5 @@
-import { PciFunction } from '#src/hardware/function';
+import { peek, poke } from '#hostmem/atomics';
+import { InFlight, PciFunction } from '#src/hardware/function';
 import { IommuUnit } from '#src/hardware/unit';
 import { VtdRegisters } from '#src/hardware/vtd/registers';
 import { Batch } from '#src/drivers/vtd/batch';
@@ -78,4 +79,22 @@ test('who comes back after the time-out is asked again', () => {
   engines[0]!.leave();
   expect(submit(vtd, vtd.units[0]!, new Batch().deviceTlb(0x108, 0, 0, 52))).toBe(0);
   expect(timeOuts).toBe(1);
+});
+
+test('who has to wait for a device lets go of the queue meanwhile', () => {
+  const { host, machine, functions } = smallMachine();
+  const vtd = new Vtd(host, machine, vtdOperations);
+  const unit = vtd.units[0]!;
+  const inFlight = PciFunction.inFlight.address(host.kernel, functions[0]!);
+  const held: number[] = [];
+  const help = unit.queue.help.bind(unit.queue);
+  unit.queue.help = () => {
+    held.push(peek(host.kernel, unit.lockAt));
+    // The transaction is over while somebody waits for it.
+    if (held.length === 3) poke(host.kernel, inFlight, 0);
+    help();
+  };
+  poke(host.kernel, inFlight, InFlight.BUSY);
+  expect(submit(vtd, unit, new Batch().iotlbAll())).toBe(0);
+  expect([held, peek(host.kernel, unit.lockAt)]).toEqual([[1, 0, 0], 0]);
 });

@@ -45,9 +45,10 @@ const momentMs = 0.05;
  */
 export function submit(vtd: Vtd, unit: VtdUnit, batch: Batch, waitBits: number = 0): 0 | 'EINVAL' | 'ETIMEDOUT' {
   for (;;) {
-    const first = enqueue(vtd, unit, batch, waitBits);
+    const first = lockAndEnqueue(vtd, unit, batch, waitBits);
     const status = waitUntilDone(vtd, unit, (first + batch.length) % unit.ringLength);
-    const refused = release(vtd, unit, first, batch.length + 1);
+    const refused = reclaim(vtd, unit, first, batch.length + 1);
+    unlockLeaf(vtd.kernel, unit.lockAt);
     const next = statusOf(status) === SlotStatus.DONE ? AfterTimeOut.DONE : vtd.operations.afterTimeOut(vtd, unit, status >>> sourceShift);
     if (next === AfterTimeOut.DONE) {
       SubmitReturned.emit(vtd.kernel, unit.number);
@@ -70,8 +71,15 @@ export function afterTimeOut(vtd: Vtd, unit: VtdUnit, sourceId: number): AfterTi
   return at === NULL || PciFunction.gone.load(kernel, at) !== 0 ? AfterTimeOut.GIVE_UP : AfterTimeOut.AGAIN;
 }
 
-/** Writes the batch and a wait behind it, and moves the tail; returns the first slot. The second half of a wide descriptor stays 0. */
+/** Writes the batch and a wait behind it, and moves the tail; returns the first slot. */
 export function enqueue(vtd: Vtd, unit: VtdUnit, batch: Batch, waitBits: number = 0): number {
+  const first = lockAndEnqueue(vtd, unit, batch, waitBits);
+  unlockLeaf(vtd.kernel, unit.lockAt);
+  return first;
+}
+
+/** As `enqueue`, and leaves the queue's lock to the caller. The second half of a wide descriptor stays 0. */
+function lockAndEnqueue(vtd: Vtd, unit: VtdUnit, batch: Batch, waitBits: number): number {
   const { kernel, ram } = vtd;
   const { state, ringAt, tailAt, ringLength, descriptorBytes } = unit;
   if (kernel.control !== null) kernel.control.point(Op.STORE, kernel, tailAt, VtdRegisters.queueTail.label);
@@ -90,7 +98,6 @@ export function enqueue(vtd: Vtd, unit: VtdUnit, batch: Batch, waitBits: number 
   VtdUnitState.queueFree.poke(kernel, state, VtdUnitState.queueFree.peek(kernel, state) - batch.length - 1);
   silent.release(kernel, tailAt, ((end + 1) % ringLength) * descriptorBytes);
   if (kernel.control !== null) kernel.control.saw(end);
-  unlockLeaf(kernel, unit.lockAt);
   return first;
 }
 
@@ -116,29 +123,35 @@ function writeWait(vtd: Vtd, at: number, status: number, waitBits: number): void
   poke(ram, status, SlotStatus.IN_USE);
 }
 
-/** The status word of the wait. */
+/**
+ * The status word of the wait, when that is over. The caller holds the queue's lock, which is let go of only while there is something to wait for, as in the
+ * kernel: mostly whoever has the lock carries out what is in the queue, and keeps its words to itself meanwhile.
+ */
 function waitUntilDone(vtd: Vtd, unit: VtdUnit, slot: number): number {
-  const ram = vtd.ram;
+  const { kernel, ram } = vtd;
   const at = unit.statusAt + slot * 4;
   if (ram.control !== null) {
     ram.control.pointWhen(Op.WAIT, ram, at, statusLabel, isOver, Until.EQUAL, isOver);
     ram.control.saw(peek(ram, at));
     return peek(ram, at);
   }
+  unit.queue.help();
+  if ((silent.read(ram, at) & isOver) !== 0) return silent.read(ram, at);
+  unlockLeaf(kernel, unit.lockAt);
   for (let helps = 0; (silent.read(ram, at) & isOver) === 0; helps++) {
     unit.queue.help();
     if (unit.faultHandler.ready()) unit.faultHandler.step();
     else if (helps > helpsBeforeSleep) sleepWhile(ram, at, SlotStatus.IN_USE, momentMs);
   }
+  lockLeaf(kernel, unit.lockAt);
   return silent.read(ram, at);
 }
 
-/** Frees the slots, and moves the free tail over all that are free in a row: waits may be over in any order. */
-function release(vtd: Vtd, unit: VtdUnit, first: number, slots: number): 0 | 'EINVAL' {
+/** Frees the slots, and moves the free tail over all that are free in a row: waits may be over in any order. Under the queue's lock. */
+function reclaim(vtd: Vtd, unit: VtdUnit, first: number, slots: number): 0 | 'EINVAL' {
   const { kernel, ram } = vtd;
   const { state, ringLength } = unit;
   let aborted = false;
-  lockLeaf(kernel, unit.lockAt);
   for (let i = 0; i < slots; i++) {
     const at = unit.statusAt + ((first + i) % ringLength) * 4;
     if (statusOf(peek(ram, at)) === SlotStatus.ABORTED) aborted = true;
@@ -149,6 +162,5 @@ function release(vtd: Vtd, unit: VtdUnit, first: number, slots: number): 0 | 'EI
   for (; free < ringLength && peek(ram, unit.statusAt + tail * 4) === SlotStatus.FREE; free++) tail = (tail + 1) % ringLength;
   VtdUnitState.queueFreeTail.poke(kernel, state, tail);
   VtdUnitState.queueFree.poke(kernel, state, free);
-  unlockLeaf(kernel, unit.lockAt);
   return aborted ? 'EINVAL' : 0;
 }

@@ -20,9 +20,6 @@ export const VtdRegisters = object('VtdRegisters', {
   rootTable: u64,
   /** IQA: address of the queue, bits [2:0] its size: `2^x` pages, bit 11 descriptors of 256 bits. */
   queueAddress: u64,
-  /** IQH, IQT: byte offsets of the next descriptor to fetch, and behind the last one. */
-  queueHead: u32,
-  queueTail: u32,
   /** FSTS. */
   faultStatus: u32,
   /** IQERCD, ITESID: which requester did not answer a device-TLB invalidation. */
@@ -34,7 +31,12 @@ export const VtdRegisters = object('VtdRegisters', {
   /** Properties of the unit, no registers: how many bits of an entry it fetches at once, and whether it gives fault reasons as the recorded emulator. */
   fetchBits: u32,
   recordedReasons: u32,
-  /** Leaf lock of the threads that help the queue along in a free run. */
+  /**
+   * IQH, IQT: byte offsets of the next descriptor to fetch, and behind the last one; and the leaf lock of the threads that help the queue along in a free
+   * run. Of all registers these are written by every submission: together on a line that holds none of those that are read by everybody.
+   */
+  queueHead: u32,
+  queueTail: u32,
   helping: u32,
 });
 
