@@ -1,7 +1,8 @@
 /**
  * IOMMU_IOAS_MAP and IOMMU_IOAS_UNMAP of the same range, through the ioctl dispatcher: with no domain the areas alone, with each
  * domain page table and strict invalidation as well, with the first one pins. Tables stay from one map to the next. Then one thread
- * against several, at ranges of their own: of one IOAS, of an IOAS each, of a VM each (a process, its iommufd, IOAS and device).
+ * against several, at ranges of their own: of one IOAS, of an IOAS each, of a VM each (a process, its iommufd, IOAS and device), of a host each: those
+ * share nothing, and make what the machine gives so many threads.
  */
 import { Host, type HostBuffers } from '#hostmem/host';
 import { liveObjects, type Ref } from '#hostmem/object';
@@ -23,6 +24,7 @@ const pagesApart = 16;
 
 /** Where a thread maps. */
 interface Place {
+  readonly world: World;
   readonly process: Ref<'Process'>;
   readonly iommufd: number;
   readonly ioasId: number;
@@ -31,12 +33,14 @@ interface Place {
 }
 
 /** What a thread beside the bench's own is told. */
-interface Job extends Place {
+interface Job extends Omit<Place, 'world'> {
   readonly buffers: HostBuffers;
 }
 
+const jobOf = ({ world, ...place }: Place): Job => ({ ...place, buffers: world.host.buffers });
+
 /** Returns how many pages went. */
-function mapAndUnmap(kernel: Kernel, { iommufd, ioasId, userVa, iova }: Place, pages: number, count: number): number {
+function mapAndUnmap(kernel: Kernel, { iommufd, ioasId, userVa, iova }: Omit<Place, 'world'>, pages: number, count: number): number {
   const length = BigInt(pages * 4096);
   const map: IoasMap = { flags: MapFlag.FIXED_IOVA | MapFlag.READABLE | MapFlag.WRITEABLE, ioasId, userVa, length, iova };
   const unmap: IoasUnmap = { ioasId, iova, length };
@@ -75,7 +79,7 @@ function addDomain(world: World, vmm: BuiltProcess, iommufd: number, ioasId: num
 function placeIn(world: World, vmm: BuiltProcess, iommufd: number, domains: number, pages: number): Place {
   const ioasId = vmm.ioas(iommufd);
   for (let i = 0; i < domains; i++) addDomain(world, vmm, iommufd, ioasId);
-  return { process: vmm.ref, iommufd, ioasId, userVa: vmm.memory(pages * 4096), iova: firstIova };
+  return { world, process: vmm.ref, iommufd, ioasId, userVa: vmm.memory(pages * 4096), iova: firstIova };
 }
 
 /** One thread, by domains and pages. The sum is of pages that went, and of objects that live on: a leak changes it. */
@@ -104,12 +108,18 @@ function placesOf(world: World, threads: number): { readonly name: string; reado
   const shared = one.iommufd();
   const together = placeIn(world, one, shared, 1, threads * pagesApart);
   const ofThread = (index: number): Place => ({ ...together, iova: firstIova + BigInt(index << 12), userVa: together.userVa + BigInt((index * pagesApart) << 12) });
-  const vms = numbers.map((index) => world.process(`vm ${index}`));
   return [
     { name: 'one-ioas', places: numbers.map(ofThread) },
     { name: 'an-ioas-each', places: numbers.map(() => placeIn(world, one, shared, 1, pagesApart)) },
-    { name: 'a-vm-each', places: vms.map((vmm) => placeIn(world, vmm, vmm.iommufd(), 1, pagesApart)) },
+    { name: 'a-vm-each', places: numbers.map(() => placeOfVm(world)) },
+    { name: 'a-host-each', places: numbers.map((index) => placeOfVm(index === 0 ? world : new World())) },
   ];
+}
+
+/** Of a process of its own. */
+function placeOfVm(world: World): Place {
+  const vmm = world.process('vm');
+  return placeIn(world, vmm, vmm.iommufd(), 1, pagesApart);
 }
 
 /** How many times the throughput of one thread several have. */
@@ -119,7 +129,7 @@ function rowsTogether(world: World, tiny: boolean, threads: number): { rows: Row
   // Beside some ten milliseconds the waking of threads is nothing.
   const each = tiny ? 2 : 4000;
   const rows = placesOf(world, threads).map(({ name, places: [first, ...others] }): Row => {
-    const team = new Team(import.meta.url, others.map((place): Job => ({ ...place, buffers: world.host.buffers })));
+    const team = new Team(import.meta.url, others.map(jobOf));
     teams.push(team);
     const own = (count: number): number => {
       kernel.enter(first!.process);
