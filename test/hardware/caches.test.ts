@@ -6,7 +6,7 @@ import { WalkCache } from '#src/hardware/walk-cache';
 import { fill } from '#hostmem/atomics';
 import { hpaOf, type Frame } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
-import { WalkResult } from '#hostmem/page-table';
+import { WalkResult } from '#hostmem/page-walk';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { smallRiscv, smallVendor } from '../drivers/small-vendor.ts';
