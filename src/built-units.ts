@@ -22,7 +22,7 @@ export const iommus = [...(Object.keys(defaultCapabilities) as (keyof typeof def
 export interface UnitOptions {
   /** The unit before its functions. Devices of the selftest have none, also where there are units of VT-d beside them. */
   readonly iommu: Iommu | 'vtd-legacy and mock';
-  /** Whether unit and functions have ATS; a function uses it once `enableAts` was called for it. */
+  /** Whether unit and functions have ATS, of VT-d or RISC-V; a function uses it once `enableAts` was called for it. */
   readonly ats: boolean;
   /** Whether unit and functions have PASIDs, 2^15 of them; of VT-d in scalable mode alone, as page requests are. */
   readonly pasids: boolean;
@@ -51,7 +51,7 @@ export function addUnits(host: Host, options: UnitOptions): Ref<'IommuUnit'>[] {
 }
 
 function addUnit(host: Host, { iommu, ats, pasids, pageRequests, fetchBits, caches }: UnitOptions): Ref<'IommuUnit'> {
-  if (iommu === 'riscv') return Machine.addRiscvUnit(host, { fetchBits, caches });
+  if (iommu === 'riscv') return Machine.addRiscvUnit(host, { ats, fetchBits, caches });
   if (iommu === 'amd') return Machine.addAmdUnit(host, { fetchBits, caches });
   if (iommu === 'smmuv3') return Machine.addSmmuUnit(host, { fetchBits, caches });
   if (iommu === 'mock') return Machine.addMockUnit(host);

@@ -70,5 +70,5 @@ test('a token says whose unit it was', async () => {
 test('a unit that does not exist, and a scenario without one, are told in a line', async () => {
   await expect(choose({ scenario, variant: 'correct', iommu: 'arm' })).rejects.toThrow("unknown IOMMU 'arm'");
   await expect(choose({ scenario: 'selftest-storm', variant: 'correct', iommu: 'amd' })).rejects.toThrow('the mock IOMMU');
-  await expect(choose({ scenario: 'ats-enabled-late', variant: 'correct', iommu: 'riscv' })).rejects.toThrow('needs ats, which only VT-d units have here');
+  await expect(choose({ scenario: 'ats-enabled-late', variant: 'correct', iommu: 'amd' })).rejects.toThrow('needs ats, which such a unit does not have here');
 });

@@ -1,6 +1,8 @@
 /**
  * Device contexts, written in the kernel's order (`riscv_iommu_iodir_update`): V cleared, the unit told and drained; then the fields, V
  * last, and the unit told again. A replace is break before make: in between every request of the device faults.
+ *
+ * A device that uses ATS forgets what it keeps while its context is not valid, so that it can ask for nothing: what it kept is of the domain that it leaves.
  */
 import { peek, poke, write64 } from '#hostmem/atomics';
 import { Owner } from '#hostmem/frames';
@@ -10,6 +12,7 @@ import { TableKind } from '../../hardware/events.ts';
 import { PciFunction } from '../../hardware/function.ts';
 import * as device from '../../hardware/riscv/device-context.ts';
 import { Field, Tc } from '../../hardware/riscv/device-context.ts';
+import { IommuDevice } from '../driver.ts';
 import { EntryFound, EntryWritten } from '../events.ts';
 import type { Riscv, RiscvMember } from './riscv.ts';
 import { RiscvUnitState } from './unit-state.ts';
@@ -18,9 +21,10 @@ import { RiscvUnitState } from './unit-state.ts';
 const leafBits = device.leafBits(false);
 const valid = 1;
 
-/** What a device's context says: `valid` false blocks it; a `root` of 0 with mode 0 lets requests pass. */
+/** What a device's context says: `valid` false blocks it; a `root` of 0 with mode 0 lets requests pass; `ats` lets it use ATS. */
 export interface Context {
   readonly valid: boolean;
+  readonly ats: boolean;
   readonly pscid: number;
   readonly mode: number;
   readonly root: Frame;
@@ -37,15 +41,16 @@ export function ensureContextPage({ kernel, ram, frames }: Riscv, unit: RiscvMem
   return !missing || page !== 0;
 }
 
-/** Writes the contexts of a function and of its alias; on return nothing uses what they said before. */
-export function writeContexts(riscv: Riscv, unit: RiscvMember, pciFunction: Ref<'PciFunction'>, context: Context): void {
+/** Writes the contexts of a device and of its alias; on return nothing uses what they said before. */
+export function writeContexts(riscv: Riscv, unit: RiscvMember, device: Ref<'IommuDevice'>, context: Context): void {
+  const pciFunction = IommuDevice.function.peek(riscv.kernel, device);
   const rid = PciFunction.rid.peek(riscv.kernel, pciFunction);
   const sourceId = PciFunction.sourceId.peek(riscv.kernel, pciFunction);
-  writeContext(riscv, unit, rid, context);
-  if (sourceId !== rid) writeContext(riscv, unit, sourceId, context);
+  writeContext(riscv, unit, device, rid, context);
+  if (sourceId !== rid) writeContext(riscv, unit, device, sourceId, context);
 }
 
-function writeContext(riscv: Riscv, unit: RiscvMember, deviceId: number, context: Context): void {
+function writeContext(riscv: Riscv, unit: RiscvMember, of: Ref<'IommuDevice'>, deviceId: number, context: Context): void {
   const { kernel, ram } = riscv;
   RiscvUnitState.contextLock.acquire(kernel, unit.state);
   const at = contextAt(kernel, ram, unit, deviceId);
@@ -55,13 +60,15 @@ function writeContext(riscv: Riscv, unit: RiscvMember, deviceId: number, context
     EntryWritten.emit(kernel, TableKind.DEVICE_CONTEXT, deviceId, 0);
     write64(ram, at, 0, 0, device.contextLabels[0]!);
     riscv.operations.forgetDevice(riscv, unit, deviceId);
+    if (IommuDevice.atsEnabled.peek(kernel, of) !== 0) unit.submitter.invalidateDeviceTlb(PciFunction.rid.peek(kernel, IommuDevice.function.peek(kernel, of)), 0, 0, 52).submit();
   }
   if (context.valid) {
     const { pscid, mode, root } = context;
-    EntryWritten.emit(kernel, TableKind.DEVICE_CONTEXT, deviceId, 0, Tc.VALID, pscid << 12, root);
+    const tc = Tc.VALID | (context.ats ? Tc.EN_ATS : 0);
+    EntryWritten.emit(kernel, TableKind.DEVICE_CONTEXT, deviceId, 0, tc, pscid << 12, root);
     write64(ram, at + Field.FSC * 4, mode << 28, root, device.contextLabels[3]!);
     write64(ram, at + Field.TA * 4, 0, pscid << 12, device.contextLabels[2]!);
-    write64(ram, at, 0, Tc.VALID, device.contextLabels[0]!);
+    write64(ram, at, 0, tc, device.contextLabels[0]!);
     riscv.operations.forgetDevice(riscv, unit, deviceId);
   }
   RiscvUnitState.contextLock.release(kernel, unit.state);

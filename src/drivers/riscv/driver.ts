@@ -20,6 +20,7 @@ import { DomainIdReturned, LeavesCleared, TablesFreed } from '../events.ts';
 import { endOfUnmap } from '../gather.ts';
 import { IdBitmap, returnId, takeId } from '../id-bitmap.ts';
 import { createPagingDomain, createStaticDomain, isPagingDomain, largestLeaf } from '../paging-domain.ts';
+import { servesDeviceTlbs, supportsAts } from './ats.ts';
 import { flushRange, link, unlink } from './bonds.ts';
 import { ensureContextPage, writeContexts, type Context } from './context.ts';
 import { domainFormat, Riscv, type RiscvMember } from './riscv.ts';
@@ -28,6 +29,7 @@ import { RiscvDriverState, RiscvUnitState } from './unit-state.ts';
 
 /** HW_INFO has no type for RISC-V (IOMMU_HW_INFO_TYPE_NONE); IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED. */
 const noHwInfo: HwInfo = { type: 0, flags: 0, words: [], capabilities: 8, maxPasidLog2: 0 };
+const noHwInfoButAts: HwInfo = { ...noHwInfo, capabilities: 0 };
 /** LOG2SZ-1 of a ring that fills one frame: 256 commands, 128 fault records. */
 const commandRing = 7;
 const faultRing = 6;
@@ -35,8 +37,8 @@ const faultRing = 6;
 /** Of the machine, whichever IOMMU it has: its functions' writes there are messages and are never translated (`DmaEngine`). */
 const interruptWindow: readonly ReservedRegion[] = [{ first: 0xfee00000, last: 0xfeefffff }];
 
-const blocked: Context = { valid: false, pscid: 0, mode: 0, root: 0 as Frame };
-const passing: Context = { valid: true, pscid: 0, mode: Mode.BARE, root: 0 as Frame };
+const blocked: Context = { valid: false, ats: false, pscid: 0, mode: 0, root: 0 as Frame };
+const passing: Context = { valid: true, ats: false, pscid: 0, mode: Mode.BARE, root: 0 as Frame };
 
 export class RiscvDriver implements IommuDriver {
   readonly blockedDomain: Ref<'IommuDomain'>;
@@ -70,7 +72,8 @@ export class RiscvDriver implements IommuDriver {
   }
 
   engines(): readonly Engine[] {
-    return [];
+    const asking = this.#riscv.units.filter(({ ref }) => servesDeviceTlbs(this.#riscv, ref));
+    return asking.map(({ submitter }) => submitter.faultHandler);
   }
 
   probe(pciFunction: Ref<'PciFunction'>): void {
@@ -87,9 +90,18 @@ export class RiscvDriver implements IommuDriver {
   release(pciFunction: Ref<'PciFunction'>): void {
     const { kernel } = this.#riscv;
     const device = this.#device(pciFunction);
+    this.#riscv.operations.disableAts(this.#riscv, device);
     this.#enter(device, blocked, NULL);
     PciFunction.driverData.poke(kernel, pciFunction, NULL);
     IommuDevice.free(kernel, device);
+  }
+
+  enableAts(pciFunction: Ref<'PciFunction'>): void {
+    this.#riscv.operations.enableAts(this.#riscv, this.#device(pciFunction));
+  }
+
+  disableAts(pciFunction: Ref<'PciFunction'>): void {
+    this.#riscv.operations.disableAts(this.#riscv, this.#device(pciFunction));
   }
 
   allocPagingDomain(_pciFunction: Ref<'PciFunction'>, flags: number): Ref<'IommuDomain'> {
@@ -126,14 +138,15 @@ export class RiscvDriver implements IommuDriver {
     const { kernel } = this.#riscv;
     const device = this.#device(pciFunction);
     const kind = IommuDomain.kind.peek(kernel, domain);
+    const ats = supportsAts(this.#riscv, pciFunction);
     if (kind !== DomainKind.PAGING) {
-      this.#enter(device, kind === DomainKind.IDENTITY ? passing : blocked, NULL);
+      this.#enter(device, kind === DomainKind.IDENTITY ? { ...passing, ats } : blocked, NULL);
       return 0;
     }
     if (IommuDomain.pageRequests.peek(kernel, domain) !== 0) return 'ENODEV';
-    if (!link(this.#riscv, domain, this.#unitOf(device))) return 'ENOMEM';
+    if (!link(this.#riscv, domain, device)) return 'ENOMEM';
     const root = IommuDomain.root.peek(kernel, domain);
-    this.#enter(device, { valid: true, pscid: IommuDomain.driverData.peek(kernel, domain), mode: Mode.LEVELS4, root }, domain);
+    this.#enter(device, { valid: true, ats, pscid: IommuDomain.driverData.peek(kernel, domain), mode: Mode.LEVELS4, root }, domain);
     return 0;
   }
 
@@ -143,8 +156,8 @@ export class RiscvDriver implements IommuDriver {
     const unit = this.#unitOf(device);
     const before = IommuDevice.domain.peek(kernel, device);
     IommuDevice.domain.poke(kernel, device, domain);
-    writeContexts(this.#riscv, unit, IommuDevice.function.peek(kernel, device), context);
-    if (before !== NULL) unlink(this.#riscv, before, unit);
+    writeContexts(this.#riscv, unit, device, context);
+    if (before !== NULL) unlink(this.#riscv, before, device);
   }
 
   map(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, frame: Frame, permissions: number, pages: number = 1): 0 | MapError {
@@ -182,8 +195,8 @@ export class RiscvDriver implements IommuDriver {
     return this.#riscv.tables.translate(IommuDomain.root.peek(this.#riscv.kernel, domain), iovaHigh, iovaLow, result);
   }
 
-  hwInfo(): HwInfo {
-    return noHwInfo;
+  hwInfo(pciFunction: Ref<'PciFunction'>): HwInfo {
+    return supportsAts(this.#riscv, pciFunction) ? noHwInfoButAts : noHwInfo;
   }
 
   reservedRegions(): readonly ReservedRegion[] {
