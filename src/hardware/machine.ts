@@ -167,6 +167,7 @@ export class Machine {
     IommuUnit.iotlb.poke(kernel, unit, createIotlb(host, isOn(options.iotlb)));
     IommuUnit.contextCache.poke(kernel, unit, createCache(host, isOn(options.deviceContexts)));
     IommuUnit.pasidCache.poke(kernel, unit, createCache(host, isOn(options.processContexts)));
+    if (options.pageRequests === true) addRequestQueue(host, unit);
     return unit;
   }
 
@@ -261,7 +262,7 @@ export class Machine {
     const kernel = this.#host.kernel;
     const withAtc = this.functions().filter((one) => PciFunction.atc.peek(kernel, one) !== NULL);
     const queues = [...this.units, ...this.riscvUnits, ...this.amdUnits, ...this.smmuUnits].map((unit) => unit.queue);
-    const arrivals = this.units.map(({ ref }) => IommuUnit.pageRequests.peek(kernel, ref)).filter((one) => one !== NULL).map((one) => new RequestArrival(this.#host, one));
+    const arrivals = [...this.units, ...this.riscvUnits].map(({ ref }) => IommuUnit.pageRequests.peek(kernel, ref)).filter((one) => one !== NULL).map((one) => new RequestArrival(this.#host, one));
     return [...queues, ...withAtc.map((one) => new AtcInvalidation(this.#host, one)), ...arrivals];
   }
 }

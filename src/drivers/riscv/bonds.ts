@@ -24,15 +24,24 @@ export function link(riscv: Riscv, domain: Ref<'IommuDomain'>, device: Ref<'Iomm
   return whole;
 }
 
-/** One user less; before the last one leaves the unit forgets the address space. What the device kept it has forgotten with its context. */
+/** One user less. Before the last one leaves the unit forgets the address space, and then the device, if it keeps any, what it kept of it. */
 export function unlink(riscv: Riscv, domain: Ref<'IommuDomain'>, device: Ref<'IommuDevice'>): void {
   const { kernel } = riscv;
   const unit = IommuDevice.unit.peek(kernel, device);
   IommuDomain.tagLock.acquire(kernel, domain);
-  removeDeviceTlb(kernel, domain, unit, IommuDevice.function.peek(kernel, device));
   if (isLastUser(kernel, domain, unit)) riscv.unit(unit).submitter.invalidateSpace(IommuDomain.driverData.peek(kernel, domain)).submit();
+  riscv.operations.forgetKept(riscv, device);
+  removeDeviceTlb(kernel, domain, unit, IommuDevice.function.peek(kernel, device));
   removeUnitUser(kernel, domain, unit);
   IommuDomain.tagLock.release(kernel, domain);
+}
+
+/** On return a device keeps no translation; nothing where it uses no ATS. */
+export function forgetKept(riscv: Riscv, device: Ref<'IommuDevice'>): void {
+  const { kernel } = riscv;
+  if (IommuDevice.atsEnabled.peek(kernel, device) === 0) return;
+  const rid = PciFunction.rid.peek(kernel, IommuDevice.function.peek(kernel, device));
+  riscv.unit(IommuDevice.unit.peek(kernel, device)).submitter.invalidateDeviceTlb(rid, 0, 0, 52).submit();
 }
 
 /** A device that is attached begins to keep translations, or has ceased to. False without memory. */

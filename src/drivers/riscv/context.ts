@@ -1,8 +1,6 @@
 /**
  * Device contexts, written in the kernel's order (`riscv_iommu_iodir_update`): V cleared, the unit told and drained; then the fields, V
  * last, and the unit told again. A replace is break before make: in between every request of the device faults.
- *
- * A device that uses ATS forgets what it keeps while its context is not valid, so that it can ask for nothing: what it kept is of the domain that it leaves.
  */
 import { peek, poke, write64 } from '#hostmem/atomics';
 import { Owner } from '#hostmem/frames';
@@ -12,7 +10,6 @@ import { TableKind } from '../../hardware/events.ts';
 import { PciFunction } from '../../hardware/function.ts';
 import * as device from '../../hardware/riscv/device-context.ts';
 import { Field, Tc } from '../../hardware/riscv/device-context.ts';
-import { IommuDevice } from '../driver.ts';
 import { EntryFound, EntryWritten } from '../events.ts';
 import type { Riscv, RiscvMember } from './riscv.ts';
 import { RiscvUnitState } from './unit-state.ts';
@@ -21,10 +18,9 @@ import { RiscvUnitState } from './unit-state.ts';
 const leafBits = device.leafBits(false);
 const valid = 1;
 
-/** What a device's context says: `valid` false blocks it; a `root` of 0 with mode 0 lets requests pass; `ats` lets it use ATS. */
+/** What a device's context says: its tc; a `root` of 0 with mode 0 lets requests pass. */
 export interface Context {
-  readonly valid: boolean;
-  readonly ats: boolean;
+  readonly control: number;
   readonly pscid: number;
   readonly mode: number;
   readonly root: Frame;
@@ -41,37 +37,48 @@ export function ensureContextPage({ kernel, ram, frames }: Riscv, unit: RiscvMem
   return !missing || page !== 0;
 }
 
-/** Writes the contexts of a device and of its alias; on return nothing uses what they said before. */
-export function writeContexts(riscv: Riscv, unit: RiscvMember, device: Ref<'IommuDevice'>, context: Context): void {
-  const pciFunction = IommuDevice.function.peek(riscv.kernel, device);
-  const rid = PciFunction.rid.peek(riscv.kernel, pciFunction);
-  const sourceId = PciFunction.sourceId.peek(riscv.kernel, pciFunction);
-  writeContext(riscv, unit, device, rid, context);
-  if (sourceId !== rid) writeContext(riscv, unit, device, sourceId, context);
+/** Takes the contexts of a device and of its alias away; on return nothing uses what they said. False where there were none. */
+export function clearContexts(riscv: Riscv, unit: RiscvMember, pciFunction: Ref<'PciFunction'>): boolean {
+  const { kernel } = riscv;
+  let found = false;
+  RiscvUnitState.contextLock.acquire(kernel, unit.state);
+  for (const deviceId of deviceIds(kernel, pciFunction)) if (clearContext(riscv, unit, deviceId)) found = true;
+  RiscvUnitState.contextLock.release(kernel, unit.state);
+  return found;
 }
 
-function writeContext(riscv: Riscv, unit: RiscvMember, of: Ref<'IommuDevice'>, deviceId: number, context: Context): void {
+function clearContext(riscv: Riscv, unit: RiscvMember, deviceId: number): boolean {
   const { kernel, ram } = riscv;
-  RiscvUnitState.contextLock.acquire(kernel, unit.state);
   const at = contextAt(kernel, ram, unit, deviceId);
   const before = peek(ram, at);
-  if ((before & Tc.VALID) !== 0) {
-    EntryFound.emit(kernel, TableKind.DEVICE_CONTEXT, deviceId, 0, before, peek(ram, at + Field.TA * 4), peek(ram, at + Field.FSC * 4));
-    EntryWritten.emit(kernel, TableKind.DEVICE_CONTEXT, deviceId, 0);
-    write64(ram, at, 0, 0, device.contextLabels[0]!);
-    riscv.operations.forgetDevice(riscv, unit, deviceId);
-    if (IommuDevice.atsEnabled.peek(kernel, of) !== 0) unit.submitter.invalidateDeviceTlb(PciFunction.rid.peek(kernel, IommuDevice.function.peek(kernel, of)), 0, 0, 52).submit();
-  }
-  if (context.valid) {
-    const { pscid, mode, root } = context;
-    const tc = Tc.VALID | (context.ats ? Tc.EN_ATS : 0);
-    EntryWritten.emit(kernel, TableKind.DEVICE_CONTEXT, deviceId, 0, tc, pscid << 12, root);
+  if ((before & Tc.VALID) === 0) return false;
+  EntryFound.emit(kernel, TableKind.DEVICE_CONTEXT, deviceId, 0, before, peek(ram, at + Field.TA * 4), peek(ram, at + Field.FSC * 4));
+  EntryWritten.emit(kernel, TableKind.DEVICE_CONTEXT, deviceId, 0);
+  write64(ram, at, 0, 0, device.contextLabels[0]!);
+  riscv.operations.forgetDevice(riscv, unit, deviceId);
+  return true;
+}
+
+/** Puts contexts where there are none; on return the unit goes by them. */
+export function writeContexts(riscv: Riscv, unit: RiscvMember, pciFunction: Ref<'PciFunction'>, { control, pscid, mode, root }: Context): void {
+  const { kernel, ram } = riscv;
+  RiscvUnitState.contextLock.acquire(kernel, unit.state);
+  for (const deviceId of deviceIds(kernel, pciFunction)) {
+    const at = contextAt(kernel, ram, unit, deviceId);
+    EntryWritten.emit(kernel, TableKind.DEVICE_CONTEXT, deviceId, 0, control, pscid << 12, root);
     write64(ram, at + Field.FSC * 4, mode << 28, root, device.contextLabels[3]!);
     write64(ram, at + Field.TA * 4, 0, pscid << 12, device.contextLabels[2]!);
-    write64(ram, at, 0, tc, device.contextLabels[0]!);
+    write64(ram, at, 0, control, device.contextLabels[0]!);
     riscv.operations.forgetDevice(riscv, unit, deviceId);
   }
   RiscvUnitState.contextLock.release(kernel, unit.state);
+}
+
+/** That of a function, and that of its alias. */
+function deviceIds(kernel: Memory, pciFunction: Ref<'PciFunction'>): readonly number[] {
+  const rid = PciFunction.rid.peek(kernel, pciFunction);
+  const sourceId = PciFunction.sourceId.peek(kernel, pciFunction);
+  return sourceId === rid ? [rid] : [rid, sourceId];
 }
 
 /** On return the unit has read the device's context anew, and nothing of the old one is in flight. */

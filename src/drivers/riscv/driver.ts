@@ -11,18 +11,20 @@ import type { WalkResult } from '#hostmem/page-table';
 import { pageNumber } from '#hostmem/u64';
 import { PciFunction } from '../../hardware/function.ts';
 import type { Machine } from '../../hardware/machine.ts';
+import { hasOverflowed } from '../../hardware/page-requests.ts';
 import { DdtpMode, Mode, QueueStatus, RiscvRegisters } from '../../hardware/riscv/registers.ts';
 import { IommuUnit } from '../../hardware/unit.ts';
 import { allocated, assert, fail } from '../../kernel/errno.ts';
 import { DomainKind, DriverKind, IommuDomain, leftByAll } from '../domain.ts';
-import { DomainFlags, IommuDevice, type AttachError, type HwInfo, type IommuDriver, type MapError, type ReservedRegion } from '../driver.ts';
+import { DomainFlags, IommuDevice, type AttachError, type HwInfo, type IommuDriver, type MapError, type ReservedRegion, type TakenRequest } from '../driver.ts';
 import { DomainIdReturned, LeavesCleared, TablesFreed } from '../events.ts';
 import { endOfUnmap } from '../gather.ts';
 import { IdBitmap, returnId, takeId } from '../id-bitmap.ts';
 import { createPagingDomain, createStaticDomain, isPagingDomain, largestLeaf } from '../paging-domain.ts';
-import { servesDeviceTlbs, supportsAts } from './ats.ts';
+import { requestsCome, takeRequest } from '../request-queue.ts';
+import { canAskForPages, controlOf, servesDeviceTlbs, supportsAts } from './ats.ts';
 import { flushRange, link, unlink } from './bonds.ts';
-import { ensureContextPage, writeContexts, type Context } from './context.ts';
+import { clearContexts, ensureContextPage, writeContexts, type Context } from './context.ts';
 import { domainFormat, Riscv, type RiscvMember } from './riscv.ts';
 import { riscvOperations, type RiscvOperations } from './operations.ts';
 import { RiscvDriverState, RiscvUnitState } from './unit-state.ts';
@@ -36,9 +38,6 @@ const faultRing = 6;
 
 /** Of the machine, whichever IOMMU it has: its functions' writes there are messages and are never translated (`DmaEngine`). */
 const interruptWindow: readonly ReservedRegion[] = [{ first: 0xfee00000, last: 0xfeefffff }];
-
-const blocked: Context = { valid: false, ats: false, pscid: 0, mode: 0, root: 0 as Frame };
-const passing: Context = { valid: true, ats: false, pscid: 0, mode: Mode.BARE, root: 0 as Frame };
 
 export class RiscvDriver implements IommuDriver {
   readonly blockedDomain: Ref<'IommuDomain'>;
@@ -91,7 +90,7 @@ export class RiscvDriver implements IommuDriver {
     const { kernel } = this.#riscv;
     const device = this.#device(pciFunction);
     this.#riscv.operations.disableAts(this.#riscv, device);
-    this.#enter(device, blocked, NULL);
+    this.#enter(device, null, NULL);
     PciFunction.driverData.poke(kernel, pciFunction, NULL);
     IommuDevice.free(kernel, device);
   }
@@ -133,31 +132,66 @@ export class RiscvDriver implements IommuDriver {
     IommuDomain.free(kernel, domain);
   }
 
-  /** ENODEV for a domain of page requests, ENOMEM. What the device had before stays on an error. */
+  /** ENODEV for a domain of page requests when the device cannot make any, ENOMEM. What the device had before stays on an error. */
   attach(domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>): 0 | AttachError {
     const { kernel } = this.#riscv;
     const device = this.#device(pciFunction);
     const kind = IommuDomain.kind.peek(kernel, domain);
-    const ats = supportsAts(this.#riscv, pciFunction);
+    const control = controlOf(this.#riscv, pciFunction);
     if (kind !== DomainKind.PAGING) {
-      this.#enter(device, kind === DomainKind.IDENTITY ? { ...passing, ats } : blocked, NULL);
+      this.#enter(device, kind === DomainKind.IDENTITY ? { control, pscid: 0, mode: Mode.BARE, root: 0 as Frame } : null, NULL);
       return 0;
     }
-    if (IommuDomain.pageRequests.peek(kernel, domain) !== 0) return 'ENODEV';
+    if (IommuDomain.pageRequests.peek(kernel, domain) !== 0 && !canAskForPages(this.#riscv, pciFunction)) return 'ENODEV';
     if (!link(this.#riscv, domain, device)) return 'ENOMEM';
     const root = IommuDomain.root.peek(kernel, domain);
-    this.#enter(device, { valid: true, ats, pscid: IommuDomain.driverData.peek(kernel, domain), mode: Mode.LEVELS4, root }, domain);
+    this.#enter(device, { control, pscid: IommuDomain.driverData.peek(kernel, domain), mode: Mode.LEVELS4, root }, domain);
     return 0;
   }
 
-  /** The context first, then the old domain's bond: whoever unmaps in the old domain has the unit on its list until nothing uses it. */
-  #enter(device: Ref<'IommuDevice'>, context: Context, domain: Ref<'IommuDomain'>): void {
-    const { kernel } = this.#riscv;
+  /**
+   * The context first, then the old domain's bond: whoever unmaps in the old domain has the unit on its list until nothing uses it. A device with ATS leaves it
+   * while it has no context, and so can ask for nothing: what it keeps would be used again under the new one. A context of null blocks.
+   */
+  #enter(device: Ref<'IommuDevice'>, context: Context | null, domain: Ref<'IommuDomain'>): void {
+    const riscv = this.#riscv;
+    const { kernel } = riscv;
     const unit = this.#unitOf(device);
+    const pciFunction = IommuDevice.function.peek(kernel, device);
     const before = IommuDevice.domain.peek(kernel, device);
+    const leavesFirst = IommuDevice.atsEnabled.peek(kernel, device) !== 0;
     IommuDevice.domain.poke(kernel, device, domain);
-    writeContexts(this.#riscv, unit, device, context);
-    if (before !== NULL) unlink(this.#riscv, before, device);
+    const wasPassing = clearContexts(riscv, unit, pciFunction) && before === NULL;
+    if (wasPassing) riscv.operations.forgetKept(riscv, device);
+    if (leavesFirst && before !== NULL) unlink(riscv, before, device);
+    if (context !== null) writeContexts(riscv, unit, pciFunction, context);
+    if (!leavesFirst && before !== NULL) unlink(riscv, before, device);
+  }
+
+  takesPageRequests(pciFunction: Ref<'PciFunction'>): boolean {
+    return canAskForPages(this.#riscv, pciFunction);
+  }
+
+  pageRequestsSoFar(pciFunction: Ref<'PciFunction'>): number {
+    return requestsCome(this.#riscv.kernel, this.#pageRequests(pciFunction));
+  }
+
+  takePageRequest(pciFunction: Ref<'PciFunction'>, count: number): TakenRequest | null {
+    return takeRequest(this.#riscv.kernel, this.#pageRequests(pciFunction), count);
+  }
+
+  drainPageRequests(pciFunction: Ref<'PciFunction'>): boolean {
+    this.#riscv.operations.drainPageRequests(this.#riscv, this.#device(pciFunction));
+    return !hasOverflowed(this.#riscv.kernel, this.#pageRequests(pciFunction));
+  }
+
+  answerPage(pciFunction: Ref<'PciFunction'>, group: number, code: number, pasid: number | null): void {
+    const { kernel } = this.#riscv;
+    this.#unitOf(this.#device(pciFunction)).submitter.answerPage(PciFunction.rid.peek(kernel, pciFunction), group, code, pasid).submit();
+  }
+
+  #pageRequests(pciFunction: Ref<'PciFunction'>): Ref<'PageRequests'> {
+    return IommuUnit.pageRequests.peek(this.#riscv.kernel, PciFunction.unit.peek(this.#riscv.kernel, pciFunction));
   }
 
   map(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, frame: Frame, permissions: number, pages: number = 1): 0 | MapError {

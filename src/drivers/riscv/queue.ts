@@ -91,4 +91,9 @@ export class RiscvSubmitter extends CommandSubmitter {
     const [low, high] = order === 0 ? [iovaLow & ~4095, iovaHigh] : [namedLow(iovaLow, order) | AtsAddress.SIZE, namedHigh(iovaHigh, order)];
     return this.push([commands.atsInvalidation(null), commands.toRequester(rid, null), low, high]);
   }
+
+  /** Answers a group of page requests, with a code of PRI. */
+  answerPage(rid: number, group: number, code: number, pasid: number | null): this {
+    return this.push([commands.pageAnswer(pasid), commands.toRequester(rid, pasid), 0, commands.answerOf(group, code)]);
+  }
 }

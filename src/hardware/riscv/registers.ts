@@ -38,6 +38,8 @@ export interface RiscvUnitOptions {
   readonly fetchBits?: 64 | 128 | 512;
   /** Whether it serves device TLBs (capabilities.ATS), which its functions may have then. */
   readonly ats?: boolean;
+  /** Whether the unit takes page requests. */
+  readonly pageRequests?: boolean;
   /** Whether the unit has caches at all; on by default. Without, every request reads every entry and walks. */
   readonly caches?: 'on' | 'off';
   /** Each cache, by default as `caches` says: translations, device contexts, process contexts. */

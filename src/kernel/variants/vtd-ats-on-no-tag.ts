@@ -1,5 +1,5 @@
 /** ATS enabled for a device that is attached already, without a cache tag for what it will keep. */
-import { setAts as setOfRiscv } from '../../drivers/riscv/ats.ts';
+import { switchAtsOn } from '../../drivers/riscv/ats.ts';
 import { setAts } from '../../drivers/vtd/ats.ts';
 import { variant } from '../variant.ts';
 
@@ -11,6 +11,6 @@ export default variant({
     enableAts: (vtd, device) => setAts(vtd, device, true),
   },
   riscv: {
-    enableAts: (riscv, device) => setOfRiscv(riscv, device, true),
+    enableAts: (riscv, device) => switchAtsOn(riscv, device),
   },
 });
