@@ -14,6 +14,7 @@ import { AfterTimeOut } from '#src/drivers/time-out';
 import { Atc, AtcInvalidation, AtcView } from '#src/hardware/atc';
 import { PciFunction } from '#src/hardware/function';
 import { Machine } from '#src/hardware/machine';
+import { askForPage } from '#src/hardware/page-requests';
 import { Cause } from '#src/hardware/riscv/cause';
 import * as commands from '#src/hardware/riscv/commands';
 import * as context from '#src/hardware/riscv/device-context';
@@ -201,6 +202,27 @@ test('lists hold a device while it keeps anything, behind its unit, and what was
   expect(seen).toEqual([[0, 0x108], [0, 0x110, 0x108], [0, 0x110], [0, 0x108], [0], []]);
   driver.attach(domain, functions[0]!);
   expect(liveObjects(kernel)).toBe(before);
+});
+
+test('page requests: the context allows them, a domain of theirs is for devices that can make them alone, and a drain brings in what was asked for', () => {
+  const make = (options: RiscvUnitOptions, pageRequests: boolean) => {
+    const small = smallRiscv([{ rid: 0x108, ats: true, pageRequests }], { ats: true, ...options });
+    const domain = small.driver.allocPagingDomain(small.functions[0]!, 0);
+    IommuDomain.pageRequests.poke(small.host.kernel, domain, 1);
+    return { ...small, attached: small.driver.attach(domain, small.functions[0]!) };
+  };
+  expect([make({ pageRequests: true }, false).attached, make({ pageRequests: false }, true).attached, make({ ats: false, pageRequests: true }, true).attached]).toEqual(['ENODEV', 'ENODEV', 'ENODEV']);
+  const small = make({ pageRequests: true }, true);
+  const { driver, functions, host } = small;
+  const [nic] = functions as [Ref<'PciFunction'>];
+  expect([small.attached, peek(host.ram, contextAt(small))]).toEqual([0, Tc.VALID | Tc.EN_ATS | Tc.EN_PRI]);
+  driver.enableAts(nic);
+  const group = askForPage(host.kernel, nic, null, 5, 1);
+  expect([driver.takesPageRequests(nic), driver.drainPageRequests(nic), driver.pageRequestsSoFar(nic)]).toEqual([true, true, 1]);
+  expect([driver.takePageRequest(nic, 1), driver.takePageRequest(nic, 1)]).toEqual([{ rid: 0x108, pasid: null, group, page: 5, access: 1 }, null]);
+  expect(PciFunction.groupsOut.peek(host.kernel, nic)).toBe(1);
+  driver.answerPage(nic, group, 0, null);
+  expect(PciFunction.groupsOut.peek(host.kernel, nic)).toBe(0);
 });
 
 describe('a device that is gone', () => {
