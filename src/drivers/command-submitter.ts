@@ -16,8 +16,10 @@ import { hpaOf, type Frame, type Memory } from '#hostmem/memory';
 import { assert } from '../kernel/errno.ts';
 import { InvalidationQueued, SubmitReturned } from './events.ts';
 
-/** Most commands that `submit` takes. */
-export const mostCommands = 32;
+/** Most commands that `submit` takes, beside its wait: those of SMMUv3's vIOMMUs are the most at once (`smmuv3/viommu.ts`). */
+const mostCommands = 63;
+/** Flushes page by page are handed over at this many. */
+const pageCommands = 32;
 export const commandBytes = 16;
 const Status = { FREE: 0, IN_USE: 1, DONE: 2 } as const;
 const statusLabel = label('UnitCommandRing.status');
@@ -58,11 +60,11 @@ export abstract class CommandSubmitter {
   protected abstract help(): void;
 
   get isFull(): boolean {
-    return this.#count === mostCommands;
+    return this.#count >= pageCommands;
   }
 
   push(command: CommandWords): this {
-    assert(!this.isFull, `a batch holds ${mostCommands} commands`);
+    assert(this.#count < mostCommands, `a batch holds ${mostCommands} commands`);
     this.#words.set(command, this.#count++ * 4);
     return this;
   }
