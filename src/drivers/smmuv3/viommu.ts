@@ -13,7 +13,7 @@ import { allocated, fail, type ErrnoName } from '../../kernel/errno.ts';
 import { commandBytes } from '../command-submitter.ts';
 import { IommuDomain } from '../domain.ts';
 import type { Invalidations } from '../driver.ts';
-import { GuestCommands } from '../events.ts';
+import { GuestCommands, GuestCommandsCounted } from '../events.ts';
 import type { Smmu, SmmuMember } from './smmu.ts';
 
 /** IOMMU_VIOMMU_TYPE_ARM_SMMUV3. */
@@ -116,26 +116,31 @@ export function invalidate(smmu: Smmu, unit: SmmuMember, viommu: Ref<'SmmuViommu
   const problem = checkEntries(asked);
   if (problem !== 0) return problem;
   GuestCommands.emit(smmu.kernel, asked.count);
-  let batch: Command[] = [];
-  while (asked.handled < asked.count) {
-    const command = convert(smmu.kernel, viommu, commandAt(asked, asked.handled));
-    if (command === null) {
-      if (!smmu.faults.smmuPartialBatch) issue(unit, batch);
-      return 'EIO';
-    }
-    batch.push(command);
-    asked.handled++;
-    if (batch.length < batchCommands && asked.handled < asked.count) continue;
-    issue(unit, batch);
-    batch = [];
-  }
-  return 0;
+  const issued = issueConverted(smmu, unit, viommu, asked);
+  GuestCommandsCounted.emit(smmu.kernel, asked.count, asked.handled, issued);
+  return asked.handled === asked.count ? 0 : 'EIO';
 }
 
-function issue({ submitter }: SmmuMember, batch: readonly Command[]): void {
-  if (batch.length === 0) return;
+/** How many commands the queue has had; `handled` is how many were converted. */
+function issueConverted(smmu: Smmu, unit: SmmuMember, viommu: Ref<'SmmuViommu'>, asked: Invalidations): number {
+  let issued = 0;
+  let batch: Command[] = [];
+  for (; asked.handled < asked.count; asked.handled++) {
+    const command = convert(smmu.kernel, viommu, commandAt(asked, asked.handled));
+    if (command === null) break;
+    batch.push(command);
+    if (batch.length < batchCommands) continue;
+    issued += issue(unit, batch);
+    batch = [];
+  }
+  const isRefused = asked.handled < asked.count;
+  return isRefused && smmu.faults.smmuPartialBatch ? issued : issued + issue(unit, batch);
+}
+
+function issue({ submitter }: SmmuMember, batch: readonly Command[]): number {
   for (const command of batch) submitter.push(command);
-  submitter.submit();
+  if (batch.length > 0) submitter.submit();
+  return batch.length;
 }
 
 /** All are read before any is looked at (`iommu_copy_struct_from_full_user_array`). An entry may be shorter than a command, the rest of which is 0 then, or longer. */
