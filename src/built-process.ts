@@ -181,9 +181,9 @@ export class BuiltProcess {
     this.mockReplace(iommufd, device, nested.outHwptId);
   }
 
-  /** The descriptor of a vIOMMU's queue of so many events, of the selftest's type. */
-  eventQueue(iommufd: number, viommuId: number, depth: number): number {
-    const arg = { flags: 0, viommuId, type: eventType, depth, outEventQueueId: 0, outEventQueueFd: 0 };
+  /** The descriptor of a vIOMMU's queue of so many events, of the selftest's type unless another is named. */
+  eventQueue(iommufd: number, viommuId: number, depth: number, type: number = eventType): number {
+    const arg = { flags: 0, viommuId, type, depth, outEventQueueId: 0, outEventQueueFd: 0 };
     this.#ioctl(iommufd, 'IOMMU_VEVENTQ_ALLOC', arg);
     return arg.outEventQueueFd;
   }

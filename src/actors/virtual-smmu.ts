@@ -12,7 +12,9 @@ import { commandBytes } from '../drivers/command-submitter.ts';
 import { smmuInvalidateData } from '../drivers/smmuv3/viommu.ts';
 import * as commands from '../hardware/smmuv3/commands.ts';
 import { descriptorOf } from '../hardware/smmuv3/context-descriptor.ts';
+import { recordOf, type SmmuRecord } from '../hardware/smmuv3/events.ts';
 import { GuestMaps, GuestUnmapped } from '../kernel/events.ts';
+import { read as readFile } from '../kernel/syscalls.ts';
 import { highOf, lowOf, type Actor } from './actor.ts';
 import { firstStageLevels, layFirstStage, setLeaf } from './guest-first-stage.ts';
 import { GuestDriver } from './guest-iommu.ts';
@@ -25,6 +27,12 @@ const descriptorPage = Math.floor(descriptorGpa / pageBytes);
 /** The guest's own name for its address space. */
 const guestAsid = 1;
 const format = smmuStage1(firstStageLevels);
+
+/** `{ flags, sequence }` and a record of the hardware's event queue; and as many as are read at once. */
+const headerBytes = 8;
+const recordWords = 8;
+const eventBytes = headerBytes + recordWords * 4;
+const mostEvents = 4;
 
 /** Makes empty tables and their descriptor, while a world is built. */
 export function layStage1(host: Host, frames: Ref<'Run'>): void {
@@ -55,27 +63,41 @@ export class SmmuGuestIommu extends GuestDriver {
   }
 
   /**
-   * On return no device reaches the page through its IOVA. Another of the guest's drivers has meanwhile queued that the unit forget the descriptor of a
-   * stream: the queue is one for all.
+   * On return no device reaches the page through its IOVA. With a stream, another of the guest's drivers has meanwhile queued that the unit forget the
+   * descriptor of that: the queue is one for all.
    */
-  unmap(iova: number, forgottenStream: number): void {
+  unmap(iova: number, forgottenStream?: number): void {
     setStage1Leaf(this.actor.host, this.#frames, iova, null);
     this.commands.push(...commands.invalidateVa(guestAsid, highOf(iova), lowOf(iova), true));
-    this.commands.push(...commands.invalidateDescriptor(forgottenStream));
+    if (forgottenStream !== undefined) this.commands.push(...commands.invalidateDescriptor(forgottenStream));
     this.ring();
     GuestUnmapped.emit(this.actor.host.kernel, this.#process, descriptorPage, highOf(iova), lowOf(iova), 1);
   }
+
+  /** The oldest record of what went wrong in the guest's own stage 1; null when there is none. */
+  takeFault(): SmmuRecord | null {
+    const { ram } = this.actor.host;
+    const record = this.requests.oldest();
+    if (record === 0) return null;
+    const words = Array.from({ length: recordWords }, (_, word) => peek(ram, record + word * 4));
+    this.requests.advance();
+    return recordOf(words);
+  }
 }
 
-/** A vIOMMU object. */
+/** A vIOMMU object, and the descriptor of its event queue, if it has one. */
 export interface SmmuForwarding {
   readonly iommufd: number;
   readonly viommu: number;
+  readonly eventFd?: number;
 }
 
 export class SmmuQueue extends VirtualQueue {
-  constructor(vm: Vm, guest: string, { iommufd, viommu }: SmmuForwarding) {
+  readonly #eventFd: number | null;
+
+  constructor(vm: Vm, guest: string, { iommufd, viommu, eventFd }: SmmuForwarding) {
     super(vm, guest, iommufd, { target: viommu, dataType: smmuInvalidateData, entryBytes: commandBytes, refusals: ['EIO'] });
+    this.#eventFd = eventFd ?? null;
   }
 
   protected override isWait(first: number): boolean {
@@ -89,6 +111,12 @@ export class SmmuQueue extends VirtualQueue {
     });
   }
 
-  /** The guest is told nothing here. */
-  protected override inject(): void {}
+  /** Records of the hardware, in which streams have the guest's numbers. One without a record says that some were lost. */
+  protected override inject(): void {
+    if (this.#eventFd === null) return;
+    const read = readFile(this.vm.kernel, this.#eventFd, mostEvents * eventBytes);
+    const events = new DataView(read.buffer, read.byteOffset, read.byteLength);
+    for (let at = 0; at + eventBytes <= events.byteLength; at += eventBytes)
+      this.requests.push(...Array.from({ length: recordWords }, (_, word) => events.getInt32(at + headerBytes + word * 4, true)));
+  }
 }

@@ -24,7 +24,7 @@ function setUp(smmuPartialBatch = true) {
   const driver = new SmmuDriver(host, machine, smmuOperations, { smmuPartialBatch });
   const parent = driver.allocPagingDomain(functions[0]!, DomainFlags.NEST_PARENT);
   const vmid = IommuDomain.driverData.peek(host.kernel, parent);
-  const { viommu } = driver.viommuInit(functions[0]!, parent, { type: 1, bytes: new Uint8Array(0) });
+  const { viommu } = driver.viommuInit(functions[0]!, parent, { type: 1, bytes: new Uint8Array(0) }, 0);
   expect(driver.vdeviceInit(viommu, functions[0]!, BigInt(virtualStream))).toBe(0);
   const ring = SmmuRegisters.commands.peek(host.kernel, smmu);
   const tail = (): number => peek(host.kernel, UnitCommandRing.tail.address(host.kernel, ring));
@@ -138,7 +138,7 @@ test('a number stands for one stream: a function that has an alias too is refuse
   const { host, machine, driver, functions } = smallVendor('smmuv3', { functions: [{ rid: 0x108 }, { rid: 0x110, sourceId: 0x100 }] });
   expect(machine.units).toEqual([]);
   const parent = driver.allocPagingDomain(functions[0]!, DomainFlags.NEST_PARENT);
-  const { viommu } = driver.viommuInit!(functions[0]!, parent, { type: 1, bytes: new Uint8Array(0) });
+  const { viommu } = driver.viommuInit!(functions[0]!, parent, { type: 1, bytes: new Uint8Array(0) }, 0);
   expect(driver.vdeviceInit!(viommu, functions[1]!, 1n)).toBe('EOPNOTSUPP');
   expect(driver.vdeviceInit!(viommu, functions[0]!, 1n)).toBe(0);
   const known = (): boolean => convert(host.kernel, viommu as Ref<'SmmuViommu'>, [Opcode.CFGI_CD, 1, 0, 0]) !== null;

@@ -48,7 +48,7 @@ class Guest {
     this.driver = small.driver as SmmuDriver;
     const [pciFunction] = [small.functions[index]!];
     this.parent = this.driver.allocPagingDomain(pciFunction, DomainFlags.NEST_PARENT);
-    this.viommu = this.driver.viommuInit(pciFunction, this.parent, { type: 1, bytes: new Uint8Array(0) }).viommu;
+    this.viommu = this.driver.viommuInit(pciFunction, this.parent, { type: 1, bytes: new Uint8Array(0) }, 0).viommu;
     this.driver.vdeviceInit(this.viommu, pciFunction, 1n);
     this.back(tablesPage);
     this.back(descriptorPage);

@@ -9,10 +9,11 @@ import { driverInForce } from '#src/drivers/in-force';
 import { Machine } from '#src/hardware/machine';
 import { Opcode } from '#src/hardware/smmuv3/commands';
 import type { ErrnoName } from '#src/kernel/errno';
+import { handOnGuestEvents } from '#src/kernel/guest-events';
 import { HwptFlag } from '#src/kernel/hwpt';
 import { Kernel } from '#src/kernel/kernel';
 import { linux72 } from '#src/kernel/operations';
-import { ioctl, type Commands } from '#src/kernel/syscalls';
+import { close, ioctl, read, type Commands } from '#src/kernel/syscalls';
 import { World } from '#src/world';
 import { expect, test } from 'vitest';
 import { errnoOf } from './vmm.ts';
@@ -63,7 +64,7 @@ function setUp() {
     return call(iommufd, 'IOMMU_VDEVICE_ALLOC', arg) ?? arg.outVdeviceId;
   };
   return {
-    w, frames, iommufd, ioas, A, B, far, call, hwpt, viommu, vdevice,
+    w, kernel, frames, iommufd, ioas, A, B, far, call, hwpt, viommu, vdevice,
     attach: (ptId: number, to = A) => call(to.fd, 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', { argsz: 16, flags: 0, ptId }),
     detach: () => call(A.fd, 'VFIO_DEVICE_DETACH_IOMMUFD_PT', { argsz: 12, flags: 0 }),
     destroy: (id: number) => call(iommufd, 'IOMMU_DESTROY', { id }),
@@ -188,4 +189,43 @@ test('HWPT_INVALIDATE is for the vIOMMU: its commands are carried out up to the 
   expect([invalidate(vsmmu, [...pageCommand, ...unknown]), sees(windowIova)]).toEqual([['EIO', 1], 0x77]);
   expect([invalidate(vsmmu, [...unknown, ...pageCommand]), sees(windowIova)]).toEqual([['EIO', 0], 0x77]);
   expect([invalidate(vsmmu, pageCommand), sees(windowIova)]).toEqual([[null, 1], 'fault']);
+});
+
+test('what is wrong in the guest\'s stage 1 is for its vEVENTQ, in the hardware\'s form with the guest\'s stream; what is wrong in stage 2, and what nobody listens to, is not', () => {
+  const { w, kernel, hwpt, vsmmu, vdevice, attach, sees, call, iommufd, parent, frames, destroy } = withViommu();
+  const A = w.directory['A'] as Ref<'PciFunction'>;
+  vdevice(vsmmu);
+  attach(hwpt(vsmmu, 0, good) as number);
+  const handOn = (): void => handOnGuestEvents(kernel, A);
+  expect(sees(windowIova + page)).toBe('fault');
+  handOn();
+  const queue = { flags: 0, viommuId: vsmmu, type: 1, depth: 2, outEventQueueId: 0, outEventQueueFd: 0 };
+  expect(call(iommufd, 'IOMMU_VEVENTQ_ALLOC', queue)).toBeNull();
+  const told = (): number[][] => {
+    const bytes = read(kernel, queue.outEventQueueFd, 400);
+    const words = Array.from(new Uint32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4));
+    const events: number[][] = [];
+    while (words.length > 0) events.push(words.splice(0, words[0] === 0 ? 10 : 2));
+    return events;
+  };
+  expect(told()).toEqual([]);
+  expect(sees(windowIova + page)).toBe('fault');
+  handOn();
+  const [translation, rnw, input] = [0x10, 1 << 3, 2 << 8];
+  expect(told()).toEqual([[0, 0, translation, 0x18, 0, rnw | input, windowIova + page, 0, 0, 0]]);
+  // Beyond what the parent has.
+  setStage1Leaf(w.host, frames, windowIova + page, 0x40_0000);
+  expect(sees(windowIova + page)).toBe('fault');
+  setStage1Leaf(w.host, frames, windowIova + page, null);
+  handOn();
+  expect(told()).toEqual([]);
+  for (let i = 0; i < 4; i++) sees(windowIova + page);
+  handOn();
+  expect(told().map((event) => event.slice(0, 2))).toEqual([[0, 1], [0, 2], [1, 4]]);
+  sees(windowIova + page);
+  attach(parent);
+  handOn();
+  expect(told()).toEqual([]);
+  close(kernel, queue.outEventQueueFd);
+  expect(destroy(queue.outEventQueueId)).toBeNull();
 });

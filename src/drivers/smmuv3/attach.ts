@@ -12,7 +12,8 @@ import { descriptorsOf, writeDescriptor, writeStreams } from './entries.ts';
 import { spaceCommand } from './invalidation.ts';
 import { entryOf, guestConfig, isBeyond, isNested, viommuOf } from './nested.ts';
 import type { Smmu, SmmuMember } from './smmu.ts';
-import { hasVdevice, SmmuViommu } from './viommu.ts';
+import { SmmuUnitState } from './unit-state.ts';
+import { SmmuViommu, virtualStreamOf } from './viommu.ts';
 
 /** Lets a device go through a paging domain. ENODEV for a domain of page requests, ENOMEM; what the device had before stays on an error. */
 export function attachPaging(smmu: Smmu, device: Ref<'IommuDevice'>, domain: Ref<'IommuDomain'>): 0 | AttachError {
@@ -31,6 +32,7 @@ export function attachPaging(smmu: Smmu, device: Ref<'IommuDevice'>, domain: Ref
     writeDescriptor(smmu, unit, device, descriptorOf(number, root));
     writeStreams(smmu, unit, device, stage1Entry(descriptorsOf(smmu, device)));
   }
+  giveToGuest(smmu, unit, device, NULL, 0);
   if (before !== NULL) leave(smmu, unit, before);
   return 0;
 }
@@ -45,13 +47,15 @@ export function attachNested(smmu: Smmu, device: Ref<'IommuDevice'>, domain: Ref
   const viommu = viommuOf(kernel, domain);
   if (SmmuViommu.unit.peek(kernel, viommu) !== unit.ref || isBeyond(kernel, domain)) return 'EINVAL';
   const goesThroughBoth = guestConfig(kernel, domain) === Config.STAGE1;
-  if (goesThroughBoth && !hasVdevice(kernel, viommu, IommuDevice.function.peek(kernel, device))) return 'ENOENT';
+  const stream = virtualStreamOf(kernel, viommu, IommuDevice.function.peek(kernel, device));
+  if (goesThroughBoth && stream === null) return 'ENOENT';
   if (IommuDomain.pageRequests.peek(kernel, domain) !== 0) return 'ENODEV';
   if (!join(smmu, unit, IommuDomain.parent.peek(kernel, domain))) return 'ENOMEM';
   const before = IommuDevice.domain.peek(kernel, device);
   IommuDevice.domain.poke(kernel, device, domain);
   writeStreams(smmu, unit, device, entryOf(kernel, domain));
   writeDescriptor(smmu, unit, device, noDescriptor);
+  giveToGuest(smmu, unit, device, stream === null ? NULL : viommu, stream ?? 0);
   if (before !== NULL) leave(smmu, unit, before);
   return 0;
 }
@@ -72,8 +76,18 @@ function withoutTables(smmu: Smmu, device: Ref<'IommuDevice'>, entry: StreamEntr
   const before = IommuDevice.domain.peek(kernel, device);
   writeStreams(smmu, unit, device, entry);
   writeDescriptor(smmu, unit, device, noDescriptor);
+  giveToGuest(smmu, unit, device, NULL, 0);
   IommuDevice.domain.poke(kernel, device, NULL);
   if (before !== NULL) leave(smmu, unit, before);
+}
+
+/** Whose the device's events are from now on: a guest's, under its own number, or nobody's (`arm_smmu_attach_commit_vmaster`). */
+function giveToGuest({ kernel }: Smmu, unit: SmmuMember, device: Ref<'IommuDevice'>, viommu: Ref<'SmmuViommu'>, stream: number): void {
+  if (viommu === NULL && IommuDevice.guest.peek(kernel, device) === NULL) return;
+  SmmuUnitState.guestsLock.acquire(kernel, unit.state);
+  IommuDevice.guest.poke(kernel, device, viommu);
+  IommuDevice.guestStream.poke(kernel, device, stream);
+  SmmuUnitState.guestsLock.release(kernel, unit.state);
 }
 
 /** False without memory. */

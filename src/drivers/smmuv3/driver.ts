@@ -19,13 +19,14 @@ import { Hitless, IommuUnit } from '../../hardware/unit.ts';
 import { allocated, assert, fail, type ErrnoName } from '../../kernel/errno.ts';
 import { DomainKind, DriverKind, IommuDomain, leftByAll } from '../domain.ts';
 import {
-  DomainFlags, IommuDevice, type AttachError, type DriverData, type DriverViommu, type HwInfo, type Invalidations, type IommuDriver, type MapError, type ReservedRegion,
+  DomainFlags, IommuDevice, type AttachError, type DriverData, type DriverViommu, type GuestEvent, type HwInfo, type Invalidations, type IommuDriver, type MapError, type ReservedRegion,
 } from '../driver.ts';
 import { DomainIdReturned, LeavesCleared, TablesFreed } from '../events.ts';
 import { endOfUnmap } from '../gather.ts';
 import { IdBitmap, returnId, takeId } from '../id-bitmap.ts';
 import { createPagingDomain, createStaticDomain, isPagingDomain, largestLeaf } from '../paging-domain.ts';
 import { abortAll, ensureStream, streamIdsOf } from './entries.ts';
+import { takeGuestEvents } from './guest-events.ts';
 import { createNested, freeNested, isNested } from './nested.ts';
 import { smmuOperations, type SmmuOperations } from './operations.ts';
 import { firstStage, secondStage, Smmu, type SmmuFaults } from './smmu.ts';
@@ -208,9 +209,9 @@ export class SmmuDriver implements IommuDriver {
     return type === smmuViommuType;
   }
 
-  viommuInit(pciFunction: Ref<'PciFunction'>, parent: Ref<'IommuDomain'>, { bytes }: DriverData): DriverViommu {
+  viommuInit(pciFunction: Ref<'PciFunction'>, parent: Ref<'IommuDomain'>, { bytes }: DriverData, known: number): DriverViommu {
     const { kernel } = this.#smmu;
-    return { viommu: createViommu(kernel, PciFunction.unit.peek(kernel, pciFunction), parent), answer: bytes };
+    return { viommu: createViommu(kernel, PciFunction.unit.peek(kernel, pciFunction), parent, known), answer: bytes };
   }
 
   viommuDestroy(viommu: number): void {
@@ -240,6 +241,16 @@ export class SmmuDriver implements IommuDriver {
 
   vdeviceDestroy(viommu: number, pciFunction: Ref<'PciFunction'>): void {
     removeVdevice(this.#smmu.kernel, viommu as Ref<'SmmuViommu'>, pciFunction);
+  }
+
+  beginGuestEvents(pciFunction: Ref<'PciFunction'>): GuestEvent[] {
+    const smmu = this.#smmu;
+    return takeGuestEvents(smmu, smmu.unit(PciFunction.unit.peek(smmu.kernel, pciFunction)));
+  }
+
+  endGuestEvents(pciFunction: Ref<'PciFunction'>): void {
+    const smmu = this.#smmu;
+    SmmuUnitState.guestsLock.release(smmu.kernel, smmu.unit(PciFunction.unit.peek(smmu.kernel, pciFunction)).state);
   }
 
   /** VMIDs of stage 2, ASIDs of stage 1. */

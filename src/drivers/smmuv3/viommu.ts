@@ -24,6 +24,8 @@ export const smmuInvalidateData = 1;
 export const batchCommands = 63;
 
 export const SmmuViommu = object('SmmuViommu', {
+  /** What the kernel knows it as. */
+  viommu: u32,
   unit: ref('IommuUnit'),
   /** The nest parent, whose VMID it has (7.2 gives a vIOMMU none of its own). */
   parent: ref('IommuDomain'),
@@ -35,9 +37,10 @@ export const SmmuViommu = object('SmmuViommu', {
 const SmmuVdevice = object('SmmuVdevice', { viommu: ref('SmmuViommu'), function: ref('PciFunction'), virtId: u64, next: ref('SmmuVdevice').under('viommu.lock') });
 
 /** `arm_vsmmu_init`: EINVAL for a parent that was made for a device behind another unit, ENOMEM. */
-export function createViommu(memory: Memory, unit: Ref<'IommuUnit'>, parent: Ref<'IommuDomain'>): Ref<'SmmuViommu'> {
+export function createViommu(memory: Memory, unit: Ref<'IommuUnit'>, parent: Ref<'IommuDomain'>, known: number): Ref<'SmmuViommu'> {
   if (IommuDomain.unit.peek(memory, parent) !== unit) fail('EINVAL', "the nest parent is another unit's");
   const viommu = allocated(SmmuViommu.tryCreate(memory));
+  SmmuViommu.viommu.poke(memory, viommu, known);
   SmmuViommu.unit.poke(memory, viommu, unit);
   SmmuViommu.parent.poke(memory, viommu, parent);
   SmmuViommu.vmid.poke(memory, viommu, IommuDomain.driverData.peek(memory, parent));
@@ -73,13 +76,14 @@ export function removeVdevice(memory: Memory, viommu: Ref<'SmmuViommu'>, pciFunc
   SmmuVdevice.free(memory, at);
 }
 
-/** Whether the device has a number within the vIOMMU. */
-export function hasVdevice(memory: Memory, viommu: Ref<'SmmuViommu'>, pciFunction: Ref<'PciFunction'>): boolean {
+/** The stream of the device as the vIOMMU numbers it, or null (`iommufd_viommu_get_vdev_id`). */
+export function virtualStreamOf(memory: Memory, viommu: Ref<'SmmuViommu'>, pciFunction: Ref<'PciFunction'>): number | null {
   SmmuViommu.lock.acquire(memory, viommu);
   let at: Ref<'SmmuVdevice'> = SmmuViommu.vdevices.read(memory, viommu);
   while (at !== NULL && SmmuVdevice.function.peek(memory, at) !== pciFunction) at = SmmuVdevice.next.read(memory, at);
+  const stream = at === NULL ? null : SmmuVdevice.virtId.peek(memory, at);
   SmmuViommu.lock.release(memory, viommu);
-  return at !== NULL;
+  return stream;
 }
 
 /** The stream of the device with that number, of which it has but one (`arm_vsmmu_vsid_to_sid`); -1 where there is none. */

@@ -67,16 +67,24 @@ export interface SmmuRecord {
   readonly ipaPage: number;
 }
 
+/** Fetches the records as they are, oldest first. */
+export const takeRawRecords = (host: Pick<Host, 'kernel' | 'ram'>, unit: Ref<'SmmuRegisters'>): number[][] =>
+  takeEvents(host, SmmuRegisters.events.peek(host.kernel, unit), recordWords);
+
+export const recordOf = (words: readonly number[]): SmmuRecord => ({
+  type: words[0]! & 0xff,
+  streamId: words[1]!,
+  read: (words[3]! & wasRead) !== 0,
+  stage2: (words[3]! & atStage2) !== 0,
+  class: (words[3]! >>> classShift) & 3,
+  iovaHigh: words[5]!,
+  iovaLow: words[4]!,
+  ipaPage: pageNumber(words[7]!, words[6]!),
+});
+
 /** Fetches the records, oldest first. */
-export function takeSmmuRecords(host: Host, unit: Ref<'SmmuRegisters'>): SmmuRecord[] {
-  return takeEvents(host, SmmuRegisters.events.peek(host.kernel, unit), recordWords).map((words) => ({
-    type: words[0]! & 0xff,
-    streamId: words[1]!,
-    read: (words[3]! & wasRead) !== 0,
-    stage2: (words[3]! & atStage2) !== 0,
-    class: (words[3]! >>> classShift) & 3,
-    iovaHigh: words[5]!,
-    iovaLow: words[4]!,
-    ipaPage: pageNumber(words[7]!, words[6]!),
-  }));
-}
+export const takeSmmuRecords = (host: Host, unit: Ref<'SmmuRegisters'>): SmmuRecord[] => takeRawRecords(host, unit).map(recordOf);
+
+/** A record of another stream. */
+export const withStream = (words: readonly number[], streamId: number): number[] => words.map((word, index) => (index === 1 ? streamId : word));
+
