@@ -9,11 +9,14 @@ import { SmmuDriver } from '#src/drivers/smmuv3/driver';
 import { steOf } from '#src/drivers/smmuv3/nested';
 import { PciFunction } from '#src/hardware/function';
 import { installedRoot } from '#src/hardware/installed-root';
+import { iotlbLines } from '#src/hardware/iotlb';
 import { nestedName } from '#src/hardware/nested-line';
 import { descriptorOf } from '#src/hardware/smmuv3/context-descriptor';
 import { Opcode, type Command } from '#src/hardware/smmuv3/commands';
 import { EventClass, SmmuEvent, takeSmmuRecords } from '#src/hardware/smmuv3/events';
 import { Config } from '#src/hardware/smmuv3/stream-table';
+import { taggedLines } from '#src/hardware/tagged-cache';
+import { IommuUnit } from '#src/hardware/unit';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { smallVendor, type SmallVendorOptions } from '../drivers/small-vendor.ts';
@@ -250,7 +253,15 @@ test('a device that leaves leaves nothing under its VMID, and what is attached i
   guest.back(page);
   guest.map(iova, page);
   expect(guest.sees(iova)).toBe(page);
+  const unit = PciFunction.unit.peek(host.kernel, functions[0]!);
+  const cached = (): number[] => [
+    iotlbLines(host.kernel, IommuUnit.iotlb.peek(host.kernel, unit)).length,
+    taggedLines(host.kernel, IommuUnit.contextCache.peek(host.kernel, unit)).length,
+    taggedLines(host.kernel, IommuUnit.pasidCache.peek(host.kernel, unit)).length,
+  ];
+  expect(cached()).toEqual([1, 1, 1]);
   expect(guest.driver.attach(guest.driver.blockedDomain, functions[0]!)).toBe(0);
+  expect(cached()).toEqual([0, 0, 0]);
   expect(guest.sees(iova)).toBe('fault');
   expect(IommuDevice.domain.peek(host.kernel, PciFunction.driverData.peek(host.kernel, functions[0]!) as Ref<'IommuDevice'>)).toBe(0);
   expect(guest.driver.attach(guest.parent, functions[0]!)).toBe(0);

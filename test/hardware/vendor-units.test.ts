@@ -23,6 +23,7 @@ const READ_WRITE = 3;
 test('anchors W5: the first word of stream-table entries', () => {
   expect(stream.stage1Entry(0 as Frame)[0]).toBe(0xb);
   expect(stream.stage2Entry(1, 0 as Frame)[0]).toBe(0xd);
+  expect(stream.nestedEntry(0xb, 0, 1, 0 as Frame)[0]).toBe(0xf);
   expect([stream.bypassEntry[0], stream.abortEntry[0]]).toEqual([0x9, 0x1]);
   expect(stream.levelsOf(stream.stage2Control)).toBe(4);
 });
