@@ -1,5 +1,5 @@
 /** C4, order: entry, context or PASID cache, IOTLB, device TLB, and only then zeroes; a device uses ATS while its entry allows it. */
-import { EntryWritten, EntryZeroed, FlushCalled, InvalidationQueued, SubmitTimedOut } from '../../drivers/events.ts';
+import { EntryWritten, EntryZeroed, FlushCalled, GuestCommands, InvalidationQueued, SubmitTimedOut } from '../../drivers/events.ts';
 import { dma, DmaFlags, TableKind } from '../../hardware/events.ts';
 import * as amd from '../../hardware/amd/commands.ts';
 import { Cause } from '../../hardware/riscv/cause.ts';
@@ -30,10 +30,14 @@ const ofRiscv: Readonly<Record<number, number>> = {
 const ofSmmu: Readonly<Record<number, number>> = {
   [smmu.Opcode.CFGI_STE]: Rank.ENTRY_CACHE,
   [smmu.Opcode.CFGI_CD]: Rank.ENTRY_CACHE,
+  [smmu.Opcode.CFGI_CD_ALL]: Rank.ENTRY_CACHE,
+  [smmu.Opcode.TLBI_NH_ALL]: Rank.IOTLB,
   [smmu.Opcode.TLBI_NH_ASID]: Rank.IOTLB,
   [smmu.Opcode.TLBI_NH_VA]: Rank.IOTLB,
+  [smmu.Opcode.TLBI_NH_VAA]: Rank.IOTLB,
   [smmu.Opcode.TLBI_S12_VMALL]: Rank.IOTLB,
   [smmu.Opcode.TLBI_S2_IPA]: Rank.IOTLB,
+  [smmu.Opcode.ATC_INV]: Rank.DEVICE_TLB,
 };
 
 /** The step that a command is, by whose it is; undefined for one that invalidates nothing. */
@@ -67,7 +71,7 @@ const isFence = (first: number): boolean => (first & Bits.typeMask) === Descript
 export default invariant<Map<number, Sequence>>({
   id: 'C4',
   claim: 'caches are invalidated in the order entry, context or PASID cache, IOTLB, device TLB, and an entry is emptied behind that; no device uses ATS that its entry forbids',
-  events: [EntryWritten, EntryZeroed, FlushCalled, InvalidationQueued, SubmitTimedOut, dma],
+  events: [EntryWritten, EntryZeroed, FlushCalled, GuestCommands, InvalidationQueued, SubmitTimedOut, dma],
   start: () => new Map(),
   step(sequences, event, view) {
     if (event.kind === dma.kind) {
@@ -81,6 +85,11 @@ export default invariant<Map<number, Sequence>>({
       const sequence = sequences.get(event.actor);
       if (kind === UnitKind.VTD && isFence(first) && sequence !== undefined) sequence.last = Rank.ENTRY;
       return queue(sequence, rankOf(kind, first, second), numberOf(unit, kind, first, second));
+    }
+    if (event.kind === GuestCommands.kind) {
+      // What a guest queues has the order that the guest gave it.
+      sequences.delete(event.actor);
+      return null;
     }
     if (event.kind === SubmitTimedOut.kind) {
       // All of it may be queued again.

@@ -55,6 +55,8 @@ export function invalidateUnits(smmu: Smmu, domain: Ref<'IommuDomain'>, iovaHigh
       if (submitter.isFull) submitter.submit();
       submitter.push(pageCommand(smmu, domain, page, leafOnly));
     }
+    // What stages 1 on this one have translated goes only as a whole: nobody knows by which addresses.
+    if (pages < mostPages && smmu.isSecondStage(domain)) submitter.push(commands.invalidateStages1(IommuDomain.driverData.peek(kernel, domain)));
     submitter.submit();
   }
   FlushReturned.emit(kernel, root, iovaHigh, iovaLow, told, leafOnly ? 1 : 0);

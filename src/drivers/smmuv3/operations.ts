@@ -1,5 +1,5 @@
 /** The functions of the SMMUv3 driver that a variant may replace; they call each other through the table of the `Smmu` they are given. */
-import { attachIdentity, attachPaging, block } from './attach.ts';
+import { attachIdentity, attachNested, attachPaging, block } from './attach.ts';
 import { streamStages } from './entries.ts';
 import { beginUnmap, flushRange } from './invalidation.ts';
 import type { Smmu } from './smmu.ts';
@@ -7,6 +7,7 @@ import type { Ref } from '#hostmem/object';
 
 export interface SmmuOperations {
   readonly attachPaging: typeof attachPaging;
+  readonly attachNested: typeof attachNested;
   readonly attachIdentity: typeof attachIdentity;
   readonly block: typeof block;
   readonly streamStages: typeof streamStages;
@@ -15,4 +16,4 @@ export interface SmmuOperations {
   readonly flushRange: typeof flushRange;
 }
 
-export const smmuOperations: SmmuOperations = { attachPaging, attachIdentity, block, streamStages, beginUnmap, flushRange };
+export const smmuOperations: SmmuOperations = { attachPaging, attachNested, attachIdentity, block, streamStages, beginUnmap, flushRange };
