@@ -81,9 +81,9 @@ describe('ATS and page requests, of a story that VT-d has too, on RISC-V', () =>
   });
 });
 
-test.each(['vtd-legacy', 'vtd-scalable', 'vtd-first-stage'] as const)('what RISC-V has of ATS, of the same story on %s', async (iommu) => {
-  const options = { scenario: 'ats-unmap-under-dma', iommu, seed: 1, strategy: 'portfolio', budgetMs: null, vms: null };
-  expect((await explore({ ...options, variant: 'correct', schedules: 60 })).violation).toBeNull();
+test('what RISC-V has of ATS, of the same story on VT-d', async () => {
+  const options = { scenario: 'ats-unmap-under-dma', iommu: 'vtd-scalable', seed: 1, strategy: 'portfolio', budgetMs: null, vms: null };
+  expect((await explore({ ...options, variant: 'correct', schedules: 40 })).violation).toBeNull();
   for (const [variant, invariant] of [['ats-left-out', 'D1'], ['ats-before-iotlb', 'C4']] as const)
     expect((await explore({ ...options, variant, schedules: 1_000 })).violation?.invariant).toBe(invariant);
 });
