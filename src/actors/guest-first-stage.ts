@@ -8,7 +8,7 @@ import type { Host } from '#hostmem/host';
 import { highOf, indexAt, lowOf } from '#hostmem/iova';
 import { hpaOf, pageBytes, type Frame } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
-import { Access, type PageTableFormat } from '#hostmem/page-table';
+import { Access, type PageTableFormat } from '#hostmem/page-table-format';
 import { runGet } from '#hostmem/run';
 import { firstStageGpa, windowIova } from './virtual-vtd.ts';
 

@@ -11,7 +11,8 @@ import type { Host } from '#hostmem/host';
 import { pageNumber } from '#hostmem/iova';
 import type { Frame } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
-import { Access, PageTable, WalkFault, WalkResult, type PageTableFormat } from '#hostmem/page-table';
+import { Access, type PageTableFormat } from '#hostmem/page-table-format';
+import { PageWalker, WalkFault, WalkResult } from '#hostmem/page-walk';
 import { DomainKind, IommuDomain } from '../drivers/domain.ts';
 import { DeviceTable } from '../hardware/amd/unit.ts';
 import { DevicePasid } from '../drivers/vtd/device-pasid.ts';
@@ -167,7 +168,7 @@ const walkers: Readonly<Record<UnitKind, Walker>> = {
 /** VT-d's first stage of a guest on a second one. */
 function throughBoth(host: Host, requester: Requester, sourceId: number, iovaHigh: number, iovaLow: number): Walked {
   const walk = new NestedWalk(host, false);
-  const tables = new PageTable(host.ram, host.frames, vtdSecondStage(requester.secondLevels as 3 | 4 | 5));
+  const tables = new PageWalker(host.ram, vtdSecondStage(requester.secondLevels as 3 | 4 | 5));
   const fault = walk.walk(requester, tables, sourceId, iovaHigh, iovaLow, Access.READ);
   if (fault === 0) return { frame: walk.frame, permissions: walk.permissions, passesThrough: false, fault: 0, why: null };
   if (walk.second.fault === WalkFault.NONE) return { ...refused(fault), why: `in the guest's first stage, whose table is at guest address 0x${(walk.accessed * 4096).toString(16)}` };
@@ -192,7 +193,7 @@ const passed = (iovaHigh: number, iovaLow: number): Walked =>
 
 function throughTables(host: Host, format: PageTableFormat, root: Frame, iovaHigh: number, iovaLow: number): Walked {
   const result = new WalkResult();
-  const fault = new PageTable(host.ram, host.frames, format).walk(root, iovaHigh, iovaLow, 0, result);
+  const fault = new PageWalker(host.ram, format).walk(root, iovaHigh, iovaLow, 0, result);
   if (fault !== WalkFault.NONE) return { ...refused(fault), why: `${faultNames[fault]!} at level ${result.level} of ${format.name}` };
   return { frame: result.frame, permissions: result.permissions, passesThrough: false, fault: 0, why: null };
 }

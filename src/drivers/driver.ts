@@ -8,7 +8,8 @@ import type { Engine } from '#hostmem/engine';
 import { hashText } from '#hostmem/labels';
 import type { Frame } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
-import type { PageTableFormat, WalkResult } from '#hostmem/page-table';
+import type { PageTableFormat } from '#hostmem/page-table-format';
+import type { WalkResult } from '#hostmem/page-walk';
 import { object, ref, u32 } from '#hostmem/struct';
 import type { ErrnoName } from '../kernel/errno.ts';
 

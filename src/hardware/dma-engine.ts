@@ -18,7 +18,7 @@ import { label } from '#hostmem/labels';
 import { pageBytes, type Frame, type Memory } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import { PageViews } from '#hostmem/page-views';
-import { Access } from '#hostmem/page-table';
+import { Access } from '#hostmem/page-table-format';
 import { AtcView } from './atc.ts';
 import { dma, DmaFlags, dmaOwnerShift, farPage, nestedDma, pasidDma, peerReached } from './events.ts';
 import { bufferBytes, InFlight, PciFunction } from './function.ts';

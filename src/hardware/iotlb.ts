@@ -20,7 +20,7 @@ import { Op, peek, poke, silent } from '#hostmem/atomics';
 import { markedLabel } from '#hostmem/labels';
 import type { Frame, Memory } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
-import { Access } from '#hostmem/page-table';
+import { Access } from '#hostmem/page-table-format';
 import { object, u32, words } from '#hostmem/struct';
 
 const setCount = 64;

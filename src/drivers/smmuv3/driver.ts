@@ -7,7 +7,7 @@ import { Owner } from '#hostmem/frames';
 import type { Host } from '#hostmem/host';
 import type { Frame } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
-import type { WalkResult } from '#hostmem/page-table';
+import type { WalkResult } from '#hostmem/page-walk';
 import { pageNumber } from '#hostmem/u64';
 import { UnitCommandRing } from '../../hardware/command-engine.ts';
 import { EventRing } from '../../hardware/event-ring.ts';

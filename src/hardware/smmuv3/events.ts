@@ -7,7 +7,7 @@
 import type { Host } from '#hostmem/host';
 import { highOf, lowOf, pageNumber } from '#hostmem/iova';
 import type { Ref } from '#hostmem/object';
-import { WalkFault } from '#hostmem/page-table';
+import { WalkFault } from '#hostmem/page-walk';
 import { takeEvents, tellEvent } from '../event-ring.ts';
 import { SmmuRegisters } from './registers.ts';
 

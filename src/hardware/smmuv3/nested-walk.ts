@@ -7,7 +7,8 @@ import { Owner, type Frames } from '#hostmem/frames';
 import type { Host } from '#hostmem/host';
 import { beyondWidth, highOf, indexAt, lowOf, pageWithin } from '#hostmem/iova';
 import { pageBytes, type Frame, type Memory } from '#hostmem/memory';
-import { Access, Entry, WalkFault, WalkResult, type PageTable, type PageTableFormat } from '#hostmem/page-table';
+import { Access, Entry, type PageTableFormat } from '#hostmem/page-table-format';
+import { WalkFault, WalkResult, type PageWalker } from '#hostmem/page-walk';
 import { tellDeadTable } from '../dead-table.ts';
 import { deadTableRead } from '../events.ts';
 import { EventClass, type Refusal } from './events.ts';
@@ -25,7 +26,7 @@ export class NestedWalk {
   readonly #kernel: Memory;
   readonly #ram: Memory;
   readonly #frames: Frames;
-  #tables: PageTable | null = null;
+  #tables: PageWalker | null = null;
   #root = 0 as Frame;
   #sourceId = 0;
 
@@ -36,7 +37,7 @@ export class NestedWalk {
   }
 
   /** The stage 2 of the walks that follow. */
-  onto(tables: PageTable, root: Frame, sourceId: number): this {
+  onto(tables: PageWalker, root: Frame, sourceId: number): this {
     this.#tables = tables;
     this.#root = root;
     this.#sourceId = sourceId;

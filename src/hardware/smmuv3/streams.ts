@@ -7,7 +7,8 @@ import { smmuStage2 } from '#hostmem/formats/smmu-stage-2';
 import type { Host } from '#hostmem/host';
 import { hpaOf, pageBytes, type Frame, type Memory } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
-import { Access, PageTable, WalkFault } from '#hostmem/page-table';
+import { Access } from '#hostmem/page-table-format';
+import { PageWalker, WalkFault } from '#hostmem/page-walk';
 import { fetchEntry } from '../entry-fetch.ts';
 import { entryFetched, TableKind } from '../events.ts';
 import type { TaggedCacheView } from '../tagged-cache.ts';
@@ -46,7 +47,7 @@ export class Streams {
   /** Through both stages; what refused a descriptor is its `refusal`. */
   readonly walk: NestedWalk;
   /** Of stages 2, by number of levels. */
-  readonly second: readonly (PageTable | null)[];
+  readonly second: readonly (PageWalker | null)[];
   readonly #kernel: Memory;
   readonly #ram: Memory;
   readonly #registers: Ref<'SmmuRegisters'>;
@@ -62,7 +63,7 @@ export class Streams {
     this.#caches = caches;
     this.#fetchBits = SmmuRegisters.fetchBits.peek(host.kernel, registers);
     this.walk = new NestedWalk(host);
-    const table = (levels: 3 | 4): PageTable => new PageTable(host.ram, host.frames, smmuStage2(levels));
+    const table = (levels: 3 | 4): PageWalker => new PageWalker(host.ram, smmuStage2(levels));
     this.second = [null, null, null, table(3), table(4)];
   }
 

@@ -4,7 +4,8 @@ import type { Host } from '#hostmem/host';
 import { markedLabel } from '#hostmem/labels';
 import type { Frame } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
-import { Access, PageTable, WalkFault, type PageTableFormat } from '#hostmem/page-table';
+import { Access, type PageTableFormat } from '#hostmem/page-table-format';
+import { PageWalker, WalkFault } from '#hostmem/page-walk';
 import { CachedWalk, type Walked } from '../cached-walk.ts';
 import { firstStageTag, type IotlbView } from '../iotlb.ts';
 import { withGuestPage } from '../nested-line.ts';
@@ -31,13 +32,13 @@ export class SmmuUnit implements Translator {
   readonly #registers: Ref<'SmmuRegisters'>;
   readonly #streams: Streams;
   readonly #walk: CachedWalk;
-  readonly #first: readonly (PageTable | null)[];
+  readonly #first: readonly (PageWalker | null)[];
   readonly #walked: Walked;
   /** Where both stages were asked, what refused the last request. */
   #refusal: Refusal | null = null;
 
   constructor(host: Host, unit: Ref<'IommuUnit'>) {
-    const { kernel, ram, frames } = host;
+    const { kernel, ram } = host;
     this.#host = host;
     this.#registers = IommuUnit.registers.peek(kernel, unit) as Ref<'SmmuRegisters'>;
     SmmuRegisters.check(kernel, this.#registers);
@@ -46,7 +47,7 @@ export class SmmuUnit implements Translator {
     const streams = new TaggedCacheView(kernel, IommuUnit.contextCache.peek(kernel, unit), streamLabels, this.iotlb.at);
     const descriptors = new TaggedCacheView(kernel, IommuUnit.pasidCache.peek(kernel, unit), descriptorLabels, this.iotlb.at);
     this.#streams = new Streams(host, this.#registers, { streams, descriptors });
-    const table = (format: PageTableFormat): PageTable => new PageTable(ram, frames, format);
+    const table = (format: PageTableFormat): PageWalker => new PageWalker(ram, format);
     this.#first = [null, null, null, table(smmuStage1(3)), table(smmuStage1(4))];
     this.#walked = { tables: this.#first[4]!, root: 0 as Frame, name: 0 as Frame, tag: 0, stageTag: 0, permissions: all };
   }
