@@ -13,7 +13,7 @@ export default scenario({
   title: 'a device with ATS is pulled out under unmaps',
   seed: null,
   host: { iommu: 'vtd-scalable', ats: true },
-  variants: ['vtd-ats-inval-dead-device', 'inval-timeout-treated-done', 'ats-left-out', 'ats-before-iotlb'],
+  variants: ['vtd-ats-inval-dead-device', 'inval-timeout-treated-done'],
   holds: ['C1', 'C2', 'C3', 'C4', 'C5', 'C6', 'D1', 'D4', 'D6', 'D7', 'G1', 'G2', 'O1'],
 
   world(w) {

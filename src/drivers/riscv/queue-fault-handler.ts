@@ -2,8 +2,8 @@
  * What the driver does when a unit's command queue has stopped for a device that did not answer (cqcsr.cmd_to). The fence that waited for it is at the head:
  * it is changed to write that it was aborted, and the queue goes on. Its submitter sees to the rest.
  *
- * Forward-looking: Linux 7.2 has no ATS on RISC-V, and `riscv_iommu_cmdq_process` clears the bit and tells nobody ("complete error recovery to be
- * implemented"). As with VT-d this is a passive part, so that who waits in a controlled run is not left alone with a stopped queue.
+ * Forward-looking: Linux 7.2 has no ATS on RISC-V, and its `riscv_iommu_cmdq_process` clears the bit, warns, and tells nobody who waits. As with VT-d this is
+ * a passive part, so that who waits in a controlled run is not left alone with a stopped queue.
  */
 import { lockLeaf, poke, unlockLeaf } from '#hostmem/atomics';
 import type { Engine } from '#hostmem/engine';
