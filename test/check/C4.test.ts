@@ -1,8 +1,9 @@
 import type { Memory } from '#hostmem/memory';
-import { EntryWritten, EntryZeroed, FlushCalled, InvalidationQueued, SubmitTimedOut } from '#src/drivers/events';
+import { EntryWritten, EntryZeroed, FlushCalled, GuestCommands, InvalidationQueued, SubmitTimedOut } from '#src/drivers/events';
 import { dma, DmaFlags, TableKind } from '#src/hardware/events';
 import * as riscv from '#src/hardware/riscv/commands';
 import { Cause } from '#src/hardware/riscv/cause';
+import { Opcode } from '#src/hardware/smmuv3/commands';
 import { Descriptor } from '#src/hardware/vtd/descriptors';
 import { expect, test } from 'vitest';
 import { court } from './histories.ts';
@@ -82,4 +83,13 @@ test('of RISC-V: cause 260 without a process is that of a device that may not us
   const here = await court('C4', 1, { iommu: 'riscv', ats: true });
   dma.emit(here.vmm.world.host.kernel, here.rid('A') | (Cause.TYPE_DISALLOWED << DmaFlags.reasonShift), 0, 0x1000, 0, 0, 1);
   expect(here.verdict()?.message).toBe('function 05.0 asked for a translation that its entry does not allow it to ask for');
+});
+
+test.each([[null, true], ['the cache of entries is invalidated after the IOTLB', false]] as const)('of SMMUv3: %s, the commands being a guest\'s or not', async (message, isGuests) => {
+  const here = await court('C4', 1, { iommu: 'smmuv3' });
+  const memory = here.vmm.world.host.kernel;
+  EntryWritten.emit(memory, TableKind.STREAM, 0x28, 0, 1);
+  if (isGuests) GuestCommands.emit(memory, 2);
+  for (const opcode of [Opcode.TLBI_NH_ALL, Opcode.CFGI_CD_ALL]) InvalidationQueued.emit(memory, 0, 0, opcode);
+  expect(here.verdict()?.message ?? null).toBe(message);
 });
