@@ -7,8 +7,9 @@
  *                   requester that did not answer)
  *          any -> FREE       by the submitter, when its wait is done
  *
- * The queue's lock is a leaf: reserving slots, writing descriptors and moving the tail are one step, announced at the tail
- * register, which is all that hardware and other submitters can see of it. In a free run who waits helps the engine.
+ * The queue's lock is a leaf: reserving slots, writing descriptors and moving the tail are one step, announced at the tail register, which is all that
+ * hardware and other submitters can see of it; at the wait, the other point, nobody has it in a controlled run. In a free run who waits helps the engine, and
+ * keeps the lock as long as helping is enough.
  */
 import { lockLeaf, Op, peek, poke, silent, sleepWhile, unlockLeaf, Until } from '#hostmem/atomics';
 import { label } from '#hostmem/labels';
