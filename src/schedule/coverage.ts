@@ -52,7 +52,8 @@ export class Coverer {
     }
     this.#turn++;
     this.#used = 0;
-    this.#past.fill(0);
+    // A call of `fill` costs more than a few words.
+    for (let word = 0; word < this.#past.length; word++) this.#past[word] = 0;
     const end = board.traceAt(0) + length * traceWords;
     for (let at = board.traceAt(0); at < end; at += traceWords) {
       const flags = words[at + TraceWord.flags]!;
