@@ -8,6 +8,7 @@
  */
 import { Op, Until, type Control } from '#hostmem/atomics';
 import type { Engine } from '#hostmem/engine';
+import type { History } from '#hostmem/history';
 import { freedText, hashText, label as labelOf } from '#hostmem/labels';
 import { Space, type Memory } from '#hostmem/memory';
 import { BlockWord, Head, Kind, startOfSchedule, State, Status, type Board } from './board.ts';
@@ -68,7 +69,8 @@ export class Baton implements Control {
   readonly #words: Int32Array;
   readonly #actor: number;
   readonly #block: number;
-  readonly #memories: readonly Memory[];
+  readonly #ram: Memory;
+  readonly #kernel: Memory;
   readonly #checkpoint: Checkpoint;
   readonly #engines: readonly Engine[];
   readonly #names: readonly string[];
@@ -86,6 +88,8 @@ export class Baton implements Control {
   /** Whether guarded writes go to the ring, too: they are for stories alone. */
   #isTracing = false;
   #silentLeft = 0;
+  /** The histories of both memories, while an abandoned body writes none. */
+  #silenced: [ram: History | null, kernel: History | null] = [null, null];
 
   constructor({ board, actor, host, checkpoint, engines, names, strategies, hooks }: Seat) {
     if (engines.length !== board.engines) throw new Error(`the board is for ${board.engines} engines, not ${engines.length}`);
@@ -94,13 +98,14 @@ export class Baton implements Control {
     this.#actor = actor;
     this.#block = board.block(actor);
     this.#held = new HeldLocks(board, this.#block);
-    this.#memories = [host.ram, host.kernel];
+    this.#ram = host.ram;
+    this.#kernel = host.kernel;
     this.#checkpoint = checkpoint;
     this.#engines = engines;
     this.#names = [...names, ...engines.map((engine) => engine.name)];
     this.#strategies = strategies;
     this.#hooks = hooks;
-    this.#chooser = new Chooser(board, this.#memories, engines);
+    this.#chooser = new Chooser(board, [host.ram, host.kernel], engines);
     this.#tracer = new Tracer(board);
     this.#coverer = new Coverer(board);
     host.ram.control = this;
@@ -277,9 +282,8 @@ export class Baton implements Control {
   /** Runs an engine's step under its own name, with its own locks. What it throws ends the schedule, not the holder's call. */
   #runStep(actor: number): void {
     const engine = this.#engines[actor - this.#board.actors]!;
-    const [ram, kernel] = this.#memories as [Memory, Memory];
-    const { high: highOfRam } = ram;
-    const { high: highOfKernel } = kernel;
+    const { high: highOfRam } = this.#ram;
+    const { high: highOfKernel } = this.#kernel;
     const mode = this.#mode;
     this.#mode = Mode.STEPPING;
     this.#held.block = this.#board.block(actor);
@@ -293,14 +297,15 @@ export class Baton implements Control {
     this.#writeHistoryAs(this.#actor);
     this.#held.block = this.#block;
     this.#mode = mode;
-    ram.high = highOfRam;
-    kernel.high = highOfKernel;
+    this.#ram.high = highOfRam;
+    this.#kernel.high = highOfKernel;
     this.#words[this.#board.block(actor) + BlockWord.ops]! += 1;
     if (this.#words[Head.failed] !== 0) this.#abandon();
   }
 
   #writeHistoryAs(actor: number): void {
-    for (const { history } of this.#memories) if (history !== null) history.actor = actor;
+    if (this.#ram.history !== null) this.#ram.history.actor = actor;
+    if (this.#kernel.history !== null) this.#kernel.history.actor = actor;
   }
 
   /** One step is executed now: into the hash, against the budget, into the trace. */
@@ -351,9 +356,17 @@ export class Baton implements Control {
     if (this.#mode === Mode.PLAYING) {
       this.#mode = Mode.UNWINDING;
       this.#silentLeft = silentPoints;
-      for (const memory of this.#memories) memory.history = null;
+      this.#silenced = [this.#ram.history, this.#kernel.history];
+      this.#ram.history = null;
+      this.#kernel.history = null;
     }
     throw new Abandon();
+  }
+
+  /** The body is over, one way or another. */
+  #leave(): void {
+    if (this.#mode === Mode.UNWINDING) [this.#ram.history, this.#kernel.history] = this.#silenced;
+    this.#mode = Mode.OUTSIDE;
   }
 
   /** An actor that is still within its body, or `nobody`; those that never started need not. */
@@ -397,9 +410,6 @@ export class Baton implements Control {
 
   /** Runs the body once; returns whether the turn is this actor's again, to start the next schedule. */
   #play(body: () => void): boolean {
-    const [ram, kernel] = this.#memories as [Memory, Memory];
-    const { history: historyOfRam } = ram;
-    const { history: historyOfKernel } = kernel;
     this.#strategy = this.#strategyOfSchedule();
     this.#words[this.#block + BlockWord.status] = Status.RUNNABLE;
     this.#mode = Mode.PLAYING;
@@ -409,9 +419,7 @@ export class Baton implements Control {
     } catch (thrown) {
       this.#fail(thrown);
     }
-    this.#mode = Mode.OUTSIDE;
-    ram.history = historyOfRam;
-    kernel.history = historyOfKernel;
+    this.#leave();
     this.#words[this.#block + BlockWord.status] = Status.DONE;
     this.#words[this.#block + BlockWord.ops]! += 1;
     return this.#handOn(this.#actor);
