@@ -139,6 +139,8 @@ export class Baton implements Control {
 
   // ---- Control: what stands between the actor and its next access ----
 
+  // `| 0`: a number that V8 does not know to be an integer reaches the board by way of a double, every time that it is stored.
+
   point(op: Op, memory: Memory, at: number, label: number): void {
     if (this.#mode !== Mode.PLAYING) {
       this.#pointInside(op, memory, at, label);
@@ -149,8 +151,8 @@ export class Baton implements Control {
     const ops = words[block + BlockWord.ops]! + 1;
     words[block + BlockWord.ops] = ops;
     const askAt = words[block + BlockWord.askAt]!;
-    if (askAt === -1 || askAt === ops) this.#arrive(op, memory.space, at, label);
-    this.#record(this.#actor, op, memory.space, at, label);
+    if (askAt === -1 || askAt === ops) this.#arrive((op | 0) as Op, memory.space, at | 0, label | 0);
+    this.#record(this.#actor, (op | 0) as Op, memory.space, at | 0, label | 0);
   }
 
   pointWhen(op: Op, memory: Memory, at: number, label: number, mask: number, until: Until, value: number): void {
@@ -162,12 +164,12 @@ export class Baton implements Control {
     const words = this.#words;
     const block = this.#block;
     words[block + BlockWord.ops] = words[block + BlockWord.ops]! + 1;
-    words[block + BlockWord.until] = until;
-    words[block + BlockWord.mask] = mask;
-    words[block + BlockWord.value] = value;
-    this.#arrive(op, memory.space, at, label);
+    words[block + BlockWord.until] = until | 0;
+    words[block + BlockWord.mask] = mask | 0;
+    words[block + BlockWord.value] = value | 0;
+    this.#arrive((op | 0) as Op, memory.space, at | 0, label | 0);
     words[block + BlockWord.until] = -1;
-    this.#record(this.#actor, op, memory.space, at, label);
+    this.#record(this.#actor, (op | 0) as Op, memory.space, at | 0, label | 0);
   }
 
   /** An operation of its own, but no point: alternatives are independent of what others do. Engines have none. */
@@ -187,8 +189,8 @@ export class Baton implements Control {
   saw(value: number): void {
     if (this.#mode > Mode.STEPPING) return;
     // The next operation mixes it in.
-    this.#words[Head.hashLow] = this.#words[Head.hashLow]! + value;
-    if (this.#words[Head.recording] !== 0) this.#tracer.value(value);
+    this.#words[Head.hashLow] = this.#words[Head.hashLow]! + (value | 0);
+    if (this.#words[Head.recording] !== 0) this.#tracer.value(value | 0);
   }
 
   /** Here waiting is a condition, and who waits goes on; on threads that sleep it would not. */

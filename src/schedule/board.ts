@@ -328,7 +328,7 @@ export class Board {
   }
   /** A random number from 0 up to, and not including, `bound`. */
   randomBelow(bound: number): number {
-    return Math.floor((this.random() / 0x1_0000_0000) * bound);
+    return ((this.random() / 0x1_0000_0000) * bound) >>> 0;
   }
 
   /** Parts of a forced switch, without an object: a replay looks often. */
