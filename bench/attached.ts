@@ -3,7 +3,7 @@ import { Owner } from '#hostmem/frames';
 import { Host } from '#hostmem/host';
 import type { Frame } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
-import { Access } from '#hostmem/page-table';
+import { Access } from '#hostmem/page-table-format';
 import { VtdDriver } from '#src/drivers/vtd/driver';
 import { Machine } from '#src/hardware/machine';
 import { iovaHigh, type OnHost } from './device.ts';

@@ -31,8 +31,8 @@ export const guestOf = (word: number): number => word >>> 4;
 export const framePoison = 0x5afe5afe | 0;
 
 /** Of a page. */
-const zeroes = new Int32Array(pageBytes / 4);
-const poisoned = new Int32Array(pageBytes / 4).fill(framePoison);
+const zeroes = new Uint8Array(pageBytes);
+const poisoned = new Uint8Array(new Int32Array(pageBytes / 4).fill(framePoison).buffer);
 
 const FrameTable = struct('FrameTable', { lock: u32, free: u32, untouched: u32, frames: u32, inUse: u32, tableAt: u32, pad: words(2) });
 /**

@@ -26,6 +26,8 @@ export type Space = (typeof Space)[keyof typeof Space];
 
 export class Memory {
   readonly words: Int32Array<SharedArrayBuffer>;
+  /** The same, for moves of many bytes. */
+  readonly bytes: Uint8Array<SharedArrayBuffer>;
   readonly space: Space;
   readonly sizeBytes: number;
   /** Null in a free run. */
@@ -41,6 +43,7 @@ export class Memory {
 
   constructor(buffer: SharedArrayBuffer, space: Space) {
     this.words = new Int32Array(buffer);
+    this.bytes = new Uint8Array(buffer);
     this.space = space;
     this.sizeBytes = buffer.byteLength;
   }

@@ -1,7 +1,8 @@
 /**
  * The state of a memory at rest, and the way back to it: stores mark 4 KiB pages, restoring copies the marked ones.
  */
-import type { Memory } from './memory.ts';
+import { moveBytes } from './block-move.ts';
+import { pageBytes, type Memory } from './memory.ts';
 
 const pageWords = 1024;
 
@@ -9,7 +10,7 @@ const pageWords = 1024;
 export class DirtyPages {
   readonly #words: Int32Array;
   /** Pages of the snapshot that were copied back before. */
-  readonly #clean: Int32Array[] = [];
+  readonly #clean: Uint8Array[] = [];
 
   /** `buffer` has `DirtyPages.bytes(memory)` bytes, zeroed. */
   constructor(buffer: SharedArrayBuffer) {
@@ -52,12 +53,17 @@ export class DirtyPages {
     const count = words[0]!;
     for (let i = 0; i < count; i++) {
       const page = words[1 + pages + i]!;
-      const from = page * pageWords;
-      memory.words.set((this.#clean[page] ??= snapshot.subarray(from, from + pageWords)), from);
+      const at = page * pageBytes;
+      moveBytes(memory.bytes, at, (this.#clean[page] ??= bytesOf(snapshot, at)), pageBytes);
       words[1 + page] = 0;
     }
     words[0] = 0;
   }
+}
+
+/** Of a page, at its byte address. */
+function bytesOf(snapshot: Int32Array, at: number): Uint8Array {
+  return new Uint8Array(snapshot.buffer, snapshot.byteOffset + at, pageBytes);
 }
 
 /** A copy of a memory, shared with every thread that may have to restore it. */

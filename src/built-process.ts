@@ -3,6 +3,7 @@ import { fill } from '#hostmem/atomics';
 import type { Ref } from '#hostmem/object';
 import { selftestData } from './drivers/mock/nested.ts';
 import { viommuType } from './drivers/mock/viommu.ts';
+import { steBytes, steData, steOf } from './drivers/smmuv3/nested.ts';
 import { firstStageData, vtdS1Bytes, vtdS1Data } from './drivers/vtd/nested.ts';
 import { HwptFlag } from './kernel/hwpt.ts';
 import { MapFlag } from './kernel/ioas.ts';
@@ -153,24 +154,36 @@ export class BuiltProcess {
     return { mockId: arg.outStdevId, deviceId: arg.outIdevId };
   }
 
-  /** A vIOMMU of the mock IOMMU on a nest parent. Returns the id. */
-  viommu(iommufd: number, deviceId: number, parentId: number): number {
-    const arg = { flags: 0, type: viommuType, devId: deviceId, hwptId: parentId, outViommuId: 0 };
+  /** A vIOMMU on a nest parent, of the mock IOMMU unless another type is named. Returns the id. */
+  viommu(iommufd: number, deviceId: number, parentId: number, type: number = viommuType): number {
+    const arg = { flags: 0, type, devId: deviceId, hwptId: parentId, outViommuId: 0 };
     this.#ioctl(iommufd, 'IOMMU_VIOMMU_ALLOC', arg);
     return arg.outViommuId;
   }
 
+  /** A device as its guest numbers it. */
+  vdevice(iommufd: number, viommuId: number, deviceId: number, virtId: number): void {
+    this.#ioctl(iommufd, 'IOMMU_VDEVICE_ALLOC', { viommuId, devId: deviceId, virtId: BigInt(virtId), outVdeviceId: 0 });
+  }
+
+  /** An HWPT of SMMUv3 for a guest's stage 1, whose context descriptor is at `descriptorGpa`, through a vIOMMU. Returns the id. */
+  smmuNestedHwpt(iommufd: number, deviceId: number, viommuId: number, descriptorGpa: number): number {
+    const arg = { flags: 0, devId: deviceId, ptId: viommuId, dataType: steData, dataLength: steBytes, data: steOf(descriptorGpa), outHwptId: 0 };
+    this.#ioctl(iommufd, 'IOMMU_HWPT_ALLOC', arg);
+    return arg.outHwptId;
+  }
+
   /** What a guest's device goes through on the mock IOMMU: its number within the vIOMMU, and a nested HWPT, to which it is moved. */
   mockGuestDevice(iommufd: number, device: BuiltMockDevice, viommuId: number, virtId: number): void {
-    this.#ioctl(iommufd, 'IOMMU_VDEVICE_ALLOC', { viommuId, devId: device.deviceId, virtId: BigInt(virtId), outVdeviceId: 0 });
+    this.vdevice(iommufd, viommuId, device.deviceId, virtId);
     const nested = { flags: 0, devId: device.deviceId, ptId: viommuId, dataType: selftestData, dataLength: 4, data: new Uint8Array(4), outHwptId: 0 };
     this.#ioctl(iommufd, 'IOMMU_HWPT_ALLOC', nested);
     this.mockReplace(iommufd, device, nested.outHwptId);
   }
 
-  /** The descriptor of a vIOMMU's queue of so many events, of the selftest's type. */
-  eventQueue(iommufd: number, viommuId: number, depth: number): number {
-    const arg = { flags: 0, viommuId, type: eventType, depth, outEventQueueId: 0, outEventQueueFd: 0 };
+  /** The descriptor of a vIOMMU's queue of so many events, of the selftest's type unless another is named. */
+  eventQueue(iommufd: number, viommuId: number, depth: number, type: number = eventType): number {
+    const arg = { flags: 0, viommuId, type, depth, outEventQueueId: 0, outEventQueueFd: 0 };
     this.#ioctl(iommufd, 'IOMMU_VEVENTQ_ALLOC', arg);
     return arg.outEventQueueFd;
   }

@@ -22,11 +22,11 @@ export const iommus = [...(Object.keys(defaultCapabilities) as (keyof typeof def
 export interface UnitOptions {
   /** The unit before its functions. Devices of the selftest have none, also where there are units of VT-d beside them. */
   readonly iommu: Iommu | 'vtd-legacy and mock';
-  /** Whether unit and functions have ATS; a function uses it once `enableAts` was called for it. */
+  /** Whether unit and functions have ATS, of VT-d or RISC-V; a function uses it once `enableAts` was called for it. */
   readonly ats: boolean;
-  /** Whether unit and functions have PASIDs, 2^15 of them; of VT-d in scalable mode alone, as page requests are. */
+  /** Whether unit and functions have PASIDs, 2^15 of them; of VT-d in scalable mode alone. */
   readonly pasids: boolean;
-  /** Whether unit and functions have page requests, for which functions need ATS too. */
+  /** Whether unit and functions have page requests, for which functions need ATS too; of VT-d in scalable mode, or RISC-V. */
   readonly pageRequests: boolean;
   /** How many units of that kind; functions are behind the first unless `behindUnit` says otherwise. */
   readonly units: number;
@@ -46,12 +46,14 @@ export const defaultUnits: UnitOptions = {
 /** Adds the units to an empty machine. Throws when they have not what is asked for. */
 export function addUnits(host: Host, options: UnitOptions): Ref<'IommuUnit'>[] {
   const { iommu, pasids, pageRequests } = options;
-  if ((pasids || pageRequests) && !(iommu in defaultCapabilities)) throw new Error(`requests with PASIDs and page requests are of VT-d alone, not of '${iommu}'`);
+  const isVtd = iommu in defaultCapabilities;
+  if (pasids && !isVtd) throw new Error(`requests with PASIDs are of VT-d alone, not of '${iommu}'`);
+  if (pageRequests && !isVtd && iommu !== 'riscv') throw new Error(`page requests are of VT-d and RISC-V alone, not of '${iommu}'`);
   return Array.from({ length: options.units }, () => addUnit(host, options));
 }
 
 function addUnit(host: Host, { iommu, ats, pasids, pageRequests, fetchBits, caches }: UnitOptions): Ref<'IommuUnit'> {
-  if (iommu === 'riscv') return Machine.addRiscvUnit(host, { fetchBits, caches });
+  if (iommu === 'riscv') return Machine.addRiscvUnit(host, { ats, pageRequests, fetchBits, caches });
   if (iommu === 'amd') return Machine.addAmdUnit(host, { fetchBits, caches });
   if (iommu === 'smmuv3') return Machine.addSmmuUnit(host, { fetchBits, caches });
   if (iommu === 'mock') return Machine.addMockUnit(host);

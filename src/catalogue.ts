@@ -3,7 +3,7 @@
  * by a path instead is a file from outside (`outside/`).
  */
 import { createHash } from 'node:crypto';
-import type { PageTableFormat } from '#hostmem/page-table';
+import type { PageTableFormat } from '#hostmem/page-table-format';
 import { readdirSync } from 'node:fs';
 import { invariantIds, loadInvariants } from './check/catalogue.ts';
 import type { AnyInvariant } from './check/invariant.ts';

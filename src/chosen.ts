@@ -57,13 +57,14 @@ function iommuFor({ name: scenario, value: { host } }: Found<Scenario>, name: st
   const found = iommus.find((one) => one === name);
   if (found === undefined) throw unknownName('IOMMU', name, iommus);
   if (host?.iommu?.includes('mock') === true) throw new InputError(`--iommu '${name}': '${scenario}' is about the mock IOMMU of the kernel's selftest; leave it out`);
-  const needs = ofVtdAlone.filter((option) => host?.[option] !== undefined);
-  if (needs.length > 0 && !found.startsWith('vtd')) throw new InputError(`--iommu '${name}': '${scenario}' needs ${needs.join(' and ')}, which only VT-d units have here`);
+  const missing = found.startsWith('vtd') ? [] : ofSomeAlone.filter((option) => host?.[option] !== undefined && !(found === 'riscv' && ofRiscvToo.includes(option)));
+  if (missing.length > 0) throw new InputError(`--iommu '${name}': '${scenario}' needs ${missing.join(' and ')}, which such a unit does not have here`);
   return found;
 }
 
-/** What a host may have only with units of VT-d. */
-const ofVtdAlone = ['ats', 'pasids', 'pageRequests', 'confidential'] as const satisfies readonly (keyof WorldOptions)[];
+/** What a host may have with units of RISC-V, and else only with units of VT-d. */
+const ofRiscvToo: readonly (keyof WorldOptions)[] = ['ats', 'pageRequests'];
+const ofSomeAlone = ['ats', 'pasids', 'pageRequests', 'confidential'] as const satisfies readonly (keyof WorldOptions)[];
 
 /** The numbers of VMs and IOMMU in one, for a token: 0 where the scenario decides. A host has far fewer VMs. */
 const vmLimit = 128;

@@ -3,14 +3,14 @@ import { Owner } from '#hostmem/frames';
 import type { Cursor } from '#hostmem/history';
 import { dmaPasid, iovaPage, iovaText, isDma, ownerOf } from './check/dma-words.ts';
 import { describeConfidential } from './describe-confidential.ts';
-import { EntryWritten, EntryZeroed, FlushCalled, FlushReturned, LeavesCleared } from './drivers/events.ts';
+import { EntryWritten, EntryZeroed, FlushCalled, FlushReturned, GuestCommandsCounted, LeavesCleared } from './drivers/events.ts';
 import { deadTableRead, dma, DmaFlags, entryFetched, pageAnswered, pageRequested, pasidDma, peerReached, TableKind } from './hardware/events.ts';
 import { commandName } from './kernel/call-events.ts';
 import { stormCallName } from './kernel/storm-calls.ts';
 import { errnoName } from './kernel/errno.ts';
 import {
   AreaTaken, CallBegan, CallEnded, DestroyRefused, DeviceGoes, DirtyAnswered, DirtyQueried, DirtyReported, DirtyTracked, DmaMapped, DmaUnmapped,
-  DriverBound, DriverOpens, DriverProbes, DriverRefused, DriverUnbound, GroupBlocked, GroupClaimed, GroupMoved, GroupMoves, GroupReleased, HwptLinked,
+  DriverBound, DriverOpens, DriverProbes, DriverRefused, DriverUnbound, GroupBlocked, GroupClaimed, GroupMoved, GroupMoves, GroupReleased, GuestUnmapped, HwptLinked,
   HwptRecorded, KvmTells, MapCalled, MapReturned, PageRequestQueued, PasidFreed, PasidMoved, PasidMoves, PasidRevoked, PasidSubmitted, RequestsSwitched,
   ResetEnds, ResetPrepared, StormCalled, StormReturned, UnmapCalled, UnmapReturned, VfioCall, VfioCalled,
   VfioReturned,
@@ -97,6 +97,8 @@ export class EventDescriber {
       case LeavesCleared.kind: return `clears ${range(LeavesCleared.get.iovaHigh(event), LeavesCleared.get.iovaLow(event))}, ${LeavesCleared.get.pages(event)} pages`;
       case FlushCalled.kind: return `starts to flush ${flushed(FlushCalled.get.iovaHigh(event), FlushCalled.get.iovaLow(event), FlushCalled.get.pages(event))}`;
       case FlushReturned.kind: return `has flushed ${flushed(FlushReturned.get.iovaHigh(event), FlushReturned.get.iovaLow(event), FlushReturned.get.pages(event))}`;
+      case GuestUnmapped.kind: return `the guest's own unmap of ${range(GuestUnmapped.get.iovaHigh(event), GuestUnmapped.get.iovaLow(event))} has returned`;
+      case GuestCommandsCounted.kind: return commandsCounted(event);
       case EntryWritten.kind: return `writes the ${entryNames[EntryWritten.get.table(event)]} of ${this.#requester(EntryWritten.get.source(event))}: ${(EntryWritten.get.word0(event) & 1) === 0 ? 'not present' : 'present'}`;
       case EntryZeroed.kind: return `the ${entryNames[EntryZeroed.get.table(event)]} of ${this.#requester(EntryZeroed.get.source(event))} is empty`;
       case entryFetched.kind: return `reads the ${entryNames[entryFetched.get.table(event)]} of ${this.#requester(entryFetched.get.source(event))}`;
@@ -176,6 +178,12 @@ export class EventDescriber {
     const rid = word & DmaFlags.ridMask;
     return `${this.#names.functions.get(rid) ?? (rid === noRid ? 'a mock device' : 'a function')}: DMA ${what} ${where}: ${outcome}`;
   }
+}
+
+/** What a VMM is told of its guest's commands, and what the unit was. */
+function commandsCounted(event: Cursor): string {
+  const { count, handled, issued } = GuestCommandsCounted.get;
+  return `${handled(event)} of ${count(event)} commands of the guest count as handled, ${issued(event)} were issued`;
 }
 
 /** `IOMMU_IOAS_MAP 3, 0x10000000`: the ids and descriptors that it names, and where it maps. */

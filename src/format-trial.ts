@@ -7,7 +7,9 @@
 import { Host } from '#hostmem/host';
 import { mix32 } from '#hostmem/labels';
 import type { Frame } from '#hostmem/memory';
-import { Access, PageTable, WalkFault, WalkResult, type PageTableFormat } from '#hostmem/page-table';
+import { PageTable } from '#hostmem/page-table';
+import { Access, type PageTableFormat } from '#hostmem/page-table-format';
+import { WalkFault, WalkResult } from '#hostmem/page-walk';
 import type { FormatDifference, TriedFormat } from './results.ts';
 import { violationOf } from './schedule/violation.ts';
 

@@ -64,10 +64,15 @@ test('every fault has a variant that has it alone', async () => {
 
 const pairs = meeting.flatMap((scenario) => ['as-7.2', ...scenario.value.variants].map((variant) => [scenario.name, variant, scenario] as const));
 
-test.each(pairs)('%s under %s: caught by the invariant that it names, or by none', async (_name, variant, scenario) => {
+/** A guest and its vIOMMU wait for each other: they need a thread each. */
+const inOneSchedule = async (scenario: string, variant: string): Promise<string | null> =>
+  (await explore({ scenario, variant, seed: 1, strategy: 'portfolio', schedules: 1, budgetMs: null, vms: null })).violation?.invariant ?? null;
+
+test.each(pairs)('%s under %s: caught by the invariant that it names, or by none', async (name, variant, scenario) => {
   const { value } = await findVariant(scenario, variant);
   expect(value.caughtBy === null).toBe(variant === 'mended');
-  expect(await actInOrder(scenario.value, value)).toBe(value.caughtBy);
+  const hasViommu = Object.values(actorsOf(scenario.value, parametersOf(scenario.value, null))).some(({ role }) => role === 'viommu');
+  expect(hasViommu ? await inOneSchedule(name, variant) : await actInOrder(scenario.value, value)).toBe(value.caughtBy);
 });
 
 describe.each(meeting)('$name', ({ name }) => {

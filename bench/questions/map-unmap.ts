@@ -5,7 +5,8 @@
 import { vtdSecondStage } from '#hostmem/formats/vtd-second-stage';
 import { Host } from '#hostmem/host';
 import type { Frame } from '#hostmem/memory';
-import { Access, PageTable } from '#hostmem/page-table';
+import { PageTable } from '#hostmem/page-table';
+import { Access } from '#hostmem/page-table-format';
 import type { Question } from '../question.ts';
 
 const readWrite = Access.READ | Access.WRITE;

@@ -6,7 +6,7 @@
 import { poke } from '#hostmem/atomics';
 import { Host } from '#hostmem/host';
 import { frameOf, hpaOf, type Frame } from '#hostmem/memory';
-import { Access } from '#hostmem/page-table';
+import { Access } from '#hostmem/page-table-format';
 import { DomainFlags } from '#src/drivers/driver';
 import { vtdS1Bytes, vtdS1Data } from '#src/drivers/vtd/nested';
 import { VtdDriver } from '#src/drivers/vtd/driver';

@@ -2,7 +2,7 @@
  * From a request to a frame, as a DMA engine asks for it, with all checks and without a history: on a hit of the IOTLB, and on a miss, which
  * walks the tables and fills.
  */
-import { Access } from '#hostmem/page-table';
+import { Access } from '#hostmem/page-table-format';
 import { attachFunctions, type Attached } from '../attached.ts';
 import { drive, iovaHigh, type Driven } from '../device.ts';
 import type { Question } from '../question.ts';

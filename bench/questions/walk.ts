@@ -10,7 +10,9 @@ import vtdFirstStage from '#hostmem/formats/vtd-first-stage';
 import { vtdSecondStage } from '#hostmem/formats/vtd-second-stage';
 import { Host, type HostBuffers } from '#hostmem/host';
 import type { Frame } from '#hostmem/memory';
-import { Access, PageTable, WalkResult, type PageTableFormat } from '#hostmem/page-table';
+import { PageTable } from '#hostmem/page-table';
+import { Access, type PageTableFormat } from '#hostmem/page-table-format';
+import { PageWalker, WalkResult } from '#hostmem/page-walk';
 import { shuffled } from '../shuffled.ts';
 import { Team } from '../team.ts';
 import type { Question, Row } from '../question.ts';
@@ -53,12 +55,12 @@ function mapped(format: PageTableFormat, pages: number, seed: number): Place {
 }
 
 function walker({ host, format, root, order }: Place): (count: number) => number {
-  const table = new PageTable(host.ram, host.frames, format);
+  const table = new PageWalker(host.ram, format);
   const walk = new WalkResult();
   return (count) => walkAll(table, root, order, walk, count);
 }
 
-function walkAll(table: PageTable, root: Frame, order: Int32Array, walk: WalkResult, count: number): number {
+function walkAll(table: PageWalker, root: Frame, order: Int32Array, walk: WalkResult, count: number): number {
   let sum = 0;
   for (let i = 0; i < count; i++) {
     table.walk(root, iovaHigh, order[i & (order.length - 1)]!, Access.READ, walk);

@@ -10,7 +10,7 @@
  */
 import { label } from '../labels.ts';
 import type { Frame } from '../memory.ts';
-import { Access, Entry, type PageTableFormat } from '../page-table.ts';
+import { Access, Entry, type PageTableFormat } from '../page-table-format.ts';
 
 const present = 1;
 const accessed = 0x20;

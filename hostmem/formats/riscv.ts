@@ -13,7 +13,7 @@
  */
 import { label } from '../labels.ts';
 import type { Frame } from '../memory.ts';
-import { Access, Entry, type PageTableFormat } from '../page-table.ts';
+import { Access, Entry, type PageTableFormat } from '../page-table-format.ts';
 
 /** Bits of an entry's low word. */
 export const Pte = { VALID: 1, READ: 2, WRITE: 4, EXECUTE: 8, USER: 0x10, GLOBAL: 0x20, ACCESSED: 0x40, DIRTY: 0x80 } as const;

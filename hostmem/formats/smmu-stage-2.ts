@@ -9,7 +9,7 @@
  */
 import { label } from '../labels.ts';
 import type { Frame } from '../memory.ts';
-import { Access, Entry, type PageTableFormat } from '../page-table.ts';
+import { Access, Entry, type PageTableFormat } from '../page-table-format.ts';
 
 const valid = 1;
 const tableOrPage = 2;

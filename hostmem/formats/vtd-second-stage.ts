@@ -6,7 +6,7 @@
  */
 import { label } from '../labels.ts';
 import type { Frame } from '../memory.ts';
-import { Access, Entry, type PageTableFormat } from '../page-table.ts';
+import { Access, Entry, type PageTableFormat } from '../page-table-format.ts';
 
 const permissionMask = Access.READ | Access.WRITE;
 const leaf = Entry.LEAF;

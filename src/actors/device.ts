@@ -4,7 +4,7 @@
  */
 import { Until } from '#hostmem/atomics';
 import type { Ref } from '#hostmem/object';
-import { Access } from '#hostmem/page-table';
+import { Access } from '#hostmem/page-table-format';
 import type { DmaEngine } from '../hardware/dma-engine.ts';
 import { Machine } from '../hardware/machine.ts';
 import { askForPage } from '../hardware/page-requests.ts';

@@ -27,6 +27,8 @@ export class GuestDriver {
   protected readonly commands: GuestRing;
   protected readonly requests: GuestRing;
   protected readonly guest: string;
+  /** The first word of a wait; in all units its second is what it writes, and its third where. */
+  protected readonly wait: number = Descriptor.WAIT | Bits.waitStatusWrite;
 
   constructor(actor: Actor, guest: string) {
     this.actor = actor;
@@ -40,7 +42,7 @@ export class GuestDriver {
     const { ram } = this.actor.host;
     const status = guestAddress(this.actor, this.guest, statusGpa);
     const done = (WaitStatus.word.load(ram, status) + 1) | 0;
-    this.commands.push(Descriptor.WAIT | Bits.waitStatusWrite, done, statusGpa, 0);
+    this.commands.push(this.wait, done, statusGpa, 0);
     this.actor.waitIdle(WaitStatus.word, ram, status, Until.EQUAL, done);
   }
 }

@@ -29,16 +29,13 @@ export class GuestRing {
     this.#place = place;
   }
 
-  /** Appends a slot; its other words stay as they are. */
-  push(first: number, second: number, third: number, fourth: number): void {
+  /** Appends a slot, of eight words at most; those that are not given stay as they are. */
+  push(...words: readonly number[]): void {
     const { ram } = this.#actor.host;
     const at = this.#registers();
     const tail = this.#place.tail.load(ram, at);
     const slot = this.#slot(tail);
-    poke(ram, slot, first);
-    poke(ram, slot + 4, second);
-    poke(ram, slot + 8, third);
-    poke(ram, slot + 12, fourth);
+    for (let word = 0; word < words.length; word++) poke(ram, slot + word * 4, words[word]!);
     this.#place.tail.store(ram, at, (tail + 1) % slots);
   }
 

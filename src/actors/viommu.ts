@@ -9,6 +9,7 @@ import type { Seat } from './actor.ts';
 import { CommandRing, commandAt, GuestCommand, GuestOp, guestPresent, guestTableEntries, guestTableGpa } from './command-ring.ts';
 import { guestAddress } from './guest-memory.ts';
 import { MockQueue, type MockForwarding } from './virtual-mock.ts';
+import { SmmuQueue, type SmmuForwarding } from './virtual-smmu.ts';
 import { VtdQueue, type Forwarding } from './virtual-queue.ts';
 import { Vm } from './vm.ts';
 
@@ -51,6 +52,11 @@ export class Viommu extends Vm {
   /** The same of a guest's virtual unit of the mock IOMMU. */
   serveMock(to: MockForwarding, waits: number): void {
     new MockQueue(this, this.#guest, to).serve(waits);
+  }
+
+  /** The same of a guest's virtual SMMUv3. */
+  serveSmmu(to: SmmuForwarding, waits: number): void {
+    new SmmuQueue(this, this.#guest, to).serve(waits);
   }
 
   #carryOut(iommufd: number, ioasId: number, command: number): ErrnoName | null {

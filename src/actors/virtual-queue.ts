@@ -1,7 +1,7 @@
 /**
  * The vIOMMU's side of a virtual unit (`virtual-vtd.ts`): takes the guest's commands in their order, forwards its invalidations through
  * HWPT_INVALIDATE, and puts what the kernel has for the guest into the guest's own queue. What the commands are is for who knows the unit: VT-d's
- * below, the mock's in `virtual-mock.ts`.
+ * below, the mock's in `virtual-mock.ts`, SMMUv3's in `virtual-smmu.ts`.
  *
  * Invalidations are collected and forwarded together, at the next wait: its status may say that they are done only when they are. One of the PASID cache says
  * that the guest has changed its entry, and with it the tables of its device: that goes through another nested HWPT from then on.
@@ -9,7 +9,7 @@
 import { peek } from '#hostmem/atomics';
 import { Bits, Descriptor, PageAnswerBits, PageBits, PasidIotlbGranularity, pasidMask } from '../hardware/vtd/descriptors.ts';
 import { vtdS1InvalidateBytes, vtdS1InvalidateData } from '../drivers/vtd/nested.ts';
-import { errnoOf } from '../kernel/errno.ts';
+import { errnoOf, type ErrnoName } from '../kernel/errno.ts';
 import type { QueueServer, TableServer } from '../kernel/operations.ts';
 import { read, write } from '../kernel/syscalls.ts';
 import { guestAddress } from './guest-memory.ts';
@@ -30,6 +30,8 @@ interface InvalidationKind {
   readonly target: number;
   readonly dataType: number;
   readonly entryBytes: number;
+  /** How the kernel may refuse an entry of the guest; by default nohow. */
+  readonly refusals?: readonly ErrnoName[];
 }
 
 /** A unit of which nothing is known but that it has a queue. */
@@ -59,13 +61,18 @@ export abstract class VirtualQueue implements QueueServer {
   /** Carries a command out that is no wait, at a host address. */
   protected abstract carryOut(at: number): void;
 
+  /** By a command's first word. */
+  protected isWait(first: number): boolean {
+    return (first & Bits.typeMask) === Descriptor.WAIT;
+  }
+
   /** Serves the guest's queue until that many of its waits are done. */
   serve(waits: number): void {
     const { ram } = this.vm.host;
     for (let done = 0; done < waits; ) {
       const at = this.#commands.wait();
       this.inject();
-      if ((peek(ram, at) & Bits.typeMask) === Descriptor.WAIT) {
+      if (this.isWait(peek(ram, at))) {
         this.#status = { gpa: peek(ram, at + 8) & ~3, value: peek(ram, at + 4) };
         this.vm.kernel.operations.viommu.finishWait(this);
         done++;
@@ -81,14 +88,17 @@ export abstract class VirtualQueue implements QueueServer {
     this.#taken.push(entry);
   }
 
+  /** One that is refused is an error of the guest's queue, whose driver skips it: what the kernel says it has handled is done, and the rest goes on. */
   forward(): void {
-    if (this.#taken.length === 0) return;
-    const { target, dataType, entryBytes } = this.kind;
-    const data = new Uint8Array(this.#taken.length * entryBytes);
-    this.#taken.forEach((entry, index) => data.set(entry, index * entryBytes));
-    const arg = { hwptId: target, data, dataType, entryLength: entryBytes, entryCount: this.#taken.length };
-    this.vm.expect('an invalidation of the guest', this.vm.ioctl(this.iommufd, 'IOMMU_HWPT_INVALIDATE', arg));
-    this.#taken = [];
+    const { target, dataType, entryBytes, refusals = [] } = this.kind;
+    while (this.#taken.length > 0) {
+      const data = new Uint8Array(this.#taken.length * entryBytes);
+      this.#taken.forEach((entry, index) => data.set(entry, index * entryBytes));
+      const arg = { hwptId: target, data, dataType, entryLength: entryBytes, entryCount: this.#taken.length };
+      const errno = this.vm.ioctl(this.iommufd, 'IOMMU_HWPT_INVALIDATE', arg);
+      this.vm.expect('an invalidation of the guest', errno, null, ...refusals);
+      this.#taken = errno === null ? [] : this.#taken.slice(arg.entryCount + 1);
+    }
   }
 
   complete(): void {

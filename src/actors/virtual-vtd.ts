@@ -7,7 +7,8 @@
  *   page 5   status words that the guest's wait descriptors name; in its upper half, the PASID entry of requests without PASID
  *   page 6 and on   the guest's first stage: a table of each level, root first, and behind them the guest's other memory
  *
- * Guest addresses; they are the IOVAs of the nest parent. A virtual unit of the mock IOMMU has the same queues (`virtual-mock.ts`).
+ * Guest addresses; they are the IOVAs of the nest parent. Virtual units of the mock IOMMU and of SMMUv3 have the same queues (`virtual-mock.ts`,
+ * `virtual-smmu.ts`).
  */
 import { struct } from '#hostmem/struct';
 import { waitWord } from '#hostmem/locks';

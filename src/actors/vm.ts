@@ -9,6 +9,7 @@ import { noPasid } from '../hardware/vtd/scalable-requester.ts';
 import type { Argument } from '../kernel/argument.ts';
 import { errnoOf, type ErrnoName } from '../kernel/errno.ts';
 import { MapFlag } from '../kernel/ioas.ts';
+import { handOnGuestEvents } from '../kernel/guest-events.ts';
 import { handOnRequests } from '../kernel/iopf.ts';
 import { bindDriver, unbindDriver } from '../kernel/kernel-driver.ts';
 import { addVfioFile, openDriver, removeVfioFile } from '../kernel/kvm-vfio.ts';
@@ -104,6 +105,10 @@ export class Vm extends UserThread {
   /** The thread of the interrupt of page requests: hands on what the unit before a function has. */
   handOn(ofFunction: string): void {
     handOnRequests(this.kernel, this.named(ofFunction) as Ref<'PciFunction'>);
+  }
+  /** The same of what a unit reports of guests' devices. */
+  handOnEvents(ofFunction: string): void {
+    handOnGuestEvents(this.kernel, this.named(ofFunction) as Ref<'PciFunction'>);
   }
   /** Reads up to four page requests; the cookies to answer them by. */
   readRequests(faultFd: number): number[] {

@@ -15,6 +15,7 @@ import { iotlbLines } from '../hardware/iotlb.ts';
 import { isNestedName, secondRootOf } from '../hardware/nested-line.ts';
 import { taggedLines } from '../hardware/tagged-cache.ts';
 import { vmidTag } from '../hardware/smmuv3/streams.ts';
+import { isUnderVmid } from '../hardware/smmuv3/tlb-tag.ts';
 import { IommuUnit, UnitKind } from '../hardware/unit.ts';
 import { IommuGroup, PciDevice } from '../kernel/iommu-group.ts';
 import type { View } from './view.ts';
@@ -46,7 +47,7 @@ export function cachedTranslations(view: View): CachedTranslation[] {
   const kernel = view.host.kernel;
   const ofUnits = unitsOf(view).flatMap((unit) =>
     iotlbLines(kernel, IommuUnit.iotlb.peek(kernel, unit)).map(({ root, domainId, firstStage, pasid }) =>
-      ({ unit, function: NULL as Ref<'PciFunction'>, root: root as number, domainId, pasid: firstStage ? pasid : null })));
+      ({ unit, function: NULL as Ref<'PciFunction'>, root: root as number, domainId, pasid: firstStage && !isSmmu(view, unit) ? pasid : null })));
   const ofFunctions = functionsOf(view).flatMap((one) => {
     const atc = PciFunction.atc.peek(kernel, one);
     const lines = atc === NULL ? [] : taggedLines(kernel, Atc.lines.peek(kernel, atc));
@@ -74,11 +75,14 @@ function pasidDomains(view: View, device: Ref<'IommuDevice'>): Ref<'IommuDomain'
 
 /**
  * Whether some domain in use has that root table and a cache tag for the cache, under the PASID that it is found by; and the parent of a nested domain
- * one that is there for it.
+ * one that is there for it. On SMMUv3 the parent's own tag is for both: one VMID finds what stage 2 has translated, alone or below a stage 1.
  */
 export function isCovered(view: View, cached: CachedTranslation): boolean {
+  if (isSmmu(view, cached.unit) && isNestedName(cached.root)) return isListed(view, cached, secondRootOf(cached.root), 0);
   return isListed(view, cached, cached.root, 0) && (!isNestedName(cached.root) || isListed(view, cached, secondRootOf(cached.root), cached.root));
 }
+
+const isSmmu = (view: View, unit: Ref<'IommuUnit'>): boolean => IommuUnit.kind.peek(view.host.kernel, unit) === UnitKind.SMMUV3;
 
 /** `nestedRoot` is the root of the domain that the tag is there for; 0 for the domain's own. */
 function isListed(view: View, { unit, function: pciFunction, domainId, pasid }: CachedTranslation, root: number, nestedRoot: number): boolean {
@@ -101,10 +105,10 @@ function isListed(view: View, { unit, function: pciFunction, domainId, pasid }: 
 /** The numbers under which a unit's caches hold anything: domain ids, address spaces; of SMMUv3 VMIDs too, told from ASIDs by `vmidTag`. */
 export function cachedDomainIds(view: View, unit: Ref<'IommuUnit'>): Set<number> {
   const kernel = view.host.kernel;
-  const hasVmids = IommuUnit.kind.peek(kernel, unit) === UnitKind.SMMUV3;
+  const hasVmids = isSmmu(view, unit);
   const tagged = [IommuUnit.contextCache, IommuUnit.pasidCache, IommuUnit.walkCache].flatMap((cache) => taggedLines(kernel, cache.peek(kernel, unit)));
   const lines = iotlbLines(kernel, IommuUnit.iotlb.peek(kernel, unit));
-  const ofLines = lines.map(({ domainId, firstStage }) => (hasVmids && !firstStage ? domainId | vmidTag : domainId));
+  const ofLines = lines.map(({ domainId, firstStage, pasid }) => (hasVmids && isUnderVmid(firstStage, pasid) ? domainId | vmidTag : domainId));
   return new Set([...tagged.map(({ tag }) => tag & (hasVmids ? vmidTag | 0xffff : 0xffff)), ...ofLines]);
 }
 

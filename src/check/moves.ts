@@ -3,7 +3,7 @@
  * a fault in such a moment is allowed is for invariants to say (D5, D11).
  */
 import type { Cursor } from '#hostmem/history';
-import { Access } from '#hostmem/page-table';
+import { Access } from '#hostmem/page-table-format';
 import { DmaFlags, dma } from '../hardware/events.ts';
 import { AreaPlaced, DomainJoined, DomainLeft, GroupMoved, GroupMoves, MapReturned, UnmapCalled } from '../kernel/events.ts';
 import { iovaPage, pageNumber, ridOf } from './dma-words.ts';

@@ -11,7 +11,8 @@ import type { Host } from '#hostmem/host';
 import { pageNumber } from '#hostmem/iova';
 import type { Frame } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
-import { Access, PageTable, WalkFault, WalkResult, type PageTableFormat } from '#hostmem/page-table';
+import { Access, type PageTableFormat } from '#hostmem/page-table-format';
+import { PageWalker, WalkFault, WalkResult } from '#hostmem/page-walk';
 import { DomainKind, IommuDomain } from '../drivers/domain.ts';
 import { DeviceTable } from '../hardware/amd/unit.ts';
 import { DevicePasid } from '../drivers/vtd/device-pasid.ts';
@@ -23,6 +24,7 @@ import { doubledHigh, doubledLow, isBeyond, mockFormat } from '../hardware/mock/
 import { mockFunction } from '../hardware/mock/unit.ts';
 import { iotlbLines } from '../hardware/iotlb.ts';
 import { RiscvRequest, RiscvTranslation } from '../hardware/riscv/translation.ts';
+import { EventClass, eventOf } from '../hardware/smmuv3/events.ts';
 import { Streams } from '../hardware/smmuv3/streams.ts';
 import { taggedLines } from '../hardware/tagged-cache.ts';
 import { noRequester, type Requester } from '../hardware/translation-unit.ts';
@@ -141,8 +143,9 @@ const walkers: Readonly<Record<UnitKind, Walker>> = {
     const fault = streams.find(sourceId);
     if (fault !== 0) return refused(fault);
     if (streams.passThrough) return passed(iovaHigh, iovaLow);
-    const levels = streams.levels as 3 | 4;
-    return throughTables(host, streams.stage2 ? smmuStage2(levels) : smmuStage1(levels), streams.root, iovaHigh, iovaLow);
+    if (streams.stage1 && streams.stage2) return throughBothOfSmmu(streams, sourceId, iovaHigh, iovaLow);
+    const format = streams.stage2 ? smmuStage2(streams.secondLevels as 3 | 4) : smmuStage1(streams.levels as 3 | 4);
+    return throughTables(host, format, streams.name, iovaHigh, iovaLow);
   },
   /** The half of the page that the address lies in. */
   [UnitKind.MOCK](host, unit, sourceId, _pasid, iovaHigh, iovaLow) {
@@ -165,12 +168,23 @@ const walkers: Readonly<Record<UnitKind, Walker>> = {
 /** VT-d's first stage of a guest on a second one. */
 function throughBoth(host: Host, requester: Requester, sourceId: number, iovaHigh: number, iovaLow: number): Walked {
   const walk = new NestedWalk(host, false);
-  const tables = new PageTable(host.ram, host.frames, vtdSecondStage(requester.secondLevels as 3 | 4 | 5));
+  const tables = new PageWalker(host.ram, vtdSecondStage(requester.secondLevels as 3 | 4 | 5));
   const fault = walk.walk(requester, tables, sourceId, iovaHigh, iovaLow, Access.READ);
   if (fault === 0) return { frame: walk.frame, permissions: walk.permissions, passesThrough: false, fault: 0, why: null };
   if (walk.second.fault === WalkFault.NONE) return { ...refused(fault), why: `in the guest's first stage, whose table is at guest address 0x${(walk.accessed * 4096).toString(16)}` };
   const what = walk.step === WalkStep.PAGE ? 'the page' : "a table of the guest's first stage";
   return { ...refused(fault), why: `${faultNames[walk.second.fault]!} in the second stage, on the way to ${what} at guest address 0x${(walk.accessed * 4096).toString(16)}` };
+}
+
+/** The same of SMMUv3. */
+function throughBothOfSmmu(streams: Streams, sourceId: number, iovaHigh: number, iovaLow: number): Walked {
+  const { walk, second, secondLevels, secondRoot } = streams;
+  const fault = walk.onto(second[secondLevels]!, secondRoot, sourceId).walk(smmuStage1(streams.levels as 3 | 4), streams.root, iovaHigh, iovaLow, Access.READ);
+  if (fault === WalkFault.NONE) return { frame: walk.frame, permissions: walk.permissions, passesThrough: false, fault: 0, why: null };
+  const { stage2, ipaPage, class: ofClass } = walk.refusal;
+  const what = ofClass === EventClass.INPUT ? 'the page' : "a table of the guest's stage 1";
+  const where = stage2 ? `in stage 2, on the way to ${what} at guest address 0x${(ipaPage * 4096).toString(16)}` : "in the guest's stage 1";
+  return { ...refused(eventOf[fault]), why: `${faultNames[fault]!} ${where}` };
 }
 
 const refused = (fault: number): Walked => ({ frame: null, permissions: 0, passesThrough: false, fault, why: null });
@@ -179,7 +193,7 @@ const passed = (iovaHigh: number, iovaLow: number): Walked =>
 
 function throughTables(host: Host, format: PageTableFormat, root: Frame, iovaHigh: number, iovaLow: number): Walked {
   const result = new WalkResult();
-  const fault = new PageTable(host.ram, host.frames, format).walk(root, iovaHigh, iovaLow, 0, result);
+  const fault = new PageWalker(host.ram, format).walk(root, iovaHigh, iovaLow, 0, result);
   if (fault !== WalkFault.NONE) return { ...refused(fault), why: `${faultNames[fault]!} at level ${result.level} of ${format.name}` };
   return { frame: result.frame, permissions: result.permissions, passesThrough: false, fault: 0, why: null };
 }

@@ -2,9 +2,11 @@
  * Submission of 16-byte commands where every batch ends in a wait of its own (the kernel's `riscv_iommu_cmd_send` and `_sync`,
  * `arm_smmu_cmdq_issue_cmdlist`).
  *
- *   status word   FREE -> IN_USE   by the submitter, under the ring's lock
- *                 IN_USE -> DONE   by hardware: the write of the wait, to RAM
- *                 DONE -> FREE     by the submitter
+ *   status word   FREE -> IN_USE              by the submitter, under the ring's lock
+ *                 IN_USE -> DONE or ABORTED   by hardware: the write of the wait, to RAM
+ *                 DONE or ABORTED -> FREE     by the submitter
+ *
+ * ABORTED is of a wait that timed out, in which software has changed what it writes (of a unit that asks devices: `riscv/queue-fault-handler.ts`).
  *
  * RISC-V's kernel polls the head, Arm's the command in the ring; here a wait writes a word of its slot, so that a controlled run knows what it
  * waits for. The lock is a leaf: writing commands and moving the tail are one step, announced at the tail. In a free run who waits helps.
@@ -15,11 +17,16 @@ import { label } from '#hostmem/labels';
 import { hpaOf, type Frame, type Memory } from '#hostmem/memory';
 import { assert } from '../kernel/errno.ts';
 import { InvalidationQueued, SubmitReturned } from './events.ts';
+import { AfterTimeOut } from './time-out.ts';
 
-/** Most commands that `submit` takes. */
-export const mostCommands = 32;
+/** Most commands that `submit` takes, beside its wait: those of SMMUv3's vIOMMUs are the most at once (`smmuv3/viommu.ts`). */
+const mostCommands = 63;
+/** Flushes page by page are handed over at this many. */
+const pageCommands = 32;
 export const commandBytes = 16;
-const Status = { FREE: 0, IN_USE: 1, DONE: 2 } as const;
+export const SubmissionStatus = { FREE: 0, IN_USE: 1, DONE: 2, ABORTED: 3 } as const;
+/** In DONE and ABORTED, and in no other. */
+const isOver = 2;
 const statusLabel = label('UnitCommandRing.status');
 /** How often a waiter helps before it gives its core away for a moment: a device may have been descheduled in mid-transfer. */
 const helpsBeforeSleep = 20;
@@ -56,32 +63,43 @@ export abstract class CommandSubmitter {
   protected abstract waitCommand(at: number, data: number): CommandWords;
   /** Free runs: carries commands out. */
   protected abstract help(): void;
+  /** What becomes of the batch, whose wait was aborted. Only a unit that asks devices has such waits. */
+  protected afterTimeOut(): AfterTimeOut {
+    assert(false, 'a wait that waits for no device was aborted');
+  }
 
   get isFull(): boolean {
-    return this.#count === mostCommands;
+    return this.#count >= pageCommands;
   }
 
   push(command: CommandWords): this {
-    assert(!this.isFull, `a batch holds ${mostCommands} commands`);
+    assert(this.#count < mostCommands, `a batch holds ${mostCommands} commands`);
     this.#words.set(command, this.#count++ * 4);
     return this;
   }
 
-  /** Has the commands carried out, and waits until they are and all DMA that was in flight has ended. */
+  /** Has the commands carried out, and waits until they are and all DMA that was in flight has ended, or (`afterTimeOut`) until that is given up. */
   submit(): void {
-    const at = this.#enqueue();
-    this.#waitUntilDone(at);
-    poke(this.#ram, at, Status.FREE);
-    SubmitReturned.emit(this.#kernel, this.#place.unit);
-  }
-
-  /** Writes the commands and a wait behind them, and moves the tail; returns where the wait will write. */
-  #enqueue(): number {
-    const kernel = this.#kernel;
-    const { tailAt, lockAt, tailLabel, length } = this.#place;
     // Before the first point: a schedule that is abandoned there leaves nothing to the next batch.
     const count = this.#count;
     this.#count = 0;
+    for (;;) {
+      const at = this.#enqueue(count);
+      const status = this.#waitUntilDone(at);
+      poke(this.#ram, at, SubmissionStatus.FREE);
+      const next = status === SubmissionStatus.DONE ? AfterTimeOut.DONE : this.afterTimeOut();
+      if (next === AfterTimeOut.DONE) {
+        SubmitReturned.emit(this.#kernel, this.#place.unit);
+        return;
+      }
+      if (next === AfterTimeOut.GIVE_UP) return;
+    }
+  }
+
+  /** Writes so many of the commands and a wait behind them, and moves the tail; returns where the wait will write. */
+  #enqueue(count: number): number {
+    const kernel = this.#kernel;
+    const { tailAt, lockAt, tailLabel, length } = this.#place;
     if (kernel.control !== null) kernel.control.point(Op.STORE, kernel, tailAt, tailLabel);
     lockLeaf(kernel, lockAt);
     while (!this.#hasRoom(count)) {
@@ -94,8 +112,8 @@ export abstract class CommandSubmitter {
     const end = (first + count) % length;
     const status = this.#statusOf(end);
     for (let i = 0; i < count; i++) this.#write((first + i) % length, this.#words.subarray(i * 4, i * 4 + 4));
-    this.#write(end, this.waitCommand(status, Status.DONE));
-    poke(this.#ram, status, Status.IN_USE);
+    this.#write(end, this.waitCommand(status, SubmissionStatus.DONE));
+    poke(this.#ram, status, SubmissionStatus.IN_USE);
     silent.store(kernel, tailAt, (end + 1) % length);
     if (kernel.control !== null) kernel.control.saw(end);
     unlockLeaf(kernel, lockAt);
@@ -108,7 +126,7 @@ export abstract class CommandSubmitter {
     const tail = peek(this.#kernel, tailAt);
     const used = (tail - silent.load(this.#kernel, headAt) + length) % length;
     const end = (tail + count) % length;
-    return used + count + 1 < length && peek(this.#ram, this.#statusOf(end)) === Status.FREE;
+    return used + count + 1 < length && peek(this.#ram, this.#statusOf(end)) === SubmissionStatus.FREE;
   }
 
   #statusOf(slot: number): number {
@@ -121,16 +139,18 @@ export abstract class CommandSubmitter {
     InvalidationQueued.emit(this.#kernel, this.#place.unit, slot, command[0]!, command[1]!, command[2]!);
   }
 
-  #waitUntilDone(at: number): void {
+  /** DONE or ABORTED. */
+  #waitUntilDone(at: number): number {
     const ram = this.#ram;
     if (ram.control !== null) {
-      ram.control.pointWhen(Op.WAIT, ram, at, statusLabel, -1, Until.EQUAL, Status.DONE);
-      ram.control.saw(Status.DONE);
-      return;
+      ram.control.pointWhen(Op.WAIT, ram, at, statusLabel, isOver, Until.EQUAL, isOver);
+      ram.control.saw(peek(ram, at));
+      return peek(ram, at);
     }
-    for (let helps = 0; silent.load(ram, at) !== Status.DONE; helps++) {
+    for (let helps = 0; (silent.load(ram, at) & isOver) === 0; helps++) {
       this.help();
-      if (helps > helpsBeforeSleep) sleepWhile(ram, at, Status.IN_USE, momentMs);
+      if (helps > helpsBeforeSleep) sleepWhile(ram, at, SubmissionStatus.IN_USE, momentMs);
     }
+    return silent.load(ram, at);
   }
 }

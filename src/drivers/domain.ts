@@ -49,6 +49,8 @@ export const IommuDomain = object('IommuDomain', {
   driverData: u32,
   /** Not 0 when it is a second stage that others may lie on. */
   nestParent: u32,
+  /** Of such a one of SMMUv3: the unit of the device that it was made for, of which alone a vIOMMU on it can be a part. */
+  unit: ref('IommuUnit'),
   /** Of a nested domain: the second stage that it lies on. */
   parent: ref('IommuDomain'),
   tagLock: mutex,

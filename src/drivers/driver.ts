@@ -8,7 +8,8 @@ import type { Engine } from '#hostmem/engine';
 import { hashText } from '#hostmem/labels';
 import type { Frame } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
-import type { PageTableFormat, WalkResult } from '#hostmem/page-table';
+import type { PageTableFormat } from '#hostmem/page-table-format';
+import type { WalkResult } from '#hostmem/page-walk';
 import { object, ref, u32 } from '#hostmem/struct';
 import type { ErrnoName } from '../kernel/errno.ts';
 
@@ -24,6 +25,9 @@ export const IommuDevice = object('IommuDevice', {
   atsEnabled: u32,
   /** The PASIDs that are set, and their domains. */
   pasids: ref('DevicePasid'),
+  /** Of a guest's on SMMUv3: the driver's record of its vIOMMU, or 0, and its stream there. */
+  guest: u32,
+  guestStream: u32,
 });
 
 /** Flags of `allocPagingDomain`: those of IOMMU_HWPT_ALLOC that reach a driver. */
@@ -80,6 +84,13 @@ export interface Registers {
   readonly firstFrame: Frame;
   readonly pages: number;
   readonly offsetAt: number;
+}
+
+/** What a unit reports of a device that is a guest's: for which vIOMMU of the kernel's, and the record as the guest is to have it. */
+export interface GuestEvent {
+  readonly viommu: number;
+  readonly type: number;
+  readonly words: readonly number[];
 }
 
 /** A driver's record of a vIOMMU, and what it answers. */
@@ -192,8 +203,11 @@ export interface IommuDriver {
 
   /** Whether the IOMMU before the function has vIOMMUs of a type (`get_viommu_size`). */
   hasViommu?(pciFunction: Ref<'PciFunction'>, type: number): boolean;
-  /** The driver's record of a new vIOMMU (`viommu_init`); `answer` is written over the user's data, as far as it is long. EINVAL, EOPNOTSUPP, ENOMEM. */
-  viommuInit?(pciFunction: Ref<'PciFunction'>, parent: Ref<'IommuDomain'>, data: DriverData): DriverViommu;
+  /**
+   * The driver's record of a new vIOMMU (`viommu_init`), which the kernel knows as `viommu`; `answer` is written over the user's data, as far as it is long.
+   * EINVAL, EOPNOTSUPP, ENOMEM.
+   */
+  viommuInit?(pciFunction: Ref<'PciFunction'>, parent: Ref<'IommuDomain'>, data: DriverData, viommu: number): DriverViommu;
   viommuDestroy?(viommu: number): void;
   /** Whether a function is behind the IOMMU that the vIOMMU is a part of; without it, every one is. */
   viommuCovers?(viommu: number, pciFunction: Ref<'PciFunction'>): boolean;
@@ -204,6 +218,12 @@ export interface IommuDriver {
   /** A device gets, or loses, its number within a vIOMMU (`vdevice_init`). 0, or an errno. */
   vdeviceInit?(viommu: number, pciFunction: Ref<'PciFunction'>, virtId: bigint): 0 | ErrnoName;
   vdeviceDestroy?(viommu: number, pciFunction: Ref<'PciFunction'>, virtId: bigint): void;
+  /**
+   * Takes what the unit before a function has reported and a guest is to know. Until `endGuestEvents` no device comes to a guest or leaves it, so that their
+   * vIOMMUs stay. Both are absent where units report nothing to guests.
+   */
+  beginGuestEvents?(pciFunction: Ref<'PciFunction'>): readonly GuestEvent[];
+  endGuestEvents?(pciFunction: Ref<'PciFunction'>): void;
   /** Whether a vIOMMU has hardware queues of a type (`get_hw_queue_size`). */
   hasHwQueue?(viommu: number, type: number): boolean;
   /** `hw_queue_init_phys`: queue `index` of the vIOMMU lies in `bytes` of RAM from `hpa` on. 0, or an errno. */

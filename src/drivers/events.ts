@@ -19,6 +19,10 @@ export const FlushReturned = event('flush return', ['root', 'iovaHigh', 'iovaLow
 export const TablesFreed = event('tables freed', ['root']);
 /** A descriptor lies in the ring of a unit, in `slot`; its low words. */
 export const InvalidationQueued = event('invalidation queued', ['unit', 'slot', 'first', 'second', 'third']);
+/** So many commands of a guest are about to be converted and queued: their order is the guest's. */
+export const GuestCommands = event('guest commands', ['count']);
+/** Of those, so many are said to be handled, and so many were queued. */
+export const GuestCommandsCounted = event('guest commands counted', ['count', 'handled', 'issued']);
 /** A submission to the queue of a unit returned: it takes all that it queued for done. */
 export const SubmitReturned = event('submit return', ['unit']);
 /** A submission came to nothing, a device having not answered: whoever made it knows, and takes nothing of it for done. */

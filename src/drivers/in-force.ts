@@ -10,6 +10,7 @@ import { RiscvDriver } from './riscv/driver.ts';
 import { riscvOperations, type RiscvOperations } from './riscv/operations.ts';
 import { SmmuDriver } from './smmuv3/driver.ts';
 import { smmuOperations, type SmmuOperations } from './smmuv3/operations.ts';
+import type { SmmuFaults } from './smmuv3/smmu.ts';
 import { VtdDriver } from './vtd/driver.ts';
 import { vtdOperations, type VtdOperations } from './vtd/operations.ts';
 
@@ -19,15 +20,16 @@ export interface VendorOperations {
   readonly amd: AmdOperations;
   readonly smmuv3: SmmuOperations;
   readonly riscv: RiscvOperations;
+  readonly faults: SmmuFaults;
 }
 
-const unchanged: VendorOperations = { vtd: vtdOperations, amd: amdOperations, smmuv3: smmuOperations, riscv: riscvOperations };
+const unchanged: VendorOperations = { vtd: vtdOperations, amd: amdOperations, smmuv3: smmuOperations, riscv: riscvOperations, faults: { smmuPartialBatch: true } };
 
 /** That of the machine's units, whoever made them; the mock driver where `MockDriver.boot` has set it up, beside that of VT-d units where there are any. */
 export function driverInForce(host: Host, machine: Machine, operations: VendorOperations = unchanged): IommuDriver {
   if (machine.riscvUnits.length > 0) return new RiscvDriver(host, machine, operations.riscv);
   if (machine.amdUnits.length > 0) return new AmdDriver(host, machine, operations.amd);
-  if (machine.smmuUnits.length > 0) return new SmmuDriver(host, machine, operations.smmuv3);
+  if (machine.smmuUnits.length > 0) return new SmmuDriver(host, machine, operations.smmuv3, operations.faults);
   if (host.driver === 0) return new VtdDriver(host, machine, operations.vtd);
   const mock = new MockDriver(host);
   return machine.units.length === 0 ? mock : new MixedDrivers(host.kernel, new VtdDriver(host, machine, operations.vtd), mock);

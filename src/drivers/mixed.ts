@@ -8,7 +8,7 @@ import type { Engine } from '#hostmem/engine';
 import { frameOf, type Frame } from '#hostmem/memory';
 import type { Memory } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
-import type { WalkResult } from '#hostmem/page-table';
+import type { WalkResult } from '#hostmem/page-walk';
 import { PciFunction } from '../hardware/function.ts';
 import { fail } from '../kernel/errno.ts';
 import { DriverKind, IommuDomain } from './domain.ts';

@@ -1,7 +1,7 @@
 /** Domains as drivers make them that have one kind of page tables and one number for each domain. */
 import { pageShift, type Frame, type Memory } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
-import type { PageTableFormat } from '#hostmem/page-table';
+import type { PageTableFormat } from '#hostmem/page-table-format';
 import { DomainKind, IommuDomain, type DriverKind } from './domain.ts';
 import { formatId } from './driver.ts';
 

@@ -17,8 +17,8 @@ export const page = 4096;
 /** FIXED, writeable, readable. */
 export const fixed = MapFlag.FIXED_IOVA | MapFlag.WRITEABLE | MapFlag.READABLE;
 
-/** VT-d and its devices, in legacy mode or with guests' tables, or the mock IOMMU of the kernel's selftest. */
-export type Iommu = 'vtd-legacy' | 'vtd-nested' | 'mock';
+/** VT-d and its devices, in legacy mode or with guests' tables, SMMUv3, or the mock IOMMU of the kernel's selftest. */
+export type Iommu = 'vtd-legacy' | 'vtd-nested' | 'smmuv3' | 'mock';
 
 export class Caller {
   readonly world: World;

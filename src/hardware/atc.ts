@@ -25,7 +25,7 @@ export const Atc = object('Atc', {
   /** The E bit of the function's ATS control register, which software writes. */
   enabled: u32,
   lines: ref('TaggedCache'),
-  /** The invalidation request: which pages (all of them for an order of 52), of a PASID or, at -1, of requests without. */
+  /** The invalidation request: which pages (all of them for an order of 52), of a PASID, at -1 of requests without, or at `everyPasid`. */
   pending: u32,
   addressHigh: u32,
   addressLow: u32,
@@ -39,8 +39,22 @@ const invalidateLabel = markedLabel('Atc.invalidate');
 export const withoutPasid = 1 << 20;
 const ownerMask = (1 << 21) - 1;
 
+/** In place of a PASID in an invalidation request: those of every PASID go (G of the message). */
+export const everyPasid = -2;
+
 /** By which its lines tell the PASID of a request. */
 export const atcOwnerOf = (pasid: number): number => (pasid < 0 ? withoutPasid : pasid);
+
+/**
+ * The order of the block of pages that an invalidation request with S names (PCIe, as in the completion of a translation request): the lowest zero bit
+ * of its address, from 12 up, says how large it is. All pages when every bit is one.
+ */
+export function orderOfBlock(addressHigh: number, addressLow: number): number {
+  const low = ~(addressLow >> 12);
+  if ((low & 0xfffff) !== 0) return 32 - Math.clz32(low & -low);
+  const high = ~addressHigh;
+  return high === 0 ? 52 : 52 - Math.clz32(high & -high);
+}
 
 /** One thread's view; after a hit `frame`, `permissions` and `root` are those of the line. */
 export class AtcView {
@@ -92,7 +106,8 @@ export class AtcView {
   invalidate(pasid: number, iovaHigh: number, iovaLow: number, order: number): void {
     const key = (iovaHigh << 20) | (iovaLow >>> 12);
     const isWhole = order >= 32;
-    this.#lines.invalidate(key, isWhole ? 0 : -1 << order, atcOwnerOf(pasid), ownerMask, iovaHigh >>> 12, isWhole ? 0 : -1);
+    const owner = pasid === everyPasid ? 0 : atcOwnerOf(pasid);
+    this.#lines.invalidate(key, isWhole ? 0 : -1 << order, owner, pasid === everyPasid ? withoutPasid : ownerMask, iovaHigh >>> 12, isWhole ? 0 : -1);
   }
 }
 

@@ -6,14 +6,15 @@ import type { Frames } from '#hostmem/frames';
 import type { Host } from '#hostmem/host';
 import type { Frame, Memory } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
-import { Access, WalkFault, WalkResult, type PageTable } from '#hostmem/page-table';
+import { Access } from '#hostmem/page-table-format';
+import { WalkFault, WalkResult, type PageWalker } from '#hostmem/page-walk';
 import { tellDeadTable } from './dead-table.ts';
 import { IotlbView } from './iotlb.ts';
 import { IommuUnit } from './unit.ts';
 
 /** Where a requester's translations come from. */
 export interface Walked {
-  tables: PageTable;
+  tables: PageWalker;
   root: Frame;
   /** The table by which reports name the domain. */
   name: Frame;

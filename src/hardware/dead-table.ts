@@ -1,7 +1,7 @@
 /** For oracles: a walk ended in a table that is one no more. */
 import { Owner, type Frames } from '#hostmem/frames';
 import { frameOf, type Memory } from '#hostmem/memory';
-import type { WalkResult } from '#hostmem/page-table';
+import type { WalkResult } from '#hostmem/page-walk';
 import { deadTableRead } from './events.ts';
 
 /** Levels that page tables have at most; a result above them has read no entry. */

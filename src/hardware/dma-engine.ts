@@ -10,6 +10,7 @@
  * translation, the data, ended.
  */
 import { copy, fill, Op, peek, poke, store } from '#hostmem/atomics';
+import { moveBytes } from '#hostmem/block-move';
 import type { Frames } from '#hostmem/frames';
 import type { Host } from '#hostmem/host';
 import { highOf, lowOf } from '#hostmem/iova';
@@ -17,7 +18,7 @@ import { label } from '#hostmem/labels';
 import { pageBytes, type Frame, type Memory } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import { PageViews } from '#hostmem/page-views';
-import { Access } from '#hostmem/page-table';
+import { Access } from '#hostmem/page-table-format';
 import { AtcView } from './atc.ts';
 import { dma, DmaFlags, dmaOwnerShift, farPage, nestedDma, pasidDma, peerReached } from './events.ts';
 import { bufferBytes, InFlight, PciFunction } from './function.ts';
@@ -31,6 +32,9 @@ export const noMemory = 0x100;
 
 /** Writes to `0xfee00000..0xfeefffff` are interrupt messages. */
 const interruptWindow = 0xfee;
+
+/** From here on what begins with a page and with the buffer is moved as one block: a call and `memcpy` cost less than a loop. */
+const manyBytes = 1024;
 
 const dataLabel = label('ram.data');
 const peerLabel = label('PciFunction.bar');
@@ -65,9 +69,9 @@ export class DmaEngine {
   readonly #hitsAt: number;
   readonly #faultsAt: number;
   readonly #bytesAt: number;
-  /** For transfers of whole pages. */
+  /** For transfers of many bytes. */
   readonly #pages: PageViews;
-  readonly #buffer: Int32Array;
+  readonly #buffer: Uint8Array;
 
   constructor(host: Host, unit: Translator | AtsTranslator, pciFunction: Ref<'PciFunction'>) {
     const kernel = host.kernel;
@@ -91,7 +95,7 @@ export class DmaEngine {
     this.#faultsAt = PciFunction.faults.address(kernel, pciFunction);
     this.#bytesAt = PciFunction.bytes.address(kernel, pciFunction);
     this.#pages = new PageViews(host.ram);
-    this.#buffer = kernel.words.subarray(this.#bufferAt >>> 2, (this.#bufferAt + bufferBytes) >>> 2);
+    this.#buffer = kernel.bytes.subarray(this.#bufferAt, this.#bufferAt + bufferBytes);
   }
 
   /** Memory to buffer. Returns 0, or the unit's fault reason, or `noMemory`. All sizes in bytes, multiples of 4; with a PASID every request carries it. */
@@ -247,10 +251,9 @@ export class DmaEngine {
     const ram = this.#ram;
     const at = frame * pageBytes + (iovaLow & (pageBytes - 1));
     if (ram.control !== null) ram.control.point(write ? Op.WRITE : Op.READ, ram, frame * pageBytes, dataLabel);
-    else if (bytes === pageBytes) {
-      const page = this.#pages.of(frame);
-      if (write) page.set(this.#buffer);
-      else this.#buffer.set(page);
+    else if (bytes >= manyBytes && bufferOffset === 0 && (iovaLow & (pageBytes - 1)) === 0) {
+      if (write) moveBytes(ram.bytes, at, this.#buffer, bytes);
+      else moveBytes(this.#buffer, 0, this.#pages.of(frame), bytes);
       return 0;
     }
     if (write) copy(ram, at, this.#kernel, this.#bufferAt + bufferOffset, bytes);

@@ -37,7 +37,7 @@ export function tellEvent({ kernel, ram }: Host, ring: Ref<'EventRing'>, record:
 }
 
 /** What software's handler does: fetches the records, oldest first, and lets the unit go on telling. */
-export function takeEvents({ kernel, ram }: Host, ring: Ref<'EventRing'>, recordWords: number): number[][] {
+export function takeEvents({ kernel, ram }: Pick<Host, 'kernel' | 'ram'>, ring: Ref<'EventRing'>, recordWords: number): number[][] {
   const lock = EventRing.lock.address(kernel, ring);
   const length = pageBytes / (recordWords * 4);
   const taken: number[][] = [];

@@ -50,5 +50,5 @@ function installedInAmd(host: Host, pciFunction: Ref<'PciFunction'>, unit: Ref<'
 function installedInSmmu(host: Host, pciFunction: Ref<'PciFunction'>, unit: Ref<'IommuUnit'>): number {
   const streams = new Streams(host, IommuUnit.registers.peek(host.kernel, unit) as Ref<'SmmuRegisters'>, null);
   if (streams.find(PciFunction.sourceId.peek(host.kernel, pciFunction)) !== 0) return 0;
-  return streams.passThrough ? passesThrough : streams.root;
+  return streams.passThrough ? passesThrough : streams.name;
 }

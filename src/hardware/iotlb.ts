@@ -20,7 +20,7 @@ import { Op, peek, poke, silent } from '#hostmem/atomics';
 import { markedLabel } from '#hostmem/labels';
 import type { Frame, Memory } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
-import { Access } from '#hostmem/page-table';
+import { Access } from '#hostmem/page-table-format';
 import { object, u32, words } from '#hostmem/struct';
 
 const setCount = 64;
@@ -186,9 +186,9 @@ export class IotlbView {
     this.#invalidateSets(0, 0, domainId, 0xffff, firstStageTag, firstStageTag);
   }
 
-  /** Drops what the first stage translated for a PASID. */
-  invalidatePasid(domainId: number, pasid: number): void {
-    this.#invalidateSets(0, 0, domainId, 0xffff, firstStageTag | pasid, firstStageTag | pasidMask);
+  /** Drops what the first stage translated for a PASID, or for those that agree with it in the bits of a mask. */
+  invalidatePasid(domainId: number, pasid: number, mask: number = pasidMask): void {
+    this.#invalidateSets(0, 0, domainId, 0xffff, firstStageTag | pasid, firstStageTag | mask);
   }
 
   /** Drops the second-stage pages of the aligned block of `1 << order` pages around the IOVA; `order` below 32. */
@@ -196,9 +196,9 @@ export class IotlbView {
     this.#invalidateBlock(domainId, iovaHigh, iovaLow, order, 0, firstStageTag);
   }
 
-  /** As `invalidatePages`, of a PASID's first stage. */
-  invalidatePasidPages(domainId: number, pasid: number, iovaHigh: number, iovaLow: number, order: number): void {
-    this.#invalidateBlock(domainId, iovaHigh, iovaLow, order, firstStageTag | pasid, firstStageTag | pasidMask);
+  /** As `invalidatePages`, of the first stage of a PASID, or of those that agree with it in the bits of a mask. */
+  invalidatePasidPages(domainId: number, pasid: number, iovaHigh: number, iovaLow: number, order: number, mask: number = pasidMask): void {
+    this.#invalidateBlock(domainId, iovaHigh, iovaLow, order, firstStageTag | pasid, firstStageTag | mask);
   }
 
   #invalidateBlock(domainId: number, iovaHigh: number, iovaLow: number, order: number, pasidTag: number, pasidTagMask: number): void {

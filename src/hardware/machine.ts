@@ -19,7 +19,7 @@ import { PciFunction } from './function.ts';
 import { MockUnit } from './mock/unit.ts';
 import { Iotlb } from './iotlb.ts';
 import { CommandQueue } from './riscv/command-queue.ts';
-import { RiscvRegisters, worldCapabilities, type RiscvUnitOptions } from './riscv/registers.ts';
+import { Capability, RiscvRegisters, worldCapabilities, worldCapabilitiesHigh, type RiscvUnitOptions } from './riscv/registers.ts';
 import { RiscvUnit } from './riscv/unit.ts';
 import { SmmuCommandQueue } from './smmuv3/command-queue.ts';
 import { SmmuRegisters } from './smmuv3/registers.ts';
@@ -160,13 +160,14 @@ export class Machine {
     const { kernel } = host;
     const unit = link(host, UnitKind.RISCV);
     const created = RiscvRegisters.create(kernel);
-    RiscvRegisters.capabilities.poke(kernel, created, 0, worldCapabilities);
+    RiscvRegisters.capabilities.poke(kernel, created, worldCapabilitiesHigh, worldCapabilities | (options.ats === true ? Capability.ATS : 0));
     RiscvRegisters.fetchBits.poke(kernel, created, options.fetchBits ?? 128);
     IommuUnit.registers.poke(kernel, unit, created);
     const isOn = (one: boolean | undefined): boolean => one ?? options.caches !== 'off';
     IommuUnit.iotlb.poke(kernel, unit, createIotlb(host, isOn(options.iotlb)));
     IommuUnit.contextCache.poke(kernel, unit, createCache(host, isOn(options.deviceContexts)));
     IommuUnit.pasidCache.poke(kernel, unit, createCache(host, isOn(options.processContexts)));
+    if (options.pageRequests === true) addRequestQueue(host, unit);
     return unit;
   }
 
@@ -261,7 +262,7 @@ export class Machine {
     const kernel = this.#host.kernel;
     const withAtc = this.functions().filter((one) => PciFunction.atc.peek(kernel, one) !== NULL);
     const queues = [...this.units, ...this.riscvUnits, ...this.amdUnits, ...this.smmuUnits].map((unit) => unit.queue);
-    const arrivals = this.units.map(({ ref }) => IommuUnit.pageRequests.peek(kernel, ref)).filter((one) => one !== NULL).map((one) => new RequestArrival(this.#host, one));
+    const arrivals = [...this.units, ...this.riscvUnits].map(({ ref }) => IommuUnit.pageRequests.peek(kernel, ref)).filter((one) => one !== NULL).map((one) => new RequestArrival(this.#host, one));
     return [...queues, ...withAtc.map((one) => new AtcInvalidation(this.#host, one)), ...arrivals];
   }
 }

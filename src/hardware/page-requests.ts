@@ -5,11 +5,11 @@
  *   idle -> on its way          by the function
  *   on its way -> in the queue  by the unit (`request-arrival.ts`)
  *   on its way -> idle          by the unit, where the queue has no room: PRS.PRO is set, and until software clears it every request is answered at once, with
- *                               success, after which the function may ask again (VT-d specification 7.4)
+ *                               success, after which the function may ask again (VT-d specification 7.4; RISC-V's says the same of pqof)
  *   in the queue -> taken       by software
  *   taken -> idle               by software's answer, which the unit carries to the function
  *
- * What a function had asked for is ahead of its answer to an invalidation of its device TLB; a wait with PD is over when all that was ahead has come in.
+ * What a function had asked for is ahead of its answer to an invalidation of its device TLB; a wait with PD, and a fence of RISC-V, is over when all that was ahead has come in.
  */
 import { lockLeaf, Op, silent, unlockLeaf } from '#hostmem/atomics';
 import type { Memory } from '#hostmem/memory';
@@ -26,7 +26,7 @@ export const mostOnTheWay = 32;
 export const entryWords = 4;
 /** In place of a PASID. */
 const withoutPasid = -1;
-/** The unit's queue (PQA, PQH, PQT, PRS). Numbers of requests count all that there ever were. */
+/** The unit's queue (PQA, PQH, PQT, PRS; of RISC-V pqb, pqh, pqt, pqcsr). Numbers of requests count all that there ever were. */
 export const PageRequests = object('PageRequests', {
   unit: ref('IommuUnit'),
   /** How many were taken by software, how many have come into the queue. */
@@ -37,7 +37,7 @@ export const PageRequests = object('PageRequests', {
   arrived: u32,
   /** As many had been asked for when a function last answered an invalidation of its device TLB. */
   ahead: u32,
-  /** PRS.PRO. */
+  /** PRS.PRO, pqcsr.pqof. */
   overflowed: u32,
   /** Leaf lock over all of it. */
   lock: u32,

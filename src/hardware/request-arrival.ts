@@ -1,6 +1,7 @@
 /**
- * How page requests come into their unit's queue: a passive part, that takes one from the way a step. Where the queue has no room, PRS.PRO is set and the unit
- * answers in software's place, until that has taken all and cleared the bit.
+ * How page requests come into their unit's queue: a passive part, that takes one from the way a step. Where the queue has no room, PRS.PRO (of RISC-V pqcsr.pqof)
+ * is set and the unit answers in software's place, until that has taken all and cleared the bit. Not modelled: the look at the entry of who asks (PRE, EN_PRI),
+ * after which the unit would answer in software's place too.
  */
 import { lockLeaf, silent, unlockLeaf } from '#hostmem/atomics';
 import type { Engine } from '#hostmem/engine';
@@ -9,7 +10,7 @@ import { label } from '#hostmem/labels';
 import type { Memory } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
 import { answerUnderLock, entryWords, mostOnTheWay, PageRequests, requestAt, ringLength } from './page-requests.ts';
-import { IommuUnit } from './unit.ts';
+import { IommuUnit, UnitKind } from './unit.ts';
 
 const arrivalLabel = label('PageRequests.arrive');
 /** The answer after which a function asks for the translation again. */
@@ -25,7 +26,9 @@ export class RequestArrival implements Engine {
     this.memory = kernel;
     this.#queue = queue;
     this.#tailAt = PageRequests.tail.address(kernel, queue);
-    this.name = `vtd${IommuUnit.number.peek(kernel, PageRequests.unit.peek(kernel, queue))}.requests`;
+    const unit = PageRequests.unit.peek(kernel, queue);
+    const vendor = IommuUnit.kind.peek(kernel, unit) === UnitKind.RISCV ? 'riscv' : 'vtd';
+    this.name = `${vendor}${IommuUnit.number.peek(kernel, unit)}.requests`;
   }
 
   ready(): boolean {

@@ -12,7 +12,8 @@ import type { Frames } from '#hostmem/frames';
 import type { Host } from '#hostmem/host';
 import { frameOf, type Frame, type Memory } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
-import { Access, PageTable, WalkResult } from '#hostmem/page-table';
+import { Access } from '#hostmem/page-table-format';
+import { PageWalker, WalkResult } from '#hostmem/page-walk';
 import { tellDeadTable } from './dead-table.ts';
 import { firstStageTag, IotlbView } from './iotlb.ts';
 import { nestedName, withGuestPage } from './nested-line.ts';
@@ -90,9 +91,9 @@ export class TranslationUnit implements Translator {
   readonly #requesters: RequesterTable;
   readonly #requester: Requester = noRequester();
   /** By number of levels: second stage, second stage that marks use, first stage (which always does). */
-  readonly #second: readonly (PageTable | null)[];
-  readonly #marking: readonly (PageTable | null)[];
-  readonly #first: readonly (PageTable | null)[];
+  readonly #second: readonly (PageWalker | null)[];
+  readonly #marking: readonly (PageWalker | null)[];
+  readonly #first: readonly (PageWalker | null)[];
   readonly #walk = new WalkResult();
   /** Through both stages; the fields of the last one say where the second stage refused. */
   readonly nested: NestedWalk;
@@ -113,8 +114,8 @@ export class TranslationUnit implements Translator {
     this.#requesters = new VtdRequesters(host, registers, { contexts, pasids: new PasidCache(kernel, IommuUnit.pasidCache.peek(kernel, unit)) });
     this.#widthShift = this.#requesters.addressBits - 32;
     this.nested = new NestedWalk(host);
-    const second = (levels: 3 | 4 | 5, marksUse: boolean): PageTable => new PageTable(ram, frames, vtdSecondStage(levels), marksUse);
-    const first = (levels: 4 | 5): PageTable => new PageTable(ram, frames, vtdFirstStage(levels), true);
+    const second = (levels: 3 | 4 | 5, marksUse: boolean): PageWalker => new PageWalker(ram, vtdSecondStage(levels), marksUse);
+    const first = (levels: 4 | 5): PageWalker => new PageWalker(ram, vtdFirstStage(levels), true);
     this.#second = [null, null, null, second(3, false), second(4, false), second(5, false)];
     this.#marking = [null, null, null, second(3, true), second(4, true), second(5, true)];
     this.#first = [null, null, null, null, first(4), first(5)];

@@ -9,7 +9,7 @@
  */
 import { vtdSecondStage } from '#hostmem/formats/vtd-second-stage';
 import type { Frame } from '#hostmem/memory';
-import { Access, type PageTableFormat } from '#hostmem/page-table';
+import { Access, type PageTableFormat } from '#hostmem/page-table-format';
 import { object, ref, u32, type WordKind } from '#hostmem/struct';
 
 /**

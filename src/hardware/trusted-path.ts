@@ -8,7 +8,7 @@ import type { Frames } from '#hostmem/frames';
 import type { Host } from '#hostmem/host';
 import { pageBytes, type Frame, type Memory } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
-import { PageTable, WalkResult } from '#hostmem/page-table';
+import { PageWalker, WalkResult } from '#hostmem/page-walk';
 import { DmaFlags, ownedAccess } from './events.ts';
 import { PciFunction } from './function.ts';
 import { IotlbView } from './iotlb.ts';
@@ -38,7 +38,7 @@ export class TrustedPath implements Translator {
   readonly #trustedIotlb: IotlbView;
   readonly #checksHits: boolean;
   readonly #reachesShared: boolean;
-  readonly #tables: PageTable;
+  readonly #tables: PageWalker;
   readonly #walk = new WalkResult();
   /** Of the last request. */
   #trusted = false;
@@ -57,7 +57,7 @@ export class TrustedPath implements Translator {
     this.#trustedIotlb = new IotlbView(kernel, TrustedRoot.iotlb.peek(kernel, trustedRoot));
     this.#checksHits = TrustedRoot.checksHits.peek(kernel, trustedRoot) !== 0;
     this.#reachesShared = TrustedRoot.reachesShared.peek(kernel, trustedRoot) !== 0;
-    this.#tables = new PageTable(host.ram, host.frames, trustedFormat);
+    this.#tables = new PageWalker(host.ram, trustedFormat);
   }
 
   /** As the unit's `translate`; also a `TrustReason`. */

@@ -1,12 +1,14 @@
 /**
  * The faults of 7.2 that recordings show (SEMANTICS g.0; docs/faults-of-7.2.md tells each): on as in 7.2; a variant switches some off, to see
- * one by itself or what a repair does. K2 is not here: it is in the driver of an IOMMU that is not modelled (SMMUv3).
+ * one by itself or what a repair does. K2 alone was read and not recorded.
  */
 export interface FaultsOf72 {
   /** K1: a dirty query ends at the first hole without an error, and tells nothing of what is behind it. */
   readonly dirtyHoleStops: boolean;
   /** K1b: a dirty query clears also what it could not store in the user's bitmap, and succeeds. */
   readonly dirtyBitmapFaultLosesDirt: boolean;
+  /** K2: an SMMUv3 vIOMMU that is given a command it cannot convert counts those before it as handled that it has not issued yet. */
+  readonly smmuPartialBatch: boolean;
   /** K6: enabling dirty tracking while it is on forgets what was written. */
   readonly secondEnableLosesDirt: boolean;
   /** K3: ATTACH that cannot write back `pt_id` detaches the RID, whichever slot it attached and whether it was a replace. Mended: it attaches nothing. */
@@ -26,6 +28,7 @@ export interface FaultsOf72 {
 export const faultsOf72: FaultsOf72 = Object.freeze({
   dirtyHoleStops: true,
   dirtyBitmapFaultLosesDirt: true,
+  smmuPartialBatch: true,
   secondEnableLosesDirt: true,
   pasidUndoHitsRid: true,
   failedReplaceDropsReserved: true,

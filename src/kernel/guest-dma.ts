@@ -8,7 +8,7 @@ import { copy } from '#hostmem/atomics';
 import { mutex, waitWord } from '#hostmem/locks';
 import { hpaOf, pageBytes, type Frame } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
-import { Access } from '#hostmem/page-table';
+import { Access } from '#hostmem/page-table-format';
 import { object, ref, u32, words } from '#hostmem/struct';
 import { privatePage, Request, RequestScope, splitAt, TBitPolicy } from '../drivers/tsm/link-tsm.ts';
 import { fail } from './errno.ts';

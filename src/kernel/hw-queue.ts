@@ -4,7 +4,7 @@
  */
 import { hpaOf, type Frame } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
-import { Access } from '#hostmem/page-table';
+import { Access } from '#hostmem/page-table-format';
 import { object, ref, u32 } from '#hostmem/struct';
 import { refusesAnswer } from './argument.ts';
 import { allocated, fail } from './errno.ts';

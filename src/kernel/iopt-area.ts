@@ -3,7 +3,7 @@
  *
  * An area whose `pages` is null is being mapped or unmapped: others see its range as taken. It does not know domains.
  */
-import { Access } from '#hostmem/page-table';
+import { Access } from '#hostmem/page-table-format';
 import type { IntervalNode } from '#hostmem/interval-tree';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';

@@ -9,7 +9,7 @@
  */
 import { mutex, rwsem } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
-import { Access } from '#hostmem/page-table';
+import { Access } from '#hostmem/page-table-format';
 import { object, ref, u32 } from '#hostmem/struct';
 import { RequestScope, splitAt, TBitPolicy, type LinkTsm, type Request } from '../drivers/tsm/link-tsm.ts';
 import { allocated, assert, fail } from './errno.ts';

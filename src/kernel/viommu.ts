@@ -84,7 +84,7 @@ function initialiseOrFree(kernel: Kernel, viommu: Ref<'Viommu'>, pciFunction: Re
   try {
     if (dataLength > 0 && data === undefined) fail('EFAULT', 'the data cannot be read');
     const parent = Hwpt.domain.peek(memory, Viommu.hwpt.peek(memory, viommu));
-    const made = kernel.driver.viommuInit?.(pciFunction, parent, { type, bytes: data ?? new Uint8Array(0) });
+    const made = kernel.driver.viommuInit?.(pciFunction, parent, { type, bytes: data ?? new Uint8Array(0) }, viommu);
     if (made === undefined) fail('EOPNOTSUPP', 'the driver makes no vIOMMUs');
     Viommu.driverData.poke(memory, viommu, made.viommu);
     if (data !== undefined && refusesCopy(kernel)) {

@@ -1,5 +1,5 @@
 /** A page-table format from outside: what `hostmem/page-table.ts` asks for, in numbers that it can work with. */
-import type { PageTableFormat } from '#hostmem/page-table';
+import type { PageTableFormat } from '#hostmem/page-table-format';
 import { InputError } from '../input-error.ts';
 import { checkMembers, plainFunction, wholeNumber, type Member } from './shape.ts';
 

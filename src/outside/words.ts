@@ -8,7 +8,7 @@
  */
 import { label } from '#hostmem/labels';
 import { NULL } from '#hostmem/object';
-import { Access, Entry, type PageTableFormat } from '#hostmem/page-table';
+import { Access, Entry, type PageTableFormat } from '#hostmem/page-table-format';
 import { guestFreeGpa } from '../actors/command-ring.ts';
 import type { Device } from '../actors/device.ts';
 import type { Viommu } from '../actors/viommu.ts';

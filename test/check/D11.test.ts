@@ -1,4 +1,4 @@
-import { Access } from '#hostmem/page-table';
+import { Access } from '#hostmem/page-table-format';
 import { dma, DmaFlags } from '#src/hardware/events';
 import { AreaPlaced, DomainJoined, GroupMoved, GroupMoves, MapReturned } from '#src/kernel/events';
 import { expect, test } from 'vitest';

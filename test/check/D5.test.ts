@@ -1,4 +1,4 @@
-import { Access } from '#hostmem/page-table';
+import { Access } from '#hostmem/page-table-format';
 import { loadInvariants } from '#src/check/catalogue';
 import { Judge } from '#src/check/judge';
 import { View } from '#src/check/view';

@@ -1,9 +1,12 @@
-/** A VMM on a host of choice whose VT-d driver may make a mistake; every event is judged as it is written. */
+/** A VMM on a host of choice whose VT-d or RISC-V driver may make a mistake; every event is judged as it is written. */
 import { History, historyBytes } from '#hostmem/history';
 import type { Ref } from '#hostmem/object';
 import { loadInvariants } from '#src/check/catalogue';
 import { Judge, type Verdict } from '#src/check/judge';
 import { View } from '#src/check/view';
+import type { IommuDriver } from '#src/drivers/driver';
+import { RiscvDriver } from '#src/drivers/riscv/driver';
+import { riscvOperations, type RiscvOperations } from '#src/drivers/riscv/operations';
 import { VtdDriver } from '#src/drivers/vtd/driver';
 import { vtdOperations, type VtdOperations } from '#src/drivers/vtd/operations';
 import type { DmaEngine } from '#src/hardware/dma-engine';
@@ -12,6 +15,9 @@ import { Machine } from '#src/hardware/machine';
 import type { Kernel } from '#src/kernel/kernel';
 import { World, type WorldOptions } from '#src/world';
 import { page, Vmm } from '../kernel/vmm.ts';
+
+/** A driver of the host, with a mistake. */
+type Drive = (world: World, machine: Machine) => IommuDriver;
 
 export class Driven {
   readonly vmm: Vmm;
@@ -23,13 +29,13 @@ export class Driven {
   /** The first breach. */
   verdict: Verdict | null = null;
 
-  private constructor(options: Partial<WorldOptions>, mistake: Partial<VtdOperations>, judge: (history: History, view: View) => Judge) {
+  private constructor(options: Partial<WorldOptions>, drive: Drive, judge: (history: History, view: View) => Judge) {
     const world = new World(options);
     this.vmm = new Vmm(world);
     this.group = world.group('A');
     this.device = world.directory['A'] as Ref<'PciFunction'>;
     const machine = new Machine(world.host);
-    (world.kernel as { -readonly [K in keyof Kernel]: Kernel[K] }).driver = new VtdDriver(world.host, machine, { ...vtdOperations, ...mistake });
+    (world.kernel as { -readonly [K in keyof Kernel]: Kernel[K] }).driver = drive(world, machine);
     this.dma = machine.dma(this.device);
     this.history = new History(new SharedArrayBuffer(historyBytes(1, 4096)), 1, 4096);
     this.judge = judge(this.history, new View(world.host.buffers));
@@ -41,7 +47,14 @@ export class Driven {
 
   static async create(options: Partial<WorldOptions>, mistake: Partial<VtdOperations>, ids: readonly string[]): Promise<Driven> {
     const invariants = await loadInvariants(ids);
-    return new Driven(options, mistake, (history, view) => new Judge(invariants, history, view));
+    return new Driven(options, ({ host }, machine) => new VtdDriver(host, machine, { ...vtdOperations, ...mistake }), (history, view) => new Judge(invariants, history, view));
+  }
+
+  /** The same on RISC-V. */
+  static async onRiscv(options: Partial<WorldOptions>, mistake: Partial<RiscvOperations>, ids: readonly string[]): Promise<Driven> {
+    const invariants = await loadInvariants(ids);
+    const drive: Drive = ({ host }, machine) => new RiscvDriver(host, machine, { ...riscvOperations, ...mistake });
+    return new Driven({ ...options, iommu: 'riscv' }, drive, (history, view) => new Judge(invariants, history, view));
   }
 
   /** What the driver keeps of the device. */

@@ -4,6 +4,7 @@ import { Judge, type Verdict } from '#src/check/judge';
 import { loadInvariants } from '#src/check/catalogue';
 import { View } from '#src/check/view';
 import { PciFunction } from '#src/hardware/function';
+import { World, type WorldOptions } from '#src/world';
 import { Vmm } from '../kernel/vmm.ts';
 
 /** Events that a ring holds. */
@@ -11,13 +12,16 @@ const capacity = 8192;
 
 /** A VMM whose host writes a history of `rings` rings, and a judge over it. */
 export class Court {
-  readonly vmm = new Vmm();
-  readonly group = this.vmm.world.group('A', 'B');
-  readonly other = this.vmm.world.group('L');
+  readonly vmm: Vmm;
+  readonly group;
+  readonly other;
   readonly history: History;
   readonly judge: Judge;
 
-  constructor(judge: (history: History, view: View) => Judge, rings: number = 1) {
+  constructor(judge: (history: History, view: View) => Judge, rings: number = 1, options: Partial<WorldOptions> = {}) {
+    this.vmm = new Vmm(new World(options));
+    this.group = this.vmm.world.group('A', 'B');
+    this.other = this.vmm.world.group('L');
     this.history = new History(new SharedArrayBuffer(historyBytes(rings, capacity)), rings, capacity);
     this.vmm.world.host.kernel.history = this.history;
     this.judge = judge(this.history, new View(this.vmm.world.host.buffers));
@@ -33,9 +37,9 @@ export class Court {
   }
 }
 
-export async function court(id: string, rings: number = 1): Promise<Court> {
+export async function court(id: string, rings: number = 1, options: Partial<WorldOptions> = {}): Promise<Court> {
   const invariants = await loadInvariants([id]);
-  return new Court((history, view) => new Judge(invariants, history, view), rings);
+  return new Court((history, view) => new Judge(invariants, history, view), rings, options);
 }
 
 /** How many events of a kind a history holds. */

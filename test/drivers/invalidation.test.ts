@@ -2,7 +2,7 @@ import { NULL } from '#hostmem/object';
 import { CacheTag, IommuDomain } from '#src/drivers/domain';
 import { Batch } from '#src/drivers/vtd/batch';
 import { VtdDriver } from '#src/drivers/vtd/driver';
-import { blockOrder } from '#src/drivers/vtd/invalidation';
+import { blockOrder } from '#src/drivers/page-block';
 import { vtdOperations, type VtdOperations } from '#src/drivers/vtd/operations';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';

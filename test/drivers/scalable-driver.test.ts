@@ -3,7 +3,7 @@ import { vtdFirstStage } from '#hostmem/formats/vtd-first-stage';
 import { vtdSecondStage } from '#hostmem/formats/vtd-second-stage';
 import { frameOf, type Frame } from '#hostmem/memory';
 import { liveObjects } from '#hostmem/object';
-import { WalkResult } from '#hostmem/page-table';
+import { WalkResult } from '#hostmem/page-walk';
 import { IommuDomain } from '#src/drivers/domain';
 import { formatId } from '#src/drivers/driver';
 import type { Batch } from '#src/drivers/vtd/batch';

@@ -1,5 +1,5 @@
 import { liveObjects } from '#hostmem/object';
-import { WalkResult } from '#hostmem/page-table';
+import { WalkResult } from '#hostmem/page-walk';
 import { vtdSecondStage } from '#hostmem/formats/vtd-second-stage';
 import { DomainKind, IommuDomain } from '#src/drivers/domain';
 import { formatId } from '#src/drivers/driver';

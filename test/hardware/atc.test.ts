@@ -1,8 +1,8 @@
 /** ATS: translation requests, the cache of a function, translated requests, invalidation with its completion (SEMANTICS e). */
 import { Batch } from '#src/drivers/vtd/batch';
-import { Atc, AtcView } from '#src/hardware/atc';
+import { Atc, AtcView, orderOfBlock } from '#src/hardware/atc';
 import { PciFunction } from '#src/hardware/function';
-import { deviceTlbOrder, deviceTlbSize } from '#src/hardware/vtd/descriptors';
+import { deviceTlbSize } from '#src/hardware/vtd/descriptors';
 import { FaultReason, ScalableReason } from '#src/hardware/vtd/faults';
 import type { VtdUnitOptions } from '#src/hardware/machine';
 import type { Frame } from '#hostmem/memory';
@@ -90,7 +90,7 @@ test('the size of a device-TLB invalidation is where the lowest zero of its addr
       const address = page << 12n;
       const batch = new Batch().deviceTlb(0x108, Number(BigInt.asIntN(32, address >> 32n)), Number(BigInt.asIntN(32, address)), order);
       const [low, high] = [batch.word(0, 2), batch.word(0, 3)];
-      expect([low & deviceTlbSize, deviceTlbOrder(high, low & ~4095)]).toEqual([1, order]);
+      expect([low & deviceTlbSize, orderOfBlock(high, low & ~4095)]).toEqual([1, order]);
       const encoded = ((BigInt(high >>> 0) << 32n) | BigInt(low >>> 0)) >> 12n;
       expect(encoded >> BigInt(order)).toBe(page >> BigInt(order));
     }),

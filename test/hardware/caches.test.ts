@@ -5,8 +5,8 @@ import { IommuUnit } from '#src/hardware/unit';
 import { WalkCache } from '#src/hardware/walk-cache';
 import { fill } from '#hostmem/atomics';
 import { hpaOf, type Frame } from '#hostmem/memory';
-import type { Ref } from '#hostmem/object';
-import { WalkResult } from '#hostmem/page-table';
+import { NULL, type Ref } from '#hostmem/object';
+import { WalkResult } from '#hostmem/page-walk';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { smallRiscv, smallVendor } from '../drivers/small-vendor.ts';
@@ -25,14 +25,17 @@ function ofVendor(vendor: 'amd' | 'smmuv3', caches: 'on' | 'off') {
   const small = smallVendor(vendor, { functions, caches });
   return { ...small, translation: [...small.machine.amdUnits, ...small.machine.smmuUnits][0]!.translation };
 }
-function ofRiscv(caches: 'on' | 'off') {
-  const small = smallRiscv(functions, { caches });
+function ofRiscv(caches: 'on' | 'off', ats = false) {
+  const small = smallRiscv(functions.map((each) => ({ ...each, ats })), { caches, ats });
+  // What a function keeps is a cache too.
+  if (caches === 'on' && ats) for (const each of small.functions) small.driver.enableAts(each);
   return { ...small, translation: small.machine.riscvUnits[0]!.translation };
 }
 const machines: [string, Make][] = [
   ...units.map(([name, unit]): [string, Make] => [`VT-d, ${name}`, (caches) => ofVtd(unit, caches)]),
   ...(['amd', 'smmuv3'] as const).map((vendor): [string, Make] => [vendor, (caches) => ofVendor(vendor, caches)]),
   ['RISC-V', ofRiscv],
+  ['RISC-V with ATS', (caches) => ofRiscv(caches, true)],
 ];
 
 /** Two regions of 2 MiB in one of 1 GiB, and one in the next; a few pages in each. */
@@ -126,7 +129,9 @@ class Player {
     const isOpen = this.#attached[which] === 'first' ? this.#open[0]!.has(at) : this.#attached[which] === 'second' && this.#open[1]!.has(at);
     const before = PciFunction.hits.peek(host.kernel, functions[which]!);
     const reason = write ? engines[which]!.write(0, at << 12, 4) : engines[which]!.read(0, at << 12, 4);
-    const end = reason === 0 ? `frame ${translation.frame}` : `reason ${reason}`;
+    // A translation request of ATS faults as the read that it is, whatever it is for.
+    const refused = PciFunction.atc.peek(host.kernel, functions[which]!) === NULL ? `reason ${reason}` : 'refused';
+    const end = reason === 0 ? `frame ${translation.frame}` : refused;
     this.ends.push(isOpen ? 'open' : end);
     this.hits += PciFunction.hits.peek(host.kernel, functions[which]!) - before;
   }

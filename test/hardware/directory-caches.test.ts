@@ -4,7 +4,9 @@ import { Owner } from '#hostmem/frames';
 import { Host } from '#hostmem/host';
 import { hpaOf, type Frame } from '#hostmem/memory';
 import { RiscvDriver } from '#src/drivers/riscv/driver';
-import { RiscvSubmitter } from '#src/drivers/riscv/queue';
+import { riscvOperations } from '#src/drivers/riscv/operations';
+import type { RiscvSubmitter } from '#src/drivers/riscv/queue';
+import { Riscv } from '#src/drivers/riscv/riscv';
 import { Machine } from '#src/hardware/machine';
 import { Cause, Want } from '#src/hardware/riscv/cause';
 import * as commands from '#src/hardware/riscv/commands';
@@ -41,7 +43,7 @@ class Unit {
     this.#processes = [host.frames.allocate(Owner.KERNEL), host.frames.allocate(Owner.KERNEL)];
     RiscvRegisters.ddtp.poke(host.kernel, registers, 0, (this.#devices << 10) | DdtpMode.LEVELS1);
     this.#translation = new RiscvTranslation(host, registers, new DirectoryCaches(host.kernel, unit));
-    this.#submitter = new RiscvSubmitter(host, unit, machine.riscvUnits[0]!.queue);
+    this.#submitter = new Riscv(host, machine, riscvOperations).unit(unit).submitter;
   }
 
   /** `directory` 0 and 1 are process directories, -1 none: a first stage of the device's own, whose root is `root`. */

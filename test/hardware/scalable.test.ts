@@ -1,6 +1,7 @@
 import { peek, poke } from '#hostmem/atomics';
 import { frameOf, type Frame } from '#hostmem/memory';
-import { Access, WalkResult } from '#hostmem/page-table';
+import { Access } from '#hostmem/page-table-format';
+import { WalkResult } from '#hostmem/page-walk';
 import { installedRoot, passesThrough } from '#src/hardware/installed-root';
 import { PciFunction } from '#src/hardware/function';
 import { IommuDomain } from '#src/drivers/domain';

@@ -1,6 +1,6 @@
 import { poke } from '#hostmem/atomics';
 import { frameOf, type Frame } from '#hostmem/memory';
-import { WalkResult } from '#hostmem/page-table';
+import { WalkResult } from '#hostmem/page-walk';
 import { PciFunction } from '#src/hardware/function';
 import { rootEntryAt } from '#src/hardware/vtd/context-entry';
 import { FaultReason } from '#src/hardware/vtd/faults';

@@ -11,7 +11,7 @@ import { installedRoot } from '#src/hardware/installed-root';
 import { Machine } from '#src/hardware/machine';
 import * as smmuCommands from '#src/hardware/smmuv3/commands';
 import { descriptorOf } from '#src/hardware/smmuv3/context-descriptor';
-import { SmmuEvent, takeSmmuRecords } from '#src/hardware/smmuv3/events';
+import { EventClass, SmmuEvent, takeSmmuRecords } from '#src/hardware/smmuv3/events';
 import { SmmuRegisters } from '#src/hardware/smmuv3/registers';
 import * as stream from '#src/hardware/smmuv3/stream-table';
 import fc from 'fast-check';
@@ -23,6 +23,7 @@ const READ_WRITE = 3;
 test('anchors W5: the first word of stream-table entries', () => {
   expect(stream.stage1Entry(0 as Frame)[0]).toBe(0xb);
   expect(stream.stage2Entry(1, 0 as Frame)[0]).toBe(0xd);
+  expect(stream.nestedEntry(0xb, 0, 1, 0 as Frame)[0]).toBe(0xf);
   expect([stream.bypassEntry[0], stream.abortEntry[0]]).toEqual([0x9, 0x1]);
   expect(stream.levelsOf(stream.stage2Control)).toBe(4);
 });
@@ -88,8 +89,8 @@ test('smmuv3: what is refused is in the event queue; an entry that aborts says n
   driver.attach(domain, functions[0]!);
   expect([engines[0]!.write(0, 0x1004, 4), engines[0]!.read(1, 0x2000, 4)]).toEqual([SmmuEvent.F_PERMISSION, SmmuEvent.F_TRANSLATION]);
   expect(takeSmmuRecords(host, smmu)).toEqual([
-    { type: 0x13, streamId: 0x108, read: false, stage2: false, iovaHigh: 0, iovaLow: 0x1004 },
-    { type: 0x10, streamId: 0x108, read: true, stage2: false, iovaHigh: 1, iovaLow: 0x2000 },
+    { type: 0x13, streamId: 0x108, read: false, stage2: false, class: EventClass.INPUT, iovaHigh: 0, iovaLow: 0x1004, ipaPage: 0 },
+    { type: 0x10, streamId: 0x108, read: true, stage2: false, class: EventClass.INPUT, iovaHigh: 1, iovaLow: 0x2000, ipaPage: 0 },
   ]);
 });
 

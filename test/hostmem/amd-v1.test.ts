@@ -2,7 +2,9 @@ import { peek, poke } from '#hostmem/atomics';
 import { amdV1 } from '#hostmem/formats/amd-v1';
 import { Host } from '#hostmem/host';
 import { hpaOf, type Frame } from '#hostmem/memory';
-import { Access, PageTable, WalkFault, WalkResult } from '#hostmem/page-table';
+import { PageTable } from '#hostmem/page-table';
+import { Access } from '#hostmem/page-table-format';
+import { WalkFault, WalkResult } from '#hostmem/page-walk';
 import { expect, test } from 'vitest';
 
 const READ_WRITE = Access.READ | Access.WRITE;

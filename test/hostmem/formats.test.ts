@@ -3,7 +3,9 @@ import fc from 'fast-check';
 import { peek, poke } from '#hostmem/atomics';
 import { Host } from '#hostmem/host';
 import { hpaOf, type Frame } from '#hostmem/memory';
-import { Access, PageTable, WalkFault, WalkResult, type PageTableFormat } from '#hostmem/page-table';
+import { PageTable } from '#hostmem/page-table';
+import { Access, type PageTableFormat } from '#hostmem/page-table-format';
+import { WalkFault, WalkResult } from '#hostmem/page-walk';
 import { describe, expect, test } from 'vitest';
 
 const folder = new URL('../../hostmem/formats/', import.meta.url);

@@ -3,7 +3,9 @@ import { smmuStage1 } from '#hostmem/formats/smmu-stage-1';
 import { smmuStage2 } from '#hostmem/formats/smmu-stage-2';
 import { Host } from '#hostmem/host';
 import { hpaOf, type Frame } from '#hostmem/memory';
-import { Access, Entry, PageTable, WalkFault, WalkResult, type PageTableFormat } from '#hostmem/page-table';
+import { PageTable } from '#hostmem/page-table';
+import { Access, Entry, type PageTableFormat } from '#hostmem/page-table-format';
+import { WalkFault, WalkResult } from '#hostmem/page-walk';
 import { expect, test } from 'vitest';
 
 const READ_WRITE = Access.READ | Access.WRITE;

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import type { Ref } from '#hostmem/object';
-import { WalkResult } from '#hostmem/page-table';
+import { WalkResult } from '#hostmem/page-walk';
 import { Hwpt } from '#src/kernel/hwpt';
 import { Ioas } from '#src/kernel/ioas';
 import { mapPages } from '#src/kernel/iopt';

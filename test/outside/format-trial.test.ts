@@ -2,7 +2,7 @@
 import { readdirSync } from 'node:fs';
 import { tryFormat } from '#src/format-trial';
 import { findFormats } from '#src/catalogue';
-import type { PageTableFormat } from '#hostmem/page-table';
+import type { PageTableFormat } from '#hostmem/page-table-format';
 import { expect, test } from 'vitest';
 
 const sound = (await findFormats('vtd-second-stage'))[0]!;

@@ -1,7 +1,8 @@
 /** C4, order: entry, context or PASID cache, IOTLB, device TLB, and only then zeroes; a device uses ATS while its entry allows it. */
-import { EntryWritten, EntryZeroed, FlushCalled, InvalidationQueued, SubmitTimedOut } from '../../drivers/events.ts';
+import { EntryWritten, EntryZeroed, FlushCalled, GuestCommands, InvalidationQueued, SubmitTimedOut } from '../../drivers/events.ts';
 import { dma, DmaFlags, TableKind } from '../../hardware/events.ts';
 import * as amd from '../../hardware/amd/commands.ts';
+import { Cause } from '../../hardware/riscv/cause.ts';
 import * as riscv from '../../hardware/riscv/commands.ts';
 import * as smmu from '../../hardware/smmuv3/commands.ts';
 import { UnitKind } from '../../hardware/unit.ts';
@@ -21,20 +22,28 @@ const ofVtd: Readonly<Record<number, number>> = {
   [Descriptor.PASID_DEVICE_TLB]: Rank.DEVICE_TLB,
 };
 const ofAmd: Readonly<Record<number, number>> = { [amd.Opcode.INVALIDATE_DEVTAB_ENTRY]: Rank.ENTRY_CACHE, [amd.Opcode.INVALIDATE_IOMMU_PAGES]: Rank.IOTLB };
-const ofRiscv: Readonly<Record<number, number>> = { [riscv.Opcode.IODIR]: Rank.ENTRY_CACHE, [riscv.Opcode.IOTINVAL]: Rank.IOTLB };
+const ofRiscv: Readonly<Record<number, number>> = {
+  [riscv.Opcode.IODIR]: Rank.ENTRY_CACHE,
+  [riscv.Opcode.IOTINVAL]: Rank.IOTLB,
+  [riscv.Opcode.ATS]: Rank.DEVICE_TLB,
+};
 const ofSmmu: Readonly<Record<number, number>> = {
   [smmu.Opcode.CFGI_STE]: Rank.ENTRY_CACHE,
   [smmu.Opcode.CFGI_CD]: Rank.ENTRY_CACHE,
+  [smmu.Opcode.CFGI_CD_ALL]: Rank.ENTRY_CACHE,
+  [smmu.Opcode.TLBI_NH_ALL]: Rank.IOTLB,
   [smmu.Opcode.TLBI_NH_ASID]: Rank.IOTLB,
   [smmu.Opcode.TLBI_NH_VA]: Rank.IOTLB,
+  [smmu.Opcode.TLBI_NH_VAA]: Rank.IOTLB,
   [smmu.Opcode.TLBI_S12_VMALL]: Rank.IOTLB,
   [smmu.Opcode.TLBI_S2_IPA]: Rank.IOTLB,
+  [smmu.Opcode.ATC_INV]: Rank.DEVICE_TLB,
 };
 
-/** The step that a command is, by whose it is; undefined for a wait. */
+/** The step that a command is, by whose it is; undefined for one that invalidates nothing. */
 function rankOf(kind: UnitKind | undefined, first: number, second: number): number | undefined {
   if (kind === UnitKind.AMD) return ofAmd[amd.opcodeOf(second)];
-  if (kind === UnitKind.RISCV) return ofRiscv[riscv.opcodeOf(first)];
+  if (kind === UnitKind.RISCV) return riscv.isPageAnswer(first) ? undefined : ofRiscv[riscv.opcodeOf(first)];
   return kind === UnitKind.SMMUV3 ? ofSmmu[smmu.opcodeOf(first)] : ofVtd[first & 15];
 }
 const rankNames = ['the entry', 'the cache of entries', 'the IOTLB', 'the device TLB'];
@@ -46,9 +55,15 @@ interface Sequence {
   readonly numbers: Set<string>;
 }
 
-/** Domain id and PASID that an invalidation of VT-d's IOTLB names; of another vendor there is but one domain in a sequence. */
-const numberOf = (kind: UnitKind | undefined, first: number, second: number): string =>
-  kind === UnitKind.VTD || kind === undefined ? `${first >>> Bits.domainShift}.${second & pasidMask}` : '';
+/** The unit whose IOTLB is invalidated; of VT-d with the domain id and PASID that are named, of another vendor there is but one domain in a sequence. */
+const numberOf = (unit: number, kind: UnitKind | undefined, first: number, second: number): string =>
+  kind === UnitKind.VTD || kind === undefined ? `${unit}.${first >>> Bits.domainShift}.${second & pasidMask}` : `${unit}`;
+
+/** Whether a fault without a PASID says that the entry forbids ATS. */
+function isAtsForbidden(kind: UnitKind | undefined, reason: number): boolean {
+  if (kind === UnitKind.RISCV) return reason === Cause.TYPE_DISALLOWED;
+  return kind === UnitKind.VTD && (reason === FaultReason.DEVICE_TLB_FORBIDDEN || reason === ScalableReason.DEVICE_TLB_FORBIDDEN);
+}
 
 /** All before it is over: what follows has an order of its own (Q8). */
 const isFence = (first: number): boolean => (first & Bits.typeMask) === Descriptor.WAIT && (first & Bits.waitFence) !== 0;
@@ -56,21 +71,25 @@ const isFence = (first: number): boolean => (first & Bits.typeMask) === Descript
 export default invariant<Map<number, Sequence>>({
   id: 'C4',
   claim: 'caches are invalidated in the order entry, context or PASID cache, IOTLB, device TLB, and an entry is emptied behind that; no device uses ATS that its entry forbids',
-  events: [EntryWritten, EntryZeroed, FlushCalled, InvalidationQueued, SubmitTimedOut, dma],
+  events: [EntryWritten, EntryZeroed, FlushCalled, GuestCommands, InvalidationQueued, SubmitTimedOut, dma],
   start: () => new Map(),
   step(sequences, event, view) {
     if (event.kind === dma.kind) {
       const reason = dma.get.function(event) >>> DmaFlags.reasonShift;
-      const isVtd = view.kindOfUnitBefore(ridOf(event)) === UnitKind.VTD;
-      const isForbidden = isVtd && (reason === FaultReason.DEVICE_TLB_FORBIDDEN || reason === ScalableReason.DEVICE_TLB_FORBIDDEN);
-      return isForbidden ? breach(`${functionText(event)} asked for a translation that its entry does not allow it to ask for`) : null;
+      return isAtsForbidden(view.kindOfUnitBefore(ridOf(event)), reason) ? breach(`${functionText(event)} asked for a translation that its entry does not allow it to ask for`) : null;
     }
     if (event.kind === InvalidationQueued.kind) {
-      const kind = view.kindOfUnit(InvalidationQueued.get.unit(event));
+      const unit = InvalidationQueued.get.unit(event);
+      const kind = view.kindOfUnit(unit);
       const [first, second] = [InvalidationQueued.get.first(event), InvalidationQueued.get.second(event)];
       const sequence = sequences.get(event.actor);
       if (kind === UnitKind.VTD && isFence(first) && sequence !== undefined) sequence.last = Rank.ENTRY;
-      return queue(sequence, rankOf(kind, first, second), numberOf(kind, first, second));
+      return queue(sequence, rankOf(kind, first, second), numberOf(unit, kind, first, second));
+    }
+    if (event.kind === GuestCommands.kind) {
+      // What a guest queues has the order that the guest gave it.
+      sequences.delete(event.actor);
+      return null;
     }
     if (event.kind === SubmitTimedOut.kind) {
       // All of it may be queued again.

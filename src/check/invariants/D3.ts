@@ -7,7 +7,7 @@
  * Nothing is asked of requests that met no domain of an IOAS.
  */
 import type { Cursor } from '#hostmem/history';
-import { Access } from '#hostmem/page-table';
+import { Access } from '#hostmem/page-table-format';
 import { DmaFlags, dma } from '../../hardware/events.ts';
 import { AreaGone, AreaPlaced, AreaTaken, DomainJoined, DomainLeft, MapReturned, UnmapCalled, UnmapReturned } from '../../kernel/events.ts';
 import { frameText, functionText, iovaPage, iovaText, pageNumber } from '../dma-words.ts';

@@ -1,5 +1,5 @@
 /** D8, permission: a DMA does what its mapping grants, also one that is translated by a cache which knew a mapping that granted more. */
-import { Access } from '#hostmem/page-table';
+import { Access } from '#hostmem/page-table-format';
 import { dma, DmaFlags, pasidDma } from '../../hardware/events.ts';
 import { AreaGone, AreaPlaced, DomainJoined, DomainLeft } from '../../kernel/events.ts';
 import { frameText, functionText, iovaPage, iovaText, isDma, pageNumber } from '../dma-words.ts';

@@ -8,7 +8,7 @@ import { Owner } from '#hostmem/frames';
 import type { Host } from '#hostmem/host';
 import type { Frame } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
-import type { WalkResult } from '#hostmem/page-table';
+import type { WalkResult } from '#hostmem/page-walk';
 import { highOfPage, pageNumber } from '#hostmem/u64';
 import * as entry from '../../hardware/amd/device-table.ts';
 import { AmdRegisters } from '../../hardware/amd/registers.ts';

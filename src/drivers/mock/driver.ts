@@ -7,7 +7,7 @@ import type { Host } from '#hostmem/host';
 import { hpaOf, pageBytes, type Frame } from '#hostmem/memory';
 import type { Engine } from '#hostmem/engine';
 import { NULL, type Ref } from '#hostmem/object';
-import type { WalkResult } from '#hostmem/page-table';
+import type { WalkResult } from '#hostmem/page-walk';
 import { PciFunction } from '../../hardware/function.ts';
 import { fence, fenceAll } from '../../hardware/mock/unit.ts';
 import { Hitless, IommuUnit } from '../../hardware/unit.ts';

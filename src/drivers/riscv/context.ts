@@ -18,9 +18,9 @@ import { RiscvUnitState } from './unit-state.ts';
 const leafBits = device.leafBits(false);
 const valid = 1;
 
-/** What a device's context says: `valid` false blocks it; a `root` of 0 with mode 0 lets requests pass. */
+/** What a device's context says: its tc; a `root` of 0 with mode 0 lets requests pass. */
 export interface Context {
-  readonly valid: boolean;
+  readonly control: number;
   readonly pscid: number;
   readonly mode: number;
   readonly root: Frame;
@@ -37,34 +37,48 @@ export function ensureContextPage({ kernel, ram, frames }: Riscv, unit: RiscvMem
   return !missing || page !== 0;
 }
 
-/** Writes the contexts of a function and of its alias; on return nothing uses what they said before. */
-export function writeContexts(riscv: Riscv, unit: RiscvMember, pciFunction: Ref<'PciFunction'>, context: Context): void {
-  const rid = PciFunction.rid.peek(riscv.kernel, pciFunction);
-  const sourceId = PciFunction.sourceId.peek(riscv.kernel, pciFunction);
-  writeContext(riscv, unit, rid, context);
-  if (sourceId !== rid) writeContext(riscv, unit, sourceId, context);
+/** Takes the contexts of a device and of its alias away; on return nothing uses what they said. False where there were none. */
+export function clearContexts(riscv: Riscv, unit: RiscvMember, pciFunction: Ref<'PciFunction'>): boolean {
+  const { kernel } = riscv;
+  let found = false;
+  RiscvUnitState.contextLock.acquire(kernel, unit.state);
+  for (const deviceId of deviceIds(kernel, pciFunction)) if (clearContext(riscv, unit, deviceId)) found = true;
+  RiscvUnitState.contextLock.release(kernel, unit.state);
+  return found;
 }
 
-function writeContext(riscv: Riscv, unit: RiscvMember, deviceId: number, context: Context): void {
+function clearContext(riscv: Riscv, unit: RiscvMember, deviceId: number): boolean {
   const { kernel, ram } = riscv;
-  RiscvUnitState.contextLock.acquire(kernel, unit.state);
   const at = contextAt(kernel, ram, unit, deviceId);
   const before = peek(ram, at);
-  if ((before & Tc.VALID) !== 0) {
-    EntryFound.emit(kernel, TableKind.DEVICE_CONTEXT, deviceId, 0, before, peek(ram, at + Field.TA * 4), peek(ram, at + Field.FSC * 4));
-    EntryWritten.emit(kernel, TableKind.DEVICE_CONTEXT, deviceId, 0);
-    write64(ram, at, 0, 0, device.contextLabels[0]!);
-    riscv.operations.forgetDevice(riscv, unit, deviceId);
-  }
-  if (context.valid) {
-    const { pscid, mode, root } = context;
-    EntryWritten.emit(kernel, TableKind.DEVICE_CONTEXT, deviceId, 0, Tc.VALID, pscid << 12, root);
+  if ((before & Tc.VALID) === 0) return false;
+  EntryFound.emit(kernel, TableKind.DEVICE_CONTEXT, deviceId, 0, before, peek(ram, at + Field.TA * 4), peek(ram, at + Field.FSC * 4));
+  EntryWritten.emit(kernel, TableKind.DEVICE_CONTEXT, deviceId, 0);
+  write64(ram, at, 0, 0, device.contextLabels[0]!);
+  riscv.operations.forgetDevice(riscv, unit, deviceId);
+  return true;
+}
+
+/** Puts contexts where there are none; on return the unit goes by them. */
+export function writeContexts(riscv: Riscv, unit: RiscvMember, pciFunction: Ref<'PciFunction'>, { control, pscid, mode, root }: Context): void {
+  const { kernel, ram } = riscv;
+  RiscvUnitState.contextLock.acquire(kernel, unit.state);
+  for (const deviceId of deviceIds(kernel, pciFunction)) {
+    const at = contextAt(kernel, ram, unit, deviceId);
+    EntryWritten.emit(kernel, TableKind.DEVICE_CONTEXT, deviceId, 0, control, pscid << 12, root);
     write64(ram, at + Field.FSC * 4, mode << 28, root, device.contextLabels[3]!);
     write64(ram, at + Field.TA * 4, 0, pscid << 12, device.contextLabels[2]!);
-    write64(ram, at, 0, Tc.VALID, device.contextLabels[0]!);
+    write64(ram, at, 0, control, device.contextLabels[0]!);
     riscv.operations.forgetDevice(riscv, unit, deviceId);
   }
   RiscvUnitState.contextLock.release(kernel, unit.state);
+}
+
+/** That of a function, and that of its alias. */
+function deviceIds(kernel: Memory, pciFunction: Ref<'PciFunction'>): readonly number[] {
+  const rid = PciFunction.rid.peek(kernel, pciFunction);
+  const sourceId = PciFunction.sourceId.peek(kernel, pciFunction);
+  return sourceId === rid ? [rid] : [rid, sourceId];
 }
 
 /** On return the unit has read the device's context anew, and nothing of the old one is in flight. */

@@ -7,36 +7,37 @@ import { Owner } from '#hostmem/frames';
 import type { Host } from '#hostmem/host';
 import type { Frame } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
-import type { WalkResult } from '#hostmem/page-table';
+import type { WalkResult } from '#hostmem/page-walk';
 import { pageNumber } from '#hostmem/u64';
 import { PciFunction } from '../../hardware/function.ts';
 import type { Machine } from '../../hardware/machine.ts';
+import { hasOverflowed } from '../../hardware/page-requests.ts';
 import { DdtpMode, Mode, QueueStatus, RiscvRegisters } from '../../hardware/riscv/registers.ts';
 import { IommuUnit } from '../../hardware/unit.ts';
 import { allocated, assert, fail } from '../../kernel/errno.ts';
 import { DomainKind, DriverKind, IommuDomain, leftByAll } from '../domain.ts';
-import { DomainFlags, IommuDevice, type AttachError, type HwInfo, type IommuDriver, type MapError, type ReservedRegion } from '../driver.ts';
+import { DomainFlags, IommuDevice, type AttachError, type HwInfo, type IommuDriver, type MapError, type ReservedRegion, type TakenRequest } from '../driver.ts';
 import { DomainIdReturned, LeavesCleared, TablesFreed } from '../events.ts';
 import { endOfUnmap } from '../gather.ts';
 import { IdBitmap, returnId, takeId } from '../id-bitmap.ts';
 import { createPagingDomain, createStaticDomain, isPagingDomain, largestLeaf } from '../paging-domain.ts';
+import { requestsCome, takeRequest } from '../request-queue.ts';
+import { canAskForPages, controlOf, servesDeviceTlbs, supportsAts } from './ats.ts';
 import { flushRange, link, unlink } from './bonds.ts';
-import { ensureContextPage, writeContexts, type Context } from './context.ts';
+import { clearContexts, ensureContextPage, writeContexts, type Context } from './context.ts';
 import { domainFormat, Riscv, type RiscvMember } from './riscv.ts';
 import { riscvOperations, type RiscvOperations } from './operations.ts';
 import { RiscvDriverState, RiscvUnitState } from './unit-state.ts';
 
 /** HW_INFO has no type for RISC-V (IOMMU_HW_INFO_TYPE_NONE); IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED. */
 const noHwInfo: HwInfo = { type: 0, flags: 0, words: [], capabilities: 8, maxPasidLog2: 0 };
+const noHwInfoButAts: HwInfo = { ...noHwInfo, capabilities: 0 };
 /** LOG2SZ-1 of a ring that fills one frame: 256 commands, 128 fault records. */
 const commandRing = 7;
 const faultRing = 6;
 
 /** Of the machine, whichever IOMMU it has: its functions' writes there are messages and are never translated (`DmaEngine`). */
 const interruptWindow: readonly ReservedRegion[] = [{ first: 0xfee00000, last: 0xfeefffff }];
-
-const blocked: Context = { valid: false, pscid: 0, mode: 0, root: 0 as Frame };
-const passing: Context = { valid: true, pscid: 0, mode: Mode.BARE, root: 0 as Frame };
 
 export class RiscvDriver implements IommuDriver {
   readonly blockedDomain: Ref<'IommuDomain'>;
@@ -70,7 +71,8 @@ export class RiscvDriver implements IommuDriver {
   }
 
   engines(): readonly Engine[] {
-    return [];
+    const asking = this.#riscv.units.filter(({ ref }) => servesDeviceTlbs(this.#riscv, ref));
+    return asking.map(({ submitter }) => submitter.faultHandler);
   }
 
   probe(pciFunction: Ref<'PciFunction'>): void {
@@ -87,9 +89,18 @@ export class RiscvDriver implements IommuDriver {
   release(pciFunction: Ref<'PciFunction'>): void {
     const { kernel } = this.#riscv;
     const device = this.#device(pciFunction);
-    this.#enter(device, blocked, NULL);
+    this.#riscv.operations.disableAts(this.#riscv, device);
+    this.#enter(device, null, NULL);
     PciFunction.driverData.poke(kernel, pciFunction, NULL);
     IommuDevice.free(kernel, device);
+  }
+
+  enableAts(pciFunction: Ref<'PciFunction'>): void {
+    this.#riscv.operations.enableAts(this.#riscv, this.#device(pciFunction));
+  }
+
+  disableAts(pciFunction: Ref<'PciFunction'>): void {
+    this.#riscv.operations.disableAts(this.#riscv, this.#device(pciFunction));
   }
 
   allocPagingDomain(_pciFunction: Ref<'PciFunction'>, flags: number): Ref<'IommuDomain'> {
@@ -121,30 +132,66 @@ export class RiscvDriver implements IommuDriver {
     IommuDomain.free(kernel, domain);
   }
 
-  /** ENODEV for a domain of page requests, ENOMEM. What the device had before stays on an error. */
+  /** ENODEV for a domain of page requests when the device cannot make any, ENOMEM. What the device had before stays on an error. */
   attach(domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>): 0 | AttachError {
     const { kernel } = this.#riscv;
     const device = this.#device(pciFunction);
     const kind = IommuDomain.kind.peek(kernel, domain);
+    const control = controlOf(this.#riscv, pciFunction);
     if (kind !== DomainKind.PAGING) {
-      this.#enter(device, kind === DomainKind.IDENTITY ? passing : blocked, NULL);
+      this.#enter(device, kind === DomainKind.IDENTITY ? { control, pscid: 0, mode: Mode.BARE, root: 0 as Frame } : null, NULL);
       return 0;
     }
-    if (IommuDomain.pageRequests.peek(kernel, domain) !== 0) return 'ENODEV';
-    if (!link(this.#riscv, domain, this.#unitOf(device))) return 'ENOMEM';
+    if (IommuDomain.pageRequests.peek(kernel, domain) !== 0 && !canAskForPages(this.#riscv, pciFunction)) return 'ENODEV';
+    if (!link(this.#riscv, domain, device)) return 'ENOMEM';
     const root = IommuDomain.root.peek(kernel, domain);
-    this.#enter(device, { valid: true, pscid: IommuDomain.driverData.peek(kernel, domain), mode: Mode.LEVELS4, root }, domain);
+    this.#enter(device, { control, pscid: IommuDomain.driverData.peek(kernel, domain), mode: Mode.LEVELS4, root }, domain);
     return 0;
   }
 
-  /** The context first, then the old domain's bond: whoever unmaps in the old domain has the unit on its list until nothing uses it. */
-  #enter(device: Ref<'IommuDevice'>, context: Context, domain: Ref<'IommuDomain'>): void {
-    const { kernel } = this.#riscv;
+  /**
+   * The context first, then the old domain's bond: whoever unmaps in the old domain has the unit on its list until nothing uses it. A device with ATS leaves it
+   * while it has no context, and so can ask for nothing: what it keeps would be used again under the new one. A context of null blocks.
+   */
+  #enter(device: Ref<'IommuDevice'>, context: Context | null, domain: Ref<'IommuDomain'>): void {
+    const riscv = this.#riscv;
+    const { kernel } = riscv;
     const unit = this.#unitOf(device);
+    const pciFunction = IommuDevice.function.peek(kernel, device);
     const before = IommuDevice.domain.peek(kernel, device);
+    const leavesFirst = IommuDevice.atsEnabled.peek(kernel, device) !== 0;
     IommuDevice.domain.poke(kernel, device, domain);
-    writeContexts(this.#riscv, unit, IommuDevice.function.peek(kernel, device), context);
-    if (before !== NULL) unlink(this.#riscv, before, unit);
+    const wasPassing = clearContexts(riscv, unit, pciFunction) && before === NULL;
+    if (wasPassing) riscv.operations.forgetKept(riscv, device);
+    if (leavesFirst && before !== NULL) unlink(riscv, before, device);
+    if (context !== null) writeContexts(riscv, unit, pciFunction, context);
+    if (!leavesFirst && before !== NULL) unlink(riscv, before, device);
+  }
+
+  takesPageRequests(pciFunction: Ref<'PciFunction'>): boolean {
+    return canAskForPages(this.#riscv, pciFunction);
+  }
+
+  pageRequestsSoFar(pciFunction: Ref<'PciFunction'>): number {
+    return requestsCome(this.#riscv.kernel, this.#pageRequests(pciFunction));
+  }
+
+  takePageRequest(pciFunction: Ref<'PciFunction'>, count: number): TakenRequest | null {
+    return takeRequest(this.#riscv.kernel, this.#pageRequests(pciFunction), count);
+  }
+
+  drainPageRequests(pciFunction: Ref<'PciFunction'>): boolean {
+    this.#riscv.operations.drainPageRequests(this.#riscv, this.#device(pciFunction));
+    return !hasOverflowed(this.#riscv.kernel, this.#pageRequests(pciFunction));
+  }
+
+  answerPage(pciFunction: Ref<'PciFunction'>, group: number, code: number, pasid: number | null): void {
+    const { kernel } = this.#riscv;
+    this.#unitOf(this.#device(pciFunction)).submitter.answerPage(PciFunction.rid.peek(kernel, pciFunction), group, code, pasid).submit();
+  }
+
+  #pageRequests(pciFunction: Ref<'PciFunction'>): Ref<'PageRequests'> {
+    return IommuUnit.pageRequests.peek(this.#riscv.kernel, PciFunction.unit.peek(this.#riscv.kernel, pciFunction));
   }
 
   map(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, frame: Frame, permissions: number, pages: number = 1): 0 | MapError {
@@ -182,8 +229,8 @@ export class RiscvDriver implements IommuDriver {
     return this.#riscv.tables.translate(IommuDomain.root.peek(this.#riscv.kernel, domain), iovaHigh, iovaLow, result);
   }
 
-  hwInfo(): HwInfo {
-    return noHwInfo;
+  hwInfo(pciFunction: Ref<'PciFunction'>): HwInfo {
+    return supportsAts(this.#riscv, pciFunction) ? noHwInfoButAts : noHwInfo;
   }
 
   reservedRegions(): readonly ReservedRegion[] {

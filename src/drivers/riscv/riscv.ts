@@ -42,7 +42,7 @@ export class Riscv {
     this.units = machine.riscvUnits.map(({ ref, queue }) => ({
       ref,
       state: IommuUnit.driverData.peek(kernel, ref) as Ref<'RiscvUnitState'>,
-      submitter: new RiscvSubmitter(host, ref, queue),
+      submitter: new RiscvSubmitter(host, ref, queue, this),
     }));
   }
 

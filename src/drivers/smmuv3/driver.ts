@@ -7,34 +7,40 @@ import { Owner } from '#hostmem/frames';
 import type { Host } from '#hostmem/host';
 import type { Frame } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
-import type { WalkResult } from '#hostmem/page-table';
+import type { WalkResult } from '#hostmem/page-walk';
 import { pageNumber } from '#hostmem/u64';
 import { UnitCommandRing } from '../../hardware/command-engine.ts';
 import { EventRing } from '../../hardware/event-ring.ts';
 import { PciFunction } from '../../hardware/function.ts';
 import type { Machine } from '../../hardware/machine.ts';
-import { SmmuRegisters, StreamTableFormat } from '../../hardware/smmuv3/registers.ts';
+import { idRegisters, SmmuRegisters, StreamTableFormat } from '../../hardware/smmuv3/registers.ts';
 import { entryBytes } from '../../hardware/smmuv3/stream-table.ts';
 import { Hitless, IommuUnit } from '../../hardware/unit.ts';
-import { allocated, assert, fail } from '../../kernel/errno.ts';
+import { allocated, assert, fail, type ErrnoName } from '../../kernel/errno.ts';
 import { DomainKind, DriverKind, IommuDomain, leftByAll } from '../domain.ts';
-import { DomainFlags, IommuDevice, type AttachError, type HwInfo, type IommuDriver, type MapError, type ReservedRegion } from '../driver.ts';
+import {
+  DomainFlags, IommuDevice, type AttachError, type DriverData, type DriverViommu, type GuestEvent, type HwInfo, type Invalidations, type IommuDriver, type MapError, type ReservedRegion,
+} from '../driver.ts';
 import { DomainIdReturned, LeavesCleared, TablesFreed } from '../events.ts';
 import { endOfUnmap } from '../gather.ts';
 import { IdBitmap, returnId, takeId } from '../id-bitmap.ts';
 import { createPagingDomain, createStaticDomain, isPagingDomain, largestLeaf } from '../paging-domain.ts';
-import { abortAll, ensureStream } from './entries.ts';
+import { abortAll, ensureStream, streamIdsOf } from './entries.ts';
+import { takeGuestEvents } from './guest-events.ts';
+import { createNested, freeNested, isNested } from './nested.ts';
 import { smmuOperations, type SmmuOperations } from './operations.ts';
-import { firstStage, secondStage, Smmu } from './smmu.ts';
+import { firstStage, secondStage, Smmu, type SmmuFaults } from './smmu.ts';
 import { SmmuDriverState, SmmuUnitState } from './unit-state.ts';
+import { addVdevice, createViommu, invalidate, removeVdevice, smmuViommuType, SmmuViommu } from './viommu.ts';
 
 /** A PCI requester id. */
 const streamBits = 16;
 /** Frames of a linear table, and how many bits of a stream id that is. */
 const linearFrames = 16;
 const linearBits = 10;
-/** HW_INFO of an SMMUv3 would have its ID registers, for vIOMMUs, which are not modelled: no type, and IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED. */
-const noHwInfo: HwInfo = { type: 0, flags: 0, words: [], capabilities: 8, maxPasidLog2: 0 };
+/** IOMMU_HW_INFO_TYPE_ARM_SMMUV3: the ID registers; and IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED, which is said of the functions. */
+const idWords = [0, 2, 4, 6].map((index) => BigInt(idRegisters[index]!) | (BigInt(idRegisters[index + 1]!) << 32n));
+const smmuHwInfo: HwInfo = { type: 2, flags: 0, words: idWords, capabilities: 8, maxPasidLog2: 0 };
 /** Of the machine, whichever IOMMU it has: its functions' writes there are messages and are never translated (`DmaEngine`). */
 const interruptWindow: readonly ReservedRegion[] = [{ first: 0xfee00000, last: 0xfeefffff }];
 
@@ -51,8 +57,8 @@ export class SmmuDriver implements IommuDriver {
   readonly #state: Ref<'SmmuDriverState'>;
 
   /** Joins units that `boot` set up. There is at least one. */
-  constructor(host: Host, machine: Machine, operations: SmmuOperations = smmuOperations) {
-    this.#smmu = new Smmu(host, machine, operations);
+  constructor(host: Host, machine: Machine, operations: SmmuOperations = smmuOperations, faults: SmmuFaults = { smmuPartialBatch: true }) {
+    this.#smmu = new Smmu(host, machine, operations, faults);
     const first = this.#smmu.units[0];
     assert(first !== undefined, 'the machine has an SMMUv3');
     this.#state = SmmuUnitState.driver.peek(host.kernel, first.state);
@@ -106,7 +112,7 @@ export class SmmuDriver implements IommuDriver {
   }
 
   /** Stage 1, or stage 2 where another stage is to be put on it (`arm_smmu_domain_alloc_paging_flags`). */
-  allocPagingDomain(_pciFunction: Ref<'PciFunction'>, flags: number): Ref<'IommuDomain'> {
+  allocPagingDomain(pciFunction: Ref<'PciFunction'>, flags: number): Ref<'IommuDomain'> {
     const { kernel, first, second } = this.#smmu;
     if ((flags & ~(DomainFlags.PASID | DomainFlags.NEST_PARENT)) !== 0) fail('EOPNOTSUPP', `SMMUv3 has no support for domain flags 0x${flags.toString(16)}`);
     const isSecond = (flags & DomainFlags.NEST_PARENT) !== 0;
@@ -119,7 +125,7 @@ export class SmmuDriver implements IommuDriver {
     if (domain === NULL) {
       tables.destroy(root);
       if (number !== 0) returnId(kernel, ids, number);
-    }
+    } else if (isSecond) IommuDomain.unit.poke(kernel, domain, PciFunction.unit.peek(kernel, pciFunction));
     return allocated(domain);
   }
 
@@ -127,6 +133,10 @@ export class SmmuDriver implements IommuDriver {
   freeDomain(domain: Ref<'IommuDomain'>): void {
     const smmu = this.#smmu;
     const { kernel } = smmu;
+    if (isNested(kernel, domain)) {
+      freeNested(kernel, domain);
+      return;
+    }
     assert(isPagingDomain(kernel, domain), 'static domains are never freed');
     leftByAll(kernel, domain);
     const root = IommuDomain.root.peek(kernel, domain);
@@ -142,6 +152,7 @@ export class SmmuDriver implements IommuDriver {
     const smmu = this.#smmu;
     const device = this.#device(pciFunction);
     if (isPagingDomain(smmu.kernel, domain)) return smmu.operations.attachPaging(smmu, device, domain);
+    if (isNested(smmu.kernel, domain)) return smmu.operations.attachNested(smmu, device, domain);
     if (IommuDomain.kind.peek(smmu.kernel, domain) === DomainKind.IDENTITY) smmu.operations.attachIdentity(smmu, device);
     else smmu.operations.block(smmu, device);
     return 0;
@@ -186,11 +197,60 @@ export class SmmuDriver implements IommuDriver {
   }
 
   hwInfo(): HwInfo {
-    return noHwInfo;
+    return smmuHwInfo;
   }
 
   reservedRegions(): readonly ReservedRegion[] {
     return interruptWindow;
+  }
+
+  /** `arm_smmu_get_viommu_size`: every unit here can nest. */
+  hasViommu(_pciFunction: Ref<'PciFunction'>, type: number): boolean {
+    return type === smmuViommuType;
+  }
+
+  viommuInit(pciFunction: Ref<'PciFunction'>, parent: Ref<'IommuDomain'>, { bytes }: DriverData, known: number): DriverViommu {
+    const { kernel } = this.#smmu;
+    return { viommu: createViommu(kernel, PciFunction.unit.peek(kernel, pciFunction), parent, known), answer: bytes };
+  }
+
+  viommuDestroy(viommu: number): void {
+    SmmuViommu.free(this.#smmu.kernel, viommu as Ref<'SmmuViommu'>);
+  }
+
+  viommuCovers(viommu: number, pciFunction: Ref<'PciFunction'>): boolean {
+    const { kernel } = this.#smmu;
+    return PciFunction.unit.peek(kernel, pciFunction) === SmmuViommu.unit.peek(kernel, viommu as Ref<'SmmuViommu'>);
+  }
+
+  viommuAllocNested(viommu: number, flags: number, data: DriverData): Ref<'IommuDomain'> {
+    return createNested(this.#smmu.kernel, viommu as Ref<'SmmuViommu'>, flags, data);
+  }
+
+  viommuInvalidate(viommu: number, asked: Invalidations): 0 | ErrnoName {
+    const smmu = this.#smmu;
+    const known = viommu as Ref<'SmmuViommu'>;
+    return invalidate(smmu, smmu.unit(SmmuViommu.unit.peek(smmu.kernel, known)), known, asked);
+  }
+
+  /** A number stands for one stream: EOPNOTSUPP for a function that has an alias too. ENOMEM. */
+  vdeviceInit(viommu: number, pciFunction: Ref<'PciFunction'>, virtId: bigint): 0 | ErrnoName {
+    if (streamIdsOf(this.#smmu, pciFunction).length !== 1) return 'EOPNOTSUPP';
+    return addVdevice(this.#smmu.kernel, viommu as Ref<'SmmuViommu'>, pciFunction, virtId) ? 0 : 'ENOMEM';
+  }
+
+  vdeviceDestroy(viommu: number, pciFunction: Ref<'PciFunction'>): void {
+    removeVdevice(this.#smmu.kernel, viommu as Ref<'SmmuViommu'>, pciFunction);
+  }
+
+  beginGuestEvents(pciFunction: Ref<'PciFunction'>): GuestEvent[] {
+    const smmu = this.#smmu;
+    return takeGuestEvents(smmu, smmu.unit(PciFunction.unit.peek(smmu.kernel, pciFunction)));
+  }
+
+  endGuestEvents(pciFunction: Ref<'PciFunction'>): void {
+    const smmu = this.#smmu;
+    SmmuUnitState.guestsLock.release(smmu.kernel, smmu.unit(PciFunction.unit.peek(smmu.kernel, pciFunction)).state);
   }
 
   /** VMIDs of stage 2, ASIDs of stage 1. */

@@ -8,6 +8,7 @@
 import { NULL, type Ref } from '#hostmem/object';
 import { highOfPage, lowOfPage, pageNumber } from '#hostmem/u64';
 import * as commands from '../../hardware/smmuv3/commands.ts';
+import type { CommandSubmitter } from '../command-submitter.ts';
 import { CacheTag, IommuDomain } from '../domain.ts';
 import { FlushCalled, FlushReturned } from '../events.ts';
 import type { Smmu } from './smmu.ts';
@@ -55,9 +56,15 @@ export function invalidateUnits(smmu: Smmu, domain: Ref<'IommuDomain'>, iovaHigh
       if (submitter.isFull) submitter.submit();
       submitter.push(pageCommand(smmu, domain, page, leafOnly));
     }
+    if (pages < mostPages && smmu.isSecondStage(domain)) smmu.operations.forgetStages1(smmu, submitter, domain);
     submitter.submit();
   }
   FlushReturned.emit(kernel, root, iovaHigh, iovaLow, told, leafOnly ? 1 : 0);
+}
+
+/** What stages 1 on a nest parent have translated goes only as a whole: nobody knows by which addresses. */
+export function forgetStages1({ kernel }: Smmu, submitter: CommandSubmitter, parent: Ref<'IommuDomain'>): void {
+  submitter.push(commands.invalidateStages1(IommuDomain.driverData.peek(kernel, parent)));
 }
 
 /** The command that drops all of a domain. */

@@ -54,6 +54,11 @@ class SmmuSubmitter extends CommandSubmitter {
   }
 }
 
+/** Which faults of Linux 7.2 the driver has (`kernel/faults-of-72.ts`). */
+export interface SmmuFaults {
+  readonly smmuPartialBatch: boolean;
+}
+
 /** A unit as the driver sees it. */
 export interface SmmuMember {
   readonly ref: Ref<'IommuUnit'>;
@@ -67,6 +72,7 @@ export class Smmu {
   readonly ram: Memory;
   readonly frames: Frames;
   readonly operations: SmmuOperations;
+  readonly faults: SmmuFaults;
   readonly units: readonly SmmuMember[];
   readonly gather = new Gather();
   /** What the last unmap was told to flush, see `invalidation.ts`. */
@@ -74,12 +80,13 @@ export class Smmu {
   readonly first: PageTable;
   readonly second: PageTable;
 
-  constructor(host: Host, machine: Machine, operations: SmmuOperations) {
+  constructor(host: Host, machine: Machine, operations: SmmuOperations, faults: SmmuFaults) {
     const kernel = host.kernel;
     this.kernel = kernel;
     this.ram = host.ram;
     this.frames = host.frames;
     this.operations = operations;
+    this.faults = faults;
     this.first = new PageTable(host.ram, host.frames, firstStage);
     this.second = new PageTable(host.ram, host.frames, secondStage);
     this.units = machine.smmuUnits.map(({ ref, queue }) => ({

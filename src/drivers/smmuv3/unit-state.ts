@@ -14,6 +14,8 @@ export const SmmuUnitState = object('SmmuUnitState', {
   driver: ref('SmmuDriverState'),
   /** Frame of the status words of the command queue. */
   queueStatus: u32,
+  /** Over which guest each device behind it is of, while that changes and while its events are handed on (`streams_mutex`). */
+  guestsLock: mutex,
   /** Held while an entry or a descriptor is written. */
   entryLock: mutex,
   /** Leaf lock over the command queue's tail, see `command-submitter.ts`. */

@@ -8,7 +8,8 @@
 import type { Host } from '#hostmem/host';
 import type { Frame, Memory } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
-import { PageTable, WalkResult } from '#hostmem/page-table';
+import { PageTable } from '#hostmem/page-table';
+import { WalkResult } from '#hostmem/page-walk';
 import { PciFunction } from '../../hardware/function.ts';
 import { lockInterface, setBusMaster, startInterface, stopInterface, Tdi, TdiState } from '../../hardware/tdisp.ts';
 import { trustedFormat, TrustedContext, TrustedRoot, type TBitPolicy } from '../../hardware/trusted-context.ts';

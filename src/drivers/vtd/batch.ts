@@ -13,6 +13,7 @@ import {
   PasidCacheGranularity,
   PasidIotlbGranularity,
 } from '../../hardware/vtd/descriptors.ts';
+import { alignedHigh, alignedLow, namedHigh, namedLow } from '../page-block.ts';
 import { ridPasid } from './pasid-entry.ts';
 
 const mostDescriptors = 16;
@@ -77,10 +78,7 @@ export class Batch {
     const first = pasid === ridPasid ? Descriptor.DEVICE_TLB : Descriptor.PASID_DEVICE_TLB | (sourceId << 16);
     const second = pasid === ridPasid ? sourceId : pasid;
     if (order === 0) return this.push(first, second, iovaLow & ~4095, iovaHigh);
-    const ones = order - 1;
-    const low = alignedLow(iovaLow, order) | (ones < 20 ? ((1 << ones) - 1) << 12 : -4096);
-    const high = alignedHigh(iovaHigh, order) | (ones > 20 ? (1 << (ones - 20)) - 1 : 0);
-    return this.push(first, second, low | (pasid === ridPasid ? deviceTlbSize : pasidDeviceTlbSize), high);
+    return this.push(first, second, namedLow(iovaLow, order) | (pasid === ridPasid ? deviceTlbSize : pasidDeviceTlbSize), namedHigh(iovaHigh, order));
   }
 
   /** A wait that tells nobody: what is behind it is carried out when all before it is over (FN). */
@@ -105,7 +103,3 @@ export class Batch {
     return this;
   }
 }
-
-/** An IOVA without the bits inside an aligned block of `1 << order` pages. */
-const alignedLow = (low: number, order: number): number => (order < 20 ? low & (-1 << (12 + order)) : 0);
-const alignedHigh = (high: number, order: number): number => (order < 20 ? high : order === 52 ? 0 : high & (-1 << (order - 20)));

@@ -9,12 +9,12 @@ import type { Host } from '#hostmem/host';
 import { hpaOf, pageBytes, pageShift, type Frame } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import type { Engine } from '#hostmem/engine';
-import { Access, type PageTableFormat, type WalkResult } from '#hostmem/page-table';
+import { Access, type PageTableFormat } from '#hostmem/page-table-format';
+import type { WalkResult } from '#hostmem/page-walk';
 import { pageNumber } from '#hostmem/u64';
 import { PciFunction } from '../../hardware/function.ts';
 import type { Machine } from '../../hardware/machine.ts';
-import { clearOverflow, hasOverflowed, oldestRequest, requestsSoFar, takeOldest } from '../../hardware/page-requests.ts';
-import { takeInAll } from '../../hardware/request-arrival.ts';
+import { hasOverflowed } from '../../hardware/page-requests.ts';
 import { IommuUnit } from '../../hardware/unit.ts';
 import * as registers from '../../hardware/vtd/registers.ts';
 import { GlobalStatus, RootTableMode, VtdRegisters, wideDescriptors } from '../../hardware/vtd/registers.ts';
@@ -33,6 +33,7 @@ import { createNested, freeNested, invalidateNested, isNested, nests } from './n
 import { vtdOperations, type VtdOperations } from './operations.ts';
 import { descriptorBytes, wideDescriptorBytes } from '../../hardware/vtd/descriptors.ts';
 import { endOfUnmap } from '../gather.ts';
+import { requestsCome, takeRequest } from '../request-queue.ts';
 import { ridPasid } from './pasid-entry.ts';
 import { reserveDomainIds, VtdUnitState } from './unit-state.ts';
 import { Vtd, type VtdUnit } from './vtd.ts';
@@ -196,20 +197,11 @@ export class VtdDriver implements IommuDriver {
   }
 
   pageRequestsSoFar(pciFunction: Ref<'PciFunction'>): number {
-    const queue = this.#pageRequests(pciFunction);
-    if (queue === NULL) return 0;
-    if (this.#vtd.kernel.control === null) takeInAll(this.#vtd.kernel, queue);
-    return requestsSoFar(this.#vtd.kernel, queue);
+    return requestsCome(this.#vtd.kernel, this.#pageRequests(pciFunction));
   }
 
   takePageRequest(pciFunction: Ref<'PciFunction'>, count: number): TakenRequest | null {
-    const { kernel } = this.#vtd;
-    const queue = this.#pageRequests(pciFunction);
-    if (queue === NULL) return null;
-    const oldest = oldestRequest(kernel, queue, count);
-    if (oldest !== null) takeOldest(kernel, queue);
-    else clearOverflow(kernel, queue);
-    return oldest;
+    return takeRequest(this.#vtd.kernel, this.#pageRequests(pciFunction), count);
   }
 
   drainPageRequests(pciFunction: Ref<'PciFunction'>, pasid: number | null): boolean {

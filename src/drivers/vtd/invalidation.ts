@@ -8,20 +8,12 @@ import { Bits } from '../../hardware/vtd/descriptors.ts';
 import { CacheTag, IommuDomain } from '../domain.ts';
 import { IommuDevice } from '../driver.ts';
 import { FlushCalled, FlushReturned } from '../events.ts';
+import { allPages, blockOrder } from '../page-block.ts';
 import type { Batch } from './batch.ts';
 import { domainIdOf } from './cache-tag.ts';
 import { ridPasid } from './pasid-entry.ts';
 import { identityDomainId } from './unit-state.ts';
 import type { Vtd, VtdUnit } from './vtd.ts';
-
-/** How many pages 64 bits of address have. */
-const allPages = 2 ** 52;
-
-/** The order of the smallest aligned block of pages that holds `[first, last]` (`calculate_psi_aligned_address`); up to 52. */
-export function blockOrder(firstHigh: number, firstLow: number, lastHigh: number, lastLow: number): number {
-  const high = firstHigh ^ lastHigh;
-  return high === 0 ? 32 - Math.clz32((firstLow ^ lastLow) >>> 12) : 52 - Math.clz32(high);
-}
 
 /**
  * Q1, after leaves were cleared, and Q2 (`leafOnly` false), before removed tables are freed: IOTLB of the pages on every unit

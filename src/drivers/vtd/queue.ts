@@ -12,13 +12,11 @@
  */
 import { lockLeaf, Op, peek, poke, silent, sleepWhile, unlockLeaf, Until } from '#hostmem/atomics';
 import { label } from '#hostmem/labels';
-import { NULL, type Ref } from '#hostmem/object';
-import { PciFunction } from '../../hardware/function.ts';
-import { IommuUnit } from '../../hardware/unit.ts';
 import { Bits, Descriptor } from '../../hardware/vtd/descriptors.ts';
 import { VtdRegisters } from '../../hardware/vtd/registers.ts';
 import { assert } from '../../kernel/errno.ts';
 import { InvalidationQueued, SubmitReturned, SubmitTimedOut } from '../events.ts';
+import { AfterTimeOut, askAgain } from '../time-out.ts';
 import type { Batch } from './batch.ts';
 import { VtdUnitState } from './unit-state.ts';
 import type { Vtd, VtdUnit } from './vtd.ts';
@@ -58,16 +56,9 @@ export function submit(vtd: Vtd, unit: VtdUnit, batch: Batch, waitBits: number =
   }
 }
 
-/** What becomes of a submission whose wait was dropped. */
-export const AfterTimeOut = { DONE: 0, AGAIN: 1, GIVE_UP: 2 } as const;
-export type AfterTimeOut = (typeof AfterTimeOut)[keyof typeof AfterTimeOut];
-
-/** Of `qi_check_fault`: who is not there any more is not asked again. */
+/** Of `qi_check_fault`. */
 export function afterTimeOut(vtd: Vtd, unit: VtdUnit, sourceId: number): AfterTimeOut {
-  const kernel = vtd.kernel;
-  let at: Ref<'PciFunction'> = IommuUnit.firstFunction.peek(kernel, unit.ref);
-  while (at !== NULL && PciFunction.rid.peek(kernel, at) !== sourceId) at = PciFunction.nextOfUnit.peek(kernel, at);
-  return at === NULL || PciFunction.gone.load(kernel, at) !== 0 ? AfterTimeOut.GIVE_UP : AfterTimeOut.AGAIN;
+  return askAgain(vtd.kernel, unit.ref, sourceId);
 }
 
 /** Writes the batch and a wait behind it, and moves the tail; returns the first slot. The second half of a wide descriptor stays 0. */

@@ -11,7 +11,7 @@
  */
 import { label } from '#hostmem/labels';
 import { hpaOf, pageBytes, type Frame } from '#hostmem/memory';
-import { Access } from '#hostmem/page-table';
+import { Access } from '#hostmem/page-table-format';
 
 export const entryBytes = 32;
 export const entriesPerFrame = pageBytes / entryBytes;

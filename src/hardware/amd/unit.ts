@@ -8,7 +8,8 @@ import type { Host } from '#hostmem/host';
 import { markedLabel } from '#hostmem/labels';
 import { hpaOf, type Frame, type Memory } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
-import { Access, PageTable, WalkFault } from '#hostmem/page-table';
+import { Access } from '#hostmem/page-table-format';
+import { PageWalker, WalkFault } from '#hostmem/page-walk';
 import { CachedWalk, type Walked } from '../cached-walk.ts';
 import { fetchEntry } from '../entry-fetch.ts';
 import { entryFetched, TableKind } from '../events.ts';
@@ -121,7 +122,7 @@ export class AmdUnit implements Translator {
   readonly #registers: Ref<'AmdRegisters'>;
   readonly #table: DeviceTable;
   readonly #walk: CachedWalk;
-  readonly #tables: readonly (PageTable | null)[];
+  readonly #tables: readonly (PageWalker | null)[];
   readonly #walked: Walked;
   /** Of the last request: whether what it wanted is mapped. */
   #isPresent = false;
@@ -134,7 +135,7 @@ export class AmdUnit implements Translator {
     this.iotlb = this.#walk.iotlb;
     const cache = new TaggedCacheView(host.kernel, IommuUnit.contextCache.peek(host.kernel, unit), cacheLabels, this.iotlb.at);
     this.#table = new DeviceTable(host, this.#registers, cache);
-    this.#tables = formats.map((format) => (format === null ? null : new PageTable(host.ram, host.frames, format)));
+    this.#tables = formats.map((format) => (format === null ? null : new PageWalker(host.ram, format)));
     this.#walked = { tables: this.#tables[firstLevels]!, root: 0 as Frame, name: 0 as Frame, tag: 0, stageTag: 0, permissions: 0 };
   }
 

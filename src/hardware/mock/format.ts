@@ -8,7 +8,7 @@
  */
 import { label } from '#hostmem/labels';
 import type { Frame } from '#hostmem/memory';
-import { Access, Entry, type PageTableFormat } from '#hostmem/page-table';
+import { Access, Entry, type PageTableFormat } from '#hostmem/page-table-format';
 
 const addressHigh = (frame: number): number => Math.floor(frame / 0x100000) & 0xfffff;
 

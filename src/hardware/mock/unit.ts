@@ -9,7 +9,7 @@ import type { Frames } from '#hostmem/frames';
 import type { Host } from '#hostmem/host';
 import type { Frame, Memory } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
-import { PageTable, WalkFault, WalkResult } from '#hostmem/page-table';
+import { PageWalker, WalkFault, WalkResult } from '#hostmem/page-walk';
 import { tellDeadTable } from '../dead-table.ts';
 import { InFlight, PciFunction } from '../function.ts';
 import { IotlbView } from '../iotlb.ts';
@@ -33,14 +33,14 @@ export class MockUnit implements Translator {
   readonly #kernel: Memory;
   readonly #frames: Frames;
   readonly #unit: Ref<'IommuUnit'>;
-  readonly #tables: PageTable;
+  readonly #tables: PageWalker;
   readonly #walk = new WalkResult();
 
   constructor(host: Host, unit: Ref<'IommuUnit'>) {
     this.#kernel = host.kernel;
     this.#frames = host.frames;
     this.#unit = unit;
-    this.#tables = new PageTable(host.ram, host.frames, mockFormat);
+    this.#tables = new PageWalker(host.ram, mockFormat);
     this.iotlb = new IotlbView(host.kernel, IommuUnit.iotlb.peek(host.kernel, unit));
   }
 

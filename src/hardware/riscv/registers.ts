@@ -24,6 +24,8 @@ export const RiscvRegisters = object('RiscvRegisters', {
   faultLock: u32,
   /** Not 0 while a fence is at the head that waits for the transactions that it found in flight. */
   fencing: u32,
+  /** Not 0 once the fence at the head has timed out: when it is over after all, it says nothing of the requests before it. */
+  unanswered: u32,
   /** Leaf lock of the threads that help the queue along in a free run. */
   helping: u32,
   /** A property of the unit, no register: how many bits of a context it fetches at once. */
@@ -34,6 +36,10 @@ export const RiscvRegisters = object('RiscvRegisters', {
 export interface RiscvUnitOptions {
   /** How many bits of a context the unit fetches at once; 128 by default, 512 is any context as a whole. */
   readonly fetchBits?: 64 | 128 | 512;
+  /** Whether it serves device TLBs (capabilities.ATS), which its functions may have then. */
+  readonly ats?: boolean;
+  /** Whether the unit takes page requests. */
+  readonly pageRequests?: boolean;
   /** Whether the unit has caches at all; on by default. Without, every request reads every entry and walks. */
   readonly caches?: 'on' | 'off';
   /** Each cache, by default as `caches` says: translations, device contexts, process contexts. */
@@ -64,14 +70,18 @@ export const Capability = {
 export const worldCapabilities =
   Capability.SV39 | Capability.SV48 | Capability.SV39X4 | Capability.SV48X4 | Capability.SVPBMT | Capability.AMO_HWAD;
 
-/** Bits of their high word. */
-export const CapabilityHigh = { PD8: 1 << 6, PD17: 1 << 7, PD20: 1 << 8 } as const;
+/** Bits of their high word. NL, S: an IOTINVAL may ask for tables alone, or name a range. */
+export const CapabilityHigh = { PD8: 1 << 6, PD17: 1 << 7, PD20: 1 << 8, NL: 1 << 10, S: 1 << 11 } as const;
+export const worldCapabilitiesHigh = CapabilityHigh.NL | CapabilityHigh.S;
+
+/** How wide a process id may be in a command. */
+export const processBitsOf = (capabilitiesHigh: number): number => ((capabilitiesHigh & CapabilityHigh.PD20) !== 0 ? 20 : (capabilitiesHigh & CapabilityHigh.PD17) !== 0 ? 17 : 8);
 
 /** MODE of ddtp. */
 export const DdtpMode = { OFF: 0, BARE: 1, LEVELS1: 2, LEVELS2: 3, LEVELS3: 4 } as const;
 
-/** Bits of cqcsr and fqcsr: software enables, the unit says what went wrong and stops until that is cleared. */
-export const QueueStatus = { ENABLED: 1, MEMORY_FAULT: 1 << 8, OVERFLOW: 1 << 9, ILLEGAL: 1 << 10, ON: 1 << 16 } as const;
+/** Bits of cqcsr (cqmf, cmd_to, cmd_ill) and fqcsr (fqmf, fqof): software enables, the unit says what went wrong and stops until that is cleared. */
+export const QueueStatus = { ENABLED: 1, MEMORY_FAULT: 1 << 8, TIME_OUT: 1 << 9, OVERFLOW: 1 << 9, ILLEGAL: 1 << 10, ON: 1 << 16 } as const;
 
 /** How many entries a ring has, and the byte address of its first, below 4 GiB. */
 export const ringLength = (base: number): number => 2 << (base & 31);

@@ -9,7 +9,7 @@ import { compareExchange, read64 } from '#hostmem/atomics';
 import { Pte } from '#hostmem/formats/riscv';
 import { beyondWidth, highOf, indexAt, lowOf, pageNumber, pageWithin, rootEntries } from '#hostmem/iova';
 import { pageBytes, type Frame, type Memory } from '#hostmem/memory';
-import { Entry, type PageTableFormat } from '#hostmem/page-table';
+import { Entry, type PageTableFormat } from '#hostmem/page-table-format';
 import { Want } from './cause.ts';
 
 /** How a walk through one stage ended. */

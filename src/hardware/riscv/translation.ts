@@ -12,7 +12,7 @@ import type { Host } from '#hostmem/host';
 import { highOf, lowOf, pageNumber } from '#hostmem/iova';
 import { pageBytes, type Frame, type Memory } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
-import type { PageTableFormat } from '#hostmem/page-table';
+import type { PageTableFormat } from '#hostmem/page-table-format';
 import { fetchEntry } from '../entry-fetch.ts';
 import { entryFetched, TableKind } from '../events.ts';
 import { accessFault, Cause, guestPageFault, pageFault, Want } from './cause.ts';

@@ -1,5 +1,7 @@
 /**
- * A RISC-V IOMMU as a device's DMA meets it: device context, process context, IOTLB, both stages, a fill, and a fault record where one is due.
+ * A RISC-V IOMMU as a device's DMA meets it: device context, process context, IOTLB, both stages, a fill, and a fault record where one is due. A function
+ * with ATS meets it by translation requests, and by requests with addresses that it was given on those. T2GPA, which has it given guest addresses, is not
+ * offered: a context that asks for it is misconfigured.
  *
  * The IOTLB has what a first stage alone translated, tagged with its PSCID; all else is walked each time, which is always allowed. The points of a
  * translation are: the caches of contexts, the entries of the directories and contexts, the IOTLB, each page-table entry, the fill.
@@ -8,19 +10,22 @@ import type { Host } from '#hostmem/host';
 import type { Frame } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
 import { IotlbView } from '../iotlb.ts';
-import type { Translator } from '../translator.ts';
+import type { AtsTranslator } from '../translator.ts';
 import { IommuUnit } from '../unit.ts';
+import { pageFault, Want } from './cause.ts';
 import { DirectoryCaches } from './directory-caches.ts';
 import { isRecorded } from './fault-record.ts';
 import { recordFault } from './fault-queue.ts';
 import { RiscvRegisters } from './registers.ts';
-import { noProcess, RiscvRequest, RiscvTranslation } from './translation.ts';
+import { AddressType, noProcess, RiscvRequest, RiscvTranslation } from './translation.ts';
 
 /** The IOTLB's tag has room for so many address spaces. */
 const cachedPscids = 1 << 16;
 
-export class RiscvUnit implements Translator {
+export class RiscvUnit implements AtsTranslator {
   frame = 0 as Frame;
+  /** `Access` bits that the last translation request was granted. */
+  permissions = 0;
   root = 0 as Frame;
   hit = false;
   readonly iotlb: IotlbView;
@@ -39,12 +44,27 @@ export class RiscvUnit implements Translator {
 
   /** `access` is one `Access` bit, which is the `Want` bit of the same name. */
   translate(sourceId: number, iovaHigh: number, iovaLow: number, access: number, epoch: number, processId: number = noProcess): number {
+    return this.#ask(AddressType.UNTRANSLATED, sourceId, iovaHigh, iovaLow, access, epoch, processId);
+  }
+
+  /** One for a write has No Write clear and asks for both. An answer that does not grant it is no fault, and no record is made of it. */
+  request(sourceId: number, iovaHigh: number, iovaLow: number, access: number, epoch: number, processId: number): number {
+    const cause = this.#ask(AddressType.TRANSLATION_REQUEST, sourceId, iovaHigh, iovaLow, access | Want.READ, epoch, processId);
+    return cause === 0 && (this.permissions & access) !== access ? pageFault(access) : cause;
+  }
+
+  passTranslated(sourceId: number, hpaHigh: number, hpaLow: number, access: number, processId: number): number {
+    return this.#ask(AddressType.TRANSLATED, sourceId, hpaHigh, hpaLow, access, 0, processId);
+  }
+
+  #ask(type: AddressType, deviceId: number, iovaHigh: number, iovaLow: number, wanted: number, epoch: number, processId: number): number {
     const request = this.#request;
-    request.deviceId = sourceId;
+    request.type = type;
+    request.deviceId = deviceId;
     request.processId = processId;
     request.iovaHigh = iovaHigh;
     request.iovaLow = iovaLow;
-    request.wanted = access;
+    request.wanted = wanted;
     const cause = this.#translate(request, epoch);
     const translation = this.#translation;
     if (cause !== 0 && isRecorded(cause, translation.control, request)) recordFault(this.#host, this.#registers, cause, request, translation.guest);
@@ -68,8 +88,9 @@ export class RiscvUnit implements Translator {
     const cause = translation.walk(request);
     if (cause !== 0) return cause;
     this.frame = translation.frame;
+    this.permissions = translation.permissions(request);
     const { iovaHigh, iovaLow } = request;
-    if (isCached) this.iotlb.fill(translation.pscid, iovaHigh, iovaLow, this.frame, translation.permissions(request), this.root, epoch);
+    if (isCached) this.iotlb.fill(translation.pscid, iovaHigh, iovaLow, this.frame, this.permissions, this.root, epoch);
     return 0;
   }
 
@@ -78,6 +99,7 @@ export class RiscvUnit implements Translator {
     const iotlb = this.iotlb;
     if (!iotlb.lookup(this.#translation.pscid, iovaHigh, iovaLow) || (iotlb.permissions & wanted) !== wanted) return false;
     this.frame = iotlb.frame;
+    this.permissions = iotlb.permissions;
     this.root = iotlb.root;
     this.hit = true;
     return true;

@@ -10,6 +10,7 @@ import { IommuUnit } from '../unit.ts';
 import * as commands from './commands.ts';
 import { Opcode } from './commands.ts';
 import { SmmuRegisters } from './registers.ts';
+import { anyAsid, numberOf, pasidOf } from './tlb-tag.ts';
 
 export class SmmuCommandQueue extends CommandEngine {
   /** Of stream-table entries and of context descriptors. */
@@ -41,16 +42,27 @@ export class SmmuCommandQueue extends CommandEngine {
 
   protected invalidate(): void {
     const [opcode, second, third, fourth] = [commands.opcodeOf(this.word(0)), this.word(1), this.word(2), this.word(3)];
-    const { iotlb } = this;
-    if (opcode === Opcode.CFGI_STE || opcode === Opcode.CFGI_CD) this.#forget(opcode, second);
+    if (opcode === Opcode.CFGI_STE || opcode === Opcode.CFGI_CD || opcode === Opcode.CFGI_CD_ALL) this.#forget(opcode, second);
     else if (opcode === Opcode.CFGI_ALL) {
       this.#streams.invalidate(0, 0, 0, 0, 0, 0);
       this.#descriptors.invalidate(0, 0, 0, 0, 0, 0);
-    } else if (opcode === Opcode.TLBI_NH_ASID) iotlb.invalidatePasid(commands.asidOf(second), 0);
-    else if (opcode === Opcode.TLBI_NH_VA) iotlb.invalidatePasidPages(commands.asidOf(second), 0, fourth, third, 0);
-    else if (opcode === Opcode.TLBI_S12_VMALL) iotlb.invalidateSecondStage(commands.vmidOf(second));
-    else if (opcode === Opcode.TLBI_S2_IPA) iotlb.invalidatePages(commands.vmidOf(second), fourth, third, 0);
-    else iotlb.invalidateAll();
+      // No function here has a cache of its own behind an SMMUv3.
+    } else if (opcode !== Opcode.ATC_INV) this.#forgetTranslations(opcode, commands.vmidOf(second), commands.asidOf(second), fourth, third);
+  }
+
+  /** What stage 2 alone has translated goes by IPA; what both have is found by the guest's addresses, and by IPA only as a whole. */
+  #forgetTranslations(opcode: number, vmid: number, asid: number, high: number, low: number): void {
+    const { iotlb } = this;
+    const [number, pasid] = [numberOf(vmid, asid), pasidOf(vmid, asid)];
+    if (opcode === Opcode.TLBI_NH_ASID) iotlb.invalidatePasid(number, pasid);
+    else if (opcode === Opcode.TLBI_NH_VA) iotlb.invalidatePasidPages(number, pasid, high, low, 0);
+    else if (opcode === Opcode.TLBI_NH_VAA && vmid !== 0) iotlb.invalidatePasidPages(vmid, anyAsid, high, low, 0, anyAsid);
+    else if (opcode === Opcode.TLBI_NH_ALL && vmid !== 0) iotlb.invalidatePasid(vmid, anyAsid, anyAsid);
+    else if (opcode === Opcode.TLBI_S2_IPA) iotlb.invalidatePages(vmid, high, low, 0);
+    else if (opcode === Opcode.TLBI_S12_VMALL) {
+      iotlb.invalidateSecondStage(vmid);
+      iotlb.invalidatePasid(vmid, anyAsid, anyAsid);
+    } else iotlb.invalidateAll();
   }
 
   /** A descriptor was found through its stream's entry: it goes with that. */

@@ -39,19 +39,10 @@ export const PageAnswerBits = { hasPasid: 1 << 4, codeShift: 12, codeMask: 0xf, 
 export const PageBits = { orderMask: 0x3f, leafOnly: 1 << 6 } as const;
 
 /**
- * The address of a device-TLB invalidation: S says that more than one page is meant, and how many the lowest zero bit from 12 up. S is bit
- * 0 of the third word, with a PASID bit 11.
+ * S of a device-TLB invalidation, which says that its address names more than one page (`orderOfBlock`): bit 0 of the third word, with a PASID bit 11.
  */
 export const deviceTlbSize = 1;
 export const pasidDeviceTlbSize = 1 << 11;
-
-/** The order of the block that an address with S names; all pages when every bit is one. */
-export function deviceTlbOrder(addressHigh: number, addressLow: number): number {
-  const low = ~(addressLow >> 12);
-  if ((low & 0xfffff) !== 0) return 32 - Math.clz32(low & -low);
-  const high = ~addressHigh;
-  return high === 0 ? 52 : 52 - Math.clz32(high & -high);
-}
 
 /** Bits that must be 0 in the first word, by type. Bits [11:9] extend the type and are 0 in all of these. */
 const reserved: Readonly<Record<number, number>> = {

@@ -6,7 +6,8 @@
 import { lockLeaf, peek, poke, unlockLeaf } from '#hostmem/atomics';
 import type { Memory } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
-import { Access, WalkFault, type WalkResult } from '#hostmem/page-table';
+import { Access } from '#hostmem/page-table-format';
+import { WalkFault, type WalkResult } from '#hostmem/page-walk';
 import { FaultStatus, faultRecordsOf, faultRecordWords, VtdRegisters } from './registers.ts';
 
 /** Why the unit refused a request in legacy mode; 0 is "it did not". */

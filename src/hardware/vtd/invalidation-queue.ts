@@ -20,11 +20,11 @@ import type { Host } from '#hostmem/host';
 import { label } from '#hostmem/labels';
 import type { Memory } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
-import { AtcInvalidation, forgetRequest, functionWithAtc, isGone, isPending, pendingFunction, sendInvalidation } from '../atc.ts';
+import { orderOfBlock } from '../atc.ts';
+import { DeviceTlbs } from '../device-tlbs.ts';
 import { Drain } from '../drain.ts';
 import { invalidated } from '../events.ts';
 import { firstStageTag, invalidateLabel, IotlbView } from '../iotlb.ts';
-import { PciFunction } from '../function.ts';
 import { deliverAnswer, hasCome } from '../page-requests.ts';
 import { takeInAll } from '../request-arrival.ts';
 import { groupMask } from '../request-groups.ts';
@@ -58,13 +58,9 @@ export class InvalidationQueue implements Engine {
   readonly #walkCache: WalkCache;
   readonly #contextCache: ContextCache;
   readonly #pasidCache: PasidCache;
-  readonly #functions: UnitFunctions;
+  readonly #deviceTlbs: DeviceTlbs;
   readonly #drain: Drain;
   readonly #unit: Ref<'IommuUnit'>;
-  /** Helped along in a free run: those of the functions from `#newest` on, the latest that was added. */
-  #atcs: AtcInvalidation[] = [];
-  #newest: Ref<'PciFunction'> = NULL;
-  readonly #host: Host;
   readonly #abilities: descriptors.QueueAbilities;
   /** `NULL` for a unit that takes no page requests. */
   readonly #requests: Ref<'PageRequests'>;
@@ -89,10 +85,10 @@ export class InvalidationQueue implements Engine {
     this.#walkCache = new WalkCache(kernel, IommuUnit.walkCache.peek(kernel, unit), this.#iotlb.at);
     this.#contextCache = new ContextCache(kernel, IommuUnit.contextCache.peek(kernel, unit));
     this.#pasidCache = new PasidCache(kernel, IommuUnit.pasidCache.peek(kernel, unit));
-    this.#functions = new UnitFunctions(kernel, unit);
-    this.#drain = new Drain(kernel, this.#functions);
+    const functions = new UnitFunctions(kernel, unit);
+    this.#deviceTlbs = new DeviceTlbs(host, unit, functions);
+    this.#drain = new Drain(kernel, functions);
     this.#unit = unit;
-    this.#host = host;
     this.#requests = IommuUnit.pageRequests.peek(kernel, unit);
     const extendedLow = VtdRegisters.extendedCapability.peek(kernel, registers);
     const extendedHigh = VtdRegisters.extendedCapability.peekHigh(kernel, registers);
@@ -110,9 +106,9 @@ export class InvalidationQueue implements Engine {
     if ((peek(kernel, this.#globalStatusAt) & GlobalStatus.QUEUE_ENABLED) === 0) return false;
     if ((peek(kernel, this.#faultStatusAt) & (FaultStatus.QUEUE_ERROR | FaultStatus.TIME_OUT)) !== 0) return false;
     if (peek(kernel, this.#headAt) === silent.read(kernel, this.#tailAt)) return false;
-    if (this.#headIsWait()) return (!this.#functions.anyPending() || pendingFunction(kernel, this.#unit, false) === NULL) && this.#drain.done() && this.#hasDrainedRequests();
+    if (this.#headIsWait()) return this.#deviceTlbs.haveAnswered() && this.#drain.done() && this.#hasDrainedRequests();
     const target = this.#target();
-    return target === NULL || !isPending(kernel, target) || isGone(kernel, target);
+    return target < 0 || this.#deviceTlbs.canSend(target);
   }
 
   /** What the wait at the head asks for beside the invalidations before it. */
@@ -120,12 +116,12 @@ export class InvalidationQueue implements Engine {
     return (this.#word(0) & Bits.waitPageRequests) === 0 || this.#requests === NULL || hasCome(this.#kernel, this.#requests);
   }
 
-  /** The function that a device-TLB invalidation at the head is for; `NULL` for any other descriptor, and when there is no such function. */
-  #target(): Ref<'PciFunction'> {
+  /** The requester that a device-TLB invalidation at the head is for; -1 for any other descriptor. */
+  #target(): number {
     const first = this.#word(0);
     const type = first & Bits.typeMask;
-    if (type === Descriptor.DEVICE_TLB) return functionWithAtc(this.#kernel, this.#unit, this.#word(1) & 0xffff);
-    return type === Descriptor.PASID_DEVICE_TLB ? functionWithAtc(this.#kernel, this.#unit, first >>> 16) : NULL;
+    if (type === Descriptor.DEVICE_TLB) return this.#word(1) & 0xffff;
+    return type === Descriptor.PASID_DEVICE_TLB ? first >>> 16 : -1;
   }
 
   /** A wait works in RAM, at its status word; everything else where look-ups and fills are announced. */
@@ -157,7 +153,7 @@ export class InvalidationQueue implements Engine {
       return;
     }
     const type = first & Bits.typeMask;
-    if (type === Descriptor.WAIT && this.#functions.anyPending()) {
+    if (type === Descriptor.WAIT && this.#deviceTlbs.anyAwaited()) {
       this.#timeOut();
       return;
     }
@@ -176,11 +172,9 @@ export class InvalidationQueue implements Engine {
 
   /** Virtual time: whoever is there has answered. The head moves on, and nobody is told that the wait is over. */
   #timeOut(): void {
-    const mute = pendingFunction(this.#kernel, this.#unit, true);
-    // It came back, and may yet answer.
-    if (mute === NULL) return;
-    VtdRegisters.timedOutSource.poke(this.#kernel, this.#registers, PciFunction.rid.peek(this.#kernel, mute));
-    forgetRequest(this.#kernel, mute);
+    const mute = this.#deviceTlbs.giveUp();
+    if (mute < 0) return;
+    VtdRegisters.timedOutSource.poke(this.#kernel, this.#registers, mute);
     changeFaultStatus(this.#kernel, this.#registers, FaultStatus.TIME_OUT, 0);
     this.#advance();
   }
@@ -190,25 +184,14 @@ export class InvalidationQueue implements Engine {
     const kernel = this.#kernel;
     if (kernel.control !== null) return;
     if (this.#requests !== NULL) takeInAll(kernel, this.#requests);
-    if (!this.ready() && !this.#functions.anyPending()) return;
+    if (!this.ready() && !this.#deviceTlbs.anyAwaited()) return;
     if (silent.compareExchange(kernel, this.#helpingAt, 0, 1) !== 0) return;
-    this.#findAtcs();
     for (;;) {
-      for (const one of this.#atcs) if (one.ready()) one.step();
+      this.#deviceTlbs.help();
       if (!this.ready()) break;
       this.step();
     }
     silent.release(kernel, this.#helpingAt, 0);
-  }
-
-  #findAtcs(): void {
-    const kernel = this.#kernel;
-    const newest = IommuUnit.firstFunction.peek(kernel, this.#unit);
-    if (newest === this.#newest) return;
-    this.#newest = newest;
-    this.#atcs = [];
-    for (let at = newest; at !== NULL; at = PciFunction.nextOfUnit.peek(kernel, at))
-      if (PciFunction.atc.peek(kernel, at) !== NULL) this.#atcs.push(new AtcInvalidation(this.#host, at));
   }
 
   /** Tables first, then pages: a walk that began in a stale table cannot fill a page that is not dropped. Clears first, then marks: a transaction that is idle when it is looked at can only find what the clearing left. */
@@ -267,12 +250,10 @@ export class InvalidationQueue implements Engine {
     else this.#pasidCache.invalidatePasid(domainId, this.#word(1) & descriptors.pasidMask);
   }
 
-  /** A requester without an ATC is none that could answer: there is nothing to wait for. */
   #invalidateDeviceTlb(pasid: number, sizeBit: number): void {
-    const target = this.#target();
     const low = this.#word(2);
     const high = this.#word(3);
-    if (target !== NULL) sendInvalidation(this.#kernel, target, pasid, high, low & ~4095, (low & sizeBit) === 0 ? 0 : descriptors.deviceTlbOrder(high, low));
+    this.#deviceTlbs.send(this.#target(), pasid, high, low & ~4095, (low & sizeBit) === 0 ? 0 : orderOfBlock(high, low));
   }
 
   #answerPage(first: number, third: number): void {

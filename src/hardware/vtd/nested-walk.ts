@@ -11,7 +11,8 @@ import { Owner, type Frames } from '#hostmem/frames';
 import type { Host } from '#hostmem/host';
 import { highOf, indexAt, lowOf, pageWithin } from '#hostmem/iova';
 import { frameOf, pageBytes, type Frame, type Memory } from '#hostmem/memory';
-import { Access, Entry, WalkFault, WalkResult, type PageTable, type PageTableFormat } from '#hostmem/page-table';
+import { Access, Entry, type PageTableFormat } from '#hostmem/page-table-format';
+import { WalkFault, WalkResult, type PageWalker } from '#hostmem/page-walk';
 import { tellDeadTable } from '../dead-table.ts';
 import { deadTableRead } from '../events.ts';
 import type { Requester } from '../translation-unit.ts';
@@ -51,7 +52,7 @@ export class NestedWalk {
   readonly #marks: boolean;
   #sourceId = 0;
   #requester: Requester | null = null;
-  #tables: PageTable | null = null;
+  #tables: PageWalker | null = null;
   /** Byte address in RAM of the entry that was located last. */
   #at = 0;
   /** Of `#walkPlain`: not 0 if an entry was not plain. */
@@ -67,7 +68,7 @@ export class NestedWalk {
   }
 
   /** Translates one page through a requester's first stage and the second one, whose `tables` fit it. */
-  walk(requester: Requester, tables: PageTable, sourceId: number, iovaHigh: number, iovaLow: number, access: number): ScalableReason {
+  walk(requester: Requester, tables: PageWalker, sourceId: number, iovaHigh: number, iovaLow: number, access: number): ScalableReason {
     const format = this.#formats[requester.levels]!;
     this.#requester = requester;
     this.#tables = tables;

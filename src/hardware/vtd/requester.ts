@@ -11,7 +11,7 @@ import { peek, read64 } from '#hostmem/atomics';
 import type { Host } from '#hostmem/host';
 import { frameOf, type Frame, type Memory } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
-import type { WalkResult } from '#hostmem/page-table';
+import type { WalkResult } from '#hostmem/page-walk';
 import { entryFetched, TableKind } from '../events.ts';
 import type { Requester, RequesterTable } from '../translation-unit.ts';
 import * as entry from './context-entry.ts';

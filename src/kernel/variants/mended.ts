@@ -4,7 +4,7 @@ import { variant } from '../variant.ts';
 
 export default variant({
   mistake: null,
-  source: 'Linux 7.2.13 with K1 and K3 to K9 mended',
+  source: 'Linux 7.2.13 with K1 to K9 mended',
   caughtBy: null,
   faults: onlyFaults(),
 });

@@ -1,4 +1,5 @@
 /** ATS enabled for a device that is attached already, without a cache tag for what it will keep. */
+import { switchAtsOn } from '../../drivers/riscv/ats.ts';
 import { setAts } from '../../drivers/vtd/ats.ts';
 import { variant } from '../variant.ts';
 
@@ -8,5 +9,8 @@ export default variant({
   caughtBy: 'C1',
   vtd: {
     enableAts: (vtd, device) => setAts(vtd, device, true),
+  },
+  riscv: {
+    enableAts: (riscv, device) => switchAtsOn(riscv, device),
   },
 });
