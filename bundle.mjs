@@ -19,6 +19,7 @@ const entries = {
   device: [`import './device.js';`, `import './bench/team-member.js';`].join('\n'),
   bench: [questions, `import './bench/thread.js';`].join('\n'),
   member: [questions, `import './bench/team-member.js';`].join('\n'),
+  crew: [`import './strategies.js';`, `import './bench/crew.worker.js';`].join('\n'),
 };
 
 export async function bundle(dist) {
@@ -55,6 +56,7 @@ async function write(dist, name, entry) {
     [join(dist, 'entry.js')]: entry,
     [join(dist, 'brought.js')]: brought(found(dist, walked)),
     [join(dist, 'device.js')]: brought(['bench/device.js']),
+    [join(dist, 'strategies.js')]: brought(found(dist, ['src/schedule/strategies'])),
     [join(dist, 'questions.js')]: brought(found(dist, ['bench/questions']).filter((path) => !path.endsWith('/point.js'))),
   };
   const made = await rolldown({

@@ -8,16 +8,19 @@ import { Host } from '#hostmem/host';
 import { Board, Head, Kind, State } from '#src/schedule/board';
 import { Checkpoint } from '#src/schedule/checkpoint';
 import { defaultBudget } from '#src/schedule/commander';
+import { createRequire } from 'node:module';
 import { Worker } from 'node:worker_threads';
 import { Cells, Ring, type Duty } from '../crew.ts';
 import type { Question, Row } from '../question.ts';
 
 const strategy = 'random';
+/** Bundled, as the actors of a run are. */
+const thread = createRequire(import.meta.url).resolve('#bundle/crew');
 
 /** Starts a thread of the crew; it ends with the bench. */
 function start(duty: Duty): Promise<void> {
   return new Promise((resolve, reject) => {
-    const worker = new Worker(new URL('../crew.worker.js', import.meta.url), { workerData: duty });
+    const worker = new Worker(thread, { workerData: duty });
     worker.once('error', reject);
     worker.once('message', () => {
       worker.unref();

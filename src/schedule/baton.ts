@@ -8,6 +8,7 @@
  */
 import { Op, Until, type Control } from '#hostmem/atomics';
 import type { Engine } from '#hostmem/engine';
+import type { History } from '#hostmem/history';
 import { freedText, hashText, label as labelOf } from '#hostmem/labels';
 import { Space, type Memory } from '#hostmem/memory';
 import { BlockWord, Head, Kind, startOfSchedule, State, Status, type Board } from './board.ts';
@@ -68,7 +69,8 @@ export class Baton implements Control {
   readonly #words: Int32Array;
   readonly #actor: number;
   readonly #block: number;
-  readonly #memories: readonly Memory[];
+  readonly #ram: Memory;
+  readonly #kernel: Memory;
   readonly #checkpoint: Checkpoint;
   readonly #engines: readonly Engine[];
   readonly #names: readonly string[];
@@ -86,6 +88,8 @@ export class Baton implements Control {
   /** Whether guarded writes go to the ring, too: they are for stories alone. */
   #isTracing = false;
   #silentLeft = 0;
+  /** The histories of both memories, while an abandoned body writes none. */
+  #silenced: [ram: History | null, kernel: History | null] = [null, null];
 
   constructor({ board, actor, host, checkpoint, engines, names, strategies, hooks }: Seat) {
     if (engines.length !== board.engines) throw new Error(`the board is for ${board.engines} engines, not ${engines.length}`);
@@ -94,13 +98,14 @@ export class Baton implements Control {
     this.#actor = actor;
     this.#block = board.block(actor);
     this.#held = new HeldLocks(board, this.#block);
-    this.#memories = [host.ram, host.kernel];
+    this.#ram = host.ram;
+    this.#kernel = host.kernel;
     this.#checkpoint = checkpoint;
     this.#engines = engines;
     this.#names = [...names, ...engines.map((engine) => engine.name)];
     this.#strategies = strategies;
     this.#hooks = hooks;
-    this.#chooser = new Chooser(board, this.#memories, engines);
+    this.#chooser = new Chooser(board, [host.ram, host.kernel], engines);
     this.#tracer = new Tracer(board);
     this.#coverer = new Coverer(board);
     host.ram.control = this;
@@ -134,6 +139,8 @@ export class Baton implements Control {
 
   // ---- Control: what stands between the actor and its next access ----
 
+  // `| 0`: a number that V8 does not know to be an integer reaches the board by way of a double, every time that it is stored.
+
   point(op: Op, memory: Memory, at: number, label: number): void {
     if (this.#mode !== Mode.PLAYING) {
       this.#pointInside(op, memory, at, label);
@@ -144,8 +151,8 @@ export class Baton implements Control {
     const ops = words[block + BlockWord.ops]! + 1;
     words[block + BlockWord.ops] = ops;
     const askAt = words[block + BlockWord.askAt]!;
-    if (askAt === -1 || askAt === ops) this.#arrive(op, memory.space, at, label);
-    this.#record(this.#actor, op, memory.space, at, label);
+    if (askAt === -1 || askAt === ops) this.#arrive((op | 0) as Op, memory.space, at | 0, label | 0);
+    this.#record(this.#actor, (op | 0) as Op, memory.space, at | 0, label | 0);
   }
 
   pointWhen(op: Op, memory: Memory, at: number, label: number, mask: number, until: Until, value: number): void {
@@ -157,12 +164,12 @@ export class Baton implements Control {
     const words = this.#words;
     const block = this.#block;
     words[block + BlockWord.ops] = words[block + BlockWord.ops]! + 1;
-    words[block + BlockWord.until] = until;
-    words[block + BlockWord.mask] = mask;
-    words[block + BlockWord.value] = value;
-    this.#arrive(op, memory.space, at, label);
+    words[block + BlockWord.until] = until | 0;
+    words[block + BlockWord.mask] = mask | 0;
+    words[block + BlockWord.value] = value | 0;
+    this.#arrive((op | 0) as Op, memory.space, at | 0, label | 0);
     words[block + BlockWord.until] = -1;
-    this.#record(this.#actor, op, memory.space, at, label);
+    this.#record(this.#actor, (op | 0) as Op, memory.space, at | 0, label | 0);
   }
 
   /** An operation of its own, but no point: alternatives are independent of what others do. Engines have none. */
@@ -182,8 +189,8 @@ export class Baton implements Control {
   saw(value: number): void {
     if (this.#mode > Mode.STEPPING) return;
     // The next operation mixes it in.
-    this.#words[Head.hashLow] = this.#words[Head.hashLow]! + value;
-    if (this.#words[Head.recording] !== 0) this.#tracer.value(value);
+    this.#words[Head.hashLow] = this.#words[Head.hashLow]! + (value | 0);
+    if (this.#words[Head.recording] !== 0) this.#tracer.value(value | 0);
   }
 
   /** Here waiting is a condition, and who waits goes on; on threads that sleep it would not. */
@@ -277,9 +284,8 @@ export class Baton implements Control {
   /** Runs an engine's step under its own name, with its own locks. What it throws ends the schedule, not the holder's call. */
   #runStep(actor: number): void {
     const engine = this.#engines[actor - this.#board.actors]!;
-    const [ram, kernel] = this.#memories as [Memory, Memory];
-    const { high: highOfRam } = ram;
-    const { high: highOfKernel } = kernel;
+    const { high: highOfRam } = this.#ram;
+    const { high: highOfKernel } = this.#kernel;
     const mode = this.#mode;
     this.#mode = Mode.STEPPING;
     this.#held.block = this.#board.block(actor);
@@ -293,14 +299,15 @@ export class Baton implements Control {
     this.#writeHistoryAs(this.#actor);
     this.#held.block = this.#block;
     this.#mode = mode;
-    ram.high = highOfRam;
-    kernel.high = highOfKernel;
+    this.#ram.high = highOfRam;
+    this.#kernel.high = highOfKernel;
     this.#words[this.#board.block(actor) + BlockWord.ops]! += 1;
     if (this.#words[Head.failed] !== 0) this.#abandon();
   }
 
   #writeHistoryAs(actor: number): void {
-    for (const { history } of this.#memories) if (history !== null) history.actor = actor;
+    if (this.#ram.history !== null) this.#ram.history.actor = actor;
+    if (this.#kernel.history !== null) this.#kernel.history.actor = actor;
   }
 
   /** One step is executed now: into the hash, against the budget, into the trace. */
@@ -351,9 +358,17 @@ export class Baton implements Control {
     if (this.#mode === Mode.PLAYING) {
       this.#mode = Mode.UNWINDING;
       this.#silentLeft = silentPoints;
-      for (const memory of this.#memories) memory.history = null;
+      this.#silenced = [this.#ram.history, this.#kernel.history];
+      this.#ram.history = null;
+      this.#kernel.history = null;
     }
     throw new Abandon();
+  }
+
+  /** The body is over, one way or another. */
+  #leave(): void {
+    if (this.#mode === Mode.UNWINDING) [this.#ram.history, this.#kernel.history] = this.#silenced;
+    this.#mode = Mode.OUTSIDE;
   }
 
   /** An actor that is still within its body, or `nobody`; those that never started need not. */
@@ -397,9 +412,6 @@ export class Baton implements Control {
 
   /** Runs the body once; returns whether the turn is this actor's again, to start the next schedule. */
   #play(body: () => void): boolean {
-    const [ram, kernel] = this.#memories as [Memory, Memory];
-    const { history: historyOfRam } = ram;
-    const { history: historyOfKernel } = kernel;
     this.#strategy = this.#strategyOfSchedule();
     this.#words[this.#block + BlockWord.status] = Status.RUNNABLE;
     this.#mode = Mode.PLAYING;
@@ -409,9 +421,7 @@ export class Baton implements Control {
     } catch (thrown) {
       this.#fail(thrown);
     }
-    this.#mode = Mode.OUTSIDE;
-    ram.history = historyOfRam;
-    kernel.history = historyOfKernel;
+    this.#leave();
     this.#words[this.#block + BlockWord.status] = Status.DONE;
     this.#words[this.#block + BlockWord.ops]! += 1;
     return this.#handOn(this.#actor);

@@ -287,10 +287,7 @@ export class Board {
     this.words.fill(0, this.#cover, this.#cover + this.words[Head.coverCapacity]! * coverWords);
   }
 
-  /**
-   * Gives the turn to an actor and wakes it, and only it. Pairs with `awaitTurn`: whoever notifies and whoever waits go through one critical section, the word's list
-   * of waiters, which orders all that was written before.
-   */
+  /** Gives the turn to an actor and wakes it, and only it. Pairs with `awaitTurn`, which sees all that was written before the turn (x86 TSO). */
   pass(actor: number): void {
     const turn = this.block(actor) + BlockWord.turn;
     this.words[Head.passes]! += 1;
@@ -298,12 +295,14 @@ export class Board {
     door.notify(this.words, turn, 1);
   }
 
-  /** Sleeps until it is this actor's turn, and takes it. */
+  /**
+   * Sleeps until it is this actor's turn, and takes it. Looks first: on one CPU whoever is woken runs at once, and in a third of all hand-offs has passed the turn
+   * back before its waker comes to sleep.
+   */
   awaitTurn(actor: number): void {
     const turn = this.block(actor) + BlockWord.turn;
     // Bounded, so that a wake-up which the host loses costs seconds and not the run.
-    do door.wait(this.words, turn, 0, recheckMs);
-    while (this.words[turn] === 0);
+    while (this.words[turn] === 0) door.wait(this.words, turn, 0, recheckMs);
     this.words[turn] = 0;
   }
 
@@ -329,7 +328,7 @@ export class Board {
   }
   /** A random number from 0 up to, and not including, `bound`. */
   randomBelow(bound: number): number {
-    return Math.floor((this.random() / 0x1_0000_0000) * bound);
+    return ((this.random() / 0x1_0000_0000) * bound) >>> 0;
   }
 
   /** Parts of a forced switch, without an object: a replay looks often. */

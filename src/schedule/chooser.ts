@@ -8,6 +8,7 @@ import { Until } from '#hostmem/atomics';
 import type { Memory } from '#hostmem/memory';
 import { BlockWord, firstAlternative, Head, startOfSchedule, Status, type Board } from './board.ts';
 import { isInTurn, nextInTurn } from './endless.ts';
+import { nonPreemptive } from './strategies/non-preemptive.ts';
 import type { Choice, Strategy } from './strategy.ts';
 
 export const nobody = -1;
@@ -17,8 +18,6 @@ export class Chooser implements Choice {
   count = 0;
   current = startOfSchedule;
   byDefault = nobody;
-  /** Whether `current` is among them. */
-  #canGoOn = false;
   readonly #board: Board;
   /** By `Space`. */
   readonly #memories: readonly Memory[];
@@ -37,7 +36,8 @@ export class Chooser implements Choice {
     this.current = current;
     this.#gather();
     if (this.count === 0) return nobody;
-    this.byDefault = this.#default();
+    // Whoever runs goes on.
+    if (this.byDefault === nobody) this.byDefault = this.#successor();
     board.set(Head.isChoice, this.count > 1 ? 1 : 0);
     if (this.count > 1) board.set(Head.choices, board.get(Head.choices) + 1);
     const next = isInTurn(board) ? nextInTurn(this) : this.#draw(strategy);
@@ -55,7 +55,8 @@ export class Chooser implements Choice {
   }
 
   #draw(strategy: Strategy): number {
-    const next = strategy.pick(this.#board, this);
+    // Schedule 0 asks nobody: called through two strategies here, V8 would make neither part of this function.
+    const next = strategy === nonPreemptive ? this.byDefault : strategy.pick(this.#board, this);
     if (next !== this.byDefault) this.#board.recordSwitch(this.current, this.#ops(this.current), next);
     return next;
   }
@@ -73,12 +74,12 @@ export class Chooser implements Choice {
   #gather(): void {
     const board = this.#board;
     let count = 0;
-    this.#canGoOn = false;
+    this.byDefault = nobody;
     for (let actor = 0; actor < board.actors; actor++) {
       const block = board.block(actor);
       if (board.get(block + BlockWord.status) === Status.DONE || !this.holds(block)) continue;
       this.enabled[count++] = actor;
-      if (actor === this.current) this.#canGoOn = true;
+      if (actor === this.current) this.byDefault = actor;
     }
     // What is late is so in every strategy: some of the orders that there are without.
     if (count > 0 && board.get(Head.late) !== 0) this.count = count;
@@ -91,14 +92,13 @@ export class Chooser implements Choice {
     for (let i = 0; i < this.#engines.length; i++) {
       if (!this.#engines[i]!.ready()) continue;
       this.enabled[count++] = board.actors + i;
-      if (board.actors + i === this.current) this.#canGoOn = true;
+      if (board.actors + i === this.current) this.byDefault = this.current;
     }
     this.count = count;
   }
 
-  /** Whoever runs goes on; else the first ready engine; else the actor that ran last; else the lowest. */
-  #default(): number {
-    if (this.#canGoOn) return this.current;
+  /** When whoever ran cannot go on: the first ready engine; else the actor that ran last; else the lowest. */
+  #successor(): number {
     const lastActor = this.#board.get(Head.lastActor);
     let ranLast = nobody;
     let engine = nobody;

@@ -52,14 +52,17 @@ export class Coverer {
     }
     this.#turn++;
     this.#used = 0;
-    this.#past.fill(0);
+    // A call of `fill` costs more than a few words.
+    for (let word = 0; word < this.#past.length; word++) this.#past[word] = 0;
     const end = board.traceAt(0) + length * traceWords;
     for (let at = board.traceAt(0); at < end; at += traceWords) {
       const flags = words[at + TraceWord.flags]!;
-      if (opOf(flags) === Op.CHOICE) this.#foldChoice(words[at + TraceWord.actor]!, words[at + TraceWord.value]!);
-      if (isGuarded(flags) || effect(opOf(flags)) === Effect.NONE) continue;
+      const op = opOf(flags);
+      const kind = effect(op);
+      if (op === Op.CHOICE) this.#foldChoice(words[at + TraceWord.actor]!, words[at + TraceWord.value]!);
+      if (kind === Effect.NONE || isGuarded(flags)) continue;
       const key = wordKey(spaceOf(flags), words[at + TraceWord.at]!);
-      this.#foldStep(this.#stateOf(key), key, words[at + TraceWord.actor]!, opOf(flags), words[at + TraceWord.label]!);
+      this.#foldStep(this.#stateOf(key), key, words[at + TraceWord.actor]!, op, kind, words[at + TraceWord.label]!);
     }
     this.#noteClass();
   }
@@ -69,9 +72,8 @@ export class Coverer {
     for (let word = 2 * actor; word < 2 * actor + 2; word++) this.#past[word] = mixSigned(this.#past[word]! ^ mixSigned(taken + 1));
   }
 
-  #foldStep(state: number, key: number, actor: number, op: number, label: number): void {
+  #foldStep(state: number, key: number, actor: number, op: number, kind: Effect, label: number): void {
     const states = this.#states;
-    const kind = effect(op);
     const site = Math.imul(label, 16) + op;
     const last = states[state + Of.ACTOR]!;
     if (last >= 0 && last !== actor && conflict(states[state + Of.EFFECT]! as Effect, kind)) {
@@ -98,12 +100,20 @@ export class Coverer {
     if (kind === Effect.WRITES) {
       states[state + Of.WRITE] = low;
       states[state + Of.WRITE + 1] = high;
-      for (let word = state + Of.READS; word < state + stateWords; word++) states[word] = 0;
+      this.#forgetReads(state);
       return;
     }
     const sum = state + (kind === Effect.READS ? Of.READS : Of.SHARES);
     states[sum] = states[sum]! + low;
     states[sum + 1] = states[sum + 1]! + high;
+  }
+
+  #forgetReads(state: number): void {
+    const states = this.#states;
+    states[state + Of.READS] = 0;
+    states[state + Of.READS + 1] = 0;
+    states[state + Of.SHARES] = 0;
+    states[state + Of.SHARES + 1] = 0;
   }
 
   #noteClass(): void {
@@ -134,11 +144,12 @@ export class Coverer {
       return this.#stateOf(key);
     }
     this.#used++;
-    for (let word = state; word < state + stateWords; word++) states[word] = 0;
     states[state + Of.KEY] = key;
     states[state + Of.TURN] = this.#turn;
     states[state + Of.ACTOR] = -1;
     states[state + Of.WRITE] = key;
+    states[state + Of.WRITE + 1] = 0;
+    this.#forgetReads(state);
     return state;
   }
 

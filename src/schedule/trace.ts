@@ -72,10 +72,10 @@ export class Tracer {
     const at = this.#board.traceAt(length);
     words[Head.traceLength] = length + 1;
     words[at + TraceWord.step] = words[Head.step]!;
-    words[at + TraceWord.actor] = actor;
+    words[at + TraceWord.actor] = actor | 0;
     words[at + TraceWord.flags] = flags | (space << Flag.SPACE);
-    words[at + TraceWord.at] = address;
-    words[at + TraceWord.label] = label;
+    words[at + TraceWord.at] = address | 0;
+    words[at + TraceWord.label] = label | 0;
     words[at + TraceWord.value] = 0;
   }
 }
