@@ -6,6 +6,9 @@ import { pageBytes, type Memory } from './memory.ts';
 
 const pageWords = 1024;
 
+/** So many pages are put back without leaving JavaScript: what `memcpy` saves, the way there costs after a hand-off. */
+const few = 3;
+
 /** One byte-sized flag a page plus the list of marked pages, in shared memory: any thread may be the one to restore. */
 export class DirtyPages {
   readonly #words: Int32Array;
@@ -54,7 +57,9 @@ export class DirtyPages {
     for (let i = 0; i < count; i++) {
       const page = words[1 + pages + i]!;
       const at = page * pageBytes;
-      moveBytes(memory.bytes, at, (this.#clean[page] ??= bytesOf(snapshot, at)), pageBytes);
+      const clean = (this.#clean[page] ??= bytesOf(snapshot, at));
+      if (count > few) moveBytes(memory.bytes, at, clean, pageBytes);
+      else memory.bytes.set(clean, at);
       words[1 + page] = 0;
     }
     words[0] = 0;
