@@ -65,7 +65,7 @@ export default {
     const devices = rowsOfDevices(tiny, chunk, windowMs);
     const readers = rowsOfReaders(besideKernel(devicePages), chunk, windowMs);
     return {
-      rounds: 5,
+      rounds: 15,
       rows: [...devices.rows, ...readers.rows],
       within(measure) {
         // Every thread compiles for itself.
