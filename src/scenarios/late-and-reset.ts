@@ -16,7 +16,7 @@ export default scenario({
   seed: null,
   host: { iommu: 'vtd-scalable', ats: true },
   variants: ['invalidate-after-unpin', 'reset-vs-attach'],
-  holds: ['C1', 'C2', 'C3', 'C4', 'C5', 'C6', 'D1', 'D4', 'D6', 'D7', 'G1', 'G8', 'O1', 'O2'],
+  holds: ['C1', 'C2', 'C3', 'C4', 'C5', 'C6', 'C8', 'D1', 'D4', 'D6', 'D7', 'G1', 'G8', 'O1', 'O2'],
 
   world(w) {
     const vmm = w.process('vmm');

@@ -15,7 +15,7 @@ export default scenario({
   host: { ats: true },
   race: { number: 6, buggy: 'reset-vs-attach' },
   variants: ['reset-frees-domain'],
-  holds: ['D4', 'D6', 'G1', 'G8', 'O1', 'O2'],
+  holds: ['C8', 'D4', 'D6', 'G1', 'G8', 'O1', 'O2'],
 
   world(w) {
     const vmm = w.process('vmm');
