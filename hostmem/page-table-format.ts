@@ -3,7 +3,6 @@
  */
 import { rootEntries } from './iova.ts';
 import type { Frame } from './memory.ts';
-import type { PlainEntries } from './plain-entries.ts';
 
 /** What a request wants, and what an entry permits. */
 export const Access = { READ: 1, WRITE: 2 } as const;
@@ -22,6 +21,24 @@ export const Entry = {
   /** A unit: a table `n` levels below the next one has `n * SKIP`; the bits of the IOVA that are passed over have to be 0. */
   SKIP: 128,
 } as const;
+
+/**
+ * Entries as software nearly always writes them, told by their low words; the high words are 0. A low word that agrees with the value in the bits of
+ * the mask needs no second look, but for the accessed and dirty bits.
+ */
+export interface PlainEntries {
+  /** A table that takes no permission away. */
+  readonly tableMask: number;
+  readonly table: number;
+  /** A leaf of level 1 that can be read, and one that can be written. */
+  readonly readMask: number;
+  readonly readable: number;
+  readonly writeMask: number;
+  readonly writable: number;
+  /** Where the `Access` bits of such a leaf are, and the frame in both. */
+  readonly permissionShift: number;
+  readonly frameShift: number;
+}
 
 /** Bits of one vendor's entries. Entries are (high, low) pairs; an entry with a low word of 0 is empty. */
 export interface PageTableFormat {

@@ -9,9 +9,9 @@ import { clearRun64, install64, installRun64, peek } from './atomics.ts';
 import { Owner, type Frames } from './frames.ts';
 import { highOf, indexAt, lowOf, pageNumber } from './iova.ts';
 import { hpaOf, type Frame, type Memory } from './memory.ts';
-import { accessMask, Entry, rootEntriesOf, type PageTableFormat } from './page-table-format.ts';
+import { accessMask, Entry, rootEntriesOf, type PageTableFormat, type PlainEntries } from './page-table-format.ts';
 import { PageWalker, WalkFault, WalkResult } from './page-walk.ts';
-import { plainTableIn, type PlainEntries } from './plain-entries.ts';
+import { plainTableIn } from './plain-entries.ts';
 
 /** Why nothing more was mapped. */
 type MapFailure = 'ENOMEM' | 'EADDRINUSE' | 'ERANGE' | 'EINVAL';

@@ -7,8 +7,8 @@
 import { compareExchange, read64 } from './atomics.ts';
 import { beyondWidth, indexAt, pageNumber, pageWithin } from './iova.ts';
 import { pageBytes, type Frame, type Memory } from './memory.ts';
-import { Access, accessMask, Entry, Marks, rootEntriesOf, type PageTableFormat } from './page-table-format.ts';
-import { allFrames, plainLeafPermits, plainTableIn, withMarks, type PlainEntries } from './plain-entries.ts';
+import { Access, accessMask, Entry, Marks, rootEntriesOf, type PageTableFormat, type PlainEntries } from './page-table-format.ts';
+import { allFrames, plainLeafPermits, plainTableIn, withMarks } from './plain-entries.ts';
 
 /** Why a walk ended without a frame. Each vendor has numbers of its own for these. */
 export const WalkFault = {

@@ -1,25 +1,7 @@
 /**
  * Entries that need no second look: what walks and maps go by when all on their way are of this kind, without asking the format.
  */
-import { Access, Marks, type PageTableFormat } from './page-table-format.ts';
-
-/**
- * Entries as software nearly always writes them, told by their low words; the high words are 0. A low word that agrees with the value in the bits of
- * the mask needs no second look, but for the accessed and dirty bits.
- */
-export interface PlainEntries {
-  /** A table that takes no permission away. */
-  readonly tableMask: number;
-  readonly table: number;
-  /** A leaf of level 1 that can be read, and one that can be written. */
-  readonly readMask: number;
-  readonly readable: number;
-  readonly writeMask: number;
-  readonly writable: number;
-  /** Where the `Access` bits of such a leaf are, and the frame in both. */
-  readonly permissionShift: number;
-  readonly frameShift: number;
-}
+import { Access, Marks, type PageTableFormat, type PlainEntries } from './page-table-format.ts';
 
 /** Of a frame's number, RAM being of 4 GiB at most. */
 export const allFrames = 0xfffff;
