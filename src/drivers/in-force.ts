@@ -10,7 +10,7 @@ import { RiscvDriver } from './riscv/driver.ts';
 import { riscvOperations, type RiscvOperations } from './riscv/operations.ts';
 import { SmmuDriver } from './smmuv3/driver.ts';
 import { smmuOperations, type SmmuOperations } from './smmuv3/operations.ts';
-import type { SmmuFaults } from './smmuv3/smmu.ts';
+import { smmuFaults, type SmmuFaults } from './smmuv3/smmu.ts';
 import { VtdDriver } from './vtd/driver.ts';
 import { vtdOperations, type VtdOperations } from './vtd/operations.ts';
 
@@ -23,7 +23,7 @@ export interface VendorOperations {
   readonly faults: SmmuFaults;
 }
 
-const unchanged: VendorOperations = { vtd: vtdOperations, amd: amdOperations, smmuv3: smmuOperations, riscv: riscvOperations, faults: { smmuPartialBatch: true } };
+const unchanged: VendorOperations = { vtd: vtdOperations, amd: amdOperations, smmuv3: smmuOperations, riscv: riscvOperations, faults: smmuFaults };
 
 /** That of the machine's units, whoever made them; the mock driver where `MockDriver.boot` has set it up, beside that of VT-d units where there are any. */
 export function driverInForce(host: Host, machine: Machine, operations: VendorOperations = unchanged): IommuDriver {

@@ -29,7 +29,7 @@ import { abortAll, ensureStream, streamIdsOf } from './entries.ts';
 import { takeGuestEvents } from './guest-events.ts';
 import { createNested, freeNested, isNested } from './nested.ts';
 import { smmuOperations, type SmmuOperations } from './operations.ts';
-import { firstStage, secondStage, Smmu, type SmmuFaults } from './smmu.ts';
+import { firstStage, secondStage, Smmu, smmuFaults, type SmmuFaults } from './smmu.ts';
 import { SmmuDriverState, SmmuUnitState } from './unit-state.ts';
 import { addVdevice, createViommu, invalidate, removeVdevice, smmuViommuType, SmmuViommu } from './viommu.ts';
 
@@ -57,7 +57,7 @@ export class SmmuDriver implements IommuDriver {
   readonly #state: Ref<'SmmuDriverState'>;
 
   /** Joins units that `boot` set up. There is at least one. */
-  constructor(host: Host, machine: Machine, operations: SmmuOperations = smmuOperations, faults: SmmuFaults = { smmuPartialBatch: true }) {
+  constructor(host: Host, machine: Machine, operations: SmmuOperations = smmuOperations, faults: SmmuFaults = smmuFaults) {
     this.#smmu = new Smmu(host, machine, operations, faults);
     const first = this.#smmu.units[0];
     assert(first !== undefined, 'the machine has an SMMUv3');

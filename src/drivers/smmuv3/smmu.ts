@@ -59,6 +59,9 @@ export interface SmmuFaults {
   readonly smmuPartialBatch: boolean;
 }
 
+/** As 7.2 is: where no variant says otherwise. */
+export const smmuFaults: SmmuFaults = { smmuPartialBatch: true };
+
 /** A unit as the driver sees it. */
 export interface SmmuMember {
   readonly ref: Ref<'IommuUnit'>;
