@@ -2,9 +2,9 @@
 import { door } from '#hostmem/atomics';
 import { loadModule } from '#src/load-module';
 import { workerData } from 'node:worker_threads';
-import { TeamWord, type MemberOrder } from './team.ts';
+import { TeamWord, timesKept, type MemberOrder } from './team.ts';
 
-const { member, module, job, words } = workerData as MemberOrder;
+const { member, module, job, words, times } = workerData as MemberOrder;
 const { work } = await loadModule<{ work: (job: unknown) => (count: number) => number }>(module);
 const run = work(job);
 
@@ -16,14 +16,17 @@ function answer(sum: number): void {
 
 /** Until the next turn; throws when the same operations return something else. Who sits it out answers with the others. */
 function goOn(count: number, turn: number): number {
-  if (member >= door.load(words, TeamWord.members)) {
+  if (member < door.load(words, TeamWord.first) || member >= door.load(words, TeamWord.end)) {
     while (door.load(words, TeamWord.turn) === turn) door.wait(words, TeamWord.turn, turn, Infinity);
     return 0;
   }
   const sum = run(count);
-  while (door.load(words, TeamWord.turn) === turn) {
+  for (let chunk = 0; door.load(words, TeamWord.turn) === turn; chunk++) {
+    const begin = process.hrtime.bigint();
     const again = run(count);
     if (again !== sum) throw new Error(`operations returned ${again}, at first ${sum}`);
+    times[chunk % timesKept] = Number(process.hrtime.bigint() - begin);
+    times[timesKept] = chunk + 1;
     door.add(words, TeamWord.made + member * TeamWord.stride, count);
   }
   return sum;

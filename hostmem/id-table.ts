@@ -47,12 +47,13 @@ export class IdTable extends Field {
     return (this.type === 0 ? at : addressOf(memory, at, this.type)) + this.offsetBytes;
   }
 
+  /** A spin lock; where schedules are explored, a point unless it is a leaf. */
   acquire(memory: Memory, at: number): void {
-    if (this.#isLeaf) lockLeaf(memory, this.address(memory, at));
+    if (this.#isLeaf || memory.control === null) lockLeaf(memory, this.address(memory, at));
     else this.#lock.acquire(memory, at);
   }
   release(memory: Memory, at: number): void {
-    if (this.#isLeaf) unlockLeaf(memory, this.address(memory, at));
+    if (this.#isLeaf || memory.control === null) unlockLeaf(memory, this.address(memory, at));
     else this.#lock.release(memory, at);
   }
 
@@ -137,6 +138,26 @@ export class IdTable extends Field {
     const leaf = this.#leafOf(memory, at, id);
     const ref = leaf === NULL ? NULL : IdNode.slots.get(memory, leaf, (id - 1) & (slotCount - 1));
     return ref === buried ? NULL : ref;
+  }
+
+  /**
+   * What a published id named a moment ago, without the lock and as no point (`rcu_dereference`): `NULL` where it named nothing, and at times where the table
+   * was changing. What comes may be gone already.
+   */
+  getUnlocked(memory: Memory, at: number, id: number): Ref {
+    const index = id - 1;
+    let node = peek(memory, this.#rootAt(memory, at));
+    for (let level = -1; index >= 0; ) {
+      const found = IdNode.addressIfLive(memory, node as IdNode);
+      if (found === 0) break;
+      const below = peek(memory, found + IdNode.level.offsetBytes);
+      // Of the root, what is left of the index is more than a level has slots where the id is beyond the table.
+      if (level >= 0 ? below !== level - 1 : below < 0 || below > 5 || index >>> (slotBits * below) >= slotCount) break;
+      level = below;
+      node = peek(memory, found + IdNode.slots.offsetBytes + ((index >>> (slotBits * level)) & (slotCount - 1)) * 4);
+      if (level === 0) return node === buried ? NULL : (node as Ref);
+    }
+    return NULL;
   }
 
   nextLocked(memory: Memory, at: number, after: number): number {

@@ -84,8 +84,10 @@ export class RwSem extends Field {
       control.acquired(memory, address, this.label);
       return;
     }
-    // A plain read guesses; the exchange decides.
-    for (let state = atomics.peek(memory, address), spins = 0; ; state = atomics.silent.load(memory, address), spins++) {
+    // Most often it is free. To read it first would bring its line here twice: once to be read, once to be written.
+    let state = atomics.silent.compareExchange(memory, address, 0, 1);
+    if (state === 0) return;
+    for (let spins = 0; ; state = atomics.silent.load(memory, address), spins++) {
       if ((state & (writer | waitingWriters)) !== 0) {
         if (spins >= spinsBeforeSleep) this.sleep(memory, address, state);
       } else if (atomics.silent.compareExchange(memory, address, state, state + 1) === state) return;

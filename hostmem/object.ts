@@ -28,6 +28,8 @@ export const poison = 0x6b6b6b6b;
 export const headerBytes = 8;
 const smallestClass = 6;
 const classes = 16;
+/** The list of free blocks of the one type that keeps its blocks (`typesafeObject`), behind those of the sizes. */
+const typesafeList = classes;
 /** The most that the fields of one object may take, in bytes. */
 export const largestBytes = (1 << (smallestClass + classes - 1)) - headerBytes;
 
@@ -63,6 +65,15 @@ export function typeNumber(name: string): number {
   return type;
 }
 
+/** From now on blocks of the type are of no other type ever. There can be one. */
+export function keepTypesafe(type: number): void {
+  if (typesafeType !== 0 && typesafeType !== type) throw new Error(`${typeNames.get(typesafeType)} is the type that keeps its blocks; there is room for one`);
+  typesafeType = type;
+}
+let typesafeType = 0;
+
+const listOf = (type: number, blockClass: number): number => (type === typesafeType ? typesafeList : blockClass - smallestClass);
+
 /** Takes a zeroed block for `sizeBytes` of fields. Throws when the heap is full: give the host more kernel memory. */
 export function allocate(memory: Memory, type: number, sizeBytes: number): Ref {
   const ref = tryAllocate(memory, type, sizeBytes);
@@ -74,8 +85,9 @@ export function allocate(memory: Memory, type: number, sizeBytes: number): Ref {
 export function tryAllocate(memory: Memory, type: number, sizeBytes: number): Ref {
   const blockClass = Math.max(smallestClass, 32 - Math.clz32(sizeBytes + headerBytes - 1));
   if (blockClass >= smallestClass + classes) throw new Error(`an object of ${sizeBytes} bytes is larger than the largest block`);
-  const own = memory.control === null ? memory.ownBlocks[blockClass - smallestClass]?.pop() : undefined;
-  const at = own ?? takeBlock(memory, blockClass);
+  const list = listOf(type, blockClass);
+  const own = memory.control === null ? memory.ownBlocks[list]?.pop() : undefined;
+  const at = own ?? takeBlock(memory, blockClass, list);
   if (at === 0) return NULL;
   const generation = peek(memory, at) >>> generationShift;
   fill(memory, at + headerBytes, (1 << blockClass) - headerBytes, 0);
@@ -85,8 +97,8 @@ export function tryAllocate(memory: Memory, type: number, sizeBytes: number): Re
 }
 
 /** A block that is on nobody's list any more, with the generation that it is to have; 0 when the heap is full. */
-function takeBlock(memory: Memory, blockClass: number): number {
-  const head = freeHeads + (blockClass - smallestClass) * 4;
+function takeBlock(memory: Memory, blockClass: number, list: number): number {
+  const head = freeHeads + list * 4;
   lockLeaf(memory, heapLock);
   let at = peek(memory, head) * unit;
   if (at !== 0) poke(memory, head, peek(memory, at + 4) & addressMask);
@@ -114,19 +126,20 @@ export function free(memory: Memory, ref: Ref, type: number): void {
   if (found !== live) throw dangling(ref, found, type);
   fill(memory, at + headerBytes, (1 << blockClass) - headerBytes, poison);
   memory.control?.freed?.(memory, at, 1 << blockClass);
-  if (memory.control !== null || !keepBlock(memory, blockClass, at)) putBlock(memory, blockClass, at);
+  const list = listOf(type, blockClass);
+  if (memory.control !== null || !keepBlock(memory, blockClass, list, at)) putBlock(memory, blockClass, list, at);
 }
 
 /** Keeps a block for this thread, if it has not enough of them. */
-function keepBlock(memory: Memory, blockClass: number, at: number): boolean {
-  const own = (memory.ownBlocks[blockClass - smallestClass] ??= []);
+function keepBlock(memory: Memory, blockClass: number, list: number, at: number): boolean {
+  const own = (memory.ownBlocks[list] ??= []);
   if (own.length >= mostOwnBytes >>> blockClass) return false;
   own.push(at);
   return true;
 }
 
-function putBlock(memory: Memory, blockClass: number, at: number): void {
-  const head = freeHeads + (blockClass - smallestClass) * 4;
+function putBlock(memory: Memory, blockClass: number, list: number, at: number): void {
+  const head = freeHeads + list * 4;
   lockLeaf(memory, heapLock);
   poke(memory, at + 4, (blockClass << 26) | peek(memory, head));
   poke(memory, head, at / unit);
@@ -139,6 +152,12 @@ export function addressOf(memory: Memory, ref: number, type: number): number {
   const header = memory.words[at >>> 2]!;
   if (header === ((ref & ~addressMask) | (type << 1) | 1)) return at;
   throw dangling(ref, header, type);
+}
+
+/** As `addressOf`, for who looks without a lock: 0 unless there is such an object at this moment. Any number may be asked for. */
+export function addressIfLive(memory: Memory, ref: number, type: number): number {
+  const at = (ref & addressMask) * unit;
+  return memory.words[at >>> 2] === ((ref & ~addressMask) | (type << 1) | 1) ? at : 0;
 }
 
 /** How many objects are live: what leaks is the difference between two moments of rest. Walks the heap. */

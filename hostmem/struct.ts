@@ -9,7 +9,7 @@
 import * as atomics from './atomics.ts';
 import { label } from './labels.ts';
 import type { Memory } from './memory.ts';
-import { addressOf, allocate, blockAt, free, headerBytes, NULL, tryAllocate, typeNumber, type Ref } from './object.ts';
+import { addressIfLive, addressOf, allocate, blockAt, free, headerBytes, keepTypesafe, NULL, tryAllocate, typeNumber, type Ref } from './object.ts';
 import { big, high, low } from './u64.ts';
 
 /** Where a field landed. `type` is 0 in a struct. */
@@ -24,8 +24,13 @@ export interface Place {
 /** A kind of field: how many words, and what stands for it in the record. */
 export interface FieldKind<A> {
   readonly words: number;
+  /** Begins a cache line of the record. */
+  readonly beginsLine?: true;
   bind(place: Place): A;
 }
+
+/** Of the machines that this runs on. */
+const lineBytes = 64;
 
 type Fields = Record<string, FieldKind<unknown>>;
 type Bound<F extends Fields> = { readonly [K in keyof F]: F[K] extends FieldKind<infer A> ? A : never };
@@ -42,6 +47,8 @@ export type ObjectType<N extends string, F extends Fields> = StructType<F> & {
   free(memory: Memory, ref: Ref<N>): void;
   /** Throws `UseAfterFree` unless the reference is live and of this type. */
   check(memory: Memory, ref: Ref<N>): void;
+  /** For who looks without a lock: the object's byte address, 0 unless it is live and of this type at this moment. */
+  addressIfLive(memory: Memory, ref: Ref<N>): number;
 };
 
 /** Field offsets by record name, for guards that name a field of another record. */
@@ -309,6 +316,12 @@ export const words = <V extends number = number>(count: number): FieldKind<WordA
   bind: (place) => new WordArray<V>(place, count),
 });
 
+/**
+ * The same field at the beginning of a cache line, which those behind it share: words that several threads write, apart from those that they all read
+ * (`____cacheline_aligned_in_smp`). A block of the heap begins a line, and its header, which every access looks at, is on the first.
+ */
+export const onNewLine = <A>(kind: FieldKind<A>): FieldKind<A> => ({ ...kind, beginsLine: true });
+
 /** A record at a byte address that is a multiple of 8. */
 export function struct<F extends Fields>(name: string, fields: F): StructType<F> {
   const { bound, sizeBytes } = layOut(name, fields, 0, 0);
@@ -330,7 +343,18 @@ export function object<N extends string, F extends Fields>(name: N, fields: F): 
     tryCreate: (memory: Memory) => (isRefused(memory, name) ? NULL : tryAllocate(memory, type, sizeBytes - headerBytes)) as Ref<N>,
     free: (memory: Memory, ref: Ref<N>) => free(memory, ref, type),
     check: (memory: Memory, ref: Ref<N>) => void addressOf(memory, ref, type),
+    addressIfLive: (memory: Memory, ref: Ref<N>) => addressIfLive(memory, ref, type),
   }) as unknown as ObjectType<N, F>;
+}
+
+/**
+ * As `object`, and a block of it is of this type as long as the host lives (`SLAB_TYPESAFE_BY_RCU`): who holds on to an old reference without a lock writes to a
+ * word of another object of the type at worst, and sees by its value that it is. One type can be so.
+ */
+export function typesafeObject<N extends string, F extends Fields>(name: N, fields: F): ObjectType<N, F> {
+  const made = object(name, fields);
+  keepTypesafe(typeNumber(name));
+  return made;
 }
 
 const isRefused = (memory: Memory, name: string): boolean => memory.faults !== null && memory.faults.refuses(`a ${name}`);
@@ -343,6 +367,7 @@ function layOut<F extends Fields>(name: string, fields: F, start: number, type: 
   for (const [field, kind] of Object.entries(fields)) {
     // 64-bit values; and arrays that are moved as a whole, which V8 copies byte by byte when one side is at 4 and the other at 0 modulo 8.
     if (kind.words % 2 === 0) offsetBytes = (offsetBytes + 7) & ~7;
+    if (kind.beginsLine) offsetBytes = (offsetBytes + lineBytes - 1) & -lineBytes;
     offsets.set(field, offsetBytes);
     bound[field] = kind.bind({ record: name, field, label: label(`${name}.${field}`), offsetBytes, type });
     offsetBytes += kind.words * 4;

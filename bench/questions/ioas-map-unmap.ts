@@ -1,12 +1,14 @@
 /**
  * IOMMU_IOAS_MAP and IOMMU_IOAS_UNMAP of the same range, through the ioctl dispatcher: with no domain the areas alone, with each
- * domain page table and strict invalidation as well, with the first one pins. Tables stay from one map to the next. Then one thread
- * against several, at ranges of their own: of one IOAS, of an IOAS each, of a VM each (a process, its iommufd, IOAS and device), of a host each: those
- * share nothing, and make what the machine gives so many threads.
+ * domain page table and strict invalidation as well, with the first one pins. Tables stay from one map to the next.
+ *
+ * Then what several threads do together against one of them, in a steady state, at ranges of their own: of one IOAS, of an IOAS each, of a VM each (a process,
+ * its iommufd, IOAS and device), of a host each: those share nothing, and make what the machine gives so many threads. With a domain of the selftest's mock
+ * devices, as the kernel was measured (`KERNEL_FIGURES.md`), or of VT-d: then all that unmap wait in the queue of one unit, or of a unit each.
  */
 import { Host, type HostBuffers } from '#hostmem/host';
 import { liveObjects, type Ref } from '#hostmem/object';
-import { VtdDriver } from '#src/drivers/vtd/driver';
+import { driverInForce } from '#src/drivers/in-force';
 import { Machine } from '#src/hardware/machine';
 import { MapFlag, type IoasMap, type IoasUnmap } from '#src/kernel/ioas';
 import { Kernel } from '#src/kernel/kernel';
@@ -15,12 +17,14 @@ import { ioctl, open } from '#src/kernel/syscalls';
 import type { BuiltProcess } from '#src/built-process';
 import { World } from '#src/world';
 import { Team } from '../team.ts';
-import type { Question, Row } from '../question.ts';
+import type { Question, Row, SampledRow } from '../question.ts';
 
 const sizes = [1, 16, 512];
 const firstIova = 0x10000000n;
 /** Threads map pages as far apart as this, as those of VMs are: the frame table has four frames on a line, where Linux has a line for each `struct page`. */
 const pagesApart = 16;
+/** Pairs that are timed together, where several threads are at work: some hundred microseconds. */
+const chunk = 50;
 
 /** Where a thread maps. */
 interface Place {
@@ -32,7 +36,9 @@ interface Place {
   readonly iova: bigint;
 }
 
-/** What a thread beside the bench's own is told. */
+const isMock = (world: World): boolean => world.host.driver !== 0;
+
+/** What a thread is told. */
 interface Job extends Omit<Place, 'world'> {
   readonly buffers: HostBuffers;
 }
@@ -57,7 +63,7 @@ function mapAndUnmap(kernel: Kernel, { iommufd, ioasId, userVa, iova }: Omit<Pla
 /** A thread of the team. */
 export function work({ buffers, ...place }: Job): (count: number) => number {
   const host = new Host(buffers);
-  const kernel = new Kernel(host, linux72, new VtdDriver(host, new Machine(host)));
+  const kernel = new Kernel(host, linux72, driverInForce(host, new Machine(host)));
   kernel.enter(place.process);
   return (count) => mapAndUnmap(kernel, place, 1, count);
 }
@@ -65,6 +71,10 @@ export function work({ buffers, ...place }: Job): (count: number) => number {
 /** Makes a domain of the IOAS, with a device of its own attached. */
 function addDomain(world: World, vmm: BuiltProcess, iommufd: number, ioasId: number): void {
   const { kernel } = world;
+  if (isMock(world)) {
+    vmm.mockDevice(iommufd, ioasId);
+    return;
+  }
   const [vfio] = world.group(`device of IOAS ${ioasId} of ${vmm.ref}`).vfio;
   kernel.enter(vmm.ref);
   const fd = open(kernel, `/dev/vfio/devices/vfio${vfio}`);
@@ -101,19 +111,27 @@ function rowsAlone(world: World, tiny: boolean): Row[] {
   });
 }
 
-/** Where the threads are, by row. All have one domain. */
-function placesOf(world: World, threads: number): { readonly name: string; readonly places: readonly Place[] }[] {
-  const numbers = Array.from({ length: threads }, (_, index) => index);
-  const one = world.process('one');
-  const shared = one.iommufd();
-  const together = placeIn(world, one, shared, 1, threads * pagesApart);
-  const ofThread = (index: number): Place => ({ ...together, iova: firstIova + BigInt(index << 12), userVa: together.userVa + BigInt((index * pagesApart) << 12) });
-  return [
-    { name: 'one-ioas', places: numbers.map(ofThread) },
-    { name: 'an-ioas-each', places: numbers.map(() => placeIn(world, one, shared, 1, pagesApart)) },
-    { name: 'a-vm-each', places: numbers.map(() => placeOfVm(world)) },
-    { name: 'a-host-each', places: numbers.map((index) => placeOfVm(index === 0 ? world : new World())) },
-  ];
+/** As many threads of one IOAS. */
+function inOneIoas(world: World, threads: number): Place[] {
+  const vmm = world.process('one');
+  const all = placeIn(world, vmm, vmm.iommufd(), 1, threads * pagesApart);
+  return Array.from({ length: threads }, (_, index) => ({ ...all, iova: firstIova + BigInt(index << 12), userVa: all.userVa + BigInt((index * pagesApart) << 12) }));
+}
+
+/** Of an IOAS each, of one iommufd; `behind` says which unit the device of each is behind. */
+function withAnIoasEach(world: World, threads: number, behind: (index: number) => number): Place[] {
+  const vmm = world.process('several');
+  const iommufd = vmm.iommufd();
+  return Array.from({ length: threads }, (_, index) => {
+    world.behindUnit(behind(index));
+    return placeIn(world, vmm, iommufd, 1, pagesApart);
+  });
+}
+
+/** Of an iommufd each of one process, with an IOAS. */
+function withAnIommufdEach(world: World, threads: number): Place[] {
+  const vmm = world.process('with files');
+  return Array.from({ length: threads }, () => placeIn(world, vmm, vmm.iommufd(), 1, pagesApart));
 }
 
 /** Of a process of its own. */
@@ -122,35 +140,58 @@ function placeOfVm(world: World): Place {
   return placeIn(world, vmm, vmm.iommufd(), 1, pagesApart);
 }
 
-/** How many times the throughput of one thread several have. */
-function rowsTogether(world: World, tiny: boolean, threads: number): { rows: Row[]; teams: Team[] } {
-  const { kernel } = world;
-  const teams: Team[] = [];
-  // Beside some ten milliseconds the waking of threads is nothing.
-  const each = tiny ? 2 : 4000;
-  const rows = placesOf(world, threads).map(({ name, places: [first, ...others] }): Row => {
-    const team = new Team(import.meta.url, others.map(jobOf));
-    teams.push(team);
-    const own = (count: number): number => {
-      kernel.enter(first!.process);
-      return mapAndUnmap(kernel, first!, 1, count);
-    };
-    const call = (): number => team.run(own, each) + liveObjects(kernel.memory);
-    return { name: `${threads}-threads/${name}`, operations: each * threads, against: 'one-domain/1', unit: 'ratio', call };
-  });
-  return { rows, teams };
+/** Where the threads are, by row. All have one domain. */
+function placesOf(threads: number): Record<string, readonly Place[]> {
+  const size = { vms: 16 + 2 * threads };
+  const mock = new World({ ...size, iommu: 'mock' });
+  const vtd = new World({ ...size, units: threads });
+  const numbers = Array.from({ length: threads }, (_, index) => index);
+  return {
+    'mock/one-ioas': inOneIoas(mock, threads),
+    'mock/an-ioas-each': withAnIoasEach(mock, threads, () => 0),
+    'mock/an-iommufd-each': withAnIommufdEach(mock, threads),
+    'mock/a-vm-each': numbers.map(() => placeOfVm(mock)),
+    'one-ioas': inOneIoas(vtd, threads),
+    'an-ioas-each': withAnIoasEach(vtd, threads, () => 0),
+    'an-iommufd-each': withAnIommufdEach(vtd, threads),
+    'a-unit-each': withAnIoasEach(vtd, threads, (index) => index),
+    'a-vm-each': numbers.map(() => placeOfVm(vtd)),
+    'a-host-each': numbers.map(() => placeOfVm(new World())),
+  };
+}
+
+const sumOf = (values: readonly number[]): number => values.reduce((all, one) => all + one, 0);
+
+/** How many times the throughput of one thread alone all of them have: of each what it does beside the others over what it does alone, in windows that take turns. */
+function rowOf(name: string, places: readonly Place[], tiny: boolean): { row: SampledRow; team: Team } {
+  const team = new Team(import.meta.url, places.map(jobOf));
+  const windowMs = tiny ? 2 : 25;
+  const row: SampledRow = {
+    name: `${places.length}-threads/${name}`,
+    unit: 'ratio',
+    sample() {
+      const alone = places.map((_, member) => team.steady(chunk, windowMs, 1, member).chunkNs[0]!);
+      const { chunkNs, sum } = team.steady(chunk, windowMs);
+      return { value: (places.length * sumOf(alone)) / sumOf(chunkNs), checksum: sum + liveObjects(places[0]!.world.kernel.memory) };
+    },
+  };
+  return { row, team };
 }
 
 export default {
   asks: 'what does a pair of IOAS_MAP and IOAS_UNMAP cost, with no domain to fill, one and two, and what do threads do to each other?',
   prepare(tiny, { threads }) {
-    const world = new World({ vms: 16 + threads });
-    const alone = rowsAlone(world, tiny);
-    const { rows, teams } = rowsTogether(world, tiny, threads);
-    const within = (measure: () => void): void => {
-      measure();
-      for (const team of teams) team.end();
+    const alone = rowsAlone(new World({ vms: 16 }), tiny);
+    const together = Object.entries(placesOf(threads)).map(([name, places]) => rowOf(name, places, tiny));
+    return {
+      rounds: 11,
+      rows: [...alone, ...together.map(({ row }) => row)],
+      within(measure) {
+        // Every thread compiles for itself.
+        if (!tiny) for (const { team } of together) team.steady(chunk, 500);
+        measure();
+        for (const { team } of together) team.end();
+      },
     };
-    return { rows: [...alone, ...rows], within };
   },
 } satisfies Question;

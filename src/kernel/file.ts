@@ -2,8 +2,9 @@
  * Open files: counted records behind a process's file descriptors. The last close runs the release on its own thread.
  */
 import { silent } from '#hostmem/atomics';
-import { NULL, type Ref } from '#hostmem/object';
-import { object, u32 } from '#hostmem/struct';
+import type { Memory } from '#hostmem/memory';
+import { NULL, poison, type Ref } from '#hostmem/object';
+import { onNewLine, typesafeObject, u32 } from '#hostmem/struct';
 import { allocated, fail } from './errno.ts';
 import type { Kernel } from './kernel.ts';
 import { releaseDmabuf } from './dmabuf.ts';
@@ -18,12 +19,23 @@ import { putVfioGroup } from './vfio-group.ts';
 
 export const FileKind = { IOMMUFD: 1, VFIO: 2, FAULT_QUEUE: 3, VFIO_GROUP: 4, EVENT_QUEUE: 5, TEST_ACCESS: 6, MEMFD: 7, DMABUF: 8 } as const;
 
-export const File = object('File', {
+/**
+ * A descriptor is looked up without a lock (`__fget_files_rcu`), and so the block of a file never becomes anything else, and its count says which of
+ * the files in it is meant.
+ */
+export const File = typesafeObject('File', {
   kind: u32,
-  references: u32,
   /** `Iommufd`, `VfioFile`, `FaultQueue`, `EventQueue`, `VfioGroup`, `TestAccess`, `Memfd` or `Dmabuf`. */
   body: u32,
+  /** How many hold it; above, bits of its own reference (`tagOf`). */
+  references: onNewLine(u32),
 });
+
+const countMask = 0xfffff;
+/** What stands above the count of a file. */
+const tagOf = (file: Ref<'File'>): number => file & ~countMask;
+/** How many hold a file: for oracles. */
+export const referencesOf = (memory: Memory, file: Ref<'File'>): number => File.references.peek(memory, file) & countMask;
 
 /** Descriptors 0 to 2 are the process's own. */
 const firstFd = 3;
@@ -53,7 +65,7 @@ export function tryCreateFile(kernel: Kernel, kind: number, body: number): Ref<'
   const file = File.tryCreate(memory);
   if (file === NULL) return file;
   File.kind.poke(memory, file, kind);
-  File.references.poke(memory, file, 1);
+  File.references.poke(memory, file, tagOf(file) | 1);
   File.body.poke(memory, file, body);
   return file;
 }
@@ -68,6 +80,39 @@ export function tryGiveDescriptor(kernel: Kernel, file: Ref<'File'>): number {
 
 /** The file behind a descriptor, held until `putFile`; EBADF. */
 export function getFile(kernel: Kernel, fd: number): Ref<'File'> {
+  const file = kernel.memory.control === null ? tryGetFile(kernel, fd) : NULL;
+  return file === NULL ? getFileLocked(kernel, fd) : file;
+}
+
+/**
+ * The fast path: without the table's lock, which others write. `NULL` where there is nothing, or something was changing. Of a file that is held later than it was
+ * found, the descriptor may be closed by then: it was open when it was found, and has not been released since.
+ */
+function tryGetFile(kernel: Kernel, fd: number): Ref<'File'> {
+  const memory = kernel.memory;
+  const file = fd < firstFd ? NULL : (Process.files.getUnlocked(memory, kernel.process, fd - firstFd + 1) as Ref<'File'>);
+  return file !== NULL && tryHoldFile(memory, file) ? file : NULL;
+}
+
+/** How many held the file that this thread held last, which is the guess for the next: who reads before it writes waits for the line twice. */
+let usual = 1;
+
+/** One more reference, unless there is none. */
+function tryHoldFile(memory: Memory, file: Ref<'File'>): boolean {
+  const at = File.addressIfLive(memory, file);
+  if (at === 0) return false;
+  const tag = tagOf(file);
+  for (let guess = tag | usual; ; ) {
+    const found = silent.compareExchange(memory, at + File.references.offsetBytes, guess, guess + 1);
+    const holders = found & countMask;
+    if (found - holders !== tag || holders === 0 || found === poison) return false;
+    usual = holders;
+    if (found === guess) return true;
+    guess = found;
+  }
+}
+
+function getFileLocked(kernel: Kernel, fd: number): Ref<'File'> {
   const memory = kernel.memory;
   Process.files.acquire(memory, kernel.process);
   const file = fd < firstFd ? NULL : (Process.files.getLocked(memory, kernel.process, fd - firstFd + 1) as Ref<'File'>);
@@ -85,7 +130,7 @@ export function holdFile(kernel: Kernel, file: Ref<'File'>): void {
 /** The last reference releases what is behind the file. */
 export function putFile(kernel: Kernel, file: Ref<'File'>): void {
   const memory = kernel.memory;
-  if (File.references.add(memory, file, -1) !== 1) return;
+  if ((File.references.add(memory, file, -1) & countMask) !== 1) return;
   const body = File.body.peek(memory, file);
   release(kernel, File.kind.peek(memory, file), body);
   File.free(memory, file);

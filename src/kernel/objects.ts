@@ -11,7 +11,7 @@ import { idTable } from '#hostmem/id-table';
 import { mutex, waitWord } from '#hostmem/locks';
 import { Until } from '#hostmem/atomics';
 import { NULL, UseAfterFree, type Ref } from '#hostmem/object';
-import { object, ref, u32 } from '#hostmem/struct';
+import { object, onNewLine, ref, u32 } from '#hostmem/struct';
 import { destroyAccess } from './access.ts';
 import { allocated, assert, fail } from './errno.ts';
 import { DestroyRefused, ObjectErased, ObjectPublished } from './events.ts';
@@ -34,7 +34,6 @@ export const kindNames: readonly string[] = [
 
 /** One open of /dev/iommu (`struct iommufd_ctx`); it is also the owner token of DMA ownership. */
 export const Iommufd = object('Iommufd', {
-  objects: idTable,
   /** The file itself, each bound device and each fault fd hold the context. */
   references: u32,
   groupsLock: mutex,
@@ -47,6 +46,7 @@ export const Iommufd = object('Iommufd', {
   mmapLock: mutex,
   /** What mmap(2) of the file shows, by offset. */
   shownRegisters: ref('ShownRegisters').under('mmapLock'),
+  objects: onNewLine(idTable),
 });
 
 /** Whom IOMMU_OPTION makes pay for pinned pages: the user, or the process as locked memory. */

@@ -11,7 +11,7 @@ import { hpaOf, pageBytes, type Frame, type Hpa } from '#hostmem/memory';
 import { Owner } from '#hostmem/frames';
 import { NULL, type Ref } from '#hostmem/object';
 import { runGet, runSet } from '#hostmem/run';
-import { object, ref, u32, u64 } from '#hostmem/struct';
+import { object, onNewLine, ref, u32, u64 } from '#hostmem/struct';
 import { User } from './accounting.ts';
 import { allocated, fail } from './errno.ts';
 import { PinMissing } from './events.ts';
@@ -21,15 +21,6 @@ import { big, high, highOfPage, low, lowOfPage, pageNumber, pageOf, U64_MAX } fr
 
 export const Process = object('Process', {
   number: u32,
-  mmapLock: rwsem,
-  regions: intervalTree.under('mmapLock'),
-  /** Where the next region goes, downwards. */
-  mmapTop: u64,
-  files: leafIdTable,
-  /** Pages pinned for this process; VmPin is four times that in KiB. */
-  pinnedPages: u32,
-  /** Of those, what counts as locked by the process (VmLck). */
-  lockedPages: u32.under('mmapLock'),
   /** RLIMIT_MEMLOCK. */
   lockLimitPages: u32,
   user: ref('User'),
@@ -46,6 +37,15 @@ export const Process = object('Process', {
   killed: u32,
   endedThreads: u32,
   next: ref('Process'),
+  files: onNewLine(leafIdTable),
+  mmapLock: onNewLine(rwsem),
+  regions: intervalTree.under('mmapLock'),
+  /** Where the next region goes, downwards. */
+  mmapTop: u64,
+  /** Pages pinned for this process; VmPin is four times that in KiB. */
+  pinnedPages: u32,
+  /** Of those, what counts as locked by the process (VmLck). */
+  lockedPages: u32.under('mmapLock'),
 });
 
 const firstMmapTop = 0x7fff_f7ff_6000n;

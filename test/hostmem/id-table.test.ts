@@ -48,7 +48,10 @@ test('a tombstone is never found, never handed out and never erased', () => {
 test('any number may be looked up', () => {
   const { kernel, at } = context();
   for (let i = 0; i < 70; i++) Context.ids.reserve(kernel, at);
-  for (const id of [0, -1, 65, 71, 4097, 0x7fffffff, 0x80000000, 0xffffffff]) expect(Context.ids.get(kernel, at, id)).toBe(NULL);
+  for (const id of [0, -1, 65, 71, 4097, 0x7fffffff, 0x80000000, 0xffffffff]) {
+    expect(Context.ids.get(kernel, at, id)).toBe(NULL);
+    expect(Context.ids.getUnlocked(kernel, at, id)).toBe(NULL);
+  }
   expect(Context.ids.next(kernel, at, 0x7fffffff)).toBe(0);
   expect(() => Context.ids.erase(kernel, at, 71)).toThrow(/not taken/);
 });
@@ -87,6 +90,7 @@ test('its lock is the only point, and a caller may look up and act under one hol
   expect(Context.ids.getLocked(kernel, at, 1)).toBe(thing);
   expect(Context.ids.eraseLocked(kernel, at, 1)).toBe(thing);
   Context.ids.release(kernel, at);
+  expect(Context.ids.getUnlocked(kernel, at, 1)).toBe(NULL);
   expect(recorder.points.slice(4)).toEqual(['LOCK TestContext.ids', 'UNLOCK TestContext.ids']);
 });
 
@@ -102,6 +106,8 @@ function agree(model: Model, { kernel, at }: Real): void {
   const found: [number, number][] = [];
   for (let id = Context.ids.next(kernel, at, 0); id !== 0; id = Context.ids.next(kernel, at, id)) found.push([id, Context.ids.get(kernel, at, id)]);
   expect(found).toEqual(published);
+  const beyond = Math.max(0, ...model.keys()) + 1;
+  for (const id of [...model.keys(), beyond]) expect(Context.ids.getUnlocked(kernel, at, id)).toBe(Context.ids.get(kernel, at, id));
 }
 
 const command = (name: string, run: (model: Model, real: Real) => void): fc.Command<Model, Real> => ({

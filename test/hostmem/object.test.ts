@@ -1,7 +1,7 @@
 import { Host } from '#hostmem/host';
 import { mutex } from '#hostmem/locks';
 import { liveObjects, NULL, UseAfterFree } from '#hostmem/object';
-import { object, ref, u32, u64 } from '#hostmem/struct';
+import { object, ref, typesafeObject, u32, u64 } from '#hostmem/struct';
 import { expect, test } from 'vitest';
 import { Arena, runTasks } from './arena.ts';
 
@@ -18,6 +18,21 @@ test('an access through a reference whose object was freed is seen, also when th
   expect(again).not.toBe(crate);
   expect(Crate.weight.read(kernel, again)).toBe(0);
   expect(() => Crate.next.load(kernel, crate)).toThrow(/reused/);
+});
+
+test('a block of the type that keeps its blocks is never of another type, and who holds an old reference is told that it is', () => {
+  const Safe = typesafeObject('TestSafe', { count: u32 });
+  expect(() => typesafeObject('TestSafeToo', { count: u32 })).toThrow(/TestSafe is the type/);
+  const { kernel } = Host.create(1 << 20, 1 << 20);
+  const blocks = 300;
+  const addressOf = (safe: ReturnType<typeof Safe.create>): number => Safe.addressIfLive(kernel, safe);
+  const first = Array.from({ length: blocks }, () => Safe.create(kernel));
+  const places = new Set(first.map(addressOf));
+  for (const safe of first) Safe.free(kernel, safe);
+  expect(first.map(addressOf)).toEqual(first.map(() => 0));
+  const Other = object('TestOther', { count: u32 });
+  for (let i = 0; i < 2 * blocks; i++) expect(places).not.toContain(Other.addressIfLive(kernel, Other.create(kernel)));
+  for (let i = 0; i < blocks; i++) expect(places).toContain(addressOf(Safe.create(kernel)));
 });
 
 test('a 64-bit field keeps all its bits', () => {

@@ -1,7 +1,7 @@
 import { readdirSync, readFileSync } from 'node:fs';
 import { Host } from '#hostmem/host';
 import { mutex } from '#hostmem/locks';
-import { object, ref, resolveGuards, struct, u32, u64, words } from '#hostmem/struct';
+import { object, onNewLine, ref, resolveGuards, struct, u32, u64, words } from '#hostmem/struct';
 import { expect, test } from 'vitest';
 import { Recorder } from './recorder.ts';
 
@@ -53,3 +53,13 @@ test('fields stand side by side, 64-bit ones at multiples of 8, and an index out
 function sources(folder: URL): string[] {
   return readdirSync(folder, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts'));
 }
+
+test('what begins a line shares none with the header, nor with what is before it', () => {
+  const Shared = object('TestShared', { kind: u32, count: onNewLine(u32), beside: u64, last: onNewLine(words(20)), behind: u32 });
+  const kernel = Host.create(65_536, 65_536).kernel;
+  const shared = Shared.create(kernel);
+  const header = Shared.addressIfLive(kernel, shared);
+  expect(header % 64).toBe(0);
+  const offsets = [Shared.kind, Shared.count, Shared.beside, Shared.last, Shared.behind].map((field) => field.address(kernel, shared) - header);
+  expect(offsets).toEqual([8, 64, 72, 128, 208]);
+});

@@ -3,7 +3,7 @@ import { NULL, type Ref } from '#hostmem/object';
 import { IoptAccess } from '../../kernel/access.ts';
 import { EventQueue } from '../../kernel/event-queue.ts';
 import { FaultQueue } from '../../kernel/fault-queue.ts';
-import { File, FileKind } from '../../kernel/file.ts';
+import { File, FileKind, referencesOf } from '../../kernel/file.ts';
 import { HwQueue } from '../../kernel/hw-queue.ts';
 import { Hwpt } from '../../kernel/hwpt.ts';
 import { Ioas } from '../../kernel/ioas.ts';
@@ -187,7 +187,7 @@ function heldFiles(view: View): Map<Ref<'File'>, number> {
 
 function compareFiles(view: View, held: ReadonlyMap<Ref<'File'>, number>): Breach | null {
   for (const [file, times] of held) {
-    const references = File.references.peek(view.host.kernel, file);
+    const references = referencesOf(view.host.kernel, file);
     if (references !== times) return breach(`a file has ${references} references, ${times} descriptors, mappings and sets of pages hold it`);
   }
   return null;

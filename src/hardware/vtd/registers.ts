@@ -4,7 +4,7 @@
  * System software writes root table, queue and global command; the unit writes head, fault status and fault records.
  * Only the queue's tail is a choice point: the others are written while a unit is set up, or when its queue has stopped.
  */
-import { object, u32, u64, words } from '#hostmem/struct';
+import { object, onNewLine, u32, u64, words } from '#hostmem/struct';
 
 /** Most fault records that a unit can have here (the capability's NFR + 1 decides). */
 export const mostFaultRecords = 8;
@@ -35,7 +35,7 @@ export const VtdRegisters = object('VtdRegisters', {
    * IQH, IQT: byte offsets of the next descriptor to fetch, and behind the last one; and the leaf lock of the threads that help the queue along in a free
    * run. Of all registers these are written by every submission: together on a line that holds none of those that are read by everybody.
    */
-  queueHead: u32,
+  queueHead: onNewLine(u32),
   queueTail: u32,
   helping: u32,
 });
