@@ -1,9 +1,8 @@
-import { fileURLToPath } from 'node:url';
-import { Worker } from 'node:worker_threads';
 import type { HostBuffers } from '#hostmem/host';
 import { mutex, rwsem, waitWord } from '#hostmem/locks';
 import type { Ref } from '#hostmem/object';
 import { object, u32 } from '#hostmem/struct';
+import { answerOf } from '../answer-of.ts';
 
 /** What the threads of one test share. */
 export const Arena = object('TestArena', { lock: mutex, sem: rwsem, turn: waitWord, count: u32, left: u32, right: u32, order: u32, announced: u32 });
@@ -25,15 +24,7 @@ export interface Task {
 }
 
 /** Runs a job on a thread of its own; resolves with what the job returned. */
-export function runTask(task: Task): Promise<number> {
-  const file = fileURLToPath(new URL('../../dist/test/hostmem/arena.worker.js', import.meta.url));
-  return new Promise((resolve, reject) => {
-    const worker = new Worker(file, { workerData: task });
-    worker.on('message', resolve);
-    worker.on('error', reject);
-    worker.on('exit', (code) => reject(new Error(`${task.job} ended with ${code} before it answered`)));
-  });
-}
+export const runTask = (task: Task): Promise<number> => answerOf('hostmem/arena.worker', task);
 
 /** The same job on several threads that begin together. */
 export function runTasks(task: Omit<Task, 'self' | 'start'>): Promise<number[]> {

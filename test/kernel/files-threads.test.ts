@@ -2,23 +2,14 @@
 import { fork } from '#src/kernel/fork';
 import { Capability } from '#src/kernel/accounting';
 import type { Ref } from '#hostmem/object';
-import { fileURLToPath } from 'node:url';
-import { Worker } from 'node:worker_threads';
 import { expect, test } from 'vitest';
+import { answerOf } from '../answer-of.ts';
 import type { FilesTask } from './files.worker.ts';
 import { MockWorld } from './mock-world.ts';
 import { page, U64 } from './vmm.ts';
 
-const workerFile = fileURLToPath(new URL('../../dist/test/kernel/files.worker.js', import.meta.url));
-
-function run(task: FilesTask): Promise<Readonly<Record<string, number>>> {
-  return new Promise((resolve, reject) => {
-    const worker = new Worker(workerFile, { workerData: task });
-    worker.on('message', resolve);
-    worker.on('error', reject);
-    worker.on('exit', (code) => reject(new Error(`a process ended with ${code} before it answered`)));
-  });
-}
+/** How often a thread succeeded, by what. */
+type Answer = Readonly<Record<string, number>>;
 
 test.each([[0n, 'user'], [1n, 'process']])(
   'three processes map, revoke, attach and take over what is mapped: at rest nobody pays for anything (mode %i, the %s)', async (mode) => {
@@ -34,7 +25,7 @@ test.each([[0n, 'user'], [1n, 'process']])(
     const processes: Ref<'Process'>[] = [world.process, fork(world.kernel, 2), fork(world.kernel, 3)];
     const before = world.ledger();
     const common = { buffers: world.host.buffers, fd: world.fd, ioases, memfd, dmabuf, userVa, rounds: 600 };
-    const answers = await Promise.all(processes.map((process, index) => run({ ...common, process, seed: 77 + index })));
+    const answers = await Promise.all(processes.map((process, index) => answerOf<Answer>('kernel/files.worker', { ...common, process, seed: 77 + index } satisfies FilesTask)));
     for (const what of ['memory', 'file', 'dmabuf', 'unmap', 'attach', 'destroy', 'revoke', 'change']) {
       expect(answers.reduce((sum, succeeded) => sum + (succeeded[what] ?? 0), 0)).toBeGreaterThan(3);
     }

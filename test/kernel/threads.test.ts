@@ -2,26 +2,14 @@ import { History, historyBytes } from '#hostmem/history';
 import { loadInvariants } from '#src/check/catalogue';
 import { Judge } from '#src/check/judge';
 import { View } from '#src/check/view';
-import { fileURLToPath } from 'node:url';
-import { Worker } from 'node:worker_threads';
 import { expect, test } from 'vitest';
+import { answerOf } from '../answer-of.ts';
 import { page, U64, Vmm } from './vmm.ts';
 import type { VmmTask } from './vmm.worker.ts';
 
 interface Answer {
   readonly device: number;
   readonly succeeded: Readonly<Record<string, number>>;
-}
-
-const workerFile = fileURLToPath(new URL('../../dist/test/kernel/vmm.worker.js', import.meta.url));
-
-function runVmm(task: VmmTask): Promise<Answer> {
-  return new Promise((resolve, reject) => {
-    const worker = new Worker(workerFile, { workerData: task });
-    worker.on('message', resolve);
-    worker.on('error', reject);
-    worker.on('exit', (code) => reject(new Error(`a VMM thread ended with ${code} before it answered`)));
-  });
 }
 
 async function atRest(vmm: Vmm): Promise<unknown> {
@@ -39,7 +27,7 @@ test('three threads map, unmap, attach, replace, detach, destroy and bind on one
   const iommufd = vmm.iommufd();
   const ioases = [vmm.ioas(iommufd), vmm.ioas(iommufd), vmm.ioas(iommufd)];
   const common = { buffers: vmm.world.host.buffers, process: vmm.process.ref, iommufd, ioases, userVa, rounds: 3000 };
-  const answers = await Promise.all(group.vfio.map((vfio) => runVmm({ ...common, vfio, seed: 1000 + vfio })));
+  const answers = await Promise.all(group.vfio.map((vfio) => answerOf<Answer>('kernel/vmm.worker', { ...common, vfio, seed: 1000 + vfio } satisfies VmmTask)));
   for (const { succeeded } of answers) {
     for (const what of ['map', 'unmap', 'attach', 'detach', 'alloc', 'bind', 'destroy']) expect(succeeded[what]).toBeGreaterThan(10);
   }
