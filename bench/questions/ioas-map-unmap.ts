@@ -4,7 +4,7 @@
  *
  * Then what several threads do together against one of them, in a steady state, at ranges of their own: of one IOAS, of an IOAS each, of a VM each (a process,
  * its iommufd, IOAS and device), of a host each: those share nothing, and make what the machine gives so many threads. With a domain of the selftest's mock
- * devices, as the kernel was measured (`KERNEL_FIGURES.md`), or of VT-d: then all that unmap wait in the queue of one unit, or of a unit each.
+ * devices, as the kernel's own figures were taken with, or of VT-d: then all that unmap wait in the queue of one unit, or of a unit each.
  */
 import { Host, type HostBuffers } from '#hostmem/host';
 import { liveObjects, type Ref } from '#hostmem/object';
@@ -36,8 +36,6 @@ interface Place {
   readonly iova: bigint;
 }
 
-const isMock = (world: World): boolean => world.host.driver !== 0;
-
 /** What a thread is told. */
 interface Job extends Omit<Place, 'world'> {
   readonly buffers: HostBuffers;
@@ -67,6 +65,9 @@ export function work({ buffers, ...place }: Job): (count: number) => number {
   kernel.enter(place.process);
   return (count) => mapAndUnmap(kernel, place, 1, count);
 }
+
+/** Whether its domains are of the selftest's mock devices. */
+const isMock = (world: World): boolean => world.host.driver !== 0;
 
 /** Makes a domain of the IOAS, with a device of its own attached. */
 function addDomain(world: World, vmm: BuiltProcess, iommufd: number, ioasId: number): void {
@@ -122,10 +123,12 @@ function inOneIoas(world: World, threads: number): Place[] {
 function withAnIoasEach(world: World, threads: number, behind: (index: number) => number): Place[] {
   const vmm = world.process('several');
   const iommufd = vmm.iommufd();
-  return Array.from({ length: threads }, (_, index) => {
+  const places = Array.from({ length: threads }, (_, index) => {
     world.behindUnit(behind(index));
     return placeIn(world, vmm, iommufd, 1, pagesApart);
   });
+  world.behindUnit(0);
+  return places;
 }
 
 /** Of an iommufd each of one process, with an IOAS. */

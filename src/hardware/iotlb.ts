@@ -21,7 +21,7 @@ import { markedLabel } from '#hostmem/labels';
 import type { Frame, Memory } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
 import { Access } from '#hostmem/page-table-format';
-import { object, u32, words } from '#hostmem/struct';
+import { object, onNewLine, u32, words } from '#hostmem/struct';
 
 const setCount = 64;
 const waysPerSet = 4;
@@ -51,7 +51,7 @@ const ownLines = 128;
 const ownShift = 3;
 const Own = { PAGE: 0, TAG: 1, PASID: 2, GENERATION: 3, FRAME: 4, PERMISSIONS: 5, ROOT: 6 } as const;
 
-export const Iotlb = object('Iotlb', { on: u32, padBefore: words(13), epoch: u32, generation: u32, padBehind: words(30), sets: words(setCount * setWords) });
+export const Iotlb = object('Iotlb', { on: u32, epoch: onNewLine(u32), generation: u32, padBehind: words(30), sets: words(setCount * setWords) });
 
 /** One thread's view; after a hit `frame`, `permissions` and `root` are those of the entry. */
 export class IotlbView {

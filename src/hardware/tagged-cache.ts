@@ -9,7 +9,7 @@
 import { Op, peek, poke, silent } from '#hostmem/atomics';
 import type { Memory } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
-import { object, u32, words } from '#hostmem/struct';
+import { object, onNewLine, u32, words } from '#hostmem/struct';
 
 const setCount = 32;
 const victimWord = 1;
@@ -22,7 +22,7 @@ const setWords = firstWay + waysPerSet * wayWords;
 const Way = { OWNER: 1, TAG: 2, VALUES: 3 } as const;
 const valid = 0x80000000 | 0;
 
-export const TaggedCache = object('TaggedCache', { on: u32, padBefore: words(13), epoch: u32, generation: u32, padBehind: words(30), sets: words(setCount * setWords) });
+export const TaggedCache = object('TaggedCache', { on: u32, epoch: onNewLine(u32), generation: u32, padBehind: words(30), sets: words(setCount * setWords) });
 
 /** Where look-ups and fills are points of a controlled run. */
 export interface CacheLabels {
