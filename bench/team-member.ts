@@ -14,14 +14,14 @@ function answer(sum: number): void {
   door.notify(words, TeamWord.done);
 }
 
-/** Until the next turn; throws when the same operations return something else. Who sits it out answers with the others. */
+/** Until the turn ends; throws when the same operations return something else. Who sits it out answers with the others. */
 function goOn(count: number, turn: number): number {
   if (member < door.load(words, TeamWord.first) || member >= door.load(words, TeamWord.end)) {
-    while (door.load(words, TeamWord.turn) === turn) door.wait(words, TeamWord.turn, turn, Infinity);
+    for (let ended = door.load(words, TeamWord.ended); ended !== turn; ended = door.load(words, TeamWord.ended)) door.wait(words, TeamWord.ended, ended, Infinity);
     return 0;
   }
   const sum = run(count);
-  for (let chunk = 0; door.load(words, TeamWord.turn) === turn; chunk++) {
+  for (let chunk = 0; door.load(words, TeamWord.ended) !== turn; chunk++) {
     const begin = process.hrtime.bigint();
     const again = run(count);
     if (again !== sum) throw new Error(`operations returned ${again}, at first ${sum}`);
@@ -41,9 +41,5 @@ for (let turn = 0; ; ) {
   turn = next;
   const count = door.load(words, TeamWord.count);
   if (door.load(words, TeamWord.steady) === 0) answer(run(count));
-  else {
-    answer(goOn(count, turn));
-    // It was ended by a turn in which there is nothing to do.
-    turn++;
-  }
+  else answer(goOn(count, turn));
 }

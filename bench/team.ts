@@ -9,9 +9,9 @@ import { Worker } from 'node:worker_threads';
 
 /**
  * Words that all of a team see, on lines of their own. `turn` counts releases; a negative one sends all home. `steady`: each thread goes on
- * until the next turn, and counts its operations in a word of its own, from `made` on. Those with a number below `first`, or not below `end`, sit it out.
+ * until `ended` is the turn, which may be so before it has woken, and counts its operations in a word of its own, from `made` on. Those with a number below `first`, or not below `end`, sit it out.
  */
-export const TeamWord = { turn: 0, count: 32, done: 64, sum: 96, steady: 128, first: 160, end: 161, made: 192, stride: 32 } as const;
+export const TeamWord = { turn: 0, count: 32, done: 64, sum: 96, steady: 128, first: 160, end: 161, ended: 192, made: 224, stride: 32 } as const;
 
 /** What a member is told: the module whose `work(job)` returns the function that does so many operations. */
 export interface MemberOrder {
@@ -87,8 +87,8 @@ export class Team {
       made = this.#made().map((now, member) => (now - before[member]!) >>> 0).slice(first, end);
     }
     const seconds = (performance.now() - begin) / 1000;
-    door.add(this.#words, TeamWord.turn, 1);
-    door.notify(this.#words, TeamWord.turn);
+    door.store(this.#words, TeamWord.ended, door.load(this.#words, TeamWord.turn));
+    door.notify(this.#words, TeamWord.ended);
     this.#waitForAll();
     return { seconds, made, chunkNs: this.#times.slice(first, end).map(medianOf), sum: door.load(this.#words, TeamWord.sum) };
   }
