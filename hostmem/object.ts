@@ -24,16 +24,17 @@ const generationShift = 20;
 /** Poison of freed blocks, as the slab allocator's: easy to recognise in a dump. */
 export const poison = 0x6b6b6b6b;
 
-/** Block: word 0 `generation << 20 | type << 1 | live`, word 1 `class << 26 | next free unit`; fields from word 2. */
+/**
+ * Block: word 0 `generation << 20 | type << 1 | live`, word 1 `class << 26`, and behind it the next free unit, or of a live object the number of its own type where it
+ * has its type from the one that it begins as; fields from word 2.
+ */
 export const headerBytes = 8;
 const smallestClass = 6;
 const classes = 16;
-/** The list of free blocks of the one type that keeps its blocks (`typesafeObject`), behind those of the sizes. */
-const typesafeList = classes;
 /** The most that the fields of one object may take, in bytes. */
 export const largestBytes = (1 << (smallestClass + classes - 1)) - headerBytes;
 
-/** Heap words at the start of kernel memory: lock, bump pointer (bytes), first block, then a free list per class. */
+/** Heap words at the start of kernel memory: lock, bump pointer (bytes), first block, then a free list per class, and as many of the type that keeps its blocks. */
 const heapLock = 64;
 const heapTop = 68;
 const heapBase = 72;
@@ -72,17 +73,17 @@ export function keepTypesafe(type: number): void {
 }
 let typesafeType = 0;
 
-const listOf = (type: number, blockClass: number): number => (type === typesafeType ? typesafeList : blockClass - smallestClass);
+const listOf = (type: number, blockClass: number): number => blockClass - smallestClass + (type === typesafeType ? classes : 0);
 
 /** Takes a zeroed block for `sizeBytes` of fields. Throws when the heap is full: give the host more kernel memory. */
-export function allocate(memory: Memory, type: number, sizeBytes: number): Ref {
-  const ref = tryAllocate(memory, type, sizeBytes);
+export function allocate(memory: Memory, type: number, sizeBytes: number, ownType: number = 0): Ref {
+  const ref = tryAllocate(memory, type, sizeBytes, ownType);
   if (ref === NULL) throw new Error(`kernel memory is full (${memory.sizeBytes} bytes); give the host more`);
   return ref;
 }
 
 /** As `allocate`, but `NULL` when the heap is full, for callers that can say ENOMEM. */
-export function tryAllocate(memory: Memory, type: number, sizeBytes: number): Ref {
+export function tryAllocate(memory: Memory, type: number, sizeBytes: number, ownType: number = 0): Ref {
   const blockClass = Math.max(smallestClass, 32 - Math.clz32(sizeBytes + headerBytes - 1));
   if (blockClass >= smallestClass + classes) throw new Error(`an object of ${sizeBytes} bytes is larger than the largest block`);
   const list = listOf(type, blockClass);
@@ -91,7 +92,7 @@ export function tryAllocate(memory: Memory, type: number, sizeBytes: number): Re
   if (at === 0) return NULL;
   const generation = peek(memory, at) >>> generationShift;
   fill(memory, at + headerBytes, (1 << blockClass) - headerBytes, 0);
-  poke(memory, at + 4, blockClass << 26);
+  poke(memory, at + 4, (blockClass << 26) | ownType);
   poke(memory, at, (generation << generationShift) | (type << 1) | 1);
   return ((generation << generationShift) | (at / unit)) as Ref;
 }
@@ -177,6 +178,9 @@ export interface Block {
   readonly sizeBytes: number;
 }
 
+/** The own type of what is live in a block. */
+const typeOfBlock = (memory: Memory, at: number): number => (peek(memory, at + 4) & 0x7fff) || ((peek(memory, at) >>> 1) & 0x7fff);
+
 /** All live blocks, in the order of their addresses: walks the heap. */
 export function liveBlocks(memory: Memory): Block[] {
   const found: Block[] = [];
@@ -185,7 +189,7 @@ export function liveBlocks(memory: Memory): Block[] {
     const header = peek(memory, at);
     sizeBytes = 1 << (peek(memory, at + 4) >>> 26);
     if ((header & 1) === 0) continue;
-    found.push({ ref: ((header & ~addressMask) | (at / unit)) as Ref, type: (header >>> 1) & 0x7fff, at, sizeBytes });
+    found.push({ ref: ((header & ~addressMask) | (at / unit)) as Ref, type: typeOfBlock(memory, at), at, sizeBytes });
   }
   return found;
 }
@@ -195,7 +199,7 @@ export function blockAt(memory: Memory, address: number): { readonly at: number;
   const top = peek(memory, heapTop);
   for (let at = peek(memory, heapBase); at < top; ) {
     const end = at + (1 << (peek(memory, at + 4) >>> 26));
-    if (address < end) return address >= at && (peek(memory, at) & 1) !== 0 ? { at, type: (peek(memory, at) >>> 1) & 0x7fff } : null;
+    if (address < end) return address >= at && (peek(memory, at) & 1) !== 0 ? { at, type: typeOfBlock(memory, at) } : null;
     at = end;
   }
   return null;

@@ -330,17 +330,26 @@ export function struct<F extends Fields>(name: string, fields: F): StructType<F>
 
 /** A record in a heap block, reached through a `Ref`. */
 export function object<N extends string, F extends Fields>(name: N, fields: F): ObjectType<N, F> {
+  const type = newType(name);
+  return objectOf(type, 0, layOut(name, fields, headerBytes, type), name);
+}
+
+function newType(name: string): number {
   const type = typeNumber(name);
-  const { bound, sizeBytes } = layOut(name, fields, headerBytes, type);
   const known = recordNames.get(type);
   if (known !== undefined) throw new Error(`object types '${known}' and '${name}' have the same number; rename one`);
   recordNames.set(type, name);
+  return type;
+}
+
+/** `own` is the number of its own type, where `type` is that of the record that it begins as; else 0. */
+function objectOf<N extends string, F extends Fields>(type: number, own: number, { bound, sizeBytes }: Layout<F>, name: N): ObjectType<N, F> {
   return Object.freeze({
     ...bound,
     structName: name,
     sizeBytes,
-    create: (memory: Memory) => allocate(memory, type, sizeBytes - headerBytes) as Ref<N>,
-    tryCreate: (memory: Memory) => (isRefused(memory, name) ? NULL : tryAllocate(memory, type, sizeBytes - headerBytes)) as Ref<N>,
+    create: (memory: Memory) => allocate(memory, type, sizeBytes - headerBytes, own) as Ref<N>,
+    tryCreate: (memory: Memory) => (isRefused(memory, name) ? NULL : tryAllocate(memory, type, sizeBytes - headerBytes, own)) as Ref<N>,
     free: (memory: Memory, ref: Ref<N>) => free(memory, ref, type),
     check: (memory: Memory, ref: Ref<N>) => void addressOf(memory, ref, type),
     addressIfLive: (memory: Memory, ref: Ref<N>) => addressIfLive(memory, ref, type),
@@ -357,9 +366,25 @@ export function typesafeObject<N extends string, F extends Fields>(name: N, fiel
   return made;
 }
 
+/**
+ * A record that begins as another does: a reference to it is one to that too, and is not told from one at an access. Who has one of those knows by its fields
+ * which it is.
+ */
+export function extension<N extends string, F extends Fields>(first: ObjectType<string, Fields>, name: N, fields: F): ObjectType<N, F> {
+  const type = typeNumber(first.structName);
+  const made = objectOf(type, newType(name), layOut(name, fields, first.sizeBytes, type), name);
+  layouts.set(name, new Map([...layouts.get(first.structName)!, ...layouts.get(name)!]));
+  return made;
+}
+
 const isRefused = (memory: Memory, name: string): boolean => memory.faults !== null && memory.faults.refuses(`a ${name}`);
 
-function layOut<F extends Fields>(name: string, fields: F, start: number, type: number): { bound: Bound<F>; sizeBytes: number } {
+interface Layout<F extends Fields> {
+  readonly bound: Bound<F>;
+  readonly sizeBytes: number;
+}
+
+function layOut<F extends Fields>(name: string, fields: F, start: number, type: number): Layout<F> {
   if (layouts.has(name)) throw new Error(`a record named '${name}' exists already`);
   const bound: Record<string, unknown> = {};
   const offsets = new Map<string, number>();

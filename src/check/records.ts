@@ -2,7 +2,7 @@
 import type { IdTable } from '#hostmem/id-table';
 import type { Memory } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
-import { File, FileKind } from '../kernel/file.ts';
+import { File, FileKind } from '../kernel/open-file.ts';
 import { DomainKind, IommuDomain } from '../drivers/domain.ts';
 import { PciFunction } from '../hardware/function.ts';
 import { installedRoot, passesThrough } from '../hardware/installed-root.ts';

@@ -12,7 +12,7 @@ import { checkAlignment, wantedAlignment } from './iopt-alignment.ts';
 import { Area, areaEnd, areaIova } from './iopt-area.ts';
 import type { Kernel } from './kernel.ts';
 import {
-  abortObject, addUser, dropUser, dropUserAndDestroy, getObject, Iommufd, IommufdObject, Kind, lockObject, publishObject, putIommufd, putObject, reserveObject,
+  abortObject, addUser, dropUser, dropUserAndDestroy, getObject, holdIommufd, IommufdObject, Kind, lockObject, publishObject, putIommufd, putObject, reserveObject,
 } from './objects.ts';
 import { isDmabuf } from './page-source.ts';
 import { addFill, copyPages, dropFill, Pages, pinnedFrame, type Copy } from './pages.ts';
@@ -47,7 +47,7 @@ export function createAccess(kernel: Kernel, iommufd: Ref<'Iommufd'>, pins: bool
   Access.owner.poke(memory, access, owner);
   IommufdObject.body.poke(memory, header, access);
   addUser(kernel, header);
-  Iommufd.references.add(memory, iommufd, 1);
+  holdIommufd(kernel, iommufd);
   publishObject(kernel, header);
   return access;
 }

@@ -8,7 +8,7 @@ import { freeRun, runGet, runSet, tryCreateRun } from '#hostmem/run';
 import { object, ref, u32 } from '#hostmem/struct';
 import { refusesCopy } from './argument.ts';
 import { allocated, fail } from './errno.ts';
-import { FileKind } from './file.ts';
+import { FileKind } from './open-file.ts';
 import type { Kernel } from './kernel.ts';
 import { openObjectFile } from './object-file.ts';
 import { abortObject, addUser, dropUser, IommufdObject, Kind, publishObject, putIommufd, reserveObject } from './objects.ts';

@@ -13,7 +13,7 @@ import { refusesCopy } from './argument.ts';
 import { RID_SLOT } from './change-pt.ts';
 import { PageRequestQueued } from './events.ts';
 import { allocated, fail } from './errno.ts';
-import { FileKind } from './file.ts';
+import { FileKind } from './open-file.ts';
 import type { Kernel } from './kernel.ts';
 import { openObjectFile } from './object-file.ts';
 import { PciDevice } from './iommu-group.ts';

@@ -1,14 +1,10 @@
-/**
- * Open files: counted records behind a process's file descriptors. The last close runs the release on its own thread.
- */
-import { silent } from '#hostmem/atomics';
-import type { Memory } from '#hostmem/memory';
-import { NULL, poison, type Ref } from '#hostmem/object';
-import { onNewLine, typesafeObject, u32 } from '#hostmem/struct';
+/** File descriptors of a process, and what the last close of a file releases, on the closer's own thread. */
+import { NULL, type Ref } from '#hostmem/object';
 import { allocated, fail } from './errno.ts';
 import type { Kernel } from './kernel.ts';
 import { releaseDmabuf } from './dmabuf.ts';
-import { Iommufd, putIommufd } from './objects.ts';
+import { fileOf, Iommufd, releaseIommufd } from './objects.ts';
+import { dropFile, File, FileKind, holdFile, holdFound, initialiseFile, tryHoldFile } from './open-file.ts';
 import { Process } from './process.ts';
 import { releaseEventQueueFile } from './event-queue.ts';
 import { releaseFaultQueueFile } from './fault-queue.ts';
@@ -17,26 +13,6 @@ import { releaseTestAccess } from './selftest/test-access.ts';
 import { releaseVfioFile } from './vfio.ts';
 import { putVfioGroup } from './vfio-group.ts';
 
-export const FileKind = { IOMMUFD: 1, VFIO: 2, FAULT_QUEUE: 3, VFIO_GROUP: 4, EVENT_QUEUE: 5, TEST_ACCESS: 6, MEMFD: 7, DMABUF: 8 } as const;
-
-/**
- * A descriptor is looked up without a lock (`__fget_files_rcu`), and so the block of a file never becomes anything else, and its count says which of
- * the files in it is meant.
- */
-export const File = typesafeObject('File', {
-  kind: u32,
-  /** `Iommufd`, `VfioFile`, `FaultQueue`, `EventQueue`, `VfioGroup`, `TestAccess`, `Memfd` or `Dmabuf`. */
-  body: u32,
-  /** How many hold it; above, bits of its own reference (`tagOf`). */
-  references: onNewLine(u32),
-});
-
-const countMask = 0xfffff;
-/** What stands above the count of a file. */
-const tagOf = (file: Ref<'File'>): number => file & ~countMask;
-/** How many hold a file: for oracles. */
-export const referencesOf = (memory: Memory, file: Ref<'File'>): number => File.references.peek(memory, file) & countMask;
-
 /** Descriptors 0 to 2 are the process's own. */
 const firstFd = 3;
 
@@ -44,9 +20,10 @@ const firstFd = 3;
 export function openIommufd(kernel: Kernel): number {
   const memory = kernel.memory;
   const iommufd = allocated(Iommufd.tryCreate(memory));
-  Iommufd.references.poke(memory, iommufd, 1);
+  const file = fileOf(iommufd);
+  initialiseFile(memory, file, FileKind.IOMMUFD, iommufd);
   Iommufd.process.poke(memory, iommufd, kernel.process);
-  const fd = tryInstallFile(kernel, FileKind.IOMMUFD, iommufd);
+  const fd = tryGiveDescriptor(kernel, file);
   if (fd < 0) Iommufd.free(memory, iommufd);
   return fd < 0 ? fail('ENOMEM', 'no descriptor is left') : fd;
 }
@@ -63,10 +40,7 @@ export function tryInstallFile(kernel: Kernel, kind: number, body: number): numb
 export function tryCreateFile(kernel: Kernel, kind: number, body: number): Ref<'File'> {
   const memory = kernel.memory;
   const file = File.tryCreate(memory);
-  if (file === NULL) return file;
-  File.kind.poke(memory, file, kind);
-  File.references.poke(memory, file, tagOf(file) | 1);
-  File.body.poke(memory, file, body);
+  if (file !== NULL) initialiseFile(memory, file, kind, body);
   return file;
 }
 
@@ -94,50 +68,27 @@ function tryGetFile(kernel: Kernel, fd: number): Ref<'File'> {
   return file !== NULL && tryHoldFile(memory, file) ? file : NULL;
 }
 
-/** How many held the file that this thread held last, which is the guess for the next: who reads before it writes waits for the line twice. */
-let usual = 1;
-
-/** One more reference, unless there is none. */
-function tryHoldFile(memory: Memory, file: Ref<'File'>): boolean {
-  const at = File.addressIfLive(memory, file);
-  if (at === 0) return false;
-  const tag = tagOf(file);
-  for (let guess = tag | usual; ; ) {
-    const found = silent.compareExchange(memory, at + File.references.offsetBytes, guess, guess + 1);
-    const holders = found & countMask;
-    if (found - holders !== tag || holders === 0 || found === poison) return false;
-    usual = holders;
-    if (found === guess) return true;
-    guess = found;
-  }
-}
-
 function getFileLocked(kernel: Kernel, fd: number): Ref<'File'> {
   const memory = kernel.memory;
   Process.files.acquire(memory, kernel.process);
   const file = fd < firstFd ? NULL : (Process.files.getLocked(memory, kernel.process, fd - firstFd + 1) as Ref<'File'>);
-  if (file !== NULL) silent.add(memory, File.references.address(memory, file), 1);
+  if (file !== NULL) holdFound(memory, file);
   Process.files.release(memory, kernel.process);
   if (file === NULL) fail('EBADF', `${fd} is no open descriptor`);
   return file;
 }
 
-/** One more reference; the caller knows that the file is open. */
-export function holdFile(kernel: Kernel, file: Ref<'File'>): void {
-  File.references.add(kernel.memory, file, 1);
-}
-
 /** The last reference releases what is behind the file. */
 export function putFile(kernel: Kernel, file: Ref<'File'>): void {
   const memory = kernel.memory;
-  if ((File.references.add(memory, file, -1) & countMask) !== 1) return;
+  if (!dropFile(kernel, file)) return;
   const body = File.body.peek(memory, file);
   release(kernel, File.kind.peek(memory, file), body);
   File.free(memory, file);
 }
 
 function release(kernel: Kernel, kind: number, body: number): void {
-  if (kind === FileKind.IOMMUFD) putIommufd(kernel, body as Ref<'Iommufd'>);
+  if (kind === FileKind.IOMMUFD) releaseIommufd(kernel, body as Ref<'Iommufd'>);
   else if (kind === FileKind.VFIO) releaseVfioFile(kernel, body as Ref<'VfioFile'>);
   else if (kind === FileKind.TEST_ACCESS) releaseTestAccess(kernel, body as Ref<'TestAccess'>);
   else if (kind === FileKind.DMABUF) releaseDmabuf(kernel, body as Ref<'Dmabuf'>);
@@ -169,7 +120,7 @@ export function shareFiles(kernel: Kernel, from: Ref<'Process'>, to: Ref<'Proces
       if (reserved === 0) fail('ENOMEM', 'no descriptor is left');
       holes.push(reserved);
     }
-    File.references.add(memory, file, 1);
+    holdFile(kernel, file);
     Process.files.publish(memory, to, id, file);
   }
   for (const hole of holes) Process.files.erase(memory, to, hole);

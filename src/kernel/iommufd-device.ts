@@ -10,7 +10,7 @@ import { PciDevice } from './iommu-group.ts';
 import { getGroup, IommufdGroup, putGroup } from './iommufd-group.ts';
 import { KernelRoot, type Kernel } from './kernel.ts';
 import {
-  addUser, dropUserAndDestroy, getObject, Iommufd, IommufdObject, Kind, publishObject, putIommufd, reserveObject, type ObjectRef,
+  addUser, dropUserAndDestroy, getObject, holdIommufd, IommufdObject, Kind, publishObject, putIommufd, reserveObject, type ObjectRef,
 } from './objects.ts';
 
 /** A bound device (`struct iommufd_device`). */
@@ -67,7 +67,7 @@ function createDevice(
   IommufdDevice.device.poke(memory, device, pci);
   IommufdDevice.group.poke(memory, device, shared);
   IommufdObject.body.poke(memory, header, device);
-  if (holdsContext) Iommufd.references.add(memory, iommufd, 1);
+  if (holdsContext) holdIommufd(kernel, iommufd);
   // The driver's own user: DESTROY of a device id is EBUSY until it unbinds (A9).
   addUser(kernel, header);
   publishObject(kernel, header);

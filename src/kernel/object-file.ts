@@ -7,7 +7,7 @@ import { refusesAnswer } from './argument.ts';
 import { fail } from './errno.ts';
 import { putFile, tryCreateFile, tryGiveDescriptor } from './file.ts';
 import type { Kernel } from './kernel.ts';
-import { addUser, Iommufd, IommufdObject, type ObjectRef } from './objects.ts';
+import { addUser, holdIommufd, IommufdObject, type ObjectRef } from './objects.ts';
 
 /** Returns the descriptor. ENOMEM, and EFAULT where the answer cannot be written: then the object is the caller's to take back. */
 export function openObjectFile(kernel: Kernel, header: ObjectRef, kind: number, arg: object): number {
@@ -15,7 +15,7 @@ export function openObjectFile(kernel: Kernel, header: ObjectRef, kind: number, 
   const file = tryCreateFile(kernel, kind, IommufdObject.body.peek(memory, header));
   if (file === NULL) fail('ENOMEM', 'kernel memory is used up');
   addUser(kernel, header);
-  Iommufd.references.add(memory, IommufdObject.iommufd.peek(memory, header), 1);
+  holdIommufd(kernel, IommufdObject.iommufd.peek(memory, header));
   const refused = refusesAnswer(kernel, arg);
   const fd = refused ? -1 : tryGiveDescriptor(kernel, file);
   if (fd >= 0) return fd;

@@ -11,11 +11,13 @@ import { idTable } from '#hostmem/id-table';
 import { mutex, waitWord } from '#hostmem/locks';
 import { Until } from '#hostmem/atomics';
 import { NULL, UseAfterFree, type Ref } from '#hostmem/object';
-import { object, onNewLine, ref, u32 } from '#hostmem/struct';
+import { extension, object, onNewLine, ref, u32 } from '#hostmem/struct';
 import { destroyAccess } from './access.ts';
 import { allocated, assert, fail } from './errno.ts';
 import { DestroyRefused, ObjectErased, ObjectPublished } from './events.ts';
+import { putFile } from './file.ts';
 import type { Kernel } from './kernel.ts';
+import { File, holdFile } from './open-file.ts';
 import { Process } from './process.ts';
 import { destroyTestDevice } from './selftest/test-device.ts';
 
@@ -32,11 +34,14 @@ export const kindNames: readonly string[] = [
   'access', 'device of the selftest',
 ];
 
-/** One open of /dev/iommu (`struct iommufd_ctx`); it is also the owner token of DMA ownership. */
-export const Iommufd = object('Iommufd', {
-  /** The file itself, each bound device and each fault fd hold the context. */
-  references: u32,
-  groupsLock: mutex,
+/**
+ * One open of /dev/iommu (`struct iommufd_ctx`): the file itself, which each bound device, access and file of a queue holds too. It is also the owner
+ * token of DMA ownership.
+ */
+export const Iommufd = extension(File, 'Iommufd', {
+  /** Behind the count, which every call writes as well. */
+  objects: idTable,
+  groupsLock: onNewLine(mutex),
   groups: ref('IommufdGroup').under('groupsLock'),
   process: ref('Process'),
   /** The IOAS that stands for a VFIO container; null before a legacy group asks for one. */
@@ -46,8 +51,10 @@ export const Iommufd = object('Iommufd', {
   mmapLock: mutex,
   /** What mmap(2) of the file shows, by offset. */
   shownRegisters: ref('ShownRegisters').under('mmapLock'),
-  objects: onNewLine(idTable),
 });
+
+/** The same thing as a file. */
+export const fileOf = (iommufd: Ref<'Iommufd'>): Ref<'File'> => iommufd as number as Ref<'File'>;
 
 /** Whom IOMMU_OPTION makes pay for pinned pages: the user, or the process as locked memory. */
 export const AccountMode = { USER: 0, PROCESS: 1 } as const;
@@ -266,16 +273,23 @@ function destroyBody(kernel: Kernel, target: ObjectRef): void {
   else if (kind !== Kind.HW_QUEUE_ACCESS) objects.destroyDevice(kernel, body as Ref<'IommufdDevice'>);
 }
 
-/** Drops a reference to the context; the last one frees it (its table is empty by then). */
-export function putIommufd(kernel: Kernel, iommufd: Ref<'Iommufd'>): void {
-  const memory = kernel.memory;
-  if (Iommufd.references.add(memory, iommufd, -1) !== 1) return;
-  sweep(kernel, iommufd);
-  Iommufd.objects.destroy(memory, iommufd);
-  Iommufd.free(memory, iommufd);
+/** `iommufd_ctx_get`. */
+export function holdIommufd(kernel: Kernel, iommufd: Ref<'Iommufd'>): void {
+  holdFile(kernel, fileOf(iommufd));
 }
 
-/** Destroys leaves first until nothing is left (`iommufd_fops_release`). A pass that destroys nothing is a bug. */
+/** `iommufd_ctx_put`. */
+export function putIommufd(kernel: Kernel, iommufd: Ref<'Iommufd'>): void {
+  putFile(kernel, fileOf(iommufd));
+}
+
+/** Nobody has the context any more (`iommufd_fops_release`). */
+export function releaseIommufd(kernel: Kernel, iommufd: Ref<'Iommufd'>): void {
+  sweep(kernel, iommufd);
+  Iommufd.objects.destroy(kernel.memory, iommufd);
+}
+
+/** Destroys leaves first until nothing is left. A pass that destroys nothing is a bug. */
 function sweep(kernel: Kernel, iommufd: Ref<'Iommufd'>): void {
   const memory = kernel.memory;
   for (;;) {

@@ -8,7 +8,8 @@ import { freeRun, runGet, runSet, tryCreateRun } from '#hostmem/run';
 import { object, ref, u32 } from '#hostmem/struct';
 import { copyFrame } from './bytes.ts';
 import { allocated, fail } from './errno.ts';
-import { holdFile, putFile } from './file.ts';
+import { putFile } from './file.ts';
+import { holdFile } from './open-file.ts';
 import type { Kernel } from './kernel.ts';
 import { addUser, dropUser } from './objects.ts';
 

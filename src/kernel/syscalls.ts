@@ -11,7 +11,8 @@ import { getDirtyBitmap, setDirtyTracking, type GetDirtyBitmap, type SetDirtyTra
 import { fail } from './errno.ts';
 import { eventQueueAlloc, hasEvents, readEvents, type EventQueueAlloc } from './event-queue.ts';
 import { faultQueueAlloc, hasRequests, readRequests, writeResponses, type FaultQueueAlloc } from './fault-queue.ts';
-import { closeFd, File, FileKind, getFile, openIommufd, putFile } from './file.ts';
+import { closeFd, getFile, openIommufd, putFile } from './file.ts';
+import { File, FileKind } from './open-file.ts';
 import { getHwInfo, getHwInfoTail, type GetHwInfo } from './hw-info.ts';
 import { hwQueueAlloc, type HwQueueAlloc } from './hw-queue.ts';
 import { hwptInvalidate, type HwptInvalidate } from './hwpt-invalidate.ts';

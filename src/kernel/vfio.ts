@@ -11,13 +11,14 @@ import { refusesAnswer, respond, type Argument } from './argument.ts';
 import { thrownErrno } from './call-events.ts';
 import { allocated, fail } from './errno.ts';
 import { VfioCall, VfioCalled, VfioReturned } from './events.ts';
-import { File, FileKind, getFile, putFile, tryInstallFile } from './file.ts';
+import { getFile, putFile, tryInstallFile } from './file.ts';
+import { File, FileKind } from './open-file.ts';
 import { compatIoasId } from './compat-ioas.ts';
 import { IommuGroup, PciDevice } from './iommu-group.ts';
 import { Change, changePt, detachSlot, RID_SLOT } from './change-pt.ts';
 import { bindDevice, IommufdDevice, unbindDevice } from './iommufd-device.ts';
 import type { Kernel } from './kernel.ts';
-import { Iommufd, IommufdObject, putIommufd } from './objects.ts';
+import { holdIommufd, IommufdObject, putIommufd } from './objects.ts';
 import { abandonDmabufs } from './vfio-dmabuf.ts';
 import { blockGroup, putVfioGroup, unblockGroup } from './vfio-group.ts';
 import { changePasidUnderLock, detachPasidUnderLock, firstPasid, VfioPasid } from './vfio-pasid.ts';
@@ -177,14 +178,9 @@ function closeDevice(kernel: Kernel, device: Ref<'VfioDevice'>): void {
 /** The context behind a descriptor, with a reference. EBADF, EBADFD. */
 export function getIommufd(kernel: Kernel, fd: number): Ref<'Iommufd'> {
   const file = getFile(kernel, fd);
-  try {
-    if (File.kind.peek(kernel.memory, file) !== FileKind.IOMMUFD) fail('EBADFD', `descriptor ${fd} is no iommufd`);
-    const iommufd = File.body.peek(kernel.memory, file) as Ref<'Iommufd'>;
-    Iommufd.references.add(kernel.memory, iommufd, 1);
-    return iommufd;
-  } finally {
-    putFile(kernel, file);
-  }
+  if (File.kind.peek(kernel.memory, file) === FileKind.IOMMUFD) return File.body.peek(kernel.memory, file) as Ref<'Iommufd'>;
+  putFile(kernel, file);
+  return fail('EBADFD', `descriptor ${fd} is no iommufd`);
 }
 
 /**
@@ -201,7 +197,7 @@ export function openThroughGroup(kernel: Kernel, device: Ref<'VfioDevice'>, iomm
     const fd = attachAndInstall(kernel, file, device, iommufd);
     VfioFile.group.poke(memory, file, VfioDevice.group.peek(memory, device));
     VfioFile.iommufd.poke(memory, file, iommufd);
-    Iommufd.references.add(memory, iommufd, 1);
+    holdIommufd(kernel, iommufd);
     VfioFile.accessGranted.store(memory, file, 1);
     return fd;
   } catch (error) {

@@ -31,7 +31,7 @@ test('holds: the group that a refused bind leaves to its owner', async () => {
   // As it stands in the middle of a bind by another context: a record of the group, which it does not own.
   const files = vmm.world.kernel;
   const { Process } = await import('#src/kernel/process');
-  const { File } = await import('#src/kernel/file');
+  const { File } = await import('#src/kernel/open-file');
   const iommufd = File.body.peek(memory, Process.files.get(memory, vmm.process.ref, other - 2));
   const record = IommufdGroup.create(files.memory);
   IommufdGroup.group.poke(memory, record, core);

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { Iommufd, IommufdObject, lockObject, putObject } from '#src/kernel/objects';
-import { File } from '#src/kernel/file';
+import { fileOf, IommufdObject, lockObject, putObject } from '#src/kernel/objects';
+import { File } from '#src/kernel/open-file';
 import { IommuGroup } from '#src/kernel/iommu-group';
 import { IommufdGroup } from '#src/kernel/iommufd-group';
 import { Process } from '#src/kernel/process';
@@ -87,13 +87,13 @@ test('breaks: a vdevice does not keep its device from going', async () => {
 });
 
 test('breaks: a context, a file, a group or a claim is counted once too often', async () => {
-  const { vmm, memory, fd, iommufd, group, core, verdict } = await attachedGroup('O1');
-  Iommufd.references.add(memory, iommufd, 1);
+  const { vmm, memory, fds, iommufd, group, core, verdict } = await attachedGroup('O1');
+  File.references.add(memory, fileOf(iommufd), 1);
   expect(verdict()).toMatch(/^a context has (\d+) references, \d+ keep it$/);
-  Iommufd.references.add(memory, iommufd, -1);
-  const file = Process.files.get(memory, vmm.process.ref, fd - 2);
+  File.references.add(memory, fileOf(iommufd), -1);
+  const file = Process.files.get(memory, vmm.process.ref, fds[0]! - 2);
   File.references.add(memory, file, 1);
-  expect(verdict()).toBe('a file has 2 references, 1 descriptors, mappings and sets of pages hold it');
+  expect(verdict()).toBe('a file has 2 references, 1 keep it');
   File.references.add(memory, file, -1);
   IommufdGroup.references.poke(memory, group, 3);
   expect(verdict()).toBe('group 1 has 3 references in its context, 2 of its devices are bound');

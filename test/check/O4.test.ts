@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { Access } from '#src/kernel/access';
 import { DeviceGoes } from '#src/kernel/events';
 import { Iommufd } from '#src/kernel/objects';
-import { File } from '#src/kernel/file';
+import { File } from '#src/kernel/open-file';
 import { Process } from '#src/kernel/process';
 import { TestAccess } from '#src/kernel/selftest/test-access';
 import { attachedGroup, virtualised } from './state.ts';

@@ -4,7 +4,7 @@ import type { Ref } from '#hostmem/object';
 import { loadInvariants } from '#src/check/catalogue';
 import { Judge } from '#src/check/judge';
 import { View } from '#src/check/view';
-import { File } from '#src/kernel/file';
+import { File } from '#src/kernel/open-file';
 import { Iommufd, IommufdObject, type ObjectRef } from '#src/kernel/objects';
 import { Process } from '#src/kernel/process';
 import { IommufdGroup } from '#src/kernel/iommufd-group';

@@ -1,7 +1,7 @@
 import { Host } from '#hostmem/host';
 import { mutex } from '#hostmem/locks';
-import { liveObjects, NULL, UseAfterFree } from '#hostmem/object';
-import { object, ref, typesafeObject, u32, u64 } from '#hostmem/struct';
+import { liveBlocks, liveObjects, NULL, UseAfterFree } from '#hostmem/object';
+import { extension, nameOfType, nameOfWord, object, onNewLine, ref, typesafeObject, u32, u64 } from '#hostmem/struct';
 import { expect, test } from 'vitest';
 import { Arena, runTasks } from './arena.ts';
 
@@ -33,6 +33,32 @@ test('a block of the type that keeps its blocks is never of another type, and wh
   const Other = object('TestOther', { count: u32 });
   for (let i = 0; i < 2 * blocks; i++) expect(places).not.toContain(Other.addressIfLive(kernel, Other.create(kernel)));
   for (let i = 0; i < blocks; i++) expect(places).toContain(addressOf(Safe.create(kernel)));
+
+  const Longer = extension(Safe, 'TestLonger', { lock: onNewLine(mutex), weight: u32.under('lock'), next: ref('TestLonger') });
+  const longer = Longer.create(kernel);
+  const at = Longer.addressIfLive(kernel, longer);
+  Longer.free(kernel, longer);
+  for (let i = 0; i < 2 * blocks; i++) expect(Other.addressIfLive(kernel, Other.create(kernel))).not.toBe(at);
+});
+
+test('what begins as another is reached by either, goes by either, and has its own name', () => {
+  const Case = object('TestCase', { kind: u32, count: onNewLine(u32) });
+  const Filled = extension(Case, 'TestFilled', { contents: u32, lock: onNewLine(mutex), weight: u32.under('lock'), next: ref('TestFilled') });
+  const { kernel } = Host.create(1 << 20, 1 << 20);
+  const filled = Filled.create(kernel);
+  const base = filled as number as ReturnType<typeof Case.create>;
+  Case.kind.poke(kernel, base, 2);
+  Case.count.add(kernel, base, 3);
+  Filled.weight.write(kernel, filled, 5);
+  expect([Case.kind.peek(kernel, filled), Case.count.peek(kernel, filled), Filled.contents.peek(kernel, filled), Filled.weight.read(kernel, filled)]).toEqual([2, 3, 0, 5]);
+  const names = [Case.kind, Case.count, Filled.contents, Filled.lock, Filled.weight].map((field) => nameOfWord(kernel, field.address(kernel, filled)));
+  expect(names).toEqual(['TestFilled.kind', 'TestFilled.count', 'TestFilled.contents', 'TestFilled.lock', 'TestFilled.weight']);
+  expect(liveBlocks(kernel).map(({ type }) => nameOfType(type))).toEqual(['TestFilled']);
+  Case.free(kernel, base);
+  expect(() => Filled.weight.read(kernel, filled)).toThrow(UseAfterFree);
+  expect(() => Case.count.load(kernel, base)).toThrow(/is free/);
+  const plain = Case.create(kernel);
+  expect(nameOfWord(kernel, Case.count.address(kernel, plain))).toBe('TestCase.count');
 });
 
 test('a 64-bit field keeps all its bits', () => {

@@ -6,7 +6,7 @@ import { Ioas } from '#src/kernel/ioas';
 import { mapPages } from '#src/kernel/iopt';
 import { placePages } from '#src/kernel/iopt-placement';
 import { reserve, unreserve } from '#src/kernel/iopt-ranges';
-import { File } from '#src/kernel/file';
+import { File } from '#src/kernel/open-file';
 import { Iommufd, IommufdObject, type ObjectRef } from '#src/kernel/objects';
 import { createPages } from '#src/kernel/pages';
 import { Process, userAddress } from '#src/kernel/process';

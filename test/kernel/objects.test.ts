@@ -1,5 +1,5 @@
 import type { Ref } from '#hostmem/object';
-import { File } from '#src/kernel/file';
+import { File } from '#src/kernel/open-file';
 import { getObject, Iommufd, IommufdObject, Kind, lockObject, putObject, type ObjectRef } from '#src/kernel/objects';
 import { Process } from '#src/kernel/process';
 import { expect, test } from 'vitest';

@@ -1,6 +1,7 @@
 /** Page requests: queued, read, answered, and answered for who leaves. */
 import type { Ref } from '#hostmem/object';
-import { File, getFile, putFile } from '#src/kernel/file';
+import { getFile, putFile } from '#src/kernel/file';
+import { File } from '#src/kernel/open-file';
 import { Iommufd, IommufdObject } from '#src/kernel/objects';
 import { reportPageRequest } from '#src/kernel/page-request';
 import { poll, read, write } from '#src/kernel/syscalls';

@@ -1,6 +1,6 @@
 /** Numbers of processes: one for each on every device, the lowest free one, given back with the last bond. */
 import { HwptFlag } from '#src/kernel/hwpt';
-import { File } from '#src/kernel/file';
+import { File } from '#src/kernel/open-file';
 import { Kernel } from '#src/kernel/kernel';
 import { linux72 } from '#src/kernel/operations';
 import { bindProcess, firstProcessPasid, ownPasid, unbindProcess } from '#src/kernel/process-pasid';

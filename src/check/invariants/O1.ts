@@ -3,7 +3,7 @@ import { NULL, type Ref } from '#hostmem/object';
 import { IoptAccess } from '../../kernel/access.ts';
 import { EventQueue } from '../../kernel/event-queue.ts';
 import { FaultQueue } from '../../kernel/fault-queue.ts';
-import { File, FileKind, referencesOf } from '../../kernel/file.ts';
+import { File, FileKind, referencesOf } from '../../kernel/open-file.ts';
 import { HwQueue } from '../../kernel/hw-queue.ts';
 import { Hwpt } from '../../kernel/hwpt.ts';
 import { Ioas } from '../../kernel/ioas.ts';
@@ -11,7 +11,7 @@ import { IommuGroup } from '../../kernel/iommu-group.ts';
 import { IommufdDevice } from '../../kernel/iommufd-device.ts';
 import { IommufdGroup } from '../../kernel/iommufd-group.ts';
 import { PasidAttachment } from '../../kernel/iommufd-pasid.ts';
-import { Iommufd, IommufdObject, Kind, type ObjectRef } from '../../kernel/objects.ts';
+import { fileOf, IommufdObject, Kind, type ObjectRef } from '../../kernel/objects.ts';
 import { Pages } from '../../kernel/pages.ts';
 import { Region } from '../../kernel/region.ts';
 import { TestDevice } from '../../kernel/selftest/test-device.ts';
@@ -36,7 +36,7 @@ export default invariant<null>({
       const found = compareObjects(view, iommufd, files) ?? compareGroups(view, iommufd);
       if (found !== null) return found;
     }
-    return compareFiles(view, held) ?? compareContexts(view, files) ?? compareOwners(view);
+    return compareFiles(view, held) ?? compareOwners(view);
   },
 });
 
@@ -173,52 +173,47 @@ function compareGroups(view: View, iommufd: Ref<'Iommufd'>): Breach | null {
   return null;
 }
 
-/** Every file that descriptors, mappings of memory or sets of pages keep open, with how many do. */
+/**
+ * Every file that is open, with how many hold it: descriptors, mappings of memory and sets of pages; of a context also the files of its queues and of what is
+ * bound to it, and its devices and accesses themselves.
+ */
 function heldFiles(view: View): Map<Ref<'File'>, number> {
+  const memory = view.host.kernel;
   const found = new Map<Ref<'File'>, number>();
-  const hold = (file: Ref<'File'>): unknown => found.set(file, (found.get(file) ?? 0) + 1);
-  for (const process of processes(view)) filesOf(view, process).forEach(hold);
+  const hold = (file: Ref<'File'>, times: number = 1): unknown => found.set(file, (found.get(file) ?? 0) + times);
+  for (const process of processes(view)) for (const file of filesOf(view, process)) hold(file);
   for (const pages of pagesOf(view)) {
-    const file = Pages.file.peek(view.host.kernel, pages);
+    const file = Pages.file.peek(memory, pages);
     if (file !== NULL) hold(file);
+  }
+  for (const file of found.keys()) {
+    const iommufd = keptBy(view, file);
+    if (iommufd !== NULL) hold(fileOf(iommufd));
+  }
+  for (const iommufd of contexts(view)) {
+    const selftest = new Set(bodies<'TestDevice'>(view, iommufd, Kind.SELFTEST).map((made) => TestDevice.device.peek(memory, made)));
+    const devices = bodies<'IommufdDevice'>(view, iommufd, Kind.DEVICE).filter((device) => !selftest.has(device));
+    hold(fileOf(iommufd), devices.length + bodies<'Access'>(view, iommufd, Kind.ACCESS).length);
   }
   return found;
 }
 
 function compareFiles(view: View, held: ReadonlyMap<Ref<'File'>, number>): Breach | null {
-  for (const [file, times] of held) {
-    const references = referencesOf(view.host.kernel, file);
-    if (references !== times) return breach(`a file has ${references} references, ${times} descriptors, mappings and sets of pages hold it`);
-  }
-  return null;
-}
-
-/** Files of a context, of its queues and of what is bound to it, and its devices and accesses themselves. */
-function compareContexts(view: View, files: readonly Ref<'File'>[]): Breach | null {
   const memory = view.host.kernel;
-  const held = new Map<Ref<'Iommufd'>, number>();
-  const hold = (iommufd: Ref<'Iommufd'>, times: number = 1): unknown => held.set(iommufd, (held.get(iommufd) ?? 0) + times);
-  for (const file of files) {
-    const iommufd = heldByFile(view, file);
-    if (iommufd !== NULL) hold(iommufd);
-  }
-  for (const iommufd of contexts(view)) {
-    const selftest = new Set(bodies<'TestDevice'>(view, iommufd, Kind.SELFTEST).map((made) => TestDevice.device.peek(memory, made)));
-    const devices = bodies<'IommufdDevice'>(view, iommufd, Kind.DEVICE).filter((device) => !selftest.has(device));
-    hold(iommufd, devices.length + bodies<'Access'>(view, iommufd, Kind.ACCESS).length);
-    const references = Iommufd.references.peek(memory, iommufd);
-    if (references !== held.get(iommufd)) return breach(`a context has ${references} references, ${held.get(iommufd)} keep it`);
+  for (const [file, times] of held) {
+    const references = referencesOf(memory, file);
+    if (references === times) continue;
+    const isContext = File.kind.peek(memory, file) === FileKind.IOMMUFD;
+    return breach(`a ${isContext ? 'context' : 'file'} has ${references} references, ${times} keep it`);
   }
   return null;
 }
 
-/** The context that a file keeps, beside what stands behind it as an object. */
-function heldByFile(view: View, file: Ref<'File'>): Ref<'Iommufd'> {
+/** The context that a file of another kind keeps. */
+function keptBy(view: View, file: Ref<'File'>): Ref<'Iommufd'> {
   const memory = view.host.kernel;
   const body = File.body.peek(memory, file);
   switch (File.kind.peek(memory, file)) {
-    case FileKind.IOMMUFD:
-      return body as Ref<'Iommufd'>;
     case FileKind.FAULT_QUEUE:
       return IommufdObject.iommufd.peek(memory, FaultQueue.header.peek(memory, body));
     case FileKind.EVENT_QUEUE:

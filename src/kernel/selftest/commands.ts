@@ -6,7 +6,8 @@ import type { Ref } from '#hostmem/object';
 import { checkSize, type Sized } from '../argument.ts';
 import { callBegan, callEnded, thrownErrno } from '../call-events.ts';
 import { fail } from '../errno.ts';
-import { File, FileKind, getFile, putFile } from '../file.ts';
+import { getFile, putFile } from '../file.ts';
+import { File, FileKind } from '../open-file.ts';
 import type { Kernel } from '../kernel.ts';
 import {
   addReserved, devCheckCache, markDirty, mdCheckIotlb, mdCheckMap, mdCheckRefs, setTempMemoryLimit,

@@ -4,7 +4,8 @@ import type { Frame } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import { createDmabuf, Dmabuf, moveDmabuf, releaseDmabuf } from '../dmabuf.ts';
 import { allocated, fail } from '../errno.ts';
-import { File, FileKind, getFile, putFile, tryInstallFile } from '../file.ts';
+import { getFile, putFile, tryInstallFile } from '../file.ts';
+import { File, FileKind } from '../open-file.ts';
 import type { Kernel } from '../kernel.ts';
 
 export interface DmabufGet { length: number }
