@@ -49,6 +49,8 @@ export async function everyScenario(part: 0 | 1): Promise<void> {
         expect(violation!.token.length).toBeLessThanOrEqual(64);
         expect(story.length).toBeGreaterThan(8);
         expect(story.length).toBeLessThanOrEqual(25);
+        // To replay takes a cell of its own, which takes longer than the replays.
+        if (seed !== seeds[0]) continue;
         const again = await replay({ token: violation!.token, times: 50, cpu: own });
         expect(again.hashes).toHaveLength(1);
         expect(again.violation?.invariant).toBe(value.caughtBy);

@@ -185,7 +185,9 @@ export default {
   asks: 'what does a pair of IOAS_MAP and IOAS_UNMAP cost, with no domain to fill, one and two, and what do threads do to each other?',
   prepare(tiny, { threads }) {
     const alone = rowsAlone(new World({ vms: 16 }), tiny);
-    const together = Object.entries(placesOf(threads)).map(([name, places]) => rowOf(name, places, tiny));
+    // To see that they run some are enough, of each driver and way: each starts threads of its own.
+    const asked = Object.entries(placesOf(threads)).filter((_, index) => !tiny || index % 3 === 0);
+    const together = asked.map(([name, places]) => rowOf(name, places, tiny));
     return {
       rounds: 11,
       rows: [...alone, ...together.map(({ row }) => row)],
