@@ -6,12 +6,10 @@
  */
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
-import { IommuDomain } from '../drivers/domain.ts';
 import { allocated, fail } from './errno.ts';
-import { PasidMoved, PasidMoves } from './events.ts';
+import { setGroupPasid } from './group-pasid.ts';
 import { addUser, dropUser } from './objects.ts';
 import { headerOf, Hwpt, HwptFlag } from './hwpt.ts';
-import { checkOwner, IommuGroup, PciDevice } from './iommu-group.ts';
 import { IommufdDevice } from './iommufd-device.ts';
 import { IommufdGroup } from './iommufd-group.ts';
 import type { Kernel } from './kernel.ts';
@@ -58,7 +56,7 @@ export function attachPasid(kernel: Kernel, device: Ref<'IommufdDevice'>, pasid:
 /** The first member: the PASID goes through the HWPT's domain from now on. What the driver says; the share is freed then. */
 function openSlot(kernel: Kernel, group: Ref<'IommufdGroup'>, pasid: number, hwpt: Ref<'Hwpt'>, share: Ref<'PasidAttachment'>): void {
   try {
-    setPasidDomain(kernel, group, pasid, Hwpt.domain.peek(kernel.memory, hwpt), kernel.driver.blockedDomain);
+    setGroupPasid(kernel, IommufdGroup.group.peek(kernel.memory, group), pasid, Hwpt.domain.peek(kernel.memory, hwpt), kernel.driver.blockedDomain);
   } catch (error) {
     PasidAttachment.free(kernel.memory, share);
     throw error;
@@ -76,7 +74,7 @@ export function replacePasid(kernel: Kernel, device: Ref<'IommufdDevice'>, pasid
     const old = PasidAttachment.hwpt.read(memory, own);
     if (old === hwpt) return NULL;
     checkPasidHwpt(kernel, group, hwpt);
-    setPasidDomain(kernel, group, pasid, Hwpt.domain.peek(memory, hwpt), Hwpt.domain.peek(memory, old));
+    setGroupPasid(kernel, IommufdGroup.group.peek(memory, group), pasid, Hwpt.domain.peek(memory, hwpt), Hwpt.domain.peek(memory, old));
     const members = move(kernel, group, pasid, old, hwpt);
     addUser(kernel, headerOf(kernel, hwpt), members);
     if (members > 1) dropUser(kernel, headerOf(kernel, old), members - 1);
@@ -94,7 +92,7 @@ export function detachPasid(kernel: Kernel, device: Ref<'IommufdDevice'>, pasid:
   const own = find(kernel, group, pasid, device);
   const hwpt = PasidAttachment.hwpt.read(memory, own);
   unlink(kernel, group, own);
-  if (find(kernel, group, pasid, NULL) === NULL) setPasidDomain(kernel, group, pasid, kernel.driver.blockedDomain, Hwpt.domain.peek(memory, hwpt));
+  if (find(kernel, group, pasid, NULL) === NULL) setGroupPasid(kernel, IommufdGroup.group.peek(memory, group), pasid, kernel.driver.blockedDomain, Hwpt.domain.peek(memory, hwpt));
   kernel.operations.iopf.movePasid(kernel, own, hwpt, NULL);
   PasidAttachment.free(memory, own);
   IommufdGroup.lock.release(memory, group);
@@ -119,52 +117,6 @@ export function hwptOfPasid(kernel: Kernel, device: Ref<'IommufdDevice'>, pasid:
   IommufdGroup.lock.release(kernel.memory, group);
   return hwpt;
 }
-
-/**
- * Lets requests of all members that have PASIDs go through a domain (`__iommu_set_group_pasid`), of who owns the group. A member that refuses makes those
- * before it go back to `old`. EINVAL for a PASID that a member does not have or for a domain of another driver, and what the driver says.
- */
-function setPasidDomain(kernel: Kernel, group: Ref<'IommufdGroup'>, pasid: number, domain: Ref<'IommuDomain'>, old: Ref<'IommuDomain'>): void {
-  setFunctionPasid(kernel, IommufdGroup.group.peek(kernel.memory, group), pasid, domain, old);
-}
-
-/** The same for who has the group in any other way: its kernel driver (`iommu_attach_device_pasid`). */
-export function setFunctionPasid(kernel: Kernel, core: Ref<'IommuGroup'>, pasid: number, domain: Ref<'IommuDomain'>, old: Ref<'IommuDomain'>): void {
-  const memory = kernel.memory;
-  if (domain !== kernel.driver.blockedDomain) checkOwner(kernel, core, domain);
-  const number = IommuGroup.number.peek(memory, core);
-  IommuGroup.mutex.acquire(memory, core);
-  PasidMoves.emit(memory, number, pasid, rootOf(kernel, old), rootOf(kernel, domain), kernel.processNumber);
-  let inForce = old;
-  try {
-    setMembers(kernel, core, pasid, domain, old);
-    inForce = domain;
-  } finally {
-    PasidMoved.emit(memory, number, pasid, rootOf(kernel, inForce));
-    IommuGroup.mutex.release(memory, core);
-  }
-}
-
-function setMembers(kernel: Kernel, core: Ref<'IommuGroup'>, pasid: number, domain: Ref<'IommuDomain'>, old: Ref<'IommuDomain'>): void {
-  const memory = kernel.memory;
-  const { driver } = kernel;
-  if (driver.pasidsOf === undefined || driver.setPasid === undefined) return;
-  const first = IommuGroup.members.peek(memory, core);
-  for (let member: Ref<'PciDevice'> = first; member !== NULL; member = PciDevice.nextInGroup.peek(memory, member)) {
-    const pciFunction = PciDevice.function.peek(memory, member);
-    const width = driver.pasidsOf(pciFunction);
-    if (width === 0) continue;
-    const problem = pasid >= width ? 'EINVAL' : driver.setPasid(domain, pciFunction, pasid);
-    if (problem === 0) continue;
-    for (let undo = first; undo !== member; undo = PciDevice.nextInGroup.peek(memory, undo)) {
-      driver.setPasid(old, PciDevice.function.peek(memory, undo), pasid);
-    }
-    fail(problem, `the driver refuses PASID ${pasid}`);
-  }
-}
-
-/** The root frame by which hardware names a domain; 0 for blocking. */
-const rootOf = (kernel: Kernel, domain: Ref<'IommuDomain'>): number => (domain === NULL ? 0 : IommuDomain.root.peek(kernel.memory, domain));
 
 const isForPasids = (kernel: Kernel, hwpt: Ref<'Hwpt'>): boolean => (Hwpt.flags.peek(kernel.memory, hwpt) & HwptFlag.PASID) !== 0;
 

@@ -1,0 +1,50 @@
+/** PASIDs in the core: who is asked first, what is refused, and what a reset and an owner make of them. */
+import type { Ref } from '#hostmem/object';
+import type { IommuDriver } from '#src/drivers/driver';
+import { PciFunction } from '#src/hardware/function';
+import { HwptFlag } from '#src/kernel/hwpt';
+import { ioctl } from '#src/kernel/syscalls';
+import { VfioFlag } from '#src/kernel/vfio';
+import { World, type WorldOptions } from '#src/world';
+import { expect, test, vi } from 'vitest';
+import { errnoOf, page, Vmm } from './vmm.ts';
+
+const iova = 0x1000;
+
+/** A and B are a group of a VMM, with two HWPTs for PASIDs on IOASes that read as 1 and 2. */
+function setUp(options: Partial<WorldOptions> = {}) {
+  const vmm = new Vmm(new World({ iommu: 'vtd-scalable', pasids: true, ...options }));
+  const { world } = vmm;
+  const group = world.group('A', 'B');
+  const fd = vmm.iommufd();
+  const [device, mate] = group.vfio.map((number) => vmm.process.bound(number, fd)) as [{ fd: number; deviceId: number }, { fd: number; deviceId: number }];
+  const hwpts = [1, 2].map((tag) => {
+    const ioas = vmm.ioas(fd);
+    vmm.map(fd, ioas, iova, vmm.process.memory(page, tag));
+    return vmm.process.hwpt(fd, device.deviceId, ioas, HwptFlag.PASID);
+  }) as [number, number];
+  const functionOf = (name: string) => world.directory[name] as Ref<'PciFunction'>;
+  const call = (command: 'VFIO_DEVICE_ATTACH_IOMMUFD_PT' | 'VFIO_DEVICE_DETACH_IOMMUFD_PT', pasid: number, ptId: number) => {
+    vmm.enter();
+    return errnoOf(() => ioctl(world.kernel, device.fd, command, { argsz: 16, flags: VfioFlag.PASID, ptId, pasid }));
+  };
+  return {
+    vmm, world, fd, device, mate, hwpts, functionOf,
+    attach: (pasid: number, ptId: number) => call('VFIO_DEVICE_ATTACH_IOMMUFD_PT', pasid, ptId),
+    detach: (pasid: number) => call('VFIO_DEVICE_DETACH_IOMMUFD_PT', pasid, 0),
+    /** What a function reads with the PASID, or 0 where it faults. */
+    found: (name: string, pasid: number) => {
+      const dma = vmm.dma(name);
+      return dma.read(0, iova, 64, 0, pasid) === 0 ? dma.bufferWord(0) : 0;
+    },
+  };
+}
+
+test('a PASID that one member of the group does not have is refused before any member is set', () => {
+  const { world, hwpts, functionOf, attach, found } = setUp();
+  const narrow = functionOf('B');
+  PciFunction.pasids.poke(world.host.kernel, narrow, 4);
+  const set = vi.spyOn(world.kernel.driver as Required<IommuDriver>, 'setPasid');
+  expect([attach(4, hwpts[0]), set.mock.calls.length]).toEqual(['EINVAL', 0]);
+  expect([attach(3, hwpts[0]), found('A', 3), found('B', 3)]).toEqual([null, 1, 1]);
+});
