@@ -170,7 +170,7 @@ export interface IommuDriver {
   /** Lets a function with ATS make translation requests, or no longer; nothing where function or unit have none (`iommu_enable_pci_ats`). */
   enableAts?(pciFunction: Ref<'PciFunction'>): void;
   disableAts?(pciFunction: Ref<'PciFunction'>): void;
-  /** How many PASIDs a function has, 0 for none. Where this is absent, a PASID attachment is bookkeeping alone. */
+  /** How many PASIDs a function has, 0 for none: a PASID attachment is bookkeeping alone then. Absent, with what follows, where the driver sets none: EOPNOTSUPP. */
   pasidsOf?(pciFunction: Ref<'PciFunction'>): number;
   /** Lets requests with the PASID go through a domain (`set_dev_pasid`). 0, or an errno after which all is as before. */
   setPasid?(domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>, pasid: number): 0 | ErrnoName;

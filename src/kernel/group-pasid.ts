@@ -11,10 +11,12 @@ import type { Kernel } from './kernel.ts';
 
 /**
  * Lets requests with the PASID go through a domain instead of `old` (`__iommu_set_group_pasid`), the blocked one included. A member that refuses makes those
- * before it go back. EINVAL for a PASID that a member does not have or for a domain of another driver, and what the driver says.
+ * before it go back. EOPNOTSUPP of a driver that sets none, EINVAL for a PASID that a member does not have or for a domain of another driver, and what the
+ * driver says.
  */
 export function setGroupPasid(kernel: Kernel, group: Ref<'IommuGroup'>, pasid: number, domain: Ref<'IommuDomain'>, old: Ref<'IommuDomain'>): void {
   const memory = kernel.memory;
+  if (kernel.driver.setPasid === undefined) fail('EOPNOTSUPP', 'the driver sets no PASIDs');
   if (domain !== kernel.driver.blockedDomain) checkOwner(kernel, group, domain);
   const number = IommuGroup.number.peek(memory, group);
   IommuGroup.mutex.acquire(memory, group);

@@ -48,3 +48,20 @@ test('a PASID that one member of the group does not have is refused before any m
   expect([attach(4, hwpts[0]), set.mock.calls.length]).toEqual(['EINVAL', 0]);
   expect([attach(3, hwpts[0]), found('A', 3), found('B', 3)]).toEqual([null, 1, 1]);
 });
+
+test.each([
+  ['amd', 'EOPNOTSUPP', 'EINVAL'],
+  ['riscv', 'EOPNOTSUPP', 'EINVAL'],
+  ['smmuv3', null, 'EOPNOTSUPP'],
+] as const)('%s sets no PASIDs: of an HWPT for them its driver says %s, the kernel of an attach %s, and nothing is left', (iommu, made, attached) => {
+  const vmm = new Vmm(new World({ iommu }));
+  const fd = vmm.iommufd();
+  const device = vmm.process.bound(vmm.world.group('A').vfio[0]!, fd);
+  const ioas = vmm.ioas(fd);
+  const before = vmm.ledger();
+  const arg = { flags: HwptFlag.PASID, devId: device.deviceId, ptId: ioas, outHwptId: 0 };
+  expect(vmm.ioctl(fd, 'IOMMU_HWPT_ALLOC', arg)).toBe(made);
+  const ptId = made === null ? arg.outHwptId : vmm.process.hwpt(fd, device.deviceId, ioas);
+  expect(vmm.ioctl(device.fd, 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', { argsz: 16, flags: VfioFlag.PASID, ptId, pasid: 5 })).toBe(attached);
+  expect([vmm.destroy(fd, ptId), vmm.ledger()]).toEqual([null, before]);
+});

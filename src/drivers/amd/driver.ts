@@ -20,7 +20,7 @@ import type { Machine } from '../../hardware/machine.ts';
 import { IommuUnit } from '../../hardware/unit.ts';
 import { allocated, assert, fail } from '../../kernel/errno.ts';
 import { DomainKind, DriverKind, IommuDomain, leftByAll } from '../domain.ts';
-import { DomainFlags, IommuDevice, type AttachError, type HwInfo, type IommuDriver, type MapError, type ReservedRegion } from '../driver.ts';
+import { IommuDevice, type AttachError, type HwInfo, type IommuDriver, type MapError, type ReservedRegion } from '../driver.ts';
 import { DomainIdReturned, LeavesCleared, TablesFreed } from '../events.ts';
 import { endOfUnmap } from '../gather.ts';
 import { IdBitmap, returnId, takeId } from '../id-bitmap.ts';
@@ -96,7 +96,8 @@ export class AmdDriver implements IommuDriver {
 
   allocPagingDomain(_pciFunction: Ref<'PciFunction'>, flags: number): Ref<'IommuDomain'> {
     const { kernel } = this.#amd;
-    if ((flags & ~DomainFlags.PASID) !== 0) fail('EOPNOTSUPP', `AMD's host tables have no support for domain flags 0x${flags.toString(16)}`);
+    // For a PASID 7.2 makes second tables, in the format of the CPU, where unit and device have PASIDs: neither has any here.
+    if (flags !== 0) fail('EOPNOTSUPP', `AMD's host tables have no support for domain flags 0x${flags.toString(16)}`);
     const tables = this.#amd.tables(firstLevels);
     const root = tables.create();
     if (root === 0) fail('ENOMEM', 'no frame for a page table');

@@ -16,7 +16,7 @@ import { DdtpMode, Mode, QueueStatus, RiscvRegisters } from '../../hardware/risc
 import { IommuUnit } from '../../hardware/unit.ts';
 import { allocated, assert, fail } from '../../kernel/errno.ts';
 import { DomainKind, DriverKind, IommuDomain, leftByAll } from '../domain.ts';
-import { DomainFlags, IommuDevice, type AttachError, type HwInfo, type IommuDriver, type MapError, type ReservedRegion, type TakenRequest } from '../driver.ts';
+import { IommuDevice, type AttachError, type HwInfo, type IommuDriver, type MapError, type ReservedRegion, type TakenRequest } from '../driver.ts';
 import { DomainIdReturned, LeavesCleared, TablesFreed } from '../events.ts';
 import { endOfUnmap } from '../gather.ts';
 import { IdBitmap, returnId, takeId } from '../id-bitmap.ts';
@@ -105,7 +105,8 @@ export class RiscvDriver implements IommuDriver {
 
   allocPagingDomain(_pciFunction: Ref<'PciFunction'>, flags: number): Ref<'IommuDomain'> {
     const { kernel, tables } = this.#riscv;
-    if ((flags & ~DomainFlags.PASID) !== 0) fail('EOPNOTSUPP', `RISC-V has no support for domain flags 0x${flags.toString(16)}`);
+    // Its driver has `domain_alloc_paging` alone, which takes no flags.
+    if (flags !== 0) fail('EOPNOTSUPP', `RISC-V has no support for domain flags 0x${flags.toString(16)}`);
     const root = tables.create();
     if (root === 0) fail('ENOMEM', 'no frame for a page table');
     const pscids = RiscvDriverState.pscids.peek(kernel, this.#state);
