@@ -27,6 +27,8 @@ export const IommuGroup = object('IommuGroup', {
   ownerCount: u32.under('mutex'),
   /** Members that are being reset: the group does not move meanwhile (`recovery_cnt`). */
   recoveryCount: u32.under('mutex'),
+  /** What is attached under a PASID, whatever the RID is on (`pasid_array`). */
+  pasids: ref('GroupPasid').under('mutex'),
   /** Member list through `PciDevice.nextInGroup`; fixed once the world is built. */
   members: ref('PciDevice'),
   next: ref('IommuGroup'),

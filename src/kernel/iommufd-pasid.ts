@@ -7,7 +7,7 @@
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
 import { allocated, fail } from './errno.ts';
-import { setGroupPasid } from './group-pasid.ts';
+import { attachDevicePasid, detachDevicePasid, replaceDevicePasid } from './group-pasid.ts';
 import { addUser, dropUser } from './objects.ts';
 import { headerOf, Hwpt, HwptFlag } from './hwpt.ts';
 import { IommufdDevice } from './iommufd-device.ts';
@@ -56,14 +56,14 @@ export function attachPasid(kernel: Kernel, device: Ref<'IommufdDevice'>, pasid:
 /** The first member: the PASID goes through the HWPT's domain from now on. What the driver says; the share is freed then. */
 function openSlot(kernel: Kernel, group: Ref<'IommufdGroup'>, pasid: number, hwpt: Ref<'Hwpt'>, share: Ref<'PasidAttachment'>): void {
   try {
-    setGroupPasid(kernel, IommufdGroup.group.peek(kernel.memory, group), pasid, Hwpt.domain.peek(kernel.memory, hwpt), kernel.driver.blockedDomain);
+    attachDevicePasid(kernel, IommufdGroup.group.peek(kernel.memory, group), pasid, Hwpt.domain.peek(kernel.memory, hwpt));
   } catch (error) {
     PasidAttachment.free(kernel.memory, share);
     throw error;
   }
 }
 
-/** Moves all members of the slot. Returns the old HWPT, whose last user the caller drops, or null when nothing changed. EINVAL. */
+/** Moves all members of the slot. Returns the old HWPT, whose last user the caller drops, or null when nothing changed. EINVAL, EBUSY during a reset, ENOMEM. */
 export function replacePasid(kernel: Kernel, device: Ref<'IommufdDevice'>, pasid: number, hwpt: Ref<'Hwpt'>): Ref<'Hwpt'> {
   const memory = kernel.memory;
   const group = IommufdDevice.group.peek(memory, device);
@@ -74,7 +74,7 @@ export function replacePasid(kernel: Kernel, device: Ref<'IommufdDevice'>, pasid
     const old = PasidAttachment.hwpt.read(memory, own);
     if (old === hwpt) return NULL;
     checkPasidHwpt(kernel, group, hwpt);
-    setGroupPasid(kernel, IommufdGroup.group.peek(memory, group), pasid, Hwpt.domain.peek(memory, hwpt), Hwpt.domain.peek(memory, old));
+    replaceDevicePasid(kernel, IommufdGroup.group.peek(memory, group), pasid, Hwpt.domain.peek(memory, hwpt));
     const members = move(kernel, group, pasid, old, hwpt);
     addUser(kernel, headerOf(kernel, hwpt), members);
     if (members > 1) dropUser(kernel, headerOf(kernel, old), members - 1);
@@ -92,7 +92,7 @@ export function detachPasid(kernel: Kernel, device: Ref<'IommufdDevice'>, pasid:
   const own = find(kernel, group, pasid, device);
   const hwpt = PasidAttachment.hwpt.read(memory, own);
   unlink(kernel, group, own);
-  if (find(kernel, group, pasid, NULL) === NULL) setGroupPasid(kernel, IommufdGroup.group.peek(memory, group), pasid, kernel.driver.blockedDomain, Hwpt.domain.peek(memory, hwpt));
+  if (find(kernel, group, pasid, NULL) === NULL) detachDevicePasid(kernel, IommufdGroup.group.peek(memory, group), pasid);
   kernel.operations.iopf.movePasid(kernel, own, hwpt, NULL);
   PasidAttachment.free(memory, own);
   IommufdGroup.lock.release(memory, group);

@@ -8,7 +8,7 @@ import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
 import { allocated, fail } from './errno.ts';
 import { PasidSubmitted } from './events.ts';
-import { setGroupPasid } from './group-pasid.ts';
+import { attachDevicePasid, detachDevicePasid } from './group-pasid.ts';
 import { Hwpt } from './hwpt.ts';
 import { IommuGroup } from './iommu-group.ts';
 import { groupOf } from './iommu-probe.ts';
@@ -20,7 +20,7 @@ export const Mdev = object('Mdev', { function: ref('PciFunction'), lock: mutex, 
 
 const AllowedPasid = object('AllowedPasid', { pasid: u32, hwpt: ref('Hwpt'), next: ref('AllowedPasid') });
 
-/** The VM lets its share reach an HWPT under a PASID, which goes into the function's table and onto the share's list. EBADF, EBADFD, ENOENT, EBUSY, and as `setGroupPasid`. */
+/** The VM lets its share reach an HWPT under a PASID, which goes into the function's table and onto the share's list. EBADF, EBADFD, ENOENT, EBUSY, and as `attachDevicePasid`. */
 export function allowPasid(kernel: Kernel, mdev: Ref<'Mdev'>, pasid: number, iommufdFd: number, hwptId: number): void {
   const iommufd = getIommufd(kernel, iommufdFd);
   try {
@@ -37,7 +37,7 @@ function allowFrom(kernel: Kernel, mdev: Ref<'Mdev'>, pasid: number, iommufd: Re
   Mdev.lock.acquire(memory, mdev);
   try {
     if (find(kernel, mdev, pasid) !== NULL) fail('EBUSY', `the share has PASID ${pasid}`);
-    setGroupPasid(kernel, groupOfShare(kernel, mdev), pasid, Hwpt.domain.peek(memory, hwpt), NULL);
+    attachDevicePasid(kernel, groupOfShare(kernel, mdev), pasid, Hwpt.domain.peek(memory, hwpt));
     const added = allocated(AllowedPasid.tryCreate(memory));
     AllowedPasid.pasid.poke(memory, added, pasid);
     AllowedPasid.hwpt.poke(memory, added, hwpt);
@@ -57,7 +57,7 @@ export function disallowPasid(kernel: Kernel, mdev: Ref<'Mdev'>, pasid: number):
     const gone = find(kernel, mdev, pasid);
     if (gone === NULL) fail('EINVAL', `the share does not have PASID ${pasid}`);
     unlink(kernel, mdev, gone);
-    setGroupPasid(kernel, groupOfShare(kernel, mdev), pasid, kernel.driver.blockedDomain, Hwpt.domain.peek(memory, AllowedPasid.hwpt.peek(memory, gone)));
+    detachDevicePasid(kernel, groupOfShare(kernel, mdev), pasid);
     AllowedPasid.free(memory, gone);
   } finally {
     Mdev.lock.release(memory, mdev);

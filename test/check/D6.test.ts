@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { dma } from '#src/hardware/events';
+import { dma, pasidDma } from '#src/hardware/events';
 import { errnoNumber } from '#src/kernel/errno';
 import { GroupBlocked, GroupReleased, ResetEnds, ResetPrepared, VfioCall, VfioCalled, VfioReturned } from '#src/kernel/events';
 import { page } from '../kernel/vmm.ts';
@@ -17,6 +17,7 @@ async function setUp() {
     resetEnds: (name = 'B') => ResetEnds.emit(memory, group, here.rid(name)),
     called: (what: number, device = 0) => VfioCalled.emit(memory, what, device, group, 1, 1),
     returned: (what: number, errno = 0, device = 0) => VfioReturned.emit(memory, what, device, group, 7, errno, 1),
+    pasidDma: (frame = 5, name = 'B') => pasidDma.emit(memory, here.rid(name), 5, 1, frame, 0x100, 1),
     dma: (frame = 5, name = 'B') => dma.emit(memory, here.rid(name), 0, 0x1000, frame, 0x100, 1),
   };
 }
@@ -56,6 +57,14 @@ test.each<[string, (all: All) => void]>([
     resetEnds();
     reach();
   }],
+  ['a DMA with a PASID completes while the requests without one are blocked', ({ blocked, pasidDma: reach }) => {
+    blocked();
+    reach();
+  }],
+  ['a DMA with a PASID faults in the middle of a reset', ({ prepared, pasidDma: reach }) => {
+    prepared();
+    reach(0);
+  }],
   ['the group was released', ({ blocked, released, dma: reach }) => {
     blocked();
     released();
@@ -81,6 +90,10 @@ test.each<[string, (all: All) => void]>([
     reach();
   }],
   ['in the middle of the reset of its function', ({ prepared, dma: reach }) => {
+    prepared();
+    reach();
+  }],
+  ['with a PASID, in the middle of the reset of its function', ({ prepared, pasidDma: reach }) => {
     prepared();
     reach();
   }],

@@ -2,6 +2,7 @@
 import type { Ref } from '#hostmem/object';
 import type { IommuDriver } from '#src/drivers/driver';
 import { PciFunction } from '#src/hardware/function';
+import { finishReset, prepareReset } from '#src/kernel/device-reset';
 import { HwptFlag } from '#src/kernel/hwpt';
 import { ioctl } from '#src/kernel/syscalls';
 import { VfioFlag } from '#src/kernel/vfio';
@@ -64,4 +65,31 @@ test.each([
   const ptId = made === null ? arg.outHwptId : vmm.process.hwpt(fd, device.deviceId, ioas);
   expect(vmm.ioctl(device.fd, 'VFIO_DEVICE_ATTACH_IOMMUFD_PT', { argsz: 16, flags: VfioFlag.PASID, ptId, pasid: 5 })).toBe(attached);
   expect([vmm.destroy(fd, ptId), vmm.ledger()]).toEqual([null, before]);
+});
+
+test.each(['vtd-scalable', 'vtd-first-stage'] as const)('a reset parks all PASIDs of its function, none is attached or replaced meanwhile, and its end puts back what the group has: %s', (iommu) => {
+  const { world, hwpts, functionOf, attach, detach, found } = setUp({ iommu, ats: true });
+  const see = () => ['A', 'B'].map((name) => [5, 6].map((pasid) => found(name, pasid)));
+  expect([attach(5, hwpts[0]), attach(6, hwpts[1]), see()]).toEqual([null, null, [[1, 2], [1, 2]]]);
+  prepareReset(world.kernel, functionOf('A'));
+  prepareReset(world.kernel, functionOf('A'));
+  expect(see()).toEqual([[0, 0], [1, 2]]);
+  expect([attach(7, hwpts[0]), attach(5, hwpts[1]), attach(5, hwpts[0])]).toEqual(['EBUSY', 'EBUSY', null]);
+  finishReset(world.kernel, functionOf('A'));
+  expect([see(), attach(7, hwpts[0])]).toEqual([[[0, 0], [1, 2]], 'EBUSY']);
+  finishReset(world.kernel, functionOf('A'));
+  expect([see(), attach(7, hwpts[0]), attach(5, hwpts[1]), see()]).toEqual([[[1, 2], [1, 2]], null, null, [[2, 2], [2, 2]]]);
+  expect([detach(5), detach(6), detach(7), see()]).toEqual([null, null, null, [[0, 0], [0, 0]]]);
+});
+
+test('a PASID that is detached in the middle of a reset is not put back, and what it had can go', () => {
+  const { vmm, world, fd, hwpts, functionOf, attach, detach, found } = setUp({ ats: true });
+  const set = vi.spyOn(world.kernel.driver as Required<IommuDriver>, 'setPasid');
+  for (const pasid of [5, 6]) attach(pasid, hwpts[0]);
+  prepareReset(world.kernel, functionOf('A'));
+  set.mockClear();
+  expect([detach(5), set.mock.calls.map(([, pciFunction]) => pciFunction)]).toEqual([null, [functionOf('B')]]);
+  finishReset(world.kernel, functionOf('A'));
+  expect(['A', 'B'].map((name) => [5, 6].map((pasid) => found(name, pasid)))).toEqual([[0, 1], [0, 1]]);
+  expect([detach(6), vmm.destroy(fd, hwpts[0])]).toEqual([null, null]);
 });

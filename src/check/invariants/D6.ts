@@ -1,5 +1,5 @@
 /** D6, blocked means blocked: an owned group without attachment completes no DMA, and no function that is being reset. */
-import { dma } from '../../hardware/events.ts';
+import { dma, pasidDma } from '../../hardware/events.ts';
 import { GroupBlocked, GroupReleased, ResetEnds, ResetPrepared, VfioCall, VfioCalled, VfioReturned } from '../../kernel/events.ts';
 import { frameText, functionText, ridOf } from '../dma-words.ts';
 import { breach, invariant } from '../invariant.ts';
@@ -17,8 +17,8 @@ const isAttach = (what: number): boolean => what === VfioCall.ATTACH || what ===
 
 export default invariant<Blocking>({
   id: 'D6',
-  claim: 'from the claim of a group, or the detach of its last member, until the next attach starts, no DMA of a member completes; from the start of a function\'s reset to its end, none of it',
-  events: [GroupBlocked, GroupReleased, ResetPrepared, ResetEnds, VfioCalled, VfioReturned, dma],
+  claim: 'from the claim of a group, or the detach of its last member, until the next attach starts, no DMA of a member without a PASID completes; from the start of a function\'s reset to its end, none of it',
+  events: [GroupBlocked, GroupReleased, ResetPrepared, ResetEnds, VfioCalled, VfioReturned, dma, pasidDma],
   start: (view) => ({ blocked: new Set(view.beginning.blockedGroups), attaching: new Map(), resetting: new Set() }),
   step({ blocked, attaching, resetting }, event, view) {
     if (event.kind === GroupBlocked.kind) blocked.add(GroupBlocked.get.group(event));
@@ -32,10 +32,11 @@ export default invariant<Blocking>({
       count(attaching, VfioReturned.get.group(event), -1);
       // One that failed has attached nothing: what was blocked before it is blocked after it.
       if (VfioReturned.get.errno(event) === 0) blocked.delete(VfioReturned.get.group(event));
-    } else if (dma.get.frame(event) !== 0) {
+    } else if ((event.kind === dma.kind ? dma : pasidDma).get.frame(event) !== 0) {
       const group = view.groupOf(ridOf(event));
       if (resetting.has(ridOf(event))) return breach(`a DMA of ${functionText(event)} reached ${frameText(event)} while the function was being reset`);
-      if (!blocked.has(group) || (attaching.get(group) ?? 0) > 0) return null;
+      // What a PASID reaches has nothing to do with what the requests without one do.
+      if (event.kind === pasidDma.kind || !blocked.has(group) || (attaching.get(group) ?? 0) > 0) return null;
       return breach(`a DMA of ${functionText(event)} reached ${frameText(event)} while its group ${group} was blocked`);
     }
     return null;
