@@ -7,6 +7,7 @@ import { DomainKind, IommuDomain } from '../drivers/domain.ts';
 import { PciFunction } from '../hardware/function.ts';
 import { installedRoot, passesThrough } from '../hardware/installed-root.ts';
 import { rootText } from '../hardware/nested-line.ts';
+import { GroupPasid } from '../kernel/group-pasid.ts';
 import { IommuGroup, KernelDriver, PciDevice } from '../kernel/iommu-group.ts';
 import { IommufdDevice } from '../kernel/iommufd-device.ts';
 import { IommufdGroup } from '../kernel/iommufd-group.ts';
@@ -106,6 +107,26 @@ export function pasidsInForce(view: View): PasidInForce[] {
     pasid: PasidAttachment.pasid.peek(memory, share),
     root: IommuDomain.root.peek(memory, Hwpt.domain.peek(memory, PasidAttachment.hwpt.peek(memory, share))),
   })));
+}
+
+/** What a group has attached under PASIDs, whoever did it. */
+export function groupPasids(view: View, group: Ref<'IommuGroup'>): Ref<'GroupPasid'>[] {
+  const memory = view.host.kernel;
+  const found: Ref<'GroupPasid'>[] = [];
+  for (let at = IommuGroup.pasids.peek(memory, group); at !== NULL; at = GroupPasid.next.peek(memory, at)) found.push(at);
+  return found;
+}
+
+/** HWPTs of a context that drivers of the kernel have attached under PASIDs of a function, for its shares: those of no slot; once for each PASID. */
+export function hwptsOfShares(view: View, iommufd: Ref<'Iommufd'>): Ref<'Hwpt'>[] {
+  const memory = view.host.kernel;
+  const attached = view.groups().flatMap((group) => groupPasids(view, group));
+  if (attached.length === 0) return [];
+  const slots = new Set(pasidsInForce(view).map(({ group, pasid }) => `${group}.${pasid}`));
+  const nameOfPasid = (at: Ref<'GroupPasid'>): string => `${IommuGroup.number.peek(memory, GroupPasid.group.peek(memory, at))}.${GroupPasid.pasid.peek(memory, at)}`;
+  const hwpts = bodies<'Hwpt'>(view, iommufd, Kind.HWPT);
+  const ofShares = attached.filter((at) => !slots.has(nameOfPasid(at)));
+  return ofShares.flatMap((at) => hwpts.filter((hwpt) => Hwpt.domain.peek(memory, hwpt) === GroupPasid.domain.peek(memory, at)));
 }
 
 /** The published objects of a context. */

@@ -19,16 +19,17 @@ export const GroupPasid = object('GroupPasid', {
 });
 
 /**
- * Lets requests with the PASID go through a domain (`iommu_attach_device_pasid`). EOPNOTSUPP of a driver that sets none, EINVAL for a domain of another driver
- * and for a PASID that a member does not have, EBUSY during a reset, ENOMEM, and what the driver says.
+ * Lets requests with the PASID go through a domain (`iommu_attach_device_pasid`). EOPNOTSUPP of a driver that sets none, EINVAL for a domain of another driver,
+ * for PASID 0 and for one that a member does not have, EBUSY during a reset and when it is attached, ENOMEM, and what the driver says.
  */
 export function attachDevicePasid(kernel: Kernel, group: Ref<'IommuGroup'>, pasid: number, domain: Ref<'IommuDomain'>): void {
   const memory = kernel.memory;
-  checkDomain(kernel, group, domain);
+  checkAsked(kernel, group, pasid, domain);
   IommuGroup.mutex.acquire(memory, group);
   try {
     kernel.operations.group.admitMove(kernel, group, Move.MAY_FAIL);
     checkWidths(kernel, group, pasid);
+    if (find(kernel, group, pasid) !== NULL) fail('EBUSY', `PASID ${pasid} of the group is attached`);
     // Before the hardware moves: without memory for it nothing has to be put back.
     const added = create(kernel, group, pasid);
     try {
@@ -46,7 +47,7 @@ export function attachDevicePasid(kernel: Kernel, group: Ref<'IommuGroup'>, pasi
 
 /** From what the PASID goes through to `domain`, all members or none (`iommu_replace_device_pasid`). EINVAL when it is not attached, else as an attach. */
 export function replaceDevicePasid(kernel: Kernel, group: Ref<'IommuGroup'>, pasid: number, domain: Ref<'IommuDomain'>): void {
-  checkDomain(kernel, group, domain);
+  checkAsked(kernel, group, pasid, domain);
   IommuGroup.mutex.acquire(kernel.memory, group);
   try {
     kernel.operations.group.admitMove(kernel, group, Move.MAY_FAIL);
@@ -93,8 +94,9 @@ export function restorePasids(kernel: Kernel, group: Ref<'IommuGroup'>, member: 
   }
 }
 
-function checkDomain(kernel: Kernel, group: Ref<'IommuGroup'>, domain: Ref<'IommuDomain'>): void {
+function checkAsked(kernel: Kernel, group: Ref<'IommuGroup'>, pasid: number, domain: Ref<'IommuDomain'>): void {
   if (kernel.driver.setPasid === undefined) fail('EOPNOTSUPP', 'the driver sets no PASIDs');
+  if (pasid === 0) fail('EINVAL', 'PASID 0 stands for the requests without one');
   checkOwner(kernel, group, domain);
 }
 

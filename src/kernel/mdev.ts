@@ -9,38 +9,39 @@ import { object, ref, u32 } from '#hostmem/struct';
 import { allocated, fail } from './errno.ts';
 import { PasidSubmitted } from './events.ts';
 import { attachDevicePasid, detachDevicePasid } from './group-pasid.ts';
-import { Hwpt } from './hwpt.ts';
+import { headerOf, Hwpt } from './hwpt.ts';
 import { IommuGroup } from './iommu-group.ts';
 import { groupOf } from './iommu-probe.ts';
 import type { Kernel } from './kernel.ts';
-import { getObject, IommufdObject, Kind, putIommufd, putObject } from './objects.ts';
+import { addUser, dropUser, getObject, IommufdObject, Kind, putIommufd, putObject } from './objects.ts';
 import { getIommufd } from './vfio.ts';
 
 export const Mdev = object('Mdev', { function: ref('PciFunction'), lock: mutex, allowed: ref('AllowedPasid').under('lock') });
 
 const AllowedPasid = object('AllowedPasid', { pasid: u32, hwpt: ref('Hwpt'), next: ref('AllowedPasid') });
 
-/** The VM lets its share reach an HWPT under a PASID, which goes into the function's table and onto the share's list. EBADF, EBADFD, ENOENT, EBUSY, and as `attachDevicePasid`. */
+/**
+ * The VM lets its share reach an HWPT under a PASID, which goes into the function's table and onto the share's list. The share keeps the HWPT, and its context.
+ * EBADF, EBADFD, ENOENT, EBUSY, ENOMEM, and as `attachDevicePasid`.
+ */
 export function allowPasid(kernel: Kernel, mdev: Ref<'Mdev'>, pasid: number, iommufdFd: number, hwptId: number): void {
   const iommufd = getIommufd(kernel, iommufdFd);
   try {
     allowFrom(kernel, mdev, pasid, iommufd, hwptId);
-  } finally {
+  } catch (error) {
     putIommufd(kernel, iommufd);
+    throw error;
   }
 }
 
 function allowFrom(kernel: Kernel, mdev: Ref<'Mdev'>, pasid: number, iommufd: Ref<'Iommufd'>, hwptId: number): void {
   const memory = kernel.memory;
   const target = getObject(kernel, iommufd, hwptId, Kind.HWPT);
-  const hwpt = IommufdObject.body.peek(memory, target) as Ref<'Hwpt'>;
   Mdev.lock.acquire(memory, mdev);
   try {
     if (find(kernel, mdev, pasid) !== NULL) fail('EBUSY', `the share has PASID ${pasid}`);
-    attachDevicePasid(kernel, groupOfShare(kernel, mdev), pasid, Hwpt.domain.peek(memory, hwpt));
-    const added = allocated(AllowedPasid.tryCreate(memory));
-    AllowedPasid.pasid.poke(memory, added, pasid);
-    AllowedPasid.hwpt.poke(memory, added, hwpt);
+    const added = attach(kernel, mdev, pasid, IommufdObject.body.peek(memory, target) as Ref<'Hwpt'>);
+    addUser(kernel, target);
     AllowedPasid.next.poke(memory, added, Mdev.allowed.read(memory, mdev));
     Mdev.allowed.write(memory, mdev, added);
   } finally {
@@ -49,8 +50,30 @@ function allowFrom(kernel: Kernel, mdev: Ref<'Mdev'>, pasid: number, iommufd: Re
   }
 }
 
+/** The record, on no list; it is made before the hardware moves. */
+function attach(kernel: Kernel, mdev: Ref<'Mdev'>, pasid: number, hwpt: Ref<'Hwpt'>): Ref<'AllowedPasid'> {
+  const memory = kernel.memory;
+  const added = allocated(AllowedPasid.tryCreate(memory));
+  AllowedPasid.pasid.poke(memory, added, pasid);
+  AllowedPasid.hwpt.poke(memory, added, hwpt);
+  try {
+    attachDevicePasid(kernel, groupOfShare(kernel, mdev), pasid, Hwpt.domain.peek(memory, hwpt));
+    return added;
+  } catch (error) {
+    AllowedPasid.free(memory, added);
+    throw error;
+  }
+}
+
 /** Off the list, then out of the table: nothing new is submitted, and on return nothing reaches anything. EINVAL. */
 export function disallowPasid(kernel: Kernel, mdev: Ref<'Mdev'>, pasid: number): void {
+  const target = headerOf(kernel, takeOff(kernel, mdev, pasid));
+  dropUser(kernel, target);
+  putIommufd(kernel, IommufdObject.iommufd.peek(kernel.memory, target));
+}
+
+/** Returns the HWPT that the share has kept. */
+function takeOff(kernel: Kernel, mdev: Ref<'Mdev'>, pasid: number): Ref<'Hwpt'> {
   const memory = kernel.memory;
   Mdev.lock.acquire(memory, mdev);
   try {
@@ -58,7 +81,9 @@ export function disallowPasid(kernel: Kernel, mdev: Ref<'Mdev'>, pasid: number):
     if (gone === NULL) fail('EINVAL', `the share does not have PASID ${pasid}`);
     unlink(kernel, mdev, gone);
     detachDevicePasid(kernel, groupOfShare(kernel, mdev), pasid);
+    const hwpt = AllowedPasid.hwpt.peek(memory, gone);
     AllowedPasid.free(memory, gone);
+    return hwpt;
   } finally {
     Mdev.lock.release(memory, mdev);
   }

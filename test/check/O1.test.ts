@@ -1,4 +1,6 @@
 import { expect, test } from 'vitest';
+import type { Ref } from '#hostmem/object';
+import { allowPasid, disallowPasid } from '#src/kernel/mdev';
 import { fileOf, IommufdObject, lockObject, putObject } from '#src/kernel/objects';
 import { File } from '#src/kernel/open-file';
 import { IommuGroup } from '#src/kernel/iommu-group';
@@ -20,6 +22,17 @@ test('holds: attached, replaced, detached, with a foreign device on the HWPT, an
     step();
     expect(verdict()).toBeNull();
   }
+});
+
+test('holds: a share of a function keeps the HWPT that it reaches, and its context', async () => {
+  const { vmm, fd, hwpt, verdict } = await attachedGroup('O1');
+  const { kernel, directory } = vmm.world;
+  vmm.world.share('share', 'L');
+  vmm.enter();
+  allowPasid(kernel, directory['share'] as Ref<'Mdev'>, 5, fd, hwpt);
+  expect(verdict()).toBeNull();
+  disallowPasid(kernel, directory['share'] as Ref<'Mdev'>, 5);
+  expect(verdict()).toBeNull();
 });
 
 test.each<[string, number, string]>([

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
 import { IommuDomain } from '#src/drivers/domain';
+import { attachDevicePasid } from '#src/kernel/group-pasid';
 import { IommufdGroup } from '#src/kernel/iommufd-group';
 import { Hwpt } from '#src/kernel/hwpt';
 import { IommuGroup } from '#src/kernel/iommu-group';
@@ -26,6 +27,15 @@ test('breaks: a group is left on a domain that was freed, in the core and in the
   Hwpt.free(record.memory, gone);
   IommufdGroup.hwpt.poke(record.memory, record.group, gone);
   expect(record.verdict()).toBe('group 1 is recorded on an HWPT that was freed');
+});
+
+test('breaks: a PASID of a group goes through a domain that was freed', async () => {
+  const { vmm, memory, core, verdict } = await attachedGroup('O2');
+  const domain = IommuDomain.create(memory);
+  attachDevicePasid(vmm.world.kernel, core, 5, domain);
+  expect(verdict()).toBeNull();
+  IommuDomain.free(memory, domain);
+  expect(verdict()).toBe('PASID 5 of group 1 goes through a domain that was freed');
 });
 
 test('breaks: an IOAS fills a domain that was freed', async () => {

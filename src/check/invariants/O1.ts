@@ -20,7 +20,7 @@ import { VfioFile } from '../../kernel/vfio.ts';
 import { VfioGroup } from '../../kernel/vfio-group.ts';
 import { Viommu } from '../../kernel/viommu.ts';
 import { breach, invariant, type Breach } from '../invariant.ts';
-import { bodies, contexts, driversOf, filesOf, grouped, iommufdGroups, membersAttached, nameOf, objects, pagesOf, pasidsAttached, processes, regionsOf } from '../records.ts';
+import { bodies, contexts, driversOf, filesOf, grouped, hwptsOfShares, iommufdGroups, membersAttached, nameOf, objects, pagesOf, pasidsAttached, processes, regionsOf } from '../records.ts';
 import type { View } from '../view.ts';
 
 export default invariant<null>({
@@ -45,6 +45,7 @@ function compareObjects(view: View, iommufd: Ref<'Iommufd'>, files: readonly Ref
   const counts = new Counts(view);
   for (const target of objects(view, iommufd)) counts.addObject(target);
   for (const group of iommufdGroups(view, iommufd)) counts.addAttachments(group);
+  for (const hwpt of hwptsOfShares(view, iommufd)) counts.addShare(hwpt);
   for (const file of files) counts.addFile(file);
   for (const process of processes(view)) for (const region of regionsOf(view, process)) counts.addRegion(region);
   for (const target of objects(view, iommufd)) {
@@ -106,6 +107,11 @@ class Counts {
       this.#refer(Hwpt.header.peek(memory, PasidAttachment.hwpt.peek(memory, share)));
       this.#refer(IommufdDevice.header.peek(memory, PasidAttachment.device.peek(memory, share)));
     }
+  }
+
+  /** A share of a function holds what it reaches. */
+  addShare(hwpt: Ref<'Hwpt'>): void {
+    this.#refer(Hwpt.header.peek(this.#view.host.kernel, hwpt));
   }
 
   /** A queue's descriptor, until its last close. */
@@ -175,7 +181,7 @@ function compareGroups(view: View, iommufd: Ref<'Iommufd'>): Breach | null {
 
 /**
  * Every file that is open, with how many hold it: descriptors, mappings of memory and sets of pages; of a context also the files of its queues and of what is
- * bound to it, and its devices and accesses themselves.
+ * bound to it, its devices and accesses themselves, and shares that reach one of its HWPTs.
  */
 function heldFiles(view: View): Map<Ref<'File'>, number> {
   const memory = view.host.kernel;
@@ -193,7 +199,7 @@ function heldFiles(view: View): Map<Ref<'File'>, number> {
   for (const iommufd of contexts(view)) {
     const selftest = new Set(bodies<'TestDevice'>(view, iommufd, Kind.SELFTEST).map((made) => TestDevice.device.peek(memory, made)));
     const devices = bodies<'IommufdDevice'>(view, iommufd, Kind.DEVICE).filter((device) => !selftest.has(device));
-    hold(fileOf(iommufd), devices.length + bodies<'Access'>(view, iommufd, Kind.ACCESS).length);
+    hold(fileOf(iommufd), devices.length + bodies<'Access'>(view, iommufd, Kind.ACCESS).length + hwptsOfShares(view, iommufd).length);
   }
   return found;
 }

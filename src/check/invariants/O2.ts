@@ -4,13 +4,14 @@
  */
 import { NULL, type Ref } from '#hostmem/object';
 import { IommuDomain } from '../../drivers/domain.ts';
+import { GroupPasid } from '../../kernel/group-pasid.ts';
 import { Hwpt } from '../../kernel/hwpt.ts';
 import { Ioas } from '../../kernel/ioas.ts';
 import { IommuGroup } from '../../kernel/iommu-group.ts';
 import { IommufdGroup } from '../../kernel/iommufd-group.ts';
 import { IommufdObject, Kind } from '../../kernel/objects.ts';
 import { breach, invariant, type Breach } from '../invariant.ts';
-import { bodies, contexts, domainsOf, iommufdGroups, nameOf } from '../records.ts';
+import { bodies, contexts, domainsOf, groupPasids, iommufdGroups, nameOf } from '../records.ts';
 import { isLive } from '../references.ts';
 import type { View } from '../view.ts';
 
@@ -35,9 +36,12 @@ export default invariant<null>({
 
 function ofGroup(view: View, group: Ref<'IommuGroup'>): Breach | null {
   const memory = view.host.kernel;
+  const number = IommuGroup.number.peek(memory, group);
+  const dead = groupPasids(view, group).find((at) => !isLive(memory, IommuDomain, GroupPasid.domain.peek(memory, at)));
+  if (dead !== undefined) return breach(`PASID ${GroupPasid.pasid.peek(memory, dead)} of group ${number} goes through a domain that was freed`);
   if (isLive(memory, IommuDomain, IommuGroup.domain.peek(memory, group))) return null;
   const word = { space: 1, at: IommuGroup.domain.address(memory, group) } as const;
-  return breach(`group ${IommuGroup.number.peek(memory, group)} translates through a domain that was freed`, [word]);
+  return breach(`group ${number} translates through a domain that was freed`, [word]);
 }
 
 function ofContext(view: View, iommufd: Ref<'Iommufd'>): Breach | null {
