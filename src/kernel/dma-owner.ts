@@ -10,7 +10,7 @@ import type { Kernel } from './kernel.ts';
 
 /**
  * A user takes the group (`iommu_device_claim_dma_owner`); the first claim blocks all members. EPERM when someone else owns it or a kernel
- * driver does DMA through it, EBUSY when it is not idle, EINVAL when a member cannot be blocked.
+ * driver does DMA through it, EBUSY when it is not idle or has a PASID attached, EINVAL when a member cannot be blocked.
  */
 export function claimOwner(kernel: Kernel, group: Ref<'IommuGroup'>, owner: number): void {
   const memory = kernel.memory;
@@ -30,6 +30,7 @@ export function takeGroup(kernel: Kernel, group: Ref<'IommuGroup'>, owner: numbe
   const memory = kernel.memory;
   const { idleDomain } = kernel.operations.group;
   if (IommuGroup.domain.read(memory, group) !== idleDomain(kernel, group, 0)) fail('EBUSY', 'the group is not on its default domain');
+  if (hasPasids(kernel, group)) fail('EBUSY', 'a PASID of the group is attached');
   setGroupDomain(kernel, group, idleDomain(kernel, group, owner), Move.MAY_FAIL);
   IommuGroup.owner.write(memory, group, owner);
   GroupClaimed.emit(memory, IommuGroup.number.peek(memory, group), kernel.processNumber);
@@ -62,6 +63,8 @@ export function useDefaultDomain(kernel: Kernel, device: Ref<'PciDevice'>): void
     const count = IommuGroup.ownerCount.read(memory, group);
     const isTaken = IommuGroup.owner.read(memory, group) !== 0 || IommuGroup.domain.read(memory, group) !== standard;
     if (count > 0 && isTaken) fail('EBUSY', 'a user owns the group');
+    // Nor a second driver beside one whose device has PASIDs attached: they are its members' too.
+    if (count > 0 && hasPasids(kernel, group)) fail('EBUSY', 'a PASID of the group is attached');
     IommuGroup.ownerCount.write(memory, group, count + 1);
     if (count === 0) settle(kernel, group);
     tellDriver(kernel, DriverBound, device, KernelDriver.DEFAULT_DOMAIN);
@@ -87,6 +90,8 @@ export function tellDriver(kernel: Kernel, what: typeof DriverBound, device: Ref
   const memory = kernel.memory;
   what.emit(memory, IommuGroup.number.peek(memory, PciDevice.group.peek(memory, device)), PciDevice.address.peek(memory, device), driver);
 }
+
+const hasPasids = (kernel: Kernel, group: Ref<'IommuGroup'>): boolean => IommuGroup.pasids.read(kernel.memory, group) !== NULL;
 
 /** Without an owner: to what the group idles in. When a driver comes or goes that is where 7.2 has it already, but a variant may not. */
 function settle(kernel: Kernel, group: Ref<'IommuGroup'>): void {

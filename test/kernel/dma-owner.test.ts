@@ -2,6 +2,8 @@ import type { Ref } from '#hostmem/object';
 import { IommuGroup, KernelDriver, PciDevice } from '#src/kernel/iommu-group';
 import { groupOf } from '#src/kernel/iommu-probe';
 import { bindDriver, unbindDriver } from '#src/kernel/kernel-driver';
+import { HwptFlag } from '#src/kernel/hwpt';
+import { allowPasid, disallowPasid } from '#src/kernel/mdev';
 import { finishReset, prepareReset } from '#src/kernel/device-reset';
 import { World, type WorldOptions } from '#src/world';
 import { expect, test } from 'vitest';
@@ -49,6 +51,23 @@ test('a driver is refused a group that a user owns, attached or not; one that ma
   expect(bind('B')).toBe('EBUSY');
   vmm.close(vfio);
   expect(bind('B')).toBeNull();
+});
+
+test('while a PASID of the group is attached, neither a second driver nor a user gets the group', () => {
+  const { vmm, fd, ioas, group, bind, unbind } = setUp({ iommu: 'vtd-scalable', pasids: true });
+  const { kernel, directory } = vmm.world;
+  const own = vmm.process.bound(vmm.world.group('own').vfio[0]!, fd);
+  const hwpt = vmm.process.hwpt(fd, own.deviceId, ioas[0], HwptFlag.PASID);
+  vmm.world.share('share', 'A');
+  vmm.enter();
+  expect([bind('A'), errnoOf(() => allowPasid(kernel, directory['share'] as Ref<'Mdev'>, 5, fd, hwpt)), bind('B')]).toEqual([null, null, 'EBUSY']);
+  unbind('A');
+  const vfio = vmm.openVfio(group.vfio[0]!);
+  expect(vmm.bindTo(vfio, fd)).toBe('EBUSY');
+  disallowPasid(kernel, directory['share'] as Ref<'Mdev'>, 5);
+  expect([bind('A'), bind('B')]).toEqual([null, null]);
+  for (const name of ['A', 'B']) unbind(name);
+  expect(vmm.bindTo(vfio, fd)).toBeTypeOf('number');
 });
 
 test('without a default domain a driver has to wait', () => {
