@@ -10,7 +10,7 @@ import type { Sized } from '../kernel/argument.ts';
 import { Errno } from '../kernel/errno.ts';
 import { mmap, munmap, Process, userAddress } from '../kernel/process.ts';
 import { close, ioctl, open, type Commands } from '../kernel/syscalls.ts';
-import type { VfioAttach } from '../kernel/vfio.ts';
+import type { VfioAttach, VfioBind } from '../kernel/vfio.ts';
 import type { GroupGetDeviceFd, GroupSetContainer } from '../kernel/vfio-group.ts';
 import type { RaceReport } from '../task.ts';
 import type { BuiltProcess } from '../built-process.ts';
@@ -143,13 +143,13 @@ export class VfioPlayer implements Player {
 
   /** What is in no field of the recorded struct: its size, where it lies, and what pointers of the group's calls led to. */
   #fillIn(line: TraceLine, arg: object): void {
-    const { size, _extra: extra } = line.in;
-    if (size !== undefined && line.call.startsWith('IOMMU_')) {
-      (arg as Sized).size = Number(size);
-      (arg as Sized).nonzeroTail = extra !== undefined && /[1-9a-f]/.test(typeof extra === 'string' ? extra : String((extra as TraceFields)['fill']));
-    }
+    const { size, tail, _extra: extra = tail, _badptr: absent, token_uuid_ptr: token } = line.in;
+    if (size !== undefined && line.call.startsWith('IOMMU_')) (arg as Sized).size = Number(size);
+    if (extra !== undefined) (arg as Sized).nonzeroTail = /[1-9a-f]/.test(typeof extra === 'string' ? extra : String((extra as TraceFields)['fill']));
+    if (token !== undefined) (arg as VfioBind).token = big(token);
     // Nothing but an argument that cannot be written ends an attach so (CONFIRMED, K3).
     if (line.call === 'VFIO_DEVICE_ATTACH_IOMMUFD_PT' && line.errno === 'EFAULT') (arg as VfioAttach).argument = 'read-only';
+    if (absent !== undefined) (arg as Sized).argument = 'absent';
     if (line.call === 'VFIO_GROUP_SET_CONTAINER') (arg as GroupSetContainer).fd = this.#fds.get('iommu1') ?? -1;
     if (line.call === 'VFIO_GROUP_GET_DEVICE_FD') (arg as GroupGetDeviceFd).name = String((this.#topology['A'] as TraceFields)['bdf']);
   }

@@ -18,6 +18,13 @@ export interface Sized {
   argument?: Argument;
 }
 
+/** What every command of VFIO with a struct carries. */
+export interface Argsized {
+  /** Bytes of the user's struct, as the user says. */
+  argsz: number;
+  argument?: Argument;
+}
+
 /** A field at the end of a struct that a caller may leave out by a smaller `size`. */
 export interface TailField {
   readonly name: string;
@@ -35,10 +42,21 @@ export const refusesAnswer = (kernel: Kernel, arg: object): boolean => (arg as S
 /** Whether a copy to ordinary memory of the user fails all the same. */
 export const refusesCopy = (kernel: Kernel): boolean => kernel.memory.faults !== null && kernel.memory.faults.refuses('a copy to the user');
 
+/** EFAULT. */
+export function checkReadable({ argument }: Pick<Sized, 'argument'>): void {
+  if (argument === 'absent') fail('EFAULT', 'the argument cannot be read');
+}
+
+/** What VFIO asks of a struct: nobody looks at what lies behind the bytes that are known. EFAULT, EINVAL for one that is too short. */
+export function checkArgsz(arg: Argsized, least: number): void {
+  checkReadable(arg);
+  if (arg.argsz < least) fail('EINVAL', `argsz is ${arg.argsz}, ${least} is the least`);
+}
+
 /** EFAULT, EINVAL for a struct that is too short, E2BIG for one with more in it than the kernel knows (SEMANTICS A3). */
 export function checkSize(arg: object, smallest: number, known: number): void {
-  const { size = known, nonzeroTail = false, argument } = arg as Sized;
-  if (argument === 'absent') fail('EFAULT', 'the argument cannot be read');
+  const { size = known, nonzeroTail = false } = arg as Sized;
+  checkReadable(arg);
   if (size < smallest) fail('EINVAL', `the struct has ${size} bytes, ${smallest} are the least`);
   if (size > known && nonzeroTail) fail('E2BIG', `the struct has bytes behind the ${known} that are known`);
 }

@@ -4,7 +4,7 @@
  * Type 1 v1 lets an unmap end within a mapping, so it gives up large pages and splits; v2 does not.
  */
 import type { Ref } from '#hostmem/object';
-import { refusesAnswer, type Argument } from './argument.ts';
+import { checkArgsz, refusesAnswer, type Argsized } from './argument.ts';
 import { getCompatIoas } from './compat-ioas.ts';
 import { fail } from './errno.ts';
 import { Ioas, mapUserMemory, MapFlag, unmapMappings } from './ioas.ts';
@@ -17,10 +17,9 @@ import { U64_MAX } from './u64.ts';
 
 /** A command whose argument is a number. */
 export interface PlainArgument { arg: number }
-interface Compat { argsz: number; argument?: Argument }
-export interface CompatMapDma extends Compat { flags: number; vaddr: bigint; iova: bigint; length: bigint }
-export interface CompatUnmapDma extends Compat { flags: number; iova: bigint; length: bigint }
-export interface CompatGetInfo extends Compat {
+export interface CompatMapDma extends Argsized { flags: number; vaddr: bigint; iova: bigint; length: bigint }
+export interface CompatUnmapDma extends Argsized { flags: number; iova: bigint; length: bigint }
+export interface CompatGetInfo extends Argsized {
   flags: number;
   iovaPageSizes: bigint;
   capOffset: number;
@@ -63,7 +62,7 @@ export function compatSetIommu(kernel: Kernel, iommufd: Ref<'Iommufd'>, { arg }:
 
 /** EFAULT, EINVAL, ENODEV, and what IOAS_MAP with a fixed iova ends in. */
 export function compatMapDma(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: CompatMapDma): void {
-  checkArgument(arg, 32);
+  checkArgsz(arg, 32);
   if ((arg.flags & ~3) !== 0) fail('EINVAL', `unknown flags 0x${arg.flags.toString(16)}`);
   const ioas = getCompatIoas(kernel, iommufd);
   const readable = (arg.flags & 1) === 0 ? 0 : MapFlag.READABLE;
@@ -74,7 +73,7 @@ export function compatMapDma(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Compa
 
 /** EFAULT, EINVAL, ENODEV, EOVERFLOW, and what IOAS_UNMAP ends in; but nothing to unmap is no error. */
 export function compatUnmapDma(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: CompatUnmapDma): void {
-  checkArgument(arg, infoBytes);
+  checkArgsz(arg, infoBytes);
   if ((arg.flags & ~UNMAP_ALL) !== 0) fail('EINVAL', `unknown flags 0x${arg.flags.toString(16)}`);
   const ioas = getCompatIoas(kernel, iommufd);
   const all = (arg.flags & UNMAP_ALL) !== 0;
@@ -104,7 +103,7 @@ function cutAtEnds(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, size: bigint
 
 /** EFAULT, EINVAL, ENODEV. Capabilities that do not fit are left out; `argsz` says how long all of it is. */
 export function compatGetInfo(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: CompatGetInfo): void {
-  checkArgument(arg, 16);
+  checkArgsz(arg, 16);
   const ioas = getCompatIoas(kernel, iommufd);
   const sizes = pageSizes(kernel, ioas);
   Ioas.iovaRwsem.acquireRead(kernel.memory, ioas);
@@ -155,12 +154,6 @@ function writeInfo({ argsz, flags, iovaPageSizes, capOffset }: CompatGetInfo, to
     if (at + capability.length <= to.length) to.set(capability, at);
     at = next;
   }
-}
-
-/** EFAULT for what cannot be read, EINVAL for what is too short. */
-function checkArgument({ argsz, argument }: Compat, least: number): void {
-  if (argument === 'absent') fail('EFAULT', 'the argument cannot be read');
-  if (argsz < least) fail('EINVAL', `argsz is ${argsz}, ${least} is the least`);
 }
 
 const idOf = (kernel: Kernel, ioas: Ref<'Ioas'>): number => IommufdObject.id.peek(kernel.memory, Ioas.header.peek(kernel.memory, ioas));
