@@ -236,10 +236,13 @@ export default topic('mock', {
     const { fd, hwpt } = tracked(caller);
     return () => caller.ioctl(fd, 'IOMMU_HWPT_SET_DIRTY_TRACKING', { flags: 1, hwptId: hwpt });
   },
-  'OPTION: large pages': (caller) => {
-    const { fd } = stage(caller);
-    const ioas = caller.ioas(fd);
-    return () => caller.ioctl(fd, 'IOMMU_OPTION', { optionId: 1, op: 0, objectId: ioas, val64: 0n });
+  'OPTION: large pages': {
+    answersLast: true,
+    begin(caller) {
+      const { fd } = stage(caller);
+      const ioas = caller.ioas(fd);
+      return () => caller.ioctl(fd, 'IOMMU_OPTION', { optionId: 1, op: 0, objectId: ioas, val64: 0n });
+    },
   },
   'OPTION: the mode of accounting': (caller) => {
     const { fd } = stage(caller);
