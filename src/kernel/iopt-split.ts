@@ -42,9 +42,8 @@ function splitArea(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>, last: b
   checkCut(kernel, ioas, area, last + 1n, cut);
   Pages.mutex.acquire(memory, pages);
   try {
-    // Of which half they are is known of neither an access's pins nor a hardware queue's.
-    const pinned = Area.accesses.load(memory, area) !== 0 || Area.locks.read(memory, area) !== 0;
-    if (pinned) fail('EINVAL', 'pages of the mapping are pinned');
+    // Of which half an access's pins are is not known.
+    if (Area.accesses.load(memory, area) !== 0) fail('EINVAL', 'pages of the mapping are pinned');
     const domains = domainsOf(kernel, ioas);
     if (domains > 0 && Ioas.largePagesDisabled.read(memory, ioas) === 0) fail('EINVAL', 'the mapping may be in large pages');
     replaceByHalves(kernel, ioas, area, cut);

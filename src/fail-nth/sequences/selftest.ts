@@ -217,6 +217,12 @@ export default topic('mock', {
     caller.must(caller.ioctl(fd, 'IOMMU_HW_QUEUE_ALLOC', { ...arg }));
     return () => caller.ioctl(fd, 'IOMMU_HW_QUEUE_ALLOC', { ...arg, index: 1 });
   },
+  'HW_QUEUE_ALLOC across two mappings': (caller) => {
+    const { fd, ioas, va, viommu } = withViommu(caller);
+    caller.must(caller.map(fd, ioas, iova + 2 * page, va + BigInt(2 * page), page));
+    const arg = { flags: 0, viommuId: viommu, type: viommuType, index: 0, nestingParentIova: BigInt(iova + page), length: BigInt(2 * page), outHwQueueId: 0 };
+    return () => caller.ioctl(fd, 'IOMMU_HW_QUEUE_ALLOC', { ...arg });
+  },
   'a page request': {
     goesOn: true,
     begin: (caller) => requesting(caller).request,
