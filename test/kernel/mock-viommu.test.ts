@@ -52,8 +52,8 @@ test('entries of a nested HWPT are read one by one, and none is a question about
   const nested = world.hwpt(idev, 0, parent, new Uint8Array(8)) as number;
   for (const length of [0, 4, 16]) expect(invalidate(nested, length, 0, [])).toEqual([null, 0]);
   expect(invalidate(nested, 8, 0, [], 0xdead)).toEqual(['EINVAL', 0]);
-  expect(invalidate(nested, 16, 1, new Array<number>(16).fill(0))).toEqual(['EINVAL', 0]);
-  expect(invalidate(nested, 8, 2, new Array<number>(8).fill(0))).toEqual(['EFAULT', 1]);
+  expect(invalidate(nested, 16, 1, [...new Uint8Array(16)])).toEqual(['EINVAL', 0]);
+  expect(invalidate(nested, 8, 2, [...new Uint8Array(8)])).toEqual(['EFAULT', 1]);
   expect(invalidate(nested, 8, 1, null)).toEqual(['EFAULT', 0]);
   expect(invalidate(nested, 8, 1, null, 0xdead)).toEqual(['EINVAL', 0]);
 });
