@@ -82,9 +82,8 @@ function createViommu(kernel: Kernel, iommufd: Ref<'Iommufd'>, parent: Ref<'Hwpt
 function initialiseOrFree(kernel: Kernel, viommu: Ref<'Viommu'>, pciFunction: Ref<'PciFunction'>, { type, data, dataLength = 0 }: ViommuAlloc): Uint8Array {
   const memory = kernel.memory;
   try {
-    if (dataLength > 0 && data === undefined) fail('EFAULT', 'the data cannot be read');
     const parent = Hwpt.domain.peek(memory, Viommu.hwpt.peek(memory, viommu));
-    const made = kernel.driver.viommuInit?.(pciFunction, parent, { type, bytes: data ?? new Uint8Array(0) }, viommu);
+    const made = kernel.driver.viommuInit?.(pciFunction, parent, { type, bytes: data ?? new Uint8Array(dataLength), absent: data === undefined && dataLength > 0 }, viommu);
     if (made === undefined) fail('EOPNOTSUPP', 'the driver makes no vIOMMUs');
     Viommu.driverData.poke(memory, viommu, made.viommu);
     if (data !== undefined && refusesCopy(kernel)) {
