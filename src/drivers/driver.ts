@@ -70,7 +70,7 @@ export interface UserData extends DriverData {
   readonly absent: boolean;
 }
 
-/** Invalidations of HWPT_INVALIDATE: `count` entries of `entryBytes` each. The driver counts those that it carried out in `handled`. */
+/** Invalidations of HWPT_INVALIDATE: `count` entries of `entryBytes` each, of which `bytes` has what can be read. The driver counts those that it carried out in `handled`. */
 export interface Invalidations {
   readonly type: number;
   readonly entryBytes: number;

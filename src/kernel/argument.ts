@@ -18,6 +18,27 @@ export interface Sized {
   argument?: Argument;
 }
 
+/**
+ * The buffer that a command's struct points to, as far as it is not ordinary memory: how many bytes from its start can be read, and how
+ * many can be written; all where absent. A null pointer and one to nothing have 0 of both, a read-only page has 0 of the second.
+ */
+export interface UserBuffer {
+  readableBytes?: number;
+  writableBytes?: number;
+}
+
+/** `copy_from_user` of the first `bytes` bytes of the buffer: EFAULT. To copy nothing never fails, wherever the pointer leads. */
+export function checkReadable({ readableBytes }: UserBuffer, bytes: number): void {
+  if (bytes > (readableBytes ?? bytes)) fail('EFAULT', `of ${bytes} bytes of the buffer ${readableBytes} can be read`);
+}
+
+export const isWritable = ({ writableBytes }: UserBuffer, bytes: number): boolean => bytes <= (writableBytes ?? bytes);
+
+/** `copy_to_user` likewise. */
+export function checkWritable(buffer: UserBuffer, bytes: number): void {
+  if (!isWritable(buffer, bytes)) fail('EFAULT', `of ${bytes} bytes of the buffer ${buffer.writableBytes} can be written`);
+}
+
 /** A field at the end of a struct that a caller may leave out by a smaller `size`. */
 export interface TailField {
   readonly name: string;

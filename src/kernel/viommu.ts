@@ -6,7 +6,7 @@ import { mutex, rwsem } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
 import type { Registers } from '../drivers/driver.ts';
-import { refusesAnswer, refusesCopy, type TailField } from './argument.ts';
+import { checkReadable, isWritable, refusesAnswer, refusesCopy, type TailField, type UserBuffer } from './argument.ts';
 import { allocated, fail } from './errno.ts';
 import { headerOf, Hwpt, HwptFlag } from './hwpt.ts';
 import { PciDevice } from './iommu-group.ts';
@@ -28,7 +28,7 @@ export const Viommu = object('Viommu', {
   hwQueues: ref('HwQueue').under('hwQueuesLock'),
 });
 
-export interface ViommuAlloc {
+export interface ViommuAlloc extends UserBuffer {
   flags: number;
   type: number;
   devId: number;
@@ -79,15 +79,17 @@ function createViommu(kernel: Kernel, iommufd: Ref<'Iommufd'>, parent: Ref<'Hwpt
 }
 
 /** The driver's part; returns its answer. What the driver says, and EFAULT for data that cannot be read. */
-function initialiseOrFree(kernel: Kernel, viommu: Ref<'Viommu'>, pciFunction: Ref<'PciFunction'>, { type, data, dataLength = 0 }: ViommuAlloc): Uint8Array {
+function initialiseOrFree(kernel: Kernel, viommu: Ref<'Viommu'>, pciFunction: Ref<'PciFunction'>, arg: ViommuAlloc): Uint8Array {
   const memory = kernel.memory;
+  const { type, data, dataLength = 0 } = arg;
   try {
+    checkReadable(arg, dataLength);
     if (dataLength > 0 && data === undefined) fail('EFAULT', 'the data cannot be read');
     const parent = Hwpt.domain.peek(memory, Viommu.hwpt.peek(memory, viommu));
     const made = kernel.driver.viommuInit?.(pciFunction, parent, { type, bytes: data ?? new Uint8Array(0) }, viommu);
     if (made === undefined) fail('EOPNOTSUPP', 'the driver makes no vIOMMUs');
     Viommu.driverData.poke(memory, viommu, made.viommu);
-    if (data !== undefined && refusesCopy(kernel)) {
+    if (data !== undefined && (refusesCopy(kernel) || !isWritable(arg, dataLength))) {
       kernel.driver.viommuDestroy?.(made.viommu);
       fail('EFAULT', 'the data cannot be written');
     }

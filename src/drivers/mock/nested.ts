@@ -52,11 +52,12 @@ export function freeNested(memory: Memory, domain: Ref<'IommuDomain'>): void {
 export const nestedOf = (memory: Memory, domain: Ref<'IommuDomain'>): Ref<'MockNested'> =>
   IommuDomain.driverData.peek(memory, domain) as Ref<'MockNested'>;
 
-/** Clears one word, or all. EINVAL, EOPNOTSUPP; those before stay cleared. */
+/** Clears one word, or all. EINVAL, EFAULT, EOPNOTSUPP; those before stay cleared. */
 export function invalidateNested(memory: Memory, domain: Ref<'IommuDomain'>, asked: Invalidations): 0 | ErrnoName {
   if (asked.type !== invalidateType || asked.entryBytes !== entryBytes) return 'EINVAL';
   const nested = nestedOf(memory, domain);
   for (; asked.handled < asked.count; asked.handled++) {
+    if ((asked.handled + 1) * entryBytes > asked.bytes.length) return 'EFAULT';
     const flags = wordAt(asked.bytes, asked.handled * entryBytes);
     const word = wordAt(asked.bytes, asked.handled * entryBytes + 4);
     if ((flags & ~ALL) !== 0) return 'EOPNOTSUPP';

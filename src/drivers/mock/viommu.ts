@@ -90,9 +90,10 @@ export function hasVdevice(memory: Memory, viommu: Ref<'MockViommu'>, pciFunctio
   return at !== NULL;
 }
 
-/** Clears words of devices' pretended caches. EINVAL, EOPNOTSUPP; those before stay cleared. */
+/** Clears words of devices' pretended caches. All entries are read before the first is looked at. EINVAL, EFAULT, EOPNOTSUPP; those before stay cleared. */
 export function invalidateCaches(memory: Memory, viommu: Ref<'MockViommu'>, asked: Invalidations): 0 | ErrnoName {
   if (asked.type !== viommuType || (asked.count > 0 && asked.entryBytes !== viommuEntryBytes)) return 'EINVAL';
+  if (asked.count * viommuEntryBytes > asked.bytes.length) return 'EFAULT';
   for (; asked.handled < asked.count; asked.handled++) {
     const at = asked.handled * viommuEntryBytes;
     const flags = wordAt(asked.bytes, at);
