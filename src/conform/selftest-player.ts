@@ -22,7 +22,7 @@ import { ProgramMemory } from './program-memory.ts';
 import { testArguments, type TestCall } from './test-arguments.ts';
 import { bytesOf, told } from './trace-bytes.ts';
 import type { Accounting, TraceFields, TraceLine, TraceValue } from './trace-file.ts';
-import { describeBuffer } from './user-buffers.ts';
+import { bitmapBytes, describeBuffer } from './user-buffers.ts';
 
 /** The bitmap of a dirty query in the program's memory. */
 interface Bitmap {
@@ -35,6 +35,8 @@ interface Bitmap {
 
 const nothing: Outcome = { ret: 0, errno: null, out: {} };
 const remarks = new Set(['PHASE', 'STEP']);
+/** Where the recorded program begins. Below there is nothing but what it maps. */
+const firstPrivate = 0x400000n;
 /** Beside the memory of the recorded program: page tables. */
 const spareBytes = 16 << 20;
 const kernelBytes = 48 << 20;
@@ -130,7 +132,7 @@ export class SelftestPlayer implements Player {
   /** The bitmap of a dirty query that lies in a region, as it is there: it may be absent or read-only from some byte on. */
   #findBitmap(line: TraceLine, arg: Commands['IOMMU_HWPT_GET_DIRTY_BITMAP']): Bitmap | null {
     if (!isInRegion(line.in['data_at'])) return null;
-    const needed = arg.pageSize === 0n ? 0 : Number((arg.length / arg.pageSize + 7n) / 8n);
+    const needed = bitmapBytes(line.in);
     const va = big(line.in['data']);
     const bytes = new Uint8Array(arg.readableBytes ?? needed);
     this.#memory.read(va, bytes);
@@ -213,8 +215,8 @@ export class SelftestPlayer implements Player {
         return {};
       }
       case 'UNKNOWN_IOCTL': {
-        // Nobody has memory below `vm.mmap_min_addr`.
-        const isAbsent = input['_badptr'] !== undefined || Number(input['arg']) < 0x10000;
+        const address = big(input['arg']);
+        const isAbsent = input['_badptr'] !== undefined || (address < firstPrivate && this.#memory.reachable(address, 4, false) < 4);
         const argument = isAbsent ? { argument: 'absent' as const } : {};
         return ioctlUnknown(this.#kernel, this.#fd(fd), Number(input['request']), argument);
       }

@@ -20,8 +20,8 @@ const rangeBytes = 16;
 const data: Pointer = { field: 'data_uptr', shown: 'data', bytes: (input) => number(input['data_len']) };
 const ranges: Pointer = { field: 'allowed_iovas', bytes: (input) => number(input['num_iovas']) * rangeBytes };
 
-/** A bit a page. */
-function bitmapBytes(input: TraceFields): number {
+/** Bytes of a bitmap with a bit a page; 0 where the struct says none. */
+export function bitmapBytes(input: TraceFields): number {
   const pageBytes = BigInt((input['page_size'] ?? 0) as bigint | number);
   return pageBytes === 0n ? 0 : Number((BigInt((input['length'] ?? 0) as bigint | number) / pageBytes + 7n) / 8n);
 }
