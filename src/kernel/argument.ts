@@ -3,6 +3,7 @@
  *
  * A handler writes its answer into the argument only after `respond`, so that what cannot be copied out changes nothing there.
  */
+import type { UserData } from '../drivers/driver.ts';
 import { fail } from './errno.ts';
 import type { Kernel } from './kernel.ts';
 
@@ -37,6 +38,18 @@ export const isWritable = ({ writableBytes }: UserBuffer, bytes: number): boolea
 /** `copy_to_user` likewise. */
 export function checkWritable(buffer: UserBuffer, bytes: number): void {
   if (!isWritable(buffer, bytes)) fail('EFAULT', `of ${bytes} bytes of the buffer ${buffer.writableBytes} can be written`);
+}
+
+/** The buffer with data for the driver, which may write its answer over them. */
+export interface DataBuffer extends UserBuffer {
+  dataLength?: number;
+  /** Absent with a length, they lie where nothing is mapped. */
+  data?: Uint8Array;
+}
+
+/** What the driver gets of it, to read for itself. */
+export function userData(type: number, { dataLength = 0, data, readableBytes = data === undefined ? 0 : dataLength }: DataBuffer): UserData {
+  return { type, bytes: data ?? new Uint8Array(dataLength), absent: readableBytes < dataLength };
 }
 
 /** A field at the end of a struct that a caller may leave out by a smaller `size`. */

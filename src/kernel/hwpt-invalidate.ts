@@ -52,7 +52,6 @@ function carryOut(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: HwptInvalidate, 
   if (kind !== Kind.NESTED_HWPT && kind !== Kind.VIOMMU) fail('EINVAL', `object ${arg.hwptId} is neither a nested HWPT nor a vIOMMU`);
   const known = kind === Kind.NESTED_HWPT ? driver.invalidateNested !== undefined : driver.viommuInvalidate !== undefined;
   if (!known) fail('EOPNOTSUPP', 'the driver takes no invalidations');
-  if (arg.data === undefined && asked.count > 0) fail('EFAULT', 'the entries cannot be read');
   if (kind === Kind.NESTED_HWPT) return driver.invalidateNested!(Hwpt.domain.peek(memory, body as Ref<'Hwpt'>), asked);
   return driver.viommuInvalidate!(Viommu.driverData.peek(memory, body as Ref<'Viommu'>), asked);
 }

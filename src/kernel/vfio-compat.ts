@@ -32,6 +32,8 @@ export interface CompatGetInfo extends Compat {
 const Extension = { TYPE1: 1, TYPE1V2: 3, DMA_CACHE_COHERENT: 4, UNMAP_ALL: 9 } as const;
 const UNMAP_ALL = 2;
 const infoBytes = 24;
+/** Where `capOffset` ends in it. */
+const capOffsetEnd = 20;
 const InfoFlag = { PAGE_SIZES: 1, CAPABILITIES: 2 } as const;
 const Capability = { IOVA_RANGES: 1, DMA_AVAILABLE: 3 } as const;
 
@@ -117,7 +119,7 @@ export function compatGetInfo(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Comp
   arg.argsz = capabilities.reduce((sum, capability) => sum + roundUp(capability.length), infoBytes);
   arg.flags = InfoFlag.PAGE_SIZES | InfoFlag.CAPABILITIES;
   arg.iovaPageSizes = sizes;
-  if (room >= infoBytes) arg.capOffset = room >= arg.argsz ? infoBytes : 0;
+  if (room >= capOffsetEnd) arg.capOffset = room >= arg.argsz ? infoBytes : 0;
   arg.bytes ??= new Uint8Array(room);
   writeInfo(arg, arg.bytes.subarray(0, room), capabilities);
 }
@@ -134,13 +136,20 @@ function capabilityOf(id: number, words: readonly number[]): Uint8Array {
   return bytes;
 }
 
+/** Bytes of its head, and of a range. */
+const rangesHead = 16;
+const rangeBytes = 16;
+
 function rangesCapability(holes: readonly (readonly [bigint, bigint])[]): Uint8Array {
   const words = [holes.length, 0];
   for (const bound of holes.flat()) words.push(Number(bound & 0xffffffffn), Number(bound >> 32n));
   return capabilityOf(Capability.IOVA_RANGES, words);
 }
 
-/** Writes the struct, cut where the room ends, and the capabilities that fit; one names its successor even where only its place fits. */
+/**
+ * Writes the struct, cut where the room ends, and the capabilities that fit; one names its successor even where only its place fits. Of the last one, the ranges
+ * that fit are written all the same, without a head (`iommufd_fill_cap_iova`).
+ */
 function writeInfo({ argsz, flags, iovaPageSizes, capOffset }: CompatGetInfo, to: Uint8Array, capabilities: readonly Uint8Array[]): void {
   const head = new DataView(new ArrayBuffer(infoBytes));
   head.setUint32(0, argsz, true);
@@ -153,8 +162,13 @@ function writeInfo({ argsz, flags, iovaPageSizes, capOffset }: CompatGetInfo, to
     const next = at + roundUp(capability.length);
     if (index < capabilities.length - 1 && next <= to.length) new DataView(capability.buffer).setUint32(4, next, true);
     if (at + capability.length <= to.length) to.set(capability, at);
+    else if (index === capabilities.length - 1) writeRanges(capability, to, at);
     at = next;
   }
+}
+
+function writeRanges(capability: Uint8Array, to: Uint8Array, at: number): void {
+  for (let range = rangesHead; at + range + rangeBytes <= to.length; range += rangeBytes) to.set(capability.subarray(range, range + rangeBytes), at + range);
 }
 
 /** EFAULT for what cannot be read, EINVAL for what is too short. */

@@ -79,13 +79,14 @@ test('data of a nested HWPT are read, also where nobody can write', () => {
 });
 
 test('the data of a vIOMMU are read, then written; one that could not answer is gone', () => {
-  const input = { size: 40, flags: '0x0', type: '0xdeadbeef', dev_id: 3, hwpt_id: 5, data_len: 24 };
+  const input = { size: 40, flags: '0x0', type: '0xdeadbeef', dev_id: 3, hwpt_id: 5 };
   const zeros = { len: 24, fill: '00' };
-  const answer = (place: Place, data: object | string | null, errno: string | null, out: object): Line =>
-    ['IOMMU_VIOMMU_ALLOC', { ...input, data, ...pointer('data_uptr', place) }, errno, out];
+  const answer = (place: Place, data: object | null, errno: string | null, out: object, length: number = 24): Line =>
+    ['IOMMU_VIOMMU_ALLOC', { ...input, data_len: length, data, ...pointer('data_uptr', place) }, errno, out];
   expect(play(
     answer(readOnly, zeros, 'EFAULT', { out_viommu_id: 0, data: zeros }), answer(beforeEnd(20), null, 'EFAULT', { out_viommu_id: 0 }),
-    answer(unmapped, null, 'EFAULT', {}), answer(beforeEnd(24), zeros, null, { out_viommu_id: 7 }),
+    answer(unmapped, null, 'EFAULT', {}), answer(unmapped, null, 'EINVAL', {}, 7), answer(readOnly, null, 'EINVAL', {}, 25),
+    answer(beforeEnd(24), zeros, null, { out_viommu_id: 7 }),
     ['IOMMU_DESTROY', { size: 8, id: 7 }, null], ['IOMMU_DESTROY', { size: 8, id: 6 }, null], ['IOMMU_DESTROY', { size: 8, id: 5 }, null],
   )).toBeNull();
 });

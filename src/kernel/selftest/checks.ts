@@ -28,11 +28,11 @@ export interface MarkDirty extends UserBuffer { id: number; iova: bigint; length
 /** Whom ranges of ADD_RESERVED belong to. */
 const selftestOwner = -1;
 
-/** ADD_RESERVED: a range that belongs to nobody for the life of the IOAS. ENOENT, EINVAL, EOVERFLOW, EADDRINUSE. */
+/** ADD_RESERVED: a range that belongs to nobody for the life of the IOAS. EINVAL, EOVERFLOW, ENOENT, EADDRINUSE. */
 export function addReserved(kernel: Kernel, iommufd: Ref<'Iommufd'>, { id, start, length }: AddReserved): void {
-  const ioas = getIoas(kernel, iommufd, id);
   if (length === 0n) fail('EINVAL', 'length is 0');
   if (start + length - 1n > U64_MAX) fail('EOVERFLOW', 'start + length wraps');
+  const ioas = getIoas(kernel, iommufd, id);
   Ioas.iovaRwsem.acquireWrite(kernel.memory, ioas);
   try {
     reserve(kernel, ioas, start, start + length - 1n, selftestOwner);
