@@ -18,11 +18,13 @@ import type { World } from '../world.ts';
 import type { FieldDifference, Outcome, Played, Player, Probe } from './compare.ts';
 import type { MakePlayer } from './conform.ts';
 import { arguments_, type Call } from './ioctl-arguments.ts';
+import { ProgramMemory } from './program-memory.ts';
 import { ProgramPages } from './program-pages.ts';
 import { runRace } from './race.ts';
 import { recordedDevices, recordedMachine, setupOf, type Setup } from './recorded-machine.ts';
 import { SelftestPlayer } from './selftest-player.ts';
 import type { Accounting, TraceFields, TraceLine, TraceValue } from './trace-file.ts';
+import { describeBuffer } from './user-buffers.ts';
 
 /** A label of the recording: which pages of the process an IOAS maps at the two addresses that probes use. */
 interface Label {
@@ -55,6 +57,7 @@ export class VfioPlayer implements Player {
   readonly #world: World;
   readonly #machine: Machine;
   readonly #pages: ProgramPages;
+  readonly #memory: ProgramMemory;
   readonly #processes = new Map<number, BuiltProcess>();
   readonly #fds = new Map<string, number>();
   /** The descriptor of a device by its name, as last opened. */
@@ -74,6 +77,7 @@ export class VfioPlayer implements Player {
     this.#world = recordedMachine(setup);
     this.#machine = new Machine(this.#world.host);
     this.#pages = new ProgramPages(this.#world.host.ram);
+    this.#memory = new ProgramMemory(this.#world.kernel);
   }
 
   play(line: TraceLine): Played | Promise<Played> {
@@ -127,6 +131,7 @@ export class VfioPlayer implements Player {
   #ioctl<N extends keyof Commands>(line: TraceLine, { read, write }: Call<N>): Outcome {
     const arg = read(line.in, (name) => this.#fd(name));
     this.#fillIn(line, arg);
+    describeBuffer(this.#memory, line.call, line.in, arg);
     let errno: string | null = null;
     try {
       ioctl(this.#world.kernel, this.#fd(line.fd), line.call as N, arg);

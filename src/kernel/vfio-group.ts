@@ -9,7 +9,7 @@
 import { mutex } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
-import { checkReadable, type Sized } from './argument.ts';
+import { checkPresent, type Sized } from './argument.ts';
 import { ensureCompatIoas } from './compat-ioas.ts';
 import { fail } from './errno.ts';
 import { getFile, putFile, tryInstallFile } from './file.ts';
@@ -94,7 +94,7 @@ export function unblockGroup(kernel: Kernel, device: Ref<'VfioDevice'>): void {
  * another kind, ENOMEM.
  */
 export function groupSetContainer(kernel: Kernel, group: Ref<'VfioGroup'>, arg: GroupSetContainer): void {
-  checkReadable(arg);
+  checkPresent(arg);
   const file = getFile(kernel, arg.fd);
   try {
     keepContainer(kernel, group, file);
@@ -122,7 +122,7 @@ function keepContainer(kernel: Kernel, group: Ref<'VfioGroup'>, file: Ref<'File'
 /** VFIO_GROUP_GET_DEVICE_FD: binds and attaches the device of that name. EFAULT, ENODEV, EINVAL without a container, and as bind and attach. */
 export function groupGetDeviceFd(kernel: Kernel, group: Ref<'VfioGroup'>, arg: GroupGetDeviceFd): void {
   const memory = kernel.memory;
-  checkReadable(arg);
+  checkPresent(arg);
   const device = findDevice(kernel, group, arg.name);
   VfioGroup.lock.acquire(memory, group);
   try {
