@@ -165,6 +165,11 @@ export class IdTable extends Field {
     return root === NULL || after >= 0x7fffffff ? 0 : nextIn(memory, root, after) + 1;
   }
 
+  /** Whether no id is taken at all, none reserved and none a tombstone (`xa_empty`). */
+  isEmptyLocked(memory: Memory, at: number): boolean {
+    return peek(memory, this.#rootAt(memory, at)) === NULL;
+  }
+
   /** How many ids are taken that name nothing and are no tombstones: somebody has yet to publish them. For oracles. */
   reservedLocked(memory: Memory, at: number): number {
     const root = peek(memory, this.#rootAt(memory, at)) as IdNode;

@@ -36,65 +36,71 @@ export class Fills {
   }
 }
 
-/** What refers to pages: sets, and areas that accesses and hardware queues lie in. */
+/** What refers to pages: sets, and how often accesses pin areas, of these how often for hardware queues. */
 export interface PageUse {
-  readonly fills: ReadonlyMap<Ref<'Pages'>, Fills>;
-  readonly accesses: ReadonlyMap<Ref<'Area'>, number>;
-  readonly queues: ReadonlyMap<Ref<'Area'>, number>;
+  readonly fills: Map<Ref<'Pages'>, Fills>;
+  readonly accesses: Map<Ref<'Area'>, number>;
+  readonly queues: Map<Ref<'Area'>, number>;
 }
 
 export function pageUse(view: View): PageUse {
   const memory = view.host.kernel;
-  const fills = new Map<Ref<'Pages'>, Fills>();
-  const accesses = new Map<Ref<'Area'>, number>();
-  const queues = new Map<Ref<'Area'>, number>();
+  const use: PageUse = { fills: new Map(), accesses: new Map(), queues: new Map() };
   for (const iommufd of contexts(view)) {
     for (const ioas of bodies<'Ioas'>(view, iommufd, Kind.IOAS)) {
       const domains = domainsOf(view, ioas).length;
       for (const area of areasOf(view, ioas)) {
-        const own = fillsOf(view, fills, area);
+        const own = fillsOf(view, use, area);
         own.areas++;
         own.add(Area.firstPage.peek(memory, area), Area.pageCount.peek(memory, area), isRevoked(view, area) ? 0 : domains);
       }
     }
   }
   for (const iommufd of contexts(view)) {
-    for (const access of bodies<'Access'>(view, iommufd, Kind.ACCESS)) addAccess(view, fills, accesses, access);
-    for (const queue of bodies<'HwQueue'>(view, iommufd, Kind.HW_QUEUE)) {
-      const area = HwQueue.area.peek(memory, queue);
-      fillsOf(view, fills, area).add(HwQueue.firstPage.peek(memory, queue), HwQueue.pageCount.peek(memory, queue), 1);
-      queues.set(area, (queues.get(area) ?? 0) + 1);
-    }
+    for (const access of bodies<'Access'>(view, iommufd, Kind.ACCESS)) addAccess(view, use, access);
+    for (const queue of bodies<'HwQueue'>(view, iommufd, Kind.HW_QUEUE)) addQueue(view, use, queue);
   }
-  return { fills, accesses, queues };
+  return use;
 }
 
 /** Its dma-buf has been taken away: the area stays, in no domain. */
 export const isRevoked = (view: View, area: Ref<'Area'>): boolean =>
   Pages.revoked.peek(view.host.kernel, Area.transit.peek(view.host.kernel, area)) !== 0;
 
-function fillsOf(view: View, fills: Map<Ref<'Pages'>, Fills>, area: Ref<'Area'>): Fills {
+function fillsOf(view: View, { fills }: PageUse, area: Ref<'Area'>): Fills {
   const pages = Area.transit.peek(view.host.kernel, area);
   let known = fills.get(pages);
   if (known === undefined) fills.set(pages, (known = new Fills(Pages.count.peek(view.host.kernel, pages))));
   return known;
 }
 
-function addAccess(view: View, fills: Map<Ref<'Pages'>, Fills>, accesses: Map<Ref<'Area'>, number>, access: Ref<'Access'>): void {
+function addAccess(view: View, use: PageUse, access: Ref<'Access'>): void {
   const memory = view.host.kernel;
   const owner = Access.owner.peek(memory, access);
   let item: Ref<'TestPin'> = TestAccess.items.peek(memory, owner);
   const areas = item === NULL ? [] : areasOf(view, Access.ioasOfPins.peek(memory, access));
   for (; item !== NULL; item = TestPin.next.peek(memory, item)) {
-    const first = TestPin.iova.peekBig(memory, item);
-    const last = first + TestPin.length.peekBig(memory, item) - 1n;
-    for (const area of areas) {
-      const { start, end } = bytesOf(view, area, first, last);
-      if (start >= end) continue;
-      fillsOf(view, fills, area).add(Math.floor(start / 4096), Math.ceil(end / 4096) - Math.floor(start / 4096), 1);
-      accesses.set(area, (accesses.get(area) ?? 0) + 1);
-    }
+    addPin(view, use, areas, TestPin.iova.peekBig(memory, item), TestPin.length.peekBig(memory, item));
   }
+}
+
+/** What its internal access pins, it locks. */
+function addQueue(view: View, use: PageUse, queue: Ref<'HwQueue'>): void {
+  const memory = view.host.kernel;
+  const areas = areasOf(view, Access.ioasOfPins.peek(memory, HwQueue.access.peek(memory, queue)));
+  const pinned = addPin(view, use, areas, HwQueue.pinnedIova.peekBig(memory, queue), HwQueue.pinnedBytes.peekBig(memory, queue));
+  for (const area of pinned) use.queues.set(area, (use.queues.get(area) ?? 0) + 1);
+}
+
+/** Returns those of `areas` that it pins. */
+function addPin(view: View, use: PageUse, areas: readonly Ref<'Area'>[], first: bigint, length: bigint): Ref<'Area'>[] {
+  return areas.filter((area) => {
+    const { start, end } = bytesOf(view, area, first, first + length - 1n);
+    if (start >= end) return false;
+    fillsOf(view, use, area).add(Math.floor(start / 4096), Math.ceil(end / 4096) - Math.floor(start / 4096), 1);
+    use.accesses.set(area, (use.accesses.get(area) ?? 0) + 1);
+    return true;
+  });
 }
 
 /** Which bytes of its pages an area maps in `[first, last]`; empty when `start` is not below `end`. */

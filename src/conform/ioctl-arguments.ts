@@ -1,4 +1,5 @@
 /** Arguments of ioctls between a recording's field names and the model's: one entry a command. */
+import { longestEntry, mostEntries } from '../kernel/hwpt-invalidate.ts';
 import type { Commands } from '../kernel/syscalls.ts';
 import { bytesOf, hex, told } from './trace-bytes.ts';
 import type { TraceFields, TraceValue } from './trace-file.ts';
@@ -13,9 +14,10 @@ export interface Call<N extends keyof Commands> {
 const number = (value: TraceValue | undefined): number => Number(value ?? 0);
 const big = (value: TraceValue | undefined): bigint => BigInt((value ?? 0) as bigint | number);
 /** Where the recorded program's array cannot be read, the recording has nulls. */
-function rangesOf(value: TraceValue | undefined): { ranges: [bigint, bigint][]; rangesAbsent: boolean } {
-  const ranges = (value ?? []) as readonly (readonly [bigint, bigint] | null)[];
-  return { ranges: ranges.map((range) => [big(range?.[0]), big(range?.[1])]), rangesAbsent: ranges.includes(null) };
+function rangesOf(value: TraceValue | undefined): { ranges: [bigint, bigint][]; readableBytes?: number } {
+  const shown = (value ?? []) as readonly (readonly [bigint, bigint] | null)[];
+  const ranges = shown.map((range): [bigint, bigint] => [big(range?.[0]), big(range?.[1])]);
+  return shown.includes(null) ? { ranges, readableBytes: shown.indexOf(null) * 16 } : { ranges };
 }
 
 /** The chain of capabilities behind VFIO_IOMMU_GET_INFO; none without room for all. */
@@ -44,14 +46,17 @@ function bitmapOf(value: TraceValue | undefined): { bitmap?: Uint8Array } {
   return bitmap === null ? {} : { bitmap };
 }
 
-/** Whether a pointer leads to memory of the program. */
-const leadsNowhere = (at: TraceValue | undefined): boolean => at === null || at === 'unmapped';
-
-/** The entries side by side, as they lie in memory. */
-function entriesOf(input: TraceFields): { data?: Uint8Array | null } {
-  if (input['data_uptr_at'] === null) return { data: null };
-  const entries = (input['entries'] ?? []) as readonly TraceFields[];
-  return { data: bytesOf(entries.map((entry) => String(entry['raw'])).join(''))! };
+/** The entries as they lie in memory, of which the recording shows the first ones, and of a long one the beginning: the rest is taken for zeros. */
+function entriesOf(input: TraceFields): Uint8Array | null {
+  if (input['data_uptr_at'] === null) return null;
+  const [length, count] = [number(input['entry_len']), number(input['entry_num'])];
+  const entries = (input['entries'] ?? []) as readonly (TraceFields | null)[];
+  const bytes = new Uint8Array(length > longestEntry || count > mostEntries ? 0 : length * count);
+  for (const [index, entry] of entries.entries()) {
+    const raw = bytesOf(entry?.['raw']) ?? new Uint8Array(0);
+    if ((index + 1) * length <= bytes.length) bytes.set(raw.subarray(0, length), index * length);
+  }
+  return bytes;
 }
 
 const plain = (input: TraceFields): { arg: number } => ({ arg: number(input['arg']) });
@@ -71,11 +76,11 @@ export const arguments_: { readonly [N in keyof Commands]: Call<N> } = {
   IOMMU_GET_HW_INFO: {
     read: (input) => ({
       flags: number(input['flags']), devId: number(input['dev_id']), reserved: number(input['__reserved']), dataLength: number(input['data_len']),
-      dataType: number(input['in_or_out_data_type']), dataAbsent: leadsNowhere(input['data_uptr_at']), outMaxPasidLog2: 0, outCapabilities: 0n,
+      dataType: number(input['in_or_out_data_type']), outMaxPasidLog2: 0, outCapabilities: 0n,
     }),
     write: ({ dataLength, dataType, data, outMaxPasidLog2, outCapabilities }) => ({
       data_len: dataLength, in_or_out_data_type: dataType, out_max_pasid_log2: outMaxPasidLog2, out_capabilities: outCapabilities,
-      ...(data === undefined ? {} : { data: hex(data) }),
+      ...(data === undefined ? {} : { data: told(data) }),
     }),
   },
   IOMMU_HWPT_ALLOC: {
@@ -96,7 +101,7 @@ export const arguments_: { readonly [N in keyof Commands]: Call<N> } = {
   IOMMU_HWPT_INVALIDATE: {
     read: (input) => ({
       hwptId: number(input['hwpt_id']), dataType: number(input['data_type']), entryLength: number(input['entry_len']), entryCount: number(input['entry_num']),
-      reserved: number(input['__reserved']), ...entriesOf(input),
+      reserved: number(input['__reserved']), data: entriesOf(input),
     }),
     write: ({ entryCount }) => ({ entry_num: entryCount }),
   },
@@ -136,7 +141,6 @@ export const arguments_: { readonly [N in keyof Commands]: Call<N> } = {
   IOMMU_IOAS_IOVA_RANGES: {
     read: (input) => ({
       ioasId: number(input['ioas_id']), reserved: number(input['__reserved']), numIovas: number(input['num_iovas']), ranges: [], outIovaAlignment: 0n,
-      rangesAbsent: leadsNowhere(input['allowed_iovas_at']),
     }),
     write: ({ numIovas, outIovaAlignment, ranges }) => ({ num_iovas: numIovas, out_iova_alignment: outIovaAlignment, ranges }),
   },
@@ -196,7 +200,7 @@ export const arguments_: { readonly [N in keyof Commands]: Call<N> } = {
       flags: number(input['flags']), type: number(input['type']), devId: number(input['dev_id']), hwptId: number(input['hwpt_id']), outViommuId: number(input['out_viommu_id']),
       dataLength: number(input['data_len']), ...dataOf(input['data']),
     }),
-    write: ({ outViommuId, data }) => ({ out_viommu_id: outViommuId, ...(data === undefined ? {} : { data: hex(data) }) }),
+    write: ({ outViommuId, data }) => ({ out_viommu_id: outViommuId, ...(data === undefined ? {} : { data: told(data) }) }),
   },
   VFIO_DEVICE_BIND_IOMMUFD: {
     read: (input, fdOf) => ({

@@ -10,7 +10,7 @@ import type { Sized } from '../kernel/argument.ts';
 import { Errno } from '../kernel/errno.ts';
 import { mmap, munmap, Process, userAddress } from '../kernel/process.ts';
 import { close, ioctl, open, type Commands } from '../kernel/syscalls.ts';
-import type { VfioAttach } from '../kernel/vfio.ts';
+import type { VfioAttach, VfioBind } from '../kernel/vfio.ts';
 import type { GroupGetDeviceFd, GroupSetContainer } from '../kernel/vfio-group.ts';
 import type { RaceReport } from '../task.ts';
 import type { BuiltProcess } from '../built-process.ts';
@@ -18,11 +18,13 @@ import type { World } from '../world.ts';
 import type { FieldDifference, Outcome, Played, Player, Probe } from './compare.ts';
 import type { MakePlayer } from './conform.ts';
 import { arguments_, type Call } from './ioctl-arguments.ts';
+import { ProgramMemory } from './program-memory.ts';
 import { ProgramPages } from './program-pages.ts';
 import { runRace } from './race.ts';
 import { recordedDevices, recordedMachine, setupOf, type Setup } from './recorded-machine.ts';
 import { SelftestPlayer } from './selftest-player.ts';
 import type { Accounting, TraceFields, TraceLine, TraceValue } from './trace-file.ts';
+import { describeBuffer } from './user-buffers.ts';
 
 /** A label of the recording: which pages of the process an IOAS maps at the two addresses that probes use. */
 interface Label {
@@ -55,6 +57,7 @@ export class VfioPlayer implements Player {
   readonly #world: World;
   readonly #machine: Machine;
   readonly #pages: ProgramPages;
+  readonly #memory: ProgramMemory;
   readonly #processes = new Map<number, BuiltProcess>();
   readonly #fds = new Map<string, number>();
   /** The descriptor of a device by its name, as last opened. */
@@ -74,6 +77,7 @@ export class VfioPlayer implements Player {
     this.#world = recordedMachine(setup);
     this.#machine = new Machine(this.#world.host);
     this.#pages = new ProgramPages(this.#world.host.ram);
+    this.#memory = new ProgramMemory(this.#world.kernel);
   }
 
   play(line: TraceLine): Played | Promise<Played> {
@@ -127,6 +131,7 @@ export class VfioPlayer implements Player {
   #ioctl<N extends keyof Commands>(line: TraceLine, { read, write }: Call<N>): Outcome {
     const arg = read(line.in, (name) => this.#fd(name));
     this.#fillIn(line, arg);
+    describeBuffer(this.#memory, line.call, line.in, arg);
     let errno: string | null = null;
     try {
       ioctl(this.#world.kernel, this.#fd(line.fd), line.call as N, arg);
@@ -143,13 +148,13 @@ export class VfioPlayer implements Player {
 
   /** What is in no field of the recorded struct: its size, where it lies, and what pointers of the group's calls led to. */
   #fillIn(line: TraceLine, arg: object): void {
-    const { size, _extra: extra } = line.in;
-    if (size !== undefined && line.call.startsWith('IOMMU_')) {
-      (arg as Sized).size = Number(size);
-      (arg as Sized).nonzeroTail = extra !== undefined && /[1-9a-f]/.test(typeof extra === 'string' ? extra : String((extra as TraceFields)['fill']));
-    }
+    const { size, tail, _extra: extra = tail, _badptr: absent, token_uuid_ptr: token } = line.in;
+    if (size !== undefined && line.call.startsWith('IOMMU_')) (arg as Sized).size = Number(size);
+    if (extra !== undefined) (arg as Sized).nonzeroTail = /[1-9a-f]/.test(typeof extra === 'string' ? extra : String((extra as TraceFields)['fill']));
+    if (token !== undefined) (arg as VfioBind).token = big(token);
     // Nothing but an argument that cannot be written ends an attach so (CONFIRMED, K3).
     if (line.call === 'VFIO_DEVICE_ATTACH_IOMMUFD_PT' && line.errno === 'EFAULT') (arg as VfioAttach).argument = 'read-only';
+    if (absent !== undefined) (arg as Sized).argument = 'absent';
     if (line.call === 'VFIO_GROUP_SET_CONTAINER') (arg as GroupSetContainer).fd = this.#fds.get('iommu1') ?? -1;
     if (line.call === 'VFIO_GROUP_GET_DEVICE_FD') (arg as GroupGetDeviceFd).name = String((this.#topology['A'] as TraceFields)['bdf']);
   }

@@ -22,6 +22,7 @@ import { ProgramMemory } from './program-memory.ts';
 import { testArguments, type TestCall } from './test-arguments.ts';
 import { bytesOf, told } from './trace-bytes.ts';
 import type { Accounting, TraceFields, TraceLine, TraceValue } from './trace-file.ts';
+import { bitmapBytes, describeBuffer } from './user-buffers.ts';
 
 /** The bitmap of a dirty query in the program's memory. */
 interface Bitmap {
@@ -34,6 +35,8 @@ interface Bitmap {
 
 const nothing: Outcome = { ret: 0, errno: null, out: {} };
 const remarks = new Set(['PHASE', 'STEP']);
+/** Where the recorded program begins. Below there is nothing but what it maps. */
+const firstPrivate = 0x400000n;
 /** Beside the memory of the recorded program: page tables. */
 const spareBytes = 16 << 20;
 const kernelBytes = 48 << 20;
@@ -110,7 +113,8 @@ export class SelftestPlayer implements Player {
 
   #ioctl<N extends keyof Commands>(line: TraceLine, call: Call<N>): Outcome {
     const arg = call.read(line.in, (name) => this.#fd(name));
-    if (line.call.startsWith('IOMMU_')) describeStruct(line.in, arg);
+    describeStruct(line, arg);
+    describeBuffer(this.#memory, line.call, line.in, arg);
     const bitmap = line.call === 'IOMMU_HWPT_GET_DIRTY_BITMAP' ? this.#findBitmap(line, arg as Commands['IOMMU_HWPT_GET_DIRTY_BITMAP']) : null;
     if (line.call === 'VFIO_IOMMU_GET_INFO') (arg as Commands['VFIO_IOMMU_GET_INFO']).bytes = bufferOf(line);
     let errno: string | null = null;
@@ -127,18 +131,14 @@ export class SelftestPlayer implements Player {
 
   /** The bitmap of a dirty query that lies in a region, as it is there: it may be absent or read-only from some byte on. */
   #findBitmap(line: TraceLine, arg: Commands['IOMMU_HWPT_GET_DIRTY_BITMAP']): Bitmap | null {
-    const at = line.in['data_at'];
-    if (typeof at !== 'object' || at === null) return null;
-    const needed = arg.pageSize === 0n ? 0 : Number((arg.length / arg.pageSize + 7n) / 8n);
+    if (!isInRegion(line.in['data_at'])) return null;
+    const needed = bitmapBytes(line.in);
     const va = big(line.in['data']);
-    const readable = this.#memory.reachable(va, needed, false);
-    const bytes = new Uint8Array(readable);
+    const bytes = new Uint8Array(arg.readableBytes ?? needed);
     this.#memory.read(va, bytes);
-    const writable = this.#memory.reachable(va, needed, true);
     this.#lastBitmap = va;
     arg.bitmap = bytes;
-    arg.writableBytes = writable;
-    return { va, bytes, writable, isWhole: readable === needed };
+    return { va, bytes, writable: arg.writableBytes ?? needed, isWhole: bytes.length === needed };
   }
 
   /** What a probe found in its memory behind a query whose bitmap it could not read as a whole. */
@@ -153,7 +153,8 @@ export class SelftestPlayer implements Player {
 
   #test<N extends keyof TestCommands>(line: TraceLine, call: TestCall<N>): Outcome {
     const arg = call.read(line.in, (name) => this.#fd(name));
-    describeStruct(line.in, arg);
+    describeStruct(line, arg);
+    describeBuffer(this.#memory, line.call, line.in, arg);
     const copies = line.call === 'IOMMU_TEST_ACCESS_RW';
     if (copies) this.#fillBuffer(line, arg as TestCommands['IOMMU_TEST_ACCESS_RW']);
     const before = copies ? this.#memory.contents() : [];
@@ -166,15 +167,17 @@ export class SelftestPlayer implements Player {
     }
     const out = { ...(line.in['id'] === undefined ? {} : { id: line.in['id'] }), ...call.write(arg) };
     if (!copies) return { ...this.#answered(line, errno, { ...out, ret }), ret: errno === null ? ret : -1 };
-    const { buffer } = arg as TestCommands['IOMMU_TEST_ACCESS_RW'];
-    return this.#answered(line, errno, { ...out, data: buffer === null ? null : told(buffer), mem: this.#memory.changesSince(before) });
+    const copy = arg as TestCommands['IOMMU_TEST_ACCESS_RW'];
+    const isRead = (copy.flags & 1) === 0;
+    if (isRead && isInRegion(line.in['uptr_at'])) this.#memory.write(big(line.in['uptr']), copy.buffer.subarray(0, copy.writableBytes));
+    return this.#answered(line, errno, { ...out, data: told(copy.buffer), mem: this.#memory.changesSince(before) });
   }
 
-  /** The buffer of a copy: what the recording shows of private memory, or room for what is read. */
+  /** The buffer of a copy: what the recording shows of it, or what is in the program's region. */
   #fillBuffer({ in: input }: TraceLine, arg: TestCommands['IOMMU_TEST_ACCESS_RW']): void {
-    const isThere = input['uptr_at'] !== 'unmapped' && input['uptr_at'] !== null;
-    if (isThere) arg.buffer ??= new Uint8Array(arg.length > 1n << 24n ? 0 : Number(arg.length));
-    else arg.buffer = null;
+    if (arg.buffer.length > 0) return;
+    arg.buffer = new Uint8Array(arg.length > 1n << 24n ? 0 : Number(arg.length));
+    if (isInRegion(input['uptr_at'])) this.#memory.read(big(input['uptr']), arg.buffer.subarray(0, arg.readableBytes));
   }
 
   /** The recording's names of new descriptors are the model's too. */
@@ -212,8 +215,8 @@ export class SelftestPlayer implements Player {
         return {};
       }
       case 'UNKNOWN_IOCTL': {
-        // Nobody has memory below `vm.mmap_min_addr`.
-        const isAbsent = input['_badptr'] !== undefined || Number(input['arg']) < 0x10000;
+        const address = big(input['arg']);
+        const isAbsent = input['_badptr'] !== undefined || (address < firstPrivate && this.#memory.reachable(address, 4, false) < 4);
         const argument = isAbsent ? { argument: 'absent' as const } : {};
         return ioctlUnknown(this.#kernel, this.#fd(fd), Number(input['request']), argument);
       }
@@ -322,17 +325,20 @@ function nameOf(error: unknown): string {
   return error.name === 'EBADE' ? 'E52' : error.name;
 }
 
+/** Whether a pointer leads to a region of the program, as `<field>_at` says. */
+const isInRegion = (at: TraceValue | undefined): boolean => typeof at === 'object' && at !== null;
+
 /** What the program had in its buffer, seen where the kernel writes nothing: behind the first capability, or at the end. */
 function bufferOf({ in: input, out = {} }: TraceLine): Uint8Array {
   const raw = bytesOf(out['raw'] ?? '') ?? new Uint8Array(0);
   return new Uint8Array(Number(input['argsz'])).fill(raw[36] ?? raw.at(-1) ?? 0);
 }
 
-/** How long the user's struct is, and where it lies. */
-function describeStruct(input: TraceFields, arg: object): void {
+/** How long the user's struct is, and where it lies. What VFIO's commands call `size` is something else. */
+function describeStruct({ call, in: input }: TraceLine, arg: object): void {
   const sized = arg as Sized;
   const { size, _extra: extra, _badptr: absent } = input;
-  if (size !== undefined) sized.size = Number(size);
+  if (size !== undefined && call.startsWith('IOMMU_')) sized.size = Number(size);
   if (extra !== undefined) sized.nonzeroTail = /[1-9a-f]/.test(typeof extra === 'string' ? extra : String((extra as TraceFields)['fill']));
   if (absent !== undefined) sized.argument = 'absent';
 }

@@ -50,7 +50,7 @@ export const testArguments: { readonly [N in keyof TestCommands]: TestCall<N> } 
   IOMMU_TEST_ACCESS_RW: {
     read: (input, fdOf) => ({
       fd: accessFd(input, fdOf), flags: number(input['flags']), iova: big(input['iova']), length: big(input['length']),
-      buffer: bytesOf(input['data']),
+      buffer: bytesOf(input['data']) ?? new Uint8Array(0),
     }),
     write: nothing,
   },
@@ -73,7 +73,7 @@ export const testArguments: { readonly [N in keyof TestCommands]: TestCall<N> } 
   IOMMU_TEST_DIRTY: {
     read: (input) => ({
       id: number(input['id']), iova: big(input['iova']), length: big(input['length']), pageSize: big(input['page_size']),
-      bitmap: input['uptr_at'] === 'unmapped' ? 'absent' : bytesOf(input['bitmap']), outNrDirty: 0,
+      bitmap: input['uptr_at'] === null ? null : bytesOf(input['bitmap']) ?? new Uint8Array(0), outNrDirty: 0,
     }),
     write: ({ outNrDirty }) => ({ out_nr_dirty: outNrDirty }),
   },

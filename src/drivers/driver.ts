@@ -58,19 +58,15 @@ export interface ReservedRegion {
   readonly last: number;
 }
 
-/** What a user hands through to the driver: the type that it claims, and the bytes. */
-export interface DriverData {
+/** What a user hands through to the driver, which reads it (`user-data.ts`): the type that it claims, and the bytes. */
+export interface UserData {
   readonly type: number;
   readonly bytes: Uint8Array;
-}
-
-/** The same before the kernel has read them. */
-export interface UserData extends DriverData {
   /** They lie where nothing is mapped; `bytes` is only as long as they should be. */
-  readonly absent: boolean;
+  readonly absent?: boolean;
 }
 
-/** Invalidations of HWPT_INVALIDATE: `count` entries of `entryBytes` each. The driver counts those that it carried out in `handled`. */
+/** Invalidations of HWPT_INVALIDATE: `count` entries of `entryBytes` each; `bytes` is as much of them as can be read. The driver counts those that it carried out in `handled`. */
 export interface Invalidations {
   readonly type: number;
   readonly entryBytes: number;
@@ -190,9 +186,9 @@ export interface IommuDriver {
   /** `hw_info` for another type than the driver's own; null for one that it does not have. */
   hwInfoOf?(pciFunction: Ref<'PciFunction'>, type: number): HwInfo | null;
   /** A paging domain from a user's data (`domain_alloc_paging_flags` with data). EOPNOTSUPP, EINVAL, ENOMEM. */
-  allocPagingWithData?(pciFunction: Ref<'PciFunction'>, flags: number, data: DriverData): Ref<'IommuDomain'>;
+  allocPagingWithData?(pciFunction: Ref<'PciFunction'>, flags: number, data: UserData): Ref<'IommuDomain'>;
   /** A domain on top of `parent` (`domain_alloc_nested`). EOPNOTSUPP, EINVAL, ENOMEM. */
-  allocNestedDomain?(pciFunction: Ref<'PciFunction'>, parent: Ref<'IommuDomain'>, flags: number, data: DriverData): Ref<'IommuDomain'>;
+  allocNestedDomain?(pciFunction: Ref<'PciFunction'>, parent: Ref<'IommuDomain'>, flags: number, data: UserData): Ref<'IommuDomain'>;
   /** `cache_invalidate_user` of a nested domain. */
   invalidateNested?(domain: Ref<'IommuDomain'>, asked: Invalidations): 0 | ErrnoName;
 
@@ -207,12 +203,12 @@ export interface IommuDriver {
    * The driver's record of a new vIOMMU (`viommu_init`), which the kernel knows as `viommu`; `answer` is written over the user's data, as far as it is long.
    * EINVAL, EOPNOTSUPP, ENOMEM.
    */
-  viommuInit?(pciFunction: Ref<'PciFunction'>, parent: Ref<'IommuDomain'>, data: DriverData, viommu: number): DriverViommu;
+  viommuInit?(pciFunction: Ref<'PciFunction'>, parent: Ref<'IommuDomain'>, data: UserData, viommu: number): DriverViommu;
   viommuDestroy?(viommu: number): void;
   /** Whether a function is behind the IOMMU that the vIOMMU is a part of; without it, every one is. */
   viommuCovers?(viommu: number, pciFunction: Ref<'PciFunction'>): boolean;
   /** A nested domain through a vIOMMU (`alloc_domain_nested`). EOPNOTSUPP, EINVAL, ENOMEM. */
-  viommuAllocNested?(viommu: number, flags: number, data: DriverData): Ref<'IommuDomain'>;
+  viommuAllocNested?(viommu: number, flags: number, data: UserData): Ref<'IommuDomain'>;
   /** `cache_invalidate` of a vIOMMU. */
   viommuInvalidate?(viommu: number, asked: Invalidations): 0 | ErrnoName;
   /** A device gets, or loses, its number within a vIOMMU (`vdevice_init`). 0, or an errno. */

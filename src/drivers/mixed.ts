@@ -12,7 +12,7 @@ import type { WalkResult } from '#hostmem/page-walk';
 import { PciFunction } from '../hardware/function.ts';
 import { fail } from '../kernel/errno.ts';
 import { DriverKind, IommuDomain } from './domain.ts';
-import type { AttachError, DirtyRanges, DriverData, HwInfo, IommuDriver, MapError, ReservedRegion } from './driver.ts';
+import type { AttachError, DirtyRanges, UserData, HwInfo, IommuDriver, MapError, ReservedRegion } from './driver.ts';
 import type { MockDriver } from './mock/driver.ts';
 import type { VtdDriver } from './vtd/driver.ts';
 
@@ -72,7 +72,7 @@ export class MixedDrivers implements IommuDriver {
     return this.#ofFunction(pciFunction).allocPagingDomain(pciFunction, flags);
   }
 
-  allocPagingWithData(pciFunction: Function, flags: number, data: DriverData): Domain {
+  allocPagingWithData(pciFunction: Function, flags: number, data: UserData): Domain {
     if (!this.#isMockFunction(pciFunction)) fail('EOPNOTSUPP', 'the driver takes no data for a paging domain');
     return this.#mock.allocPagingWithData(pciFunction, flags, data);
   }

@@ -8,6 +8,7 @@ import { pageBytes } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import { IommuDomain } from '../drivers/domain.ts';
 import type { DirtyRanges } from '../drivers/driver.ts';
+import type { UserBuffer } from './argument.ts';
 import { fail } from './errno.ts';
 import { DirtyAnswered, DirtyQueried, DirtyReported, DirtyTracked } from './events.ts';
 import { Hwpt } from './hwpt.ts';
@@ -18,7 +19,7 @@ import { getObject, IommufdObject, Kind } from './objects.ts';
 import { high, low, lowestSetBit, PAGE, U64_MAX } from './u64.ts';
 
 export interface SetDirtyTracking { flags: number; hwptId: number }
-export interface GetDirtyBitmap {
+export interface GetDirtyBitmap extends UserBuffer {
   hwptId: number;
   flags: number;
   reserved?: number;
@@ -27,8 +28,6 @@ export interface GetDirtyBitmap {
   pageSize: bigint;
   /** Bits are or-ed into it, the lowest of a byte first; absent, it lies where nothing can be written. */
   bitmap?: Uint8Array;
-  /** Bytes of it that can be written, where that is not all. */
-  writableBytes?: number;
 }
 
 const ENABLE = 1;

@@ -1,7 +1,7 @@
 /** IOMMU_GET_HW_INFO (`iommufd_get_hw_info`): what the IOMMU in front of a device can do, as its driver tells it. */
 import type { Ref } from '#hostmem/object';
 import type { HwInfo } from '../drivers/driver.ts';
-import { respond, type TailField } from './argument.ts';
+import { checkWritable, respond, type TailField, type UserBuffer } from './argument.ts';
 import { fail } from './errno.ts';
 import { PciDevice } from './iommu-group.ts';
 import { getDevice, IommufdDevice } from './iommufd-device.ts';
@@ -11,7 +11,7 @@ import { big } from './u64.ts';
 /** The user asks for a type instead of taking the default. */
 const INPUT_TYPE = 1;
 
-export interface GetHwInfo {
+export interface GetHwInfo extends UserBuffer {
   flags: number;
   devId: number;
   reserved?: number;
@@ -21,8 +21,6 @@ export interface GetHwInfo {
   dataType: number;
   /** Out: as many bytes as there was room for, zeros behind the kernel's. */
   data?: Uint8Array;
-  /** The user's buffer cannot be written. */
-  dataAbsent?: boolean;
   outMaxPasidLog2: number;
   outCapabilities: bigint;
 }
@@ -36,7 +34,7 @@ export function getHwInfo(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: GetHwInf
   const pci = IommufdDevice.device.peek(kernel.memory, device);
   const info = infoOf(kernel, PciDevice.function.peek(kernel.memory, pci), (arg.flags & INPUT_TYPE) === 0 ? 0 : arg.dataType);
   const bytes = bytesOf(info);
-  if (arg.dataAbsent === true && arg.dataLength > 0) fail('EFAULT', 'the data cannot be written');
+  checkWritable(arg, arg.dataLength);
   respond(kernel, arg);
   arg.data = new Uint8Array(arg.dataLength);
   arg.data.set(bytes.subarray(0, arg.dataLength));

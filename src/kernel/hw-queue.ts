@@ -1,33 +1,30 @@
 /**
- * The hardware queue (`iommufd_hw_queue_alloc_ioctl`): a stretch of guest memory that a vIOMMU's hardware reads by itself. Its pages stay
- * pinned and the mapping locked until it is destroyed; queues of a vIOMMU come in ascending order of index and go in descending.
+ * The hardware queue (`iommufd_hw_queue_alloc_ioctl`): a stretch of guest memory that a vIOMMU's hardware reads by itself. An internal access
+ * keeps its pages pinned and their mappings locked until it is destroyed; queues of a vIOMMU come in ascending order of index and go in
+ * descending.
  */
 import { hpaOf, type Frame } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
-import { Access } from '#hostmem/page-table-format';
-import { object, ref, u32 } from '#hostmem/struct';
+import { object, ref, u32, u64 } from '#hostmem/struct';
+import { attachInternalAccess, createInternalAccess, removeInternalAccess } from './access.ts';
+import { unpinThroughAccess } from './access-pin.ts';
 import { refusesAnswer } from './argument.ts';
 import { allocated, fail } from './errno.ts';
 import { Hwpt } from './hwpt.ts';
-import { Ioas } from './ioas.ts';
-import { Area, areaEnd, areaIova } from './iopt-area.ts';
 import type { Kernel } from './kernel.ts';
-import { abortObject, addUser, dropUser, dropUserAndDestroy, IommufdObject, Kind, publishObject, reserveObject, type ObjectRef } from './objects.ts';
-import { isDmabuf } from './page-source.ts';
-import { addFill, dropFill, Pages, pinnedFrame } from './pages.ts';
-import { high, low, PAGE, U64_MAX } from './u64.ts';
+import { abortObject, addUser, dropUser, IommufdObject, Kind, publishObject, reserveObject, type ObjectRef } from './objects.ts';
+import { PAGE, U64_MAX } from './u64.ts';
 import { getViommu, Viommu } from './viommu.ts';
 
 export const HwQueue = object('HwQueue', {
   header: ref('IommufdObject'),
   viommu: ref('Viommu'),
   index: u32,
-  /** The object that pins for it; nobody can destroy it but the queue. */
-  access: ref('IommufdObject'),
-  area: ref('Area'),
-  /** Which of the area's pages. */
-  firstPage: u32,
-  pageCount: u32,
+  /** What pins for it; nobody can destroy it but the queue. */
+  access: ref('Access'),
+  /** The whole pages that it lies in, at their iova in the nest parent's IOAS. */
+  pinnedIova: u64,
+  pinnedBytes: u64,
   /** The queue before it, which cannot go before this one. */
   before: ref('HwQueue'),
   next: ref('HwQueue').under('viommu.hwQueuesLock'),
@@ -43,7 +40,10 @@ export interface HwQueueAlloc {
   outHwQueueId: number;
 }
 
-/** IOMMU_HW_QUEUE_ALLOC: EOPNOTSUPP, EINVAL, EOVERFLOW, ENOENT, EPERM, EFAULT for memory in several pieces, ENOMEM, and what the driver says. */
+/**
+ * IOMMU_HW_QUEUE_ALLOC: EOPNOTSUPP, EINVAL, EOVERFLOW, ENOENT, ERANGE, ENOMEM, EADDRINUSE for mappings that are not of whole pages, EPERM,
+ * EFAULT for memory in several pieces, and what the driver says.
+ */
 export function hwQueueAlloc(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: HwQueueAlloc): void {
   const memory = kernel.memory;
   if (arg.flags !== 0 || arg.type === 0) fail('EOPNOTSUPP', 'unknown flags, or no type');
@@ -84,64 +84,37 @@ function createQueue(kernel: Kernel, iommufd: Ref<'Iommufd'>, viommu: Ref<'Viomm
   addUser(kernel, Viommu.header.peek(memory, viommu));
 }
 
-/** Pins the memory under an object of its own and locks the mapping; returns where it is in RAM. */
-function pin(kernel: Kernel, iommufd: Ref<'Iommufd'>, queue: Ref<'HwQueue'>, arg: HwQueueAlloc): number {
-  const memory = kernel.memory;
-  const access = reserveObject(kernel, iommufd, Kind.HW_QUEUE_ACCESS);
-  const ioas = ioasOf(kernel, queue);
-  Ioas.iovaRwsem.acquireWrite(memory, ioas);
+/** The most pages that Linux lists in one allocation: their pointers take no more than 2^31 - 1 bytes (`kvmalloc`). */
+const mostPages = 0x7fffffffn / 8n;
+
+/** Pins the memory through an access of its own; returns where it is in RAM (`iommufd_hw_queue_alloc_phys`). */
+function pin(kernel: Kernel, iommufd: Ref<'Iommufd'>, queue: Ref<'HwQueue'>, { nestingParentIova, length }: HwQueueAlloc): number {
+  const offset = nestingParentIova % PAGE;
+  if (offset + length + PAGE - 1n > U64_MAX) fail('ERANGE', 'length, in whole pages, wraps');
+  const pages = (offset + length + PAGE - 1n) / PAGE;
+  if (pages > mostPages) fail('ENOMEM', `${pages} pages are more than one list names`);
+  HwQueue.pinnedIova.pokeBig(kernel.memory, queue, nestingParentIova - offset);
+  HwQueue.pinnedBytes.pokeBig(kernel.memory, queue, pages * PAGE);
+  const access = createInternalAccess(kernel, iommufd);
+  HwQueue.access.poke(kernel.memory, queue, access);
   try {
-    const hpa = pinArea(kernel, ioas, queue, arg);
-    const area = HwQueue.area.peek(memory, queue);
-    Area.locks.write(memory, area, Area.locks.read(memory, area) + 1);
-    HwQueue.access.poke(memory, queue, access);
-    addUser(kernel, access);
-    publishObject(kernel, access);
-    return hpa;
+    attachInternalAccess(kernel, access, ioasOf(kernel, queue));
+    return pinContiguous(kernel, access, nestingParentIova - offset, pages * PAGE) + Number(offset);
   } catch (error) {
-    abortObject(kernel, access);
+    removeInternalAccess(kernel, access);
     throw error;
-  } finally {
-    Ioas.iovaRwsem.releaseWrite(memory, ioas);
   }
 }
 
-/** Under `iovaRwsem`. */
-function pinArea(kernel: Kernel, ioas: Ref<'Ioas'>, queue: Ref<'HwQueue'>, { nestingParentIova: iova, length }: HwQueueAlloc): number {
-  const memory = kernel.memory;
-  const node = Ioas.areas.first(memory, ioas, high(iova), low(iova), high(iova), low(iova));
-  const area = node === NULL ? NULL : (Ioas.areas.value(memory, node) as Ref<'Area'>);
-  const pages = area === NULL ? NULL : Area.pages.read(memory, area);
-  if (area === NULL || pages === NULL || areaEnd(kernel, area) < iova + length - 1n) fail('ENOENT', 'the range is not mapped by one mapping');
-  if ((Area.permissions.peek(memory, area) & Access.READ) === 0) fail('EPERM', 'the mapping is not readable');
-  if (isDmabuf(kernel, pages)) fail('EINVAL', 'a queue does not lie in a dma-buf');
-  const byte = iova - areaIova(kernel, area) + BigInt(Area.pageOffset.peek(memory, area));
-  const first = Area.firstPage.peek(memory, area) + Number(byte / PAGE);
-  const count = Number((byte % PAGE + length + PAGE - 1n) / PAGE);
-  Pages.mutex.acquire(memory, pages);
-  try {
-    addFill(kernel, pages, first, count);
-    if (!isContiguous(kernel, pages, first, count)) {
-      dropFill(kernel, pages, first, count);
-      fail('EFAULT', 'the memory lies in several pieces');
-    }
-    HwQueue.area.poke(memory, queue, area);
-    HwQueue.firstPage.poke(memory, queue, first);
-    HwQueue.pageCount.poke(memory, queue, count);
-    return hpaOf(pinnedFrame(kernel, pages, first)) + Number(byte % PAGE);
-  } finally {
-    Pages.mutex.release(memory, pages);
+/** Pins whole pages; returns where the first is in RAM. As a pin, and EFAULT when the frames do not follow each other. */
+function pinContiguous(kernel: Kernel, access: Ref<'Access'>, iova: bigint, bytes: bigint): number {
+  const frames = kernel.operations.access.pin(kernel, access, iova, bytes, { write: false });
+  const first = frames[0]!;
+  if (!frames.every((frame: Frame, index) => frame === first + index)) {
+    unpinThroughAccess(kernel, access, iova, bytes);
+    fail('EFAULT', 'the memory lies in several pieces');
   }
-}
-
-function isContiguous(kernel: Kernel, pages: Ref<'Pages'>, first: number, count: number): boolean {
-  let frame: Frame = pinnedFrame(kernel, pages, first);
-  for (let i = 1; i < count; i++) {
-    const next = pinnedFrame(kernel, pages, first + i);
-    if (next !== frame + 1) return false;
-    frame = next;
-  }
-  return true;
+  return hpaOf(first);
 }
 
 /** The driver takes it, and it joins the list of the vIOMMU. */
@@ -175,19 +148,12 @@ function findQueue(kernel: Kernel, viommu: Ref<'Viommu'>, index: number): Ref<'H
   return at;
 }
 
-/** Undoes `pin`. */
+/** Undoes `pin` (`iommufd_hw_queue_destroy_access`). */
 function unpin(kernel: Kernel, queue: Ref<'HwQueue'>): void {
   const memory = kernel.memory;
-  const ioas = ioasOf(kernel, queue);
-  const area = HwQueue.area.peek(memory, queue);
-  Ioas.iovaRwsem.acquireWrite(memory, ioas);
-  const pages = Area.pages.read(memory, area);
-  Area.locks.write(memory, area, Area.locks.read(memory, area) - 1);
-  Pages.mutex.acquire(memory, pages);
-  dropFill(kernel, pages, HwQueue.firstPage.peek(memory, queue), HwQueue.pageCount.peek(memory, queue));
-  Pages.mutex.release(memory, pages);
-  Ioas.iovaRwsem.releaseWrite(memory, ioas);
-  dropUserAndDestroy(kernel, HwQueue.access.peek(memory, queue));
+  const access = HwQueue.access.peek(memory, queue);
+  unpinThroughAccess(kernel, access, HwQueue.pinnedIova.peekBig(memory, queue), HwQueue.pinnedBytes.peekBig(memory, queue));
+  removeInternalAccess(kernel, access);
 }
 
 const ioasOf = (kernel: Kernel, queue: Ref<'HwQueue'>): Ref<'Ioas'> =>

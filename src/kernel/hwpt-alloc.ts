@@ -4,7 +4,7 @@
 import { NULL, type Ref } from '#hostmem/object';
 import { IommuDomain } from '../drivers/domain.ts';
 import type { UserData } from '../drivers/driver.ts';
-import { respond, type TailField } from './argument.ts';
+import { respond, userData, type DataBuffer, type TailField } from './argument.ts';
 import { Errno, fail } from './errno.ts';
 import { FaultQueue } from './fault-queue.ts';
 import { abortHwpt, allocateHwpt, headerOf, Hwpt, HwptFlag, joinIoas, leaveIoas } from './hwpt.ts';
@@ -14,16 +14,13 @@ import { getDevice } from './iommufd-device.ts';
 import type { Kernel } from './kernel.ts';
 import { addUser, dropUser, getObject, IommufdObject, Kind, publishObject, type ObjectRef } from './objects.ts';
 
-export interface HwptAlloc {
+export interface HwptAlloc extends DataBuffer {
   flags: number;
   devId: number;
   ptId: number;
   reserved?: number;
   /** The driver's data: 0 is none. */
   dataType?: number;
-  dataLength?: number;
-  /** The data; absent with a length, they lie where nothing is mapped. */
-  data?: Uint8Array;
   faultId?: number;
   outHwptId: number;
 }
@@ -49,8 +46,7 @@ export function hwptAlloc(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: HwptAllo
 }
 
 /** What the driver gets. */
-const dataOf = ({ dataType = 0, dataLength = 0, data }: HwptAlloc): UserData =>
-  ({ type: dataType, bytes: data ?? new Uint8Array(dataLength), absent: data === undefined && dataLength > 0 });
+const dataOf = (arg: HwptAlloc): UserData => userData(arg.dataType ?? 0, arg);
 
 /** Returns the id. ENOENT for the fault queue, EFAULT; the HWPT is gone then. */
 function publishNested(kernel: Kernel, iommufd: Ref<'Iommufd'>, hwpt: Ref<'Hwpt'>, arg: HwptAlloc): number {

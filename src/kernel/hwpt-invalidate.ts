@@ -1,14 +1,14 @@
 /** IOMMU_HWPT_INVALIDATE (`iommufd_hwpt_invalidate`): a guest's invalidations of a nested HWPT, or of all that a vIOMMU has. */
 import type { Ref } from '#hostmem/object';
 import type { Invalidations } from '../drivers/driver.ts';
-import { respond } from './argument.ts';
+import { respond, type UserBuffer } from './argument.ts';
 import { fail, type ErrnoName } from './errno.ts';
 import { Hwpt } from './hwpt.ts';
 import type { Kernel } from './kernel.ts';
 import { getObject, IommufdObject, Kind } from './objects.ts';
 import { Viommu } from './viommu.ts';
 
-export interface HwptInvalidate {
+export interface HwptInvalidate extends UserBuffer {
   hwptId: number;
   /** Null for a null pointer, absent for one to nothing. */
   data?: Uint8Array | null;
@@ -19,13 +19,14 @@ export interface HwptInvalidate {
   reserved?: number;
 }
 
-const longestEntry = 4096;
-const mostEntries = 1 << 19;
+/** Bytes of an entry, and how many entries, at the most. */
+export const longestEntry = 4096;
+export const mostEntries = 1 << 19;
 
 /** EOPNOTSUPP, EINVAL, ENOENT, EFAULT, and what the driver says. */
 export function hwptInvalidate(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: HwptInvalidate): void {
   const asked: Invalidations = {
-    type: arg.dataType, entryBytes: arg.entryLength, count: arg.entryCount, bytes: arg.data ?? new Uint8Array(0), handled: 0,
+    type: arg.dataType, entryBytes: arg.entryLength, count: arg.entryCount, bytes: (arg.data ?? new Uint8Array(0)).subarray(0, arg.readableBytes), handled: 0,
   };
   try {
     checkEntries(arg);
@@ -51,7 +52,6 @@ function carryOut(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: HwptInvalidate, 
   if (kind !== Kind.NESTED_HWPT && kind !== Kind.VIOMMU) fail('EINVAL', `object ${arg.hwptId} is neither a nested HWPT nor a vIOMMU`);
   const known = kind === Kind.NESTED_HWPT ? driver.invalidateNested !== undefined : driver.viommuInvalidate !== undefined;
   if (!known) fail('EOPNOTSUPP', 'the driver takes no invalidations');
-  if (arg.data === undefined && asked.count > 0) fail('EFAULT', 'the entries cannot be read');
   if (kind === Kind.NESTED_HWPT) return driver.invalidateNested!(Hwpt.domain.peek(memory, body as Ref<'Hwpt'>), asked);
   return driver.viommuInvalidate!(Viommu.driverData.peek(memory, body as Ref<'Viommu'>), asked);
 }

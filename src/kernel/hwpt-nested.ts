@@ -23,7 +23,6 @@ export function nestOnParent(kernel: Kernel, device: Ref<'IommufdDevice'>, paren
   if (!isParent) fail('EINVAL', 'the parent was not allocated as a nest parent');
   const { driver } = kernel;
   if (driver.allocNestedDomain === undefined) fail('EOPNOTSUPP', 'the driver nests nothing');
-  if (data.absent) fail('EFAULT', 'the data cannot be read');
   const hwpt = reserveNested(kernel, device, parent, flags);
   try {
     const pciFunction = functionOf(kernel, device);
@@ -43,7 +42,6 @@ export function nestOnViommu(kernel: Kernel, device: Ref<'IommufdDevice'>, viomm
   checkNested(flags, data);
   const { driver } = kernel;
   if (driver.viommuAllocNested === undefined) fail('EOPNOTSUPP', 'the driver nests nothing through a vIOMMU');
-  if (data.absent) fail('EFAULT', 'the data cannot be read');
   const hwpt = reserveNested(kernel, device, Viommu.hwpt.peek(memory, viommu), flags);
   try {
     Hwpt.domain.poke(memory, hwpt, driver.viommuAllocNested(Viommu.driverData.peek(memory, viommu), driverFlags(flags), data));

@@ -70,7 +70,6 @@ function allocateDomain(kernel: Kernel, pciFunction: Ref<'PciFunction'>, flags: 
   const { driver } = kernel;
   if (data === null) return driver.allocPagingDomain(pciFunction, flags);
   if (driver.allocPagingWithData === undefined) fail('EOPNOTSUPP', 'the driver takes no data for a paging domain');
-  if (data.absent) fail('EFAULT', 'the data cannot be read');
   return driver.allocPagingWithData(pciFunction, flags, data);
 }
 

@@ -6,7 +6,7 @@ import { mutex, rwsem } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
 import { Capability, capable, Payer } from './accounting.ts';
-import { refusesAnswer, refusesCopy, respond } from './argument.ts';
+import { checkReadable, checkWritable, refusesAnswer, refusesCopy, respond, type UserBuffer } from './argument.ts';
 import { allocated, Errno, errnoNumber, fail } from './errno.ts';
 import { MapCalled, MapReturned, UnmapCalled, UnmapReturned } from './events.ts';
 import { mapPages, unmapRange, type Removed } from './iopt.ts';
@@ -38,27 +38,26 @@ export const Ioas = object('Ioas', {
   dying: u32,
 });
 
+/** Size of a range in the user's array. */
+const rangeBytes = 16;
+
 export const MapFlag = { FIXED_IOVA: 1, WRITEABLE: 2, READABLE: 4 } as const;
 
 export interface IoasAlloc { flags: number; outIoasId: number }
 export interface IoasMap { flags: number; reserved?: number; ioasId: number; userVa: bigint; length: bigint; iova: bigint }
 export interface IoasUnmap { ioasId: number; iova: bigint; length: bigint }
-export interface IoasIovaRanges {
+export interface IoasIovaRanges extends UserBuffer {
   ioasId: number;
   reserved?: number;
   numIovas: number;
   /** `[start, last]`, as many as `numIovas` had room for. */
   ranges: [bigint, bigint][];
   outIovaAlignment: bigint;
-  /** The array lies where nothing is mapped. */
-  rangesAbsent?: boolean;
 }
-export interface IoasAllowIovas {
+export interface IoasAllowIovas extends UserBuffer {
   ioasId: number;
   reserved?: number;
   ranges: readonly (readonly [bigint, bigint])[];
-  /** The array lies where nothing is mapped. */
-  rangesAbsent?: boolean;
 }
 
 /** IOMMU_IOAS_ALLOC: EOPNOTSUPP for flags, ENOMEM. */
@@ -202,7 +201,7 @@ export function unmapMappings(kernel: Kernel, ioas: Ref<'Ioas'>, { ioasId, iova,
   }
 }
 
-/** IOMMU_IOAS_IOVA_RANGES: the holes of the reserved ranges. EMSGSIZE when they are more than there is room for. */
+/** IOMMU_IOAS_IOVA_RANGES: the holes of the reserved ranges. EFAULT, EMSGSIZE when they are more than there is room for. */
 export function ioasIovaRanges(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: IoasIovaRanges): void {
   if ((arg.reserved ?? 0) !== 0) fail('EOPNOTSUPP', 'the reserved field is not 0');
   const ioas = getIoas(kernel, iommufd, arg.ioasId);
@@ -212,7 +211,8 @@ export function ioasIovaRanges(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Ioa
   const alignment = BigInt(Ioas.alignment.read(kernel.memory, ioas));
   Ioas.iovaRwsem.releaseRead(kernel.memory, ioas);
   const ranges = holes.slice(0, room);
-  if ((arg.rangesAbsent === true && room > 0) || ranges.some(() => refusesCopy(kernel))) fail('EFAULT', 'the ranges cannot be written');
+  checkWritable(arg, ranges.length * rangeBytes);
+  if (ranges.some(() => refusesCopy(kernel))) fail('EFAULT', 'the ranges cannot be written');
   respond(kernel, arg);
   arg.outIovaAlignment = alignment;
   arg.numIovas = holes.length;
@@ -224,13 +224,15 @@ export function ioasIovaRanges(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Ioa
 export function ioasAllowIovas(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: IoasAllowIovas): void {
   if ((arg.reserved ?? 0) !== 0) fail('EOPNOTSUPP', 'the reserved field is not 0');
   const ioas = getIoas(kernel, iommufd, arg.ioasId);
-  if (arg.rangesAbsent === true && arg.ranges.length > 0) fail('EFAULT', 'the ranges cannot be read');
-  const sorted = arg.ranges.toSorted((a, b) => (a[0] < b[0] ? -1 : 1));
+  // Each is read and judged before the next one is.
+  const readable = Math.floor((arg.readableBytes ?? Infinity) / rangeBytes);
+  const sorted = arg.ranges.slice(0, readable).toSorted((a, b) => (a[0] < b[0] ? -1 : 1));
   for (const [index, [start, last]] of sorted.entries()) {
     if (start >= last) fail('EINVAL', `range 0x${start.toString(16)}..0x${last.toString(16)} is empty or one byte`);
     const next = sorted[index + 1];
     if (next !== undefined && next[0] <= last) fail('EINVAL', 'two ranges overlap');
   }
+  checkReadable(arg, arg.ranges.length * rangeBytes);
   Ioas.iovaRwsem.acquireWrite(kernel.memory, ioas);
   try {
     replaceAllowed(kernel, ioas, sorted);

@@ -19,6 +19,15 @@ import type { Kernel } from './kernel.ts';
 import { switchRequests } from './iopf.ts';
 import { addUser, dropUser } from './objects.ts';
 
+/** What the RID of the device's group is attached to, or null. */
+export function hwptOfRid(kernel: Kernel, device: Ref<'IommufdDevice'>): Ref<'Hwpt'> {
+  const group = IommufdDevice.group.peek(kernel.memory, device);
+  IommufdGroup.lock.acquire(kernel.memory, group);
+  const hwpt = IommufdGroup.hwpt.read(kernel.memory, group);
+  IommufdGroup.lock.release(kernel.memory, group);
+  return hwpt;
+}
+
 /** Joins the group's attachment; the first member switches the group (`iommufd_hw_pagetable_attach`). */
 export function attach(kernel: Kernel, device: Ref<'IommufdDevice'>, hwpt: Ref<'Hwpt'>): void {
   const memory = kernel.memory;

@@ -33,7 +33,7 @@ export const Area = object('Area', {
   accesses: u32,
   /** Somebody unmaps it and waits until no access pins it. */
   preventAccess: u32,
-  /** Hardware queues that lie in it: it cannot be unmapped meanwhile. */
+  /** Those of them that are for hardware queues: it cannot be unmapped meanwhile. Of those who hold the guard for reading, one with the pages' mutex changes it. */
   locks: u32.under('ioas.iovaRwsem'),
 });
 

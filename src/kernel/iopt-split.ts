@@ -11,7 +11,10 @@ import { isDmabuf } from './page-source.ts';
 import { holdPages, Pages, splitFills } from './pages.ts';
 import { high, low, PAGE } from './u64.ts';
 
-/** Lets no area go across the end of any of `lasts`. EBUSY for an unfinished area, EINVAL for one that cannot be split there, ENOMEM. */
+/**
+ * Lets no area go across the end of any of `lasts`, but for one whose first byte that is: 7.2 leaves it whole, and nothing is found within the range. EBUSY for
+ * an unfinished area, EOPNOTSUPP for a dma-buf, EINVAL for one that cannot be split there, ENOMEM.
+ */
 export function cutAreas(kernel: Kernel, ioas: Ref<'Ioas'>, lasts: readonly bigint[]): void {
   const memory = kernel.memory;
   Ioas.domainsRwsem.acquireRead(memory, ioas);
@@ -21,7 +24,7 @@ export function cutAreas(kernel: Kernel, ioas: Ref<'Ioas'>, lasts: readonly bigi
       const node = Ioas.areas.first(memory, ioas, high(last), low(last), high(last), low(last));
       if (node === NULL) continue;
       const area = Ioas.areas.value(memory, node) as Ref<'Area'>;
-      if (areaEnd(kernel, area) !== last) splitArea(kernel, ioas, area, last);
+      if (areaIova(kernel, area) !== last && areaEnd(kernel, area) !== last) splitArea(kernel, ioas, area, last);
     }
   } finally {
     Ioas.iovaRwsem.releaseWrite(memory, ioas);
@@ -34,17 +37,15 @@ function splitArea(kernel: Kernel, ioas: Ref<'Ioas'>, area: Ref<'Area'>, last: b
   const memory = kernel.memory;
   const pages = Area.pages.read(memory, area);
   if (pages === NULL) fail('EBUSY', 'the mapping is not finished');
+  if (isDmabuf(kernel, pages)) fail('EOPNOTSUPP', 'a dma-buf is mapped as a whole');
   const cut = last + 1n - areaIova(kernel, area);
   checkCut(kernel, ioas, area, last + 1n, cut);
   Pages.mutex.acquire(memory, pages);
   try {
-    // Of which half they are is known of neither an access's pins nor a hardware queue's.
-    const pinned = Area.accesses.load(memory, area) !== 0 || Area.locks.read(memory, area) !== 0;
-    if (pinned) fail('EINVAL', 'pages of the mapping are pinned');
+    // Of which half an access's pins are is not known.
+    if (Area.accesses.load(memory, area) !== 0) fail('EINVAL', 'pages of the mapping are pinned');
     const domains = domainsOf(kernel, ioas);
     if (domains > 0 && Ioas.largePagesDisabled.read(memory, ioas) === 0) fail('EINVAL', 'the mapping may be in large pages');
-    // A dma-buf's list of what to take away at a revocation names this area (7.2 lets it name what is gone).
-    if (domains > 0 && isDmabuf(kernel, pages)) fail('EINVAL', 'a dma-buf is mapped as a whole');
     replaceByHalves(kernel, ioas, area, cut);
     holdPages(kernel, pages);
     splitFills(kernel, pages, domains);

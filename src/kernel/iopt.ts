@@ -68,13 +68,13 @@ export function unmapRange(kernel: Kernel, ioas: Ref<'Ioas'>, start: bigint, las
     for (;;) {
       const area = takeArea(kernel, ioas, from, last);
       if (area === NULL) return;
+      if (areaIova(kernel, area) !== from) asked = 0;
       if (Area.preventAccess.read(memory, area) === PINNED) {
         asked++;
         from = askAccesses(kernel, ioas, area);
         if (asked > patience) fail('EDEADLOCK', 'an access does not let go of its pages');
         continue;
       }
-      asked = 0;
       const areaLast = areaEnd(kernel, area);
       removed.bytes += areaLast - areaIova(kernel, area) + 1n;
       emptyDomains(kernel, ioas, area);
@@ -97,7 +97,7 @@ const PINNED = 1;
 
 const UNMAPPING = 2;
 
-/** How often accesses are asked for one area. */
+/** How often accesses are asked for one area, or for all that are back to back. */
 const patience = 100;
 
 /** Asks with all locks dropped; returns where the search goes on, which is the area's start. */

@@ -263,14 +263,14 @@ function destroyBody(kernel: Kernel, target: ObjectRef): void {
   if (kind === Kind.IOAS) objects.destroyIoas(kernel, body as Ref<'Ioas'>);
   else if (kind === Kind.HWPT) objects.destroyHwpt(kernel, body as Ref<'Hwpt'>);
   else if (kind === Kind.FAULT_QUEUE) objects.destroyFaultQueue(kernel, body as Ref<'FaultQueue'>);
-  else if (kind === Kind.ACCESS) destroyAccess(kernel, body as Ref<'Access'>);
+  else if (kind === Kind.ACCESS || kind === Kind.HW_QUEUE_ACCESS) destroyAccess(kernel, body as Ref<'Access'>);
   else if (kind === Kind.SELFTEST) destroyTestDevice(kernel, body as Ref<'TestDevice'>);
   else if (kind === Kind.NESTED_HWPT) objects.destroyNestedHwpt(kernel, body as Ref<'Hwpt'>);
   else if (kind === Kind.VIOMMU) objects.destroyViommu(kernel, body as Ref<'Viommu'>);
   else if (kind === Kind.VDEVICE) objects.destroyVdevice(kernel, body as Ref<'Vdevice'>);
   else if (kind === Kind.EVENT_QUEUE) objects.destroyEventQueue(kernel, body as Ref<'EventQueue'>);
   else if (kind === Kind.HW_QUEUE) objects.destroyHwQueue(kernel, body as Ref<'HwQueue'>);
-  else if (kind !== Kind.HW_QUEUE_ACCESS) objects.destroyDevice(kernel, body as Ref<'IommufdDevice'>);
+  else objects.destroyDevice(kernel, body as Ref<'IommufdDevice'>);
 }
 
 /** `iommufd_ctx_get`. */

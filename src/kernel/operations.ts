@@ -3,7 +3,7 @@
  */
 import type { Ref } from '#hostmem/object';
 import type { Frame } from '#hostmem/memory';
-import { pinThroughAccess } from './access.ts';
+import { pinThroughAccess } from './access-pin.ts';
 import { claimOwner, unuseDefaultDomain, useDefaultDomain } from './dma-owner.ts';
 import { fail } from './errno.ts';
 import { queueIova } from './dma-iommu.ts';

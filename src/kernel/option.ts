@@ -13,40 +13,42 @@ export interface Option { optionId: number; op: number; reserved?: number; objec
 const Id = { RLIMIT_MODE: 0, HUGE_PAGES: 1 } as const;
 const Op = { SET: 0, GET: 1 } as const;
 
-/** EOPNOTSUPP, EPERM, EBUSY, EINVAL, ENOENT, EADDRINUSE. */
+/** EOPNOTSUPP, EPERM, EBUSY, EINVAL, ENOENT, EADDRINUSE; EFAULT where the value cannot be written, also behind a SET, which is in force then. */
 export function option(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Option): void {
   if ((arg.reserved ?? 0) !== 0) fail('EOPNOTSUPP', 'the reserved field is not 0');
-  if (arg.optionId === Id.RLIMIT_MODE) rlimitMode(kernel, iommufd, arg);
-  else if (arg.optionId === Id.HUGE_PAGES) hugePages(kernel, getIoas(kernel, iommufd, arg.objectId), arg);
-  else fail('EOPNOTSUPP', `unknown option ${arg.optionId}`);
+  const value = valueOf(kernel, iommufd, arg);
+  respond(kernel, arg);
+  arg.val64 = value;
 }
 
-/** `iommufd_option_rlimit_mode`: the mode can change only while the context has no object. */
-function rlimitMode(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Option): void {
+function valueOf(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Option): bigint {
+  if (arg.optionId === Id.RLIMIT_MODE) return rlimitMode(kernel, iommufd, arg);
+  if (arg.optionId === Id.HUGE_PAGES) return hugePages(kernel, getIoas(kernel, iommufd, arg.objectId), arg);
+  return fail('EOPNOTSUPP', `unknown option ${arg.optionId}`);
+}
+
+/** `iommufd_option_rlimit_mode`: the mode can change only while no id of the context is taken. */
+function rlimitMode(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Option): bigint {
   const memory = kernel.memory;
   if (arg.objectId !== 0) fail('EOPNOTSUPP', 'the mode is the context\'s, not an object\'s');
-  if (arg.op === Op.GET) answer(kernel, arg, Iommufd.accountMode.load(memory, iommufd));
-  else if (arg.op === Op.SET) {
-    if (!capable(kernel, Capability.SYS_RESOURCE)) fail('EPERM', 'CAP_SYS_RESOURCE is needed');
-    Iommufd.objects.acquire(memory, iommufd);
-    const isEmpty = Iommufd.objects.nextLocked(memory, iommufd, 0) === 0;
-    if (isEmpty && arg.val64 <= 1n) Iommufd.accountMode.poke(memory, iommufd, Number(arg.val64));
-    Iommufd.objects.release(memory, iommufd);
-    if (!isEmpty) fail('EBUSY', 'the context has objects');
-    if (arg.val64 > 1n) fail('EINVAL', 'the mode is 0 or 1');
-  } else fail('EOPNOTSUPP', `unknown operation ${arg.op}`);
+  if (arg.op === Op.GET) return BigInt(Iommufd.accountMode.load(memory, iommufd));
+  if (arg.op !== Op.SET) fail('EOPNOTSUPP', `unknown operation ${arg.op}`);
+  if (!capable(kernel, Capability.SYS_RESOURCE)) fail('EPERM', 'CAP_SYS_RESOURCE is needed');
+  Iommufd.objects.acquire(memory, iommufd);
+  const isEmpty = Iommufd.objects.isEmptyLocked(memory, iommufd);
+  if (isEmpty && arg.val64 <= 1n) Iommufd.accountMode.poke(memory, iommufd, Number(arg.val64));
+  Iommufd.objects.release(memory, iommufd);
+  if (!isEmpty) fail('EBUSY', 'the context has objects, or ids of some that were buried');
+  if (arg.val64 > 1n) fail('EINVAL', 'the mode is 0 or 1');
+  return arg.val64;
 }
 
 /** `iommufd_ioas_option_huge_pages`. */
-function hugePages(kernel: Kernel, ioas: Ref<'Ioas'>, arg: Option): void {
-  if (arg.op === Op.GET) answer(kernel, arg, Ioas.largePagesDisabled.peek(kernel.memory, ioas) === 0 ? 1 : 0);
-  else if (arg.op !== Op.SET) fail('EOPNOTSUPP', `unknown operation ${arg.op}`);
-  else if (arg.val64 === 0n) disableLargePages(kernel, ioas);
-  else if (arg.val64 === 1n) enableLargePages(kernel, ioas);
-  else fail('EINVAL', 'the value is 0 or 1');
-}
-
-function answer(kernel: Kernel, arg: Option, value: number): void {
-  respond(kernel, arg);
-  arg.val64 = BigInt(value);
+function hugePages(kernel: Kernel, ioas: Ref<'Ioas'>, arg: Option): bigint {
+  if (arg.op === Op.GET) return Ioas.largePagesDisabled.peek(kernel.memory, ioas) === 0 ? 1n : 0n;
+  if (arg.op !== Op.SET) fail('EOPNOTSUPP', `unknown operation ${arg.op}`);
+  if (arg.val64 > 1n) fail('EINVAL', 'the value is 0 or 1');
+  if (arg.val64 === 0n) disableLargePages(kernel, ioas);
+  else enableLargePages(kernel, ioas);
+  return arg.val64;
 }

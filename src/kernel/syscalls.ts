@@ -257,15 +257,22 @@ export function poll(kernel: Kernel, fd: number): { readonly readable: boolean; 
 const firstNumber = 0x80;
 const lastNumber = 0xa0;
 
-/** ioctl(2) with a command word that is no command of the file: EFAULT when its number lies in iommufd's table and the argument cannot be read, else ENOTTY. */
+/**
+ * ioctl(2) with a command word that is no command of the file. EINVAL for a VFIO device that is not bound, EFAULT when the number lies in iommufd's
+ * table and the argument cannot be read, else ENOTTY.
+ */
 export function ioctlUnknown(kernel: Kernel, fd: number, word: number, { argument }: Pick<Sized, 'argument'>): never {
   const file = getFile(kernel, fd);
-  const isIommufd = File.kind.peek(kernel.memory, file) === FileKind.IOMMUFD;
-  putFile(kernel, file);
-  const number = word & 0xff;
-  const inTable = number >= firstNumber && number <= lastNumber;
-  if (isIommufd && inTable && argument === 'absent') fail('EFAULT', 'the argument cannot be read');
-  return fail('ENOTTY', `0x${word.toString(16)} is no command of this file`);
+  try {
+    const kind = File.kind.peek(kernel.memory, file);
+    if (kind === FileKind.VFIO) granted(kernel, File.body.peek(kernel.memory, file) as Ref<'VfioFile'>);
+    const number = word & 0xff;
+    const inTable = kind === FileKind.IOMMUFD && number >= firstNumber && number <= lastNumber;
+    if (inTable && argument === 'absent') fail('EFAULT', 'the argument cannot be read');
+    return fail('ENOTTY', `0x${word.toString(16)} is no command of this file`);
+  } finally {
+    putFile(kernel, file);
+  }
 }
 
 function dispatch(kernel: Kernel, kind: number, body: number, command: string, arg: object): number | void {

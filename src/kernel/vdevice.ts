@@ -127,17 +127,6 @@ function findByNumber(kernel: Kernel, viommu: Ref<'Viommu'>, virtId: bigint): Re
   return at;
 }
 
-/** The number of a device within a vIOMMU (`iommufd_viommu_get_vdev_id`); null when it has none. */
-export function virtIdOf(kernel: Kernel, viommu: Ref<'Viommu'>, device: Ref<'IommufdDevice'>): bigint | null {
-  const memory = kernel.memory;
-  Viommu.vdevicesLock.acquire(memory, viommu);
-  let at: Ref<'Vdevice'> = Viommu.vdevices.read(memory, viommu);
-  while (at !== NULL && Vdevice.device.peek(memory, at) !== device) at = Vdevice.next.read(memory, at);
-  const virtId = at === NULL ? null : Vdevice.virtId.peekBig(memory, at);
-  Viommu.vdevicesLock.release(memory, viommu);
-  return virtId;
-}
-
 /** The destructor (`iommufd_vdevice_destroy`). */
 export function destroyVdevice(kernel: Kernel, vdevice: Ref<'Vdevice'>): void {
   const memory = kernel.memory;

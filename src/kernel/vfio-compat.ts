@@ -4,7 +4,7 @@
  * Type 1 v1 lets an unmap end within a mapping, so it gives up large pages and splits; v2 does not.
  */
 import type { Ref } from '#hostmem/object';
-import { refusesAnswer, type Argument } from './argument.ts';
+import { checkArgsz, refusesAnswer, type Argsized } from './argument.ts';
 import { getCompatIoas } from './compat-ioas.ts';
 import { fail } from './errno.ts';
 import { Ioas, mapUserMemory, MapFlag, unmapMappings } from './ioas.ts';
@@ -17,10 +17,9 @@ import { U64_MAX } from './u64.ts';
 
 /** A command whose argument is a number. */
 export interface PlainArgument { arg: number }
-interface Compat { argsz: number; argument?: Argument }
-export interface CompatMapDma extends Compat { flags: number; vaddr: bigint; iova: bigint; length: bigint }
-export interface CompatUnmapDma extends Compat { flags: number; iova: bigint; length: bigint }
-export interface CompatGetInfo extends Compat {
+export interface CompatMapDma extends Argsized { flags: number; vaddr: bigint; iova: bigint; length: bigint }
+export interface CompatUnmapDma extends Argsized { flags: number; iova: bigint; length: bigint }
+export interface CompatGetInfo extends Argsized {
   flags: number;
   iovaPageSizes: bigint;
   capOffset: number;
@@ -32,6 +31,8 @@ export interface CompatGetInfo extends Compat {
 const Extension = { TYPE1: 1, TYPE1V2: 3, DMA_CACHE_COHERENT: 4, UNMAP_ALL: 9 } as const;
 const UNMAP_ALL = 2;
 const infoBytes = 24;
+/** Where `capOffset` ends in it. */
+const capOffsetEnd = 20;
 const InfoFlag = { PAGE_SIZES: 1, CAPABILITIES: 2 } as const;
 const Capability = { IOVA_RANGES: 1, DMA_AVAILABLE: 3 } as const;
 
@@ -63,7 +64,7 @@ export function compatSetIommu(kernel: Kernel, iommufd: Ref<'Iommufd'>, { arg }:
 
 /** EFAULT, EINVAL, ENODEV, and what IOAS_MAP with a fixed iova ends in. */
 export function compatMapDma(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: CompatMapDma): void {
-  checkArgument(arg, 32);
+  checkArgsz(arg, 32);
   if ((arg.flags & ~3) !== 0) fail('EINVAL', `unknown flags 0x${arg.flags.toString(16)}`);
   const ioas = getCompatIoas(kernel, iommufd);
   const readable = (arg.flags & 1) === 0 ? 0 : MapFlag.READABLE;
@@ -74,7 +75,7 @@ export function compatMapDma(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Compa
 
 /** EFAULT, EINVAL, ENODEV, EOVERFLOW, and what IOAS_UNMAP ends in; but nothing to unmap is no error. */
 export function compatUnmapDma(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: CompatUnmapDma): void {
-  checkArgument(arg, infoBytes);
+  checkArgsz(arg, infoBytes);
   if ((arg.flags & ~UNMAP_ALL) !== 0) fail('EINVAL', `unknown flags 0x${arg.flags.toString(16)}`);
   const ioas = getCompatIoas(kernel, iommufd);
   const all = (arg.flags & UNMAP_ALL) !== 0;
@@ -104,7 +105,7 @@ function cutAtEnds(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, size: bigint
 
 /** EFAULT, EINVAL, ENODEV. Capabilities that do not fit are left out; `argsz` says how long all of it is. */
 export function compatGetInfo(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: CompatGetInfo): void {
-  checkArgument(arg, 16);
+  checkArgsz(arg, 16);
   const ioas = getCompatIoas(kernel, iommufd);
   const sizes = pageSizes(kernel, ioas);
   Ioas.iovaRwsem.acquireRead(kernel.memory, ioas);
@@ -117,7 +118,7 @@ export function compatGetInfo(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Comp
   arg.argsz = capabilities.reduce((sum, capability) => sum + roundUp(capability.length), infoBytes);
   arg.flags = InfoFlag.PAGE_SIZES | InfoFlag.CAPABILITIES;
   arg.iovaPageSizes = sizes;
-  if (room >= infoBytes) arg.capOffset = room >= arg.argsz ? infoBytes : 0;
+  if (room >= capOffsetEnd) arg.capOffset = room >= arg.argsz ? infoBytes : 0;
   arg.bytes ??= new Uint8Array(room);
   writeInfo(arg, arg.bytes.subarray(0, room), capabilities);
 }
@@ -134,13 +135,20 @@ function capabilityOf(id: number, words: readonly number[]): Uint8Array {
   return bytes;
 }
 
+/** Bytes of its head, and of a range. */
+const rangesHead = 16;
+const rangeBytes = 16;
+
 function rangesCapability(holes: readonly (readonly [bigint, bigint])[]): Uint8Array {
   const words = [holes.length, 0];
   for (const bound of holes.flat()) words.push(Number(bound & 0xffffffffn), Number(bound >> 32n));
   return capabilityOf(Capability.IOVA_RANGES, words);
 }
 
-/** Writes the struct, cut where the room ends, and the capabilities that fit; one names its successor even where only its place fits. */
+/**
+ * Writes the struct, cut where the room ends, and the capabilities that fit; one names its successor even where only its place fits. Of the last one, the ranges
+ * that fit are written all the same, without a head (`iommufd_fill_cap_iova`).
+ */
 function writeInfo({ argsz, flags, iovaPageSizes, capOffset }: CompatGetInfo, to: Uint8Array, capabilities: readonly Uint8Array[]): void {
   const head = new DataView(new ArrayBuffer(infoBytes));
   head.setUint32(0, argsz, true);
@@ -153,14 +161,13 @@ function writeInfo({ argsz, flags, iovaPageSizes, capOffset }: CompatGetInfo, to
     const next = at + roundUp(capability.length);
     if (index < capabilities.length - 1 && next <= to.length) new DataView(capability.buffer).setUint32(4, next, true);
     if (at + capability.length <= to.length) to.set(capability, at);
+    else if (index === capabilities.length - 1) writeRanges(capability, to, at);
     at = next;
   }
 }
 
-/** EFAULT for what cannot be read, EINVAL for what is too short. */
-function checkArgument({ argsz, argument }: Compat, least: number): void {
-  if (argument === 'absent') fail('EFAULT', 'the argument cannot be read');
-  if (argsz < least) fail('EINVAL', `argsz is ${argsz}, ${least} is the least`);
+function writeRanges(capability: Uint8Array, to: Uint8Array, at: number): void {
+  for (let range = rangesHead; at + range + rangeBytes <= to.length; range += rangeBytes) to.set(capability.subarray(range, range + rangeBytes), at + range);
 }
 
 const idOf = (kernel: Kernel, ioas: Ref<'Ioas'>): number => IommufdObject.id.peek(kernel.memory, Ioas.header.peek(kernel.memory, ioas));

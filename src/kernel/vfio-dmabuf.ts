@@ -6,6 +6,7 @@ import { Owner } from '#hostmem/frames';
 import type { Frame } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import { createDmabuf, Dmabuf, moveDmabuf } from './dmabuf.ts';
+import { checkArgsz, type Argsized } from './argument.ts';
 import { allocated, fail } from './errno.ts';
 import { getFile, putFile, tryInstallFile } from './file.ts';
 import { File, FileKind } from './open-file.ts';
@@ -14,7 +15,7 @@ import { granted, VfioDevice } from './vfio.ts';
 import { barBytes } from './vfio-info.ts';
 
 /** `ranges` are `[offset, length]` in bytes of the region. */
-export interface VfioFeature { argsz: number; flags: number; regionIndex: number; dmabufFlags: number; ranges: readonly (readonly [bigint, bigint])[] }
+export interface VfioFeature extends Argsized { flags: number; regionIndex: number; dmabufFlags: number; ranges: readonly (readonly [bigint, bigint])[] }
 
 /** VFIO_DEVICE_FEATURE_DMA_BUF, and what is done with a feature. */
 const DMA_BUF = 11;
@@ -25,14 +26,15 @@ const dmabufBytes = 16;
 const ROM = 6;
 
 /**
- * VFIO_DEVICE_FEATURE, of which the export is modelled: returns the descriptor of a dma-buf, or 0 for a probe. EINVAL, ENOTTY for another
+ * VFIO_DEVICE_FEATURE, of which the export is modelled: returns the descriptor of a dma-buf, or 0 for a probe. EINVAL, EFAULT, ENOTTY for another
  * feature, ENODEV for a region that is no BAR, ENOMEM.
  */
 export function vfioFeature(kernel: Kernel, file: Ref<'VfioFile'>, arg: VfioFeature): number {
   const device = granted(kernel, file);
   const known = Feature.MASK | Feature.GET | Feature.SET | Feature.PROBE;
+  checkArgsz(arg, headerBytes);
   const both = (arg.flags & Feature.SET) !== 0 && (arg.flags & Feature.GET) !== 0;
-  if (arg.argsz < headerBytes || (arg.flags & ~known) !== 0) fail('EINVAL', 'argsz is too small, or flags are unknown');
+  if ((arg.flags & ~known) !== 0) fail('EINVAL', 'unknown flags');
   if (both && (arg.flags & Feature.PROBE) === 0) fail('EINVAL', 'a feature is got or set');
   if ((arg.flags & Feature.MASK) !== DMA_BUF) fail('ENOTTY', `feature ${arg.flags & Feature.MASK} is not there`);
   if ((arg.flags & Feature.SET) !== 0) fail('EINVAL', 'a dma-buf is not set');

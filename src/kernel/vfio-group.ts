@@ -9,14 +9,15 @@
 import { mutex } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
+import { checkPresent, type Sized } from './argument.ts';
 import { ensureCompatIoas } from './compat-ioas.ts';
 import { fail } from './errno.ts';
-import { tryInstallFile } from './file.ts';
-import { FileKind } from './open-file.ts';
+import { getFile, putFile, tryInstallFile } from './file.ts';
+import { File, FileKind } from './open-file.ts';
 import { IommuGroup, PciDevice } from './iommu-group.ts';
 import { KernelRoot, type Kernel } from './kernel.ts';
 import { putIommufd } from './objects.ts';
-import { getIommufd, openThroughGroup, VfioDevice } from './vfio.ts';
+import { openThroughGroup, VfioDevice } from './vfio.ts';
 
 export const VfioGroup = object('VfioGroup', {
   group: ref('IommuGroup'),
@@ -30,8 +31,8 @@ export const VfioGroup = object('VfioGroup', {
   next: ref('VfioGroup'),
 });
 
-export interface GroupSetContainer { fd: number }
-export interface GroupGetDeviceFd { name: string; outFd: number }
+export interface GroupSetContainer extends Pick<Sized, 'argument'> { fd: number }
+export interface GroupGetDeviceFd extends Pick<Sized, 'argument'> { name: string; outFd: number }
 
 /** Opens `/dev/vfio/<number>`. ENOENT; EBUSY while it is open, or a device of the group is bound through its character device; ENOMEM. */
 export function openVfioGroup(kernel: Kernel, number: number): number {
@@ -88,28 +89,40 @@ export function unblockGroup(kernel: Kernel, device: Ref<'VfioDevice'>): void {
   VfioGroup.lock.release(memory, group);
 }
 
-/** VFIO_GROUP_SET_CONTAINER with an iommufd for a container. EINVAL when the group has one, EBADF, EBADFD, ENOMEM. */
-export function groupSetContainer(kernel: Kernel, group: Ref<'VfioGroup'>, { fd }: GroupSetContainer): void {
+/**
+ * VFIO_GROUP_SET_CONTAINER with an iommufd for a container. In this order: EFAULT, EBADF, EINVAL when the group has one, EBADFD for a file of
+ * another kind, ENOMEM.
+ */
+export function groupSetContainer(kernel: Kernel, group: Ref<'VfioGroup'>, arg: GroupSetContainer): void {
+  checkPresent(arg);
+  const file = getFile(kernel, arg.fd);
+  try {
+    keepContainer(kernel, group, file);
+  } catch (error) {
+    putFile(kernel, file);
+    throw error;
+  }
+}
+
+/** The caller's reference of the file becomes the group's. */
+function keepContainer(kernel: Kernel, group: Ref<'VfioGroup'>, file: Ref<'File'>): void {
   const memory = kernel.memory;
   VfioGroup.lock.acquire(memory, group);
   try {
     if (VfioGroup.iommufd.read(memory, group) !== NULL) fail('EINVAL', 'the group has a container');
-    const iommufd = getIommufd(kernel, fd);
-    try {
-      ensureCompatIoas(kernel, iommufd);
-    } catch (error) {
-      putIommufd(kernel, iommufd);
-      throw error;
-    }
+    if (File.kind.peek(memory, file) !== FileKind.IOMMUFD) fail('EBADFD', 'the file is no iommufd');
+    const iommufd = File.body.peek(memory, file) as Ref<'Iommufd'>;
+    ensureCompatIoas(kernel, iommufd);
     VfioGroup.iommufd.write(memory, group, iommufd);
   } finally {
     VfioGroup.lock.release(memory, group);
   }
 }
 
-/** VFIO_GROUP_GET_DEVICE_FD: binds and attaches the device of that name. ENODEV, EINVAL without a container, and as bind and attach. */
+/** VFIO_GROUP_GET_DEVICE_FD: binds and attaches the device of that name. EFAULT, ENODEV, EINVAL without a container, and as bind and attach. */
 export function groupGetDeviceFd(kernel: Kernel, group: Ref<'VfioGroup'>, arg: GroupGetDeviceFd): void {
   const memory = kernel.memory;
+  checkPresent(arg);
   const device = findDevice(kernel, group, arg.name);
   VfioGroup.lock.acquire(memory, group);
   try {

@@ -7,7 +7,7 @@
 import { mutex } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
-import { refusesAnswer, respond, type Argument } from './argument.ts';
+import { checkArgsz, checkSize, refusesAnswer, respond, type Argsized } from './argument.ts';
 import { thrownErrno } from './call-events.ts';
 import { allocated, fail } from './errno.ts';
 import { VfioCall, VfioCalled, VfioReturned } from './events.ts';
@@ -19,6 +19,7 @@ import { Change, changePt, detachSlot, RID_SLOT } from './change-pt.ts';
 import { bindDevice, IommufdDevice, unbindDevice } from './iommufd-device.ts';
 import type { Kernel } from './kernel.ts';
 import { holdIommufd, IommufdObject, putIommufd } from './objects.ts';
+import { userAddress } from './process.ts';
 import { abandonDmabufs } from './vfio-dmabuf.ts';
 import { blockGroup, putVfioGroup, unblockGroup } from './vfio-group.ts';
 import { changePasidUnderLock, detachPasidUnderLock, firstPasid, VfioPasid } from './vfio-pasid.ts';
@@ -61,9 +62,22 @@ export const VfioFile = object('VfioFile', {
 /** Bits of `flags`. */
 export const VfioFlag = { BIND_TOKEN: 1, PASID: 1 } as const;
 
-export interface VfioBind { argsz: number; flags: number; iommufd: number; outDevid: number }
-export interface VfioAttach { argsz: number; flags: number; ptId: number; pasid?: number; argument?: Argument }
-export interface VfioDetach { argsz: number; flags: number; pasid?: number }
+/** The least struct of BIND, and the pointer that may follow it. */
+const bindBytes = 16;
+const tokenBytes = 8;
+const uuidBytes = 16n;
+
+export interface VfioBind extends Argsized {
+  flags: number;
+  iommufd: number;
+  outDevid: number;
+  /** Where the 16 bytes of a virtual function's UUID lie in the caller's memory. */
+  token?: bigint;
+  /** Some byte behind the token is not 0. */
+  nonzeroTail?: boolean;
+}
+export interface VfioAttach extends Argsized { flags: number; ptId: number; pasid?: number }
+export interface VfioDetach extends Argsized { flags: number; pasid?: number }
 
 /** Opens `/dev/vfio/devices/vfio<n>`; possible any number of times, binding is not. ENOENT, ENOMEM. */
 export function openVfio(kernel: Kernel, number: number): number {
@@ -100,11 +114,11 @@ export function granted(kernel: Kernel, file: Ref<'VfioFile'>): Ref<'VfioDevice'
   return VfioFile.device.peek(kernel.memory, file);
 }
 
-/** VFIO_DEVICE_BIND_IOMMUFD. EINVAL, EBADF, EBADFD, EPERM, EBUSY. */
+/** VFIO_DEVICE_BIND_IOMMUFD. EFAULT, EINVAL, E2BIG, EBUSY, EBADF, EBADFD, EPERM. */
 export function vfioBind(kernel: Kernel, file: Ref<'VfioFile'>, arg: VfioBind): void {
   const memory = kernel.memory;
-  if (VfioFile.group.peek(memory, file) !== NULL) fail('EINVAL', 'the device was opened through its group');
   checkBind(arg);
+  if (VfioFile.group.peek(memory, file) !== NULL) fail('EINVAL', 'the device was opened through its group');
   const device = VfioFile.device.peek(memory, file);
   const set = VfioDevice.devSet.peek(memory, device);
   blockGroup(kernel, device);
@@ -113,7 +127,7 @@ export function vfioBind(kernel: Kernel, file: Ref<'VfioFile'>, arg: VfioBind): 
   begin(kernel, VfioCall.BIND, device, 0);
   try {
     if (VfioFile.accessGranted.load(memory, file) !== 0) fail('EINVAL', 'the descriptor is bound');
-    if ((arg.flags & VfioFlag.BIND_TOKEN) !== 0) fail('EINVAL', 'a token is for virtual functions');
+    checkToken(kernel, arg);
     arg.outDevid = bindUnderLock(kernel, file, device, arg);
     VfioFile.accessGranted.store(memory, file, 1);
   } catch (error) {
@@ -126,10 +140,19 @@ export function vfioBind(kernel: Kernel, file: Ref<'VfioFile'>, arg: VfioBind): 
   }
 }
 
-function checkBind({ argsz, flags, iommufd }: VfioBind): void {
-  const least = (flags & VfioFlag.BIND_TOKEN) === 0 ? 16 : 24;
-  if (argsz < least) fail('EINVAL', `argsz is ${argsz}, ${least} is the least`);
-  if ((flags & ~VfioFlag.BIND_TOKEN) !== 0 || iommufd < 0) fail('EINVAL', 'unknown flags or a negative iommufd');
+function checkBind(arg: VfioBind): void {
+  checkSize({ ...arg, size: arg.argsz }, bindBytes, bindBytes + tokenBytes);
+  if ((arg.flags & ~VfioFlag.BIND_TOKEN) !== 0 || arg.iommufd < 0) fail('EINVAL', 'unknown flags or a negative iommufd');
+}
+
+/** A token is read before anybody asks who has one: virtual functions, and none is here (`vfio_df_check_token`). EFAULT, EINVAL. */
+function checkToken(kernel: Kernel, { argsz, flags, token = 0n }: VfioBind): void {
+  if ((flags & VfioFlag.BIND_TOKEN) === 0) return;
+  // What lies behind the user's struct reads as 0.
+  const at = BigInt.asUintN(Math.min(argsz - bindBytes, tokenBytes) * 8, token);
+  userAddress(kernel, kernel.process, at);
+  userAddress(kernel, kernel.process, at + uuidBytes - 1n);
+  fail('EINVAL', 'a token is for virtual functions');
 }
 
 /** Returns the id of the DEVICE object. As bind, and EFAULT. */
@@ -224,7 +247,6 @@ function attachAndInstall(kernel: Kernel, file: Ref<'VfioFile'>, device: Ref<'Vf
 export function vfioAttach(kernel: Kernel, file: Ref<'VfioFile'>, arg: VfioAttach): void {
   const memory = kernel.memory;
   const device = grantedCdev(kernel, file);
-  if (arg.argument === 'absent') fail('EFAULT', 'the argument cannot be read');
   const hasPasid = checkSlot(arg, 12);
   // K3 mended: what cannot take the answer is found out before there is anything to undo.
   if (!kernel.operations.faults.pasidUndoHitsRid) respond(kernel, arg);
@@ -244,12 +266,11 @@ function grantedCdev(kernel: Kernel, file: Ref<'VfioFile'>): Ref<'VfioDevice'> {
   return device;
 }
 
-/** Checks size and flags, where `least` bytes are enough without a PASID; whether there is one. EINVAL. */
-function checkSlot({ argsz, flags }: { argsz: number; flags: number }, least: number): boolean {
-  const hasPasid = (flags & VfioFlag.PASID) !== 0;
-  const needed = hasPasid ? least + 4 : least;
-  if (argsz < needed) fail('EINVAL', `argsz is ${argsz}, ${needed} is the least`);
-  if ((flags & ~VfioFlag.PASID) !== 0) fail('EINVAL', 'unknown flags');
+/** Checks size and flags, where `least` bytes are enough without a PASID; whether there is one. EFAULT, EINVAL. */
+function checkSlot(arg: VfioAttach | VfioDetach, least: number): boolean {
+  const hasPasid = (arg.flags & VfioFlag.PASID) !== 0;
+  checkArgsz(arg, hasPasid ? least + 4 : least);
+  if ((arg.flags & ~VfioFlag.PASID) !== 0) fail('EINVAL', 'unknown flags');
   return hasPasid;
 }
 
@@ -289,7 +310,7 @@ function undoAttach(kernel: Kernel, device: Ref<'VfioDevice'>): never {
   return fail('EFAULT', 'pt_id cannot be written');
 }
 
-/** VFIO_DEVICE_DETACH_IOMMUFD_PT: nothing, silently, when the device is not attached. */
+/** VFIO_DEVICE_DETACH_IOMMUFD_PT: nothing, silently, when the device is not attached. EINVAL, ENOTTY, EFAULT. */
 export function vfioDetach(kernel: Kernel, file: Ref<'VfioFile'>, arg: VfioDetach): void {
   const memory = kernel.memory;
   const device = grantedCdev(kernel, file);

@@ -6,7 +6,7 @@ import { mutex, rwsem } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32 } from '#hostmem/struct';
 import type { Registers } from '../drivers/driver.ts';
-import { refusesAnswer, refusesCopy, type TailField } from './argument.ts';
+import { isWritable, refusesAnswer, refusesCopy, userData, type DataBuffer, type TailField } from './argument.ts';
 import { allocated, fail } from './errno.ts';
 import { headerOf, Hwpt, HwptFlag } from './hwpt.ts';
 import { PciDevice } from './iommu-group.ts';
@@ -28,16 +28,13 @@ export const Viommu = object('Viommu', {
   hwQueues: ref('HwQueue').under('hwQueuesLock'),
 });
 
-export interface ViommuAlloc {
+export interface ViommuAlloc extends DataBuffer {
   flags: number;
   type: number;
   devId: number;
   hwptId: number;
   outViommuId: number;
-  dataLength?: number;
   reserved?: number;
-  /** The driver's; its answer is written over it. Absent with a length is a pointer to nothing. */
-  data?: Uint8Array;
 }
 
 export const viommuAllocTail: readonly TailField[] = [
@@ -79,15 +76,15 @@ function createViommu(kernel: Kernel, iommufd: Ref<'Iommufd'>, parent: Ref<'Hwpt
 }
 
 /** The driver's part; returns its answer. What the driver says, and EFAULT for data that cannot be read. */
-function initialiseOrFree(kernel: Kernel, viommu: Ref<'Viommu'>, pciFunction: Ref<'PciFunction'>, { type, data, dataLength = 0 }: ViommuAlloc): Uint8Array {
+function initialiseOrFree(kernel: Kernel, viommu: Ref<'Viommu'>, pciFunction: Ref<'PciFunction'>, arg: ViommuAlloc): Uint8Array {
   const memory = kernel.memory;
+  const { type, data, dataLength = 0 } = arg;
   try {
-    if (dataLength > 0 && data === undefined) fail('EFAULT', 'the data cannot be read');
     const parent = Hwpt.domain.peek(memory, Viommu.hwpt.peek(memory, viommu));
-    const made = kernel.driver.viommuInit?.(pciFunction, parent, { type, bytes: data ?? new Uint8Array(0) }, viommu);
+    const made = kernel.driver.viommuInit?.(pciFunction, parent, userData(type, arg), viommu);
     if (made === undefined) fail('EOPNOTSUPP', 'the driver makes no vIOMMUs');
     Viommu.driverData.poke(memory, viommu, made.viommu);
-    if (data !== undefined && refusesCopy(kernel)) {
+    if (data !== undefined && (refusesCopy(kernel) || !isWritable(arg, dataLength))) {
       kernel.driver.viommuDestroy?.(made.viommu);
       fail('EFAULT', 'the data cannot be written');
     }

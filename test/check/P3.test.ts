@@ -8,7 +8,7 @@ import { Pages } from '#src/kernel/pages';
 import { Process } from '#src/kernel/process';
 import { testIoctl } from '#src/kernel/selftest/commands';
 import { page } from '../kernel/vmm.ts';
-import { attachedGroup } from './state.ts';
+import { attachedGroup, virtualised } from './state.ts';
 
 /** The one area that the group's IOAS has, and its pages. */
 async function setUp() {
@@ -58,13 +58,28 @@ test('breaks: pages are counted more often than somebody has them, an area or an
   expect(verdict()).toBe(`frame 0x${frame.toString(16)} is counted 2 times, 1 have it`);
   runSet(memory, counts, 1, 1);
   Area.accesses.poke(memory, area, 1);
-  expect(verdict()).toBe('an area counts 1 pins of accesses and 0 hardware queues, there are 0 and 0');
+  expect(verdict()).toBe('an area counts 1 pins of accesses and 0 of hardware queues, there are 0 and 0');
   Area.accesses.poke(memory, area, 0);
   Pages.references.poke(memory, pages, 2);
   expect(verdict()).toBe('pages have 2 references, 1 areas map them');
   Pages.references.poke(memory, pages, 1);
   Process.pinnedPages.poke(memory, vmm.process.ref, 3);
   expect(verdict()).toBe('process 1 pays for 3 pages, 1 are pinned for it');
+});
+
+test('hardware queues pin and lock every mapping that they lie in', async () => {
+  const { vmm, memory, body, viommu, verdict } = await virtualised('P3');
+  const va = vmm.process.memory(2 * page);
+  const arg = { flags: 0, viommuId: viommu, type: 7, index: 0, nestingParentIova: 0x1800n, length: BigInt(page), outHwQueueId: 0 };
+  const alloc = (index: number): unknown => (vmm.ioctl(vmm.fd, 'IOMMU_HW_QUEUE_ALLOC', Object.assign(arg, { index })), arg.outHwQueueId);
+  for (const at of [0, page]) vmm.map(vmm.fd, vmm.ioasId, 0x1000 + at, va + BigInt(at));
+  expect([alloc(0), verdict(), alloc(1), verdict()]).toEqual([viommu + 2, null, viommu + 4, null]);
+  const node = Ioas.areas.first(memory, body<'Ioas'>(vmm.ioasId), 0, 0x2000, 0, 0x2000);
+  const area = Ioas.areas.value<'Area'>(memory, node);
+  Area.locks.poke(memory, area, 1);
+  expect(verdict()).toBe('an area counts 2 pins of accesses and 1 of hardware queues, there are 2 and 2');
+  Area.locks.poke(memory, area, 2);
+  expect([vmm.destroy(vmm.fd, viommu + 4), verdict(), vmm.destroy(vmm.fd, viommu + 2), verdict()]).toEqual([null, null, null, null]);
 });
 
 test('during calls a frame may have more pins than are recorded, not fewer, but for pages that somebody is at', async () => {

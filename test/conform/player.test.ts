@@ -43,6 +43,15 @@ test.each<[string, string, number, (line: TraceLine) => TraceLine, string]>([
   expect(await play(file, at(seq, change))).toBe(`line ${seq}: ${field}`);
 });
 
+test.each<[string, TraceFields, string]>([
+  ['bytes behind the struct', { argsz: 32, _extra: '0000000000000001' }, 'E2BIG'],
+  ['no struct at all', { _badptr: 0n }, 'EFAULT'],
+  ['a token at no address', { flags: 1n, token_uuid_ptr: 0n }, 'EFAULT'],
+])('a BIND with %s fails as recorded, and the next call finds the device unbound', async (_, input, errno) => {
+  const failed = at(17, (line) => ({ ...line, in: { ...line.in, ...input }, out: { out_devid: 0 }, ret: -1, errno }));
+  expect(await play('vfio_group.bridge.hwpt_explicit.jsonl', failed)).toBe('line 18: errno');
+});
+
 test('after a race the members have to agree, whatever they see; a call says again what they see', async () => {
   const file = 'vfio_group.bridge.race.jsonl';
   // Where the recorded group ended is chance: the words of the recording do not matter.

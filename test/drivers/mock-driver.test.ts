@@ -135,7 +135,7 @@ test('a nested domain keeps four words; an invalidation clears one or all, and c
 test('through a vIOMMU a device is known by its number there, and without one cannot attach', () => {
   const { host, driver, fn, domain } = setUp();
   const parent = domain(1);
-  const { viommu, answer } = driver.viommuInit(fn, parent, { type: 0xdeadbeef, bytes: new Uint8Array(0) });
+  const { viommu, answer } = driver.viommuInit(fn, parent, { type: 0xdeadbeef, bytes: new Uint8Array(0) }, 7);
   expect(answer.length).toBe(0);
   const nested = driver.viommuAllocNested(viommu, 0, { type: selftestData, bytes: words(1) });
   expect(driver.attach(nested, fn)).toBe('ENOENT');
@@ -154,7 +154,7 @@ test('through a vIOMMU a device is known by its number there, and without one ca
 
 test('hardware queues are two, in ascending order', () => {
   const { driver, fn, domain } = setUp();
-  const { viommu } = driver.viommuInit(fn, domain(1), { type: 0xdeadbeef, bytes: new Uint8Array(0) });
+  const { viommu } = driver.viommuInit(fn, domain(1), { type: 0xdeadbeef, bytes: new Uint8Array(0) }, 7);
   expect([1, 0, 0, 1, 2].map((index) => driver.hwQueueInit(viommu, index))).toEqual(['EIO', 0, 'EEXIST', 0, 'EINVAL']);
   driver.hwQueueDestroy(viommu, 1);
   expect(driver.hwQueueInit(viommu, 1)).toBe(0);
@@ -164,7 +164,7 @@ test('registers of a vIOMMU begin with what was given, and go with it', () => {
   const { host, driver, fn, domain } = setUp();
   const parent = domain(1);
   const before = host.frames.inUse;
-  const { viommu, answer, registers } = driver.viommuInit(fn, parent, { type: 0xdeadbeef, bytes: words(5, 0, 0, 0, 0, 0) });
+  const { viommu, answer, registers } = driver.viommuInit(fn, parent, { type: 0xdeadbeef, bytes: words(5, 0, 0, 0, 0, 0) }, 7);
   expect([registers?.pages, registers?.offsetAt, host.frames.inUse]).toEqual([2, 8, before + 2]);
   expect([...new Uint32Array(answer.buffer)]).toEqual([5, 5, 0, 0, 0x2000, 0]);
   expect(host.ram.words[registers!.firstFrame * 1024]).toBe(5);

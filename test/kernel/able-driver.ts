@@ -1,4 +1,5 @@
 /** A VT-d driver that pretends to have what none has in 7.2: nesting, dirty tracking, vIOMMUs. It counts what it is asked. */
+import { copyStruct } from '#src/drivers/user-data';
 import type { Host } from '#hostmem/host';
 import type { Ref } from '#hostmem/object';
 import { DomainKind, IommuDomain } from '#src/drivers/domain';
@@ -33,7 +34,10 @@ function extensions(host: Host, driver: IommuDriver, state: Pretended): Partial<
   /** Entries are bytes; 0 is done, anything else refused. */
   const invalidate = (_: unknown, asked: Invalidations): 0 | ErrnoName => {
     if (asked.type !== known) return 'EINVAL';
-    for (; asked.handled < asked.count; asked.handled++) if (asked.bytes[asked.handled] !== 0) return 'EIO';
+    for (; asked.handled < asked.count; asked.handled++) {
+      if (asked.handled >= asked.bytes.length) return 'EFAULT';
+      if (asked.bytes[asked.handled] !== 0) return 'EIO';
+    }
     return 0;
   };
   return {
@@ -61,7 +65,10 @@ function extensions(host: Host, driver: IommuDriver, state: Pretended): Partial<
       return 0;
     },
     hasViommu: (_, type) => type === known,
-    viommuInit: () => ({ viommu: ++state.viommus, answer: Uint8Array.of(9, 9) }),
+    viommuInit(_, _parent, data) {
+      copyStruct(data, 0, 3);
+      return { viommu: ++state.viommus, answer: Uint8Array.of(9, 9) };
+    },
     viommuDestroy: () => void state.viommus--,
     viommuAllocNested: nest,
     viommuInvalidate: invalidate,

@@ -24,6 +24,20 @@ test('it is one physical range, and nobody pays for it', () => {
   expect(leadsTo(world, device.hwpt, firstIova)).toBeNull();
 });
 
+test('type 1 v1 does not cut it, with a domain or without, wherever the cut is', () => {
+  for (const withDomain of [true, false]) {
+    const world = new MockWorld();
+    world.ioctl('IOMMU_VFIO_IOAS', { ioasId: world.ioasId, op: 1 });
+    world.ioctl('VFIO_SET_IOMMU', { arg: 1 });
+    if (withDomain) world.device();
+    expect(world.mapFile(get(world, 4), 4 * page)).toBe(firstIova);
+    for (const length of [BigInt(page), 3n]) {
+      expect(world.ioctl('VFIO_IOMMU_UNMAP_DMA', { argsz: 24, flags: 0, iova: firstIova, length })).toBe('EOPNOTSUPP');
+    }
+    expect(world.unmap(firstIova, 4)).toBe(0x4000n);
+  }
+});
+
 test('its size is looked at before the place, and before whether it is revoked', () => {
   const world = new MockWorld();
   const fd = get(world, 2);

@@ -2,6 +2,7 @@
 import type { Option } from '#src/kernel/option';
 import type { ErrnoName } from '#src/kernel/errno';
 import { expect, test } from 'vitest';
+import { MockWorld } from './mock-world.ts';
 import { page, Vmm } from './vmm.ts';
 
 function setUp() {
@@ -25,6 +26,23 @@ test('the mode of accounting changes only while the context is empty', () => {
   expect(option(0, 1, 0)).toBe(1n);
   vmm.destroy(fd, ioas);
   expect(option(0, 0, 0, 0n)).toBe(0n);
+});
+
+test('a tombstone is enough to keep the mode', () => {
+  const world = new MockWorld();
+  const { stdev, idev } = world.device() as { stdev: number; idev: number };
+  const parent = world.hwpt(idev, 1) as number;
+  const viommu = { flags: 0, type: 0xdeadbeef, devId: idev, hwptId: parent, outViommuId: 0 };
+  expect(world.ioctl('IOMMU_VIOMMU_ALLOC', viommu)).toBeNull();
+  expect(world.ioctl('IOMMU_VDEVICE_ALLOC', { viommuId: viommu.outViommuId, devId: idev, virtId: 5n, outVdeviceId: 0 })).toBeNull();
+  for (const id of [stdev, viommu.outViommuId, parent, world.ioasId]) expect(world.destroy(id)).toBeNull();
+  expect(world.ioctl('IOMMU_OPTION', { optionId: 0, op: 0, objectId: 0, val64: 1n })).toBe('EBUSY');
+});
+
+test('a value that cannot be written back is set all the same', () => {
+  const { vmm, fd, option } = setUp();
+  expect(vmm.ioctl(fd, 'IOMMU_OPTION', { optionId: 0, op: 0, objectId: 0, val64: 1n, argument: 'read-only' })).toBe('EFAULT');
+  expect(option(0, 1, 0)).toBe(1n);
 });
 
 test.each([[0, 0, 5, 'EOPNOTSUPP'], [0, 2, 0, 'EOPNOTSUPP'], [7, 0, 0, 'EOPNOTSUPP'], [1, 1, 9, 'ENOENT'], [1, 2, 1, 'EOPNOTSUPP']])(

@@ -44,6 +44,33 @@ test('v1 cuts only where pages end, and unmapping nothing succeeds with 0', () =
   expect(unmap(0x10000, 0)).toBe('EINVAL');
 });
 
+test('v1 leaves a mapping whole whose first byte alone is asked for, and finds nothing then', () => {
+  const { map, unmap, vmm } = setUp(1);
+  expect(map(0x10000, 4)).toBeNull();
+  expect(unmap(0x10000, 1)).toBe('ENOENT');
+  expect(unmap(0x10001, 0x3fff)).toBe('ENOENT');
+  expect(unmap(0x10000, 2)).toBe('EINVAL');
+  expect(vmm.sees('A', 0x10000)).toBe(5);
+});
+
+test('ranges that there is room for are written, though their number is not', () => {
+  const { vmm, fd } = setUp(3);
+  const info = (argsz: number) => {
+    const bytes = new Uint8Array(argsz).fill(0xee);
+    const arg = { argsz, flags: 0, iovaPageSizes: 0n, capOffset: 77, bytes };
+    expect(vmm.ioctl(fd, 'VFIO_IOMMU_GET_INFO', arg)).toBeNull();
+    return { view: new DataView(bytes.buffer), ...arg };
+  };
+  const full = info(4096);
+  const ranges = full.argsz - 24 - 16 - 16;
+  expect(ranges).toBe(32);
+  const some = info(full.argsz - 1);
+  expect([some.capOffset, some.view.getUint32(16, true), some.view.getUint32(40, true)]).toEqual([0, 0, 0xeeeeeeee]);
+  expect([some.view.getBigUint64(56, true), some.view.getBigUint64(64, true)]).toEqual([full.view.getBigUint64(56, true), full.view.getBigUint64(64, true)]);
+  expect(some.view.getUint8(72)).toBe(0xee);
+  expect([info(16).capOffset, info(20).capOffset]).toEqual([77, 0]);
+});
+
 test('v2 does not split', () => {
   const { map, unmap } = setUp(3);
   expect(map(0x10000, 2)).toBeNull();

@@ -76,6 +76,7 @@ test('what an IOAS cannot take: several ranges', () => {
 });
 
 test.each<[string, string, Partial<VfioFeature>]>([
+  ['a struct that cannot be read', 'EFAULT', { argsz: 7, argument: 'absent' }],
   ['a short argsz', 'EINVAL', { argsz: 20 }],
   ['an unknown flag', 'EINVAL', { flags: (1 << 19) | GET | DMA_BUF }],
   ['a feature to be got and set', 'EINVAL', { flags: (1 << 17) | GET | DMA_BUF }],

@@ -62,6 +62,28 @@ test('a device of a group file is bound and attached to the compatibility IOAS, 
   expect(vmm.destroy(fd, 1)).toBe(null);
 });
 
+test('SET_CONTAINER reads the number, looks for its file, then whether there is a container, then what the file is', () => {
+  const { vmm, fd, file, setContainer } = setUp();
+  const legacy = vmm.open(file);
+  const absent = { fd: 99, argument: 'absent' } as const;
+  expect([vmm.ioctl(legacy, 'VFIO_GROUP_SET_CONTAINER', absent), setContainer(legacy, 99), setContainer(legacy, legacy)]).toEqual(['EFAULT', 'EBADF', 'EBADFD']);
+  expect(setContainer(legacy, fd)).toBe(null);
+  const before = vmm.ledger();
+  expect([vmm.ioctl(legacy, 'VFIO_GROUP_SET_CONTAINER', absent), setContainer(legacy, 99), setContainer(legacy, legacy)]).toEqual(['EFAULT', 'EBADF', 'EINVAL']);
+  expect(setContainer(legacy, fd)).toBe('EINVAL');
+  expect(vmm.ioctl(legacy, 'VFIO_GROUP_GET_DEVICE_FD', { name, outFd: -1, argument: 'absent' })).toBe('EFAULT');
+  expect(vmm.ledger()).toEqual(before);
+});
+
+test('BIND on a device of a group file checks its struct first', () => {
+  const { vmm, fd, file, setContainer, getDevice } = setUp();
+  const legacy = vmm.open(file);
+  setContainer(legacy, fd);
+  const device = getDevice(legacy, name) as number;
+  const bind = (change: object) => vmm.ioctl(device, 'VFIO_DEVICE_BIND_IOMMUFD', { argsz: 24, flags: 0, iommufd: fd, outDevid: 0, ...change });
+  expect([bind({ argument: 'absent' }), bind({ argsz: 25, nonzeroTail: true }), bind({})]).toEqual(['EFAULT', 'E2BIG', 'EINVAL']);
+});
+
 test('whatever was opened through a group, nothing is left when all is closed', () => {
   const { vmm, fd, file, setContainer, getDevice } = setUp();
   const before = vmm.ledger();
@@ -97,6 +119,23 @@ test('64: an edu device tells nine regions and no method of reset', () => {
   expect([region(0), region(1), region(7)]).toEqual([[7, 0x100000n, 0n], [0, 0n, 1n << 40n], [3, 0x100n, 7n << 40n]]);
   expect([region(8), region(9), region(0, 31)]).toEqual(['EINVAL', 'EINVAL', 'EINVAL']);
   expect(vmm.ioctl(device, 'VFIO_DEVICE_RESET', {})).toBe('EINVAL');
+});
+
+test('GET_INFO and GET_REGION_INFO write nothing where they cannot read or write, and leave argsz as it is', () => {
+  const { vmm, fd, group } = setUp();
+  const device = vmm.openVfio(group.vfio[0]!);
+  vmm.bindTo(device, fd);
+  const info = { argsz: 24, flags: 0, numRegions: 0, numIrqs: 0 };
+  const region = { argsz: 64, flags: 0, index: 0, size: 0n, offset: 0n };
+  for (const argument of ['absent', 'read-only'] as const) {
+    const [noInfo, noRegion] = [{ ...info, argument }, { ...region, argument }];
+    expect([vmm.ioctl(device, 'VFIO_DEVICE_GET_INFO', noInfo), vmm.ioctl(device, 'VFIO_DEVICE_GET_REGION_INFO', noRegion)]).toEqual(['EFAULT', 'EFAULT']);
+    expect([noInfo, noRegion]).toEqual([{ ...info, argument }, { ...region, argument }]);
+  }
+  expect(vmm.ioctl(device, 'VFIO_DEVICE_GET_INFO', { ...info, argsz: 0, argument: 'absent' })).toBe('EFAULT');
+  expect(vmm.ioctl(device, 'VFIO_DEVICE_GET_REGION_INFO', { ...region, index: 8, argument: 'read-only' })).toBe('EINVAL');
+  expect([vmm.ioctl(device, 'VFIO_DEVICE_GET_INFO', info), vmm.ioctl(device, 'VFIO_DEVICE_GET_REGION_INFO', region)]).toEqual([null, null]);
+  expect([info.argsz, region.argsz, region.size]).toEqual([24, 64, 0x100000n]);
 });
 
 test('67: where interrupts are not remapped no device can be bound', () => {

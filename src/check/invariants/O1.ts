@@ -1,6 +1,6 @@
 /** O1, reference counts are exact at quiescence: of objects, contexts, files and groups. */
 import { NULL, type Ref } from '#hostmem/object';
-import { IoptAccess } from '../../kernel/access.ts';
+import { Access, IoptAccess } from '../../kernel/access.ts';
 import { EventQueue } from '../../kernel/event-queue.ts';
 import { FaultQueue } from '../../kernel/fault-queue.ts';
 import { File, FileKind, referencesOf } from '../../kernel/open-file.ts';
@@ -151,7 +151,7 @@ class Counts {
   #addHwQueue(queue: Ref<'HwQueue'>): void {
     const memory = this.#view.host.kernel;
     this.#refer(Viommu.header.peek(memory, HwQueue.viommu.peek(memory, queue)));
-    this.#refer(HwQueue.access.peek(memory, queue));
+    this.#refer(Access.header.peek(memory, HwQueue.access.peek(memory, queue)));
     const before = HwQueue.before.peek(memory, queue);
     if (before !== NULL) this.#refer(HwQueue.header.peek(memory, before));
   }

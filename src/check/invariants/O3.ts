@@ -18,11 +18,11 @@ import { breach, invariant, type Breach } from '../invariant.ts';
 import { contexts, nameOf } from '../records.ts';
 import type { View } from '../view.ts';
 
-/** Where the body of each kind names its object; an access of a hardware queue has no body. */
+/** Where the body of each kind names its object. */
 const headers: Readonly<Partial<Record<Kind, Word<ObjectRef>>>> = {
   [Kind.IOAS]: Ioas.header, [Kind.HWPT]: Hwpt.header, [Kind.NESTED_HWPT]: Hwpt.header, [Kind.DEVICE]: IommufdDevice.header,
   [Kind.FAULT_QUEUE]: FaultQueue.header, [Kind.VIOMMU]: Viommu.header, [Kind.VDEVICE]: Vdevice.header, [Kind.EVENT_QUEUE]: EventQueue.header,
-  [Kind.HW_QUEUE]: HwQueue.header, [Kind.ACCESS]: Access.header, [Kind.SELFTEST]: TestDevice.header,
+  [Kind.HW_QUEUE]: HwQueue.header, [Kind.HW_QUEUE_ACCESS]: Access.header, [Kind.ACCESS]: Access.header, [Kind.SELFTEST]: TestDevice.header,
 };
 
 export default invariant<null>({

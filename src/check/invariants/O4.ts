@@ -36,6 +36,7 @@ const edges: readonly Edge[] = [
   { of: Kind.VDEVICE, field: Vdevice.viommu, target: Kind.VIOMMU, body: Viommu },
   { of: Kind.EVENT_QUEUE, field: EventQueue.viommu, target: Kind.VIOMMU, body: Viommu },
   { of: Kind.HW_QUEUE, field: HwQueue.viommu, target: Kind.VIOMMU, body: Viommu },
+  { of: Kind.HW_QUEUE, field: HwQueue.access, target: Kind.HW_QUEUE_ACCESS, body: Access },
   { of: Kind.HW_QUEUE, field: HwQueue.before, target: Kind.HW_QUEUE, body: HwQueue },
   { of: Kind.VIOMMU, field: Viommu.hwpt, target: Kind.HWPT, body: Hwpt },
   { of: Kind.NESTED_HWPT, field: Hwpt.viommu, target: Kind.VIOMMU, body: Viommu },
@@ -73,7 +74,8 @@ function ofObject(view: View, iommufd: Ref<'Iommufd'>, owner: ObjectRef): Breach
     return breach(`${nameOf(view, owner)} is there, its ${kindNames[target]} is not`);
   }
   if (kind === Kind.VIOMMU) return ofVdevices(view, iommufd, record as Ref<'Viommu'>);
-  return kind === Kind.ACCESS ? ofAccess(view, owner, record as Ref<'Access'>) : null;
+  const isAccess = kind === Kind.ACCESS || kind === Kind.HW_QUEUE_ACCESS;
+  return isAccess ? ofAccess(view, owner, record as Ref<'Access'>) : null;
 }
 
 /** Of vdevices also one that somebody is making or destroying: until it has left its vIOMMU, it names its device. */

@@ -36,7 +36,7 @@ function compareUse(view: View): Breach | null {
     const pins = Area.accesses.peek(memory, area);
     const locks = Area.locks.peek(memory, area);
     if (pins === (accesses.get(area) ?? 0) && locks === (queues.get(area) ?? 0)) continue;
-    return breach(`an area counts ${pins} pins of accesses and ${locks} hardware queues, there are ${accesses.get(area) ?? 0} and ${queues.get(area) ?? 0}`);
+    return breach(`an area counts ${pins} pins of accesses and ${locks} of hardware queues, there are ${accesses.get(area) ?? 0} and ${queues.get(area) ?? 0}`);
   }
   return null;
 }

@@ -1,13 +1,14 @@
 /** A device of the selftest (`struct mock_dev`): every answer of its driver follows from its flags. It does no DMA, but where a world puts a function behind a mock unit. */
 import type { Memory } from '#hostmem/memory';
+import { rwsem } from '#hostmem/locks';
 import { NULL, type Ref } from '#hostmem/object';
-import { object, ref, u32, words } from '#hostmem/struct';
+import { object, ref, u32, u64, words } from '#hostmem/struct';
 import { PciFunction } from '../../hardware/function.ts';
 import { allocated } from '../../kernel/errno.ts';
 
 /** `dev_flags` of IOMMU_TEST_OP_MOCK_DOMAIN_FLAGS. */
-export const MockDeviceFlag = { NO_DIRTY: 1, HUGE_IOVA: 2, PASID: 4 } as const;
-export const knownDeviceFlags = MockDeviceFlag.NO_DIRTY | MockDeviceFlag.HUGE_IOVA | MockDeviceFlag.PASID;
+export const MockDeviceFlag = { NO_DIRTY: 1, PASID: 4 } as const;
+export const knownDeviceFlags = MockDeviceFlag.NO_DIRTY | MockDeviceFlag.PASID;
 
 /** Width of a PASID, in bits, of a device that has them. */
 export const pasidBits = 20;
@@ -23,6 +24,10 @@ export const MockDevice = object('MockDevice', {
   /** The next attach of PASID 1024 fails, so that the core has to undo one. */
   pasidFails: u32,
   cache: words(cacheWords),
+  /** What the kernel knows the vIOMMU as that its domain was made through, or 0, and its number there when it was attached (`mock_domain_nop_attach`). */
+  viommuRwsem: rwsem,
+  viommu: u32.under('viommuRwsem'),
+  virtId: u64,
 });
 
 /** What exists once. */

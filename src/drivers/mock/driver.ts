@@ -14,13 +14,13 @@ import { Hitless, IommuUnit } from '../../hardware/unit.ts';
 import { assert, fail, type ErrnoName } from '../../kernel/errno.ts';
 import { DomainKind, DriverKind, IommuDomain } from '../domain.ts';
 import {
-  DomainFlags, type AttachError, type DirtyRanges, type DriverData, type DriverViommu, type HwInfo, type Invalidations,
+  DomainFlags, type AttachError, type DirtyRanges, type UserData, type DriverViommu, type HwInfo, type Invalidations,
   type IommuDriver, type MapError, type ReservedRegion,
 } from '../driver.ts';
 import { cacheWords, firstCacheWord, MockDevice, mockDeviceOf, MockDeviceFlag, MockIommu, pasidBits } from './device.ts';
 import { MockDomains, TableType } from './domains.ts';
-import { checkDataLength, createNested, freeNested, invalidateNested, MockNested, nestedOf, selftestData, wordAt } from './nested.ts';
-import { addHwQueue, addVdevice, createViommu, destroyViommu, hasVdevice, invalidateCaches, MockViommu, removeVdevice, viommuType } from './viommu.ts';
+import { copyHwptData, createNested, freeNested, invalidateNested, MockNested, nestedOf, selftestData, wordAt } from './nested.ts';
+import { addHwQueue, addVdevice, createViommu, destroyViommu, invalidateCaches, MockViommu, removeVdevice, viommuType, virtIdOf } from './viommu.ts';
 
 /** IOMMU_HW_INFO_TYPE_SELFTEST. */
 const selftestHwInfo = 0xfeedbeef;
@@ -84,11 +84,10 @@ export class MockDriver implements IommuDriver {
   }
 
   /** EOPNOTSUPP for another type of data, or of page tables; EINVAL for too little or too much data. */
-  allocPagingWithData(pciFunction: Ref<'PciFunction'>, flags: number, data: DriverData): Ref<'IommuDomain'> {
+  allocPagingWithData(pciFunction: Ref<'PciFunction'>, flags: number, data: UserData): Ref<'IommuDomain'> {
     this.#checkFlags(pciFunction, flags);
     if (data.type !== selftestData) fail('EOPNOTSUPP', `the mock IOMMU has no data of type 0x${data.type.toString(16)}`);
-    checkDataLength(data.bytes);
-    const tableType = wordAt(data.bytes, 4);
+    const tableType = wordAt(copyHwptData(data), 4);
     return tableType <= TableType.HUGE ? this.#domains.create(flags, tableType) : fail('EOPNOTSUPP', `page tables of type ${tableType}`);
   }
 
@@ -118,7 +117,7 @@ export class MockDriver implements IommuDriver {
     const memory = this.#host.kernel;
     const device = mockDeviceOf(this.#host.kernel, pciFunction);
     if (IommuDomain.dirtyTracking.peek(memory, domain) !== 0 && !this.#tracksDirty(pciFunction)) return 'EINVAL';
-    if (this.#isStranger(domain, pciFunction)) return 'ENOENT';
+    if (!this.#enterViommu(domain, pciFunction, device)) return 'ENOENT';
     MockDevice.domain.poke(memory, device, domain);
     if (PciFunction.unit.peek(memory, pciFunction) !== NULL) this.#program(pciFunction, domain);
     return 0;
@@ -131,11 +130,20 @@ export class MockDriver implements IommuDriver {
     fence(memory, pciFunction);
   }
 
-  #isStranger(domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>): boolean {
+  /** Notes the vIOMMU that a domain was made through, if that is another than before, and the device's number there. False where it has none. */
+  #enterViommu(domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>, device: Ref<'MockDevice'>): boolean {
     const memory = this.#host.kernel;
-    if (IommuDomain.kind.peek(memory, domain) !== DomainKind.NESTED) return false;
-    const viommu = MockNested.viommu.peek(memory, nestedOf(memory, domain));
-    return viommu !== NULL && !hasVdevice(memory, viommu, pciFunction);
+    const isNested = IommuDomain.kind.peek(memory, domain) === DomainKind.NESTED;
+    const viommu = isNested ? MockNested.viommu.peek(memory, nestedOf(memory, domain)) : NULL;
+    const virtId = viommu === NULL ? 0n : virtIdOf(memory, viommu, pciFunction);
+    if (virtId === null) return false;
+    const known = viommu === NULL ? 0 : MockViommu.known.peek(memory, viommu);
+    if (known === MockDevice.viommu.peek(memory, device)) return true;
+    MockDevice.viommuRwsem.acquireWrite(memory, device);
+    MockDevice.viommu.write(memory, device, known);
+    MockDevice.virtId.pokeBig(memory, device, virtId);
+    MockDevice.viommuRwsem.releaseWrite(memory, device);
+    return true;
   }
 
   map(domain: Ref<'IommuDomain'>, iovaHigh: number, iovaLow: number, frame: Frame, permissions: number, pages: number = 1): 0 | MapError {
@@ -202,7 +210,7 @@ export class MockDriver implements IommuDriver {
     this.#domains.markWritten(domain, iova);
   }
 
-  allocNestedDomain(_pciFunction: Ref<'PciFunction'>, parent: Ref<'IommuDomain'>, flags: number, data: DriverData): Ref<'IommuDomain'> {
+  allocNestedDomain(_pciFunction: Ref<'PciFunction'>, parent: Ref<'IommuDomain'>, flags: number, data: UserData): Ref<'IommuDomain'> {
     return createNested(this.#host.kernel, parent, NULL, flags, data);
   }
 
@@ -214,15 +222,15 @@ export class MockDriver implements IommuDriver {
     return type === viommuType;
   }
 
-  viommuInit(_pciFunction: Ref<'PciFunction'>, parent: Ref<'IommuDomain'>, data: DriverData): DriverViommu {
-    return createViommu(this.#host, parent, data.bytes);
+  viommuInit(_pciFunction: Ref<'PciFunction'>, parent: Ref<'IommuDomain'>, data: UserData, viommu: number): DriverViommu {
+    return createViommu(this.#host, parent, data, viommu);
   }
 
   viommuDestroy(viommu: number): void {
     destroyViommu(this.#host, viommu as Ref<'MockViommu'>);
   }
 
-  viommuAllocNested(viommu: number, flags: number, data: DriverData): Ref<'IommuDomain'> {
+  viommuAllocNested(viommu: number, flags: number, data: UserData): Ref<'IommuDomain'> {
     const through = viommu as Ref<'MockViommu'>;
     return createNested(this.#host.kernel, MockViommu.parent.peek(this.#host.kernel, through), through, flags, data);
   }

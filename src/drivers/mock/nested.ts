@@ -4,7 +4,8 @@ import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, words } from '#hostmem/struct';
 import { allocated, fail, type ErrnoName } from '../../kernel/errno.ts';
 import { DomainKind, DriverKind, IommuDomain } from '../domain.ts';
-import { DomainFlags, type DriverData, type Invalidations } from '../driver.ts';
+import { DomainFlags, type Invalidations, type UserData } from '../driver.ts';
+import { copyStruct } from '../user-data.ts';
 
 /** IOMMU_HWPT_DATA_SELFTEST, and the type of its invalidations. */
 export const selftestData = 0xdead;
@@ -22,10 +23,10 @@ export const MockNested = object('MockNested', {
 
 /** From `{ iotlb, ... }`. EOPNOTSUPP for other flags or another type, EINVAL for too little or too much data, ENOMEM. */
 export function createNested(
-  memory: Memory, parent: Ref<'IommuDomain'>, viommu: Ref<'MockViommu'>, flags: number, { type, bytes }: DriverData,
+  memory: Memory, parent: Ref<'IommuDomain'>, viommu: Ref<'MockViommu'>, flags: number, data: UserData,
 ): Ref<'IommuDomain'> {
-  if ((flags & ~DomainFlags.PASID) !== 0 || type !== selftestData) fail('EOPNOTSUPP', 'unknown flags or type of data');
-  checkDataLength(bytes);
+  if ((flags & ~DomainFlags.PASID) !== 0 || data.type !== selftestData) fail('EOPNOTSUPP', 'unknown flags or type of data');
+  const bytes = copyHwptData(data);
   const domain = allocated(IommuDomain.tryCreate(memory));
   const nested = MockNested.tryCreate(memory);
   if (nested === NULL) IommuDomain.free(memory, domain);
@@ -39,10 +40,8 @@ export function createNested(
   return domain;
 }
 
-/** `{ iotlb, pagetable_type }`, the second of which may be left out (`iommu_copy_struct_from_user`). EINVAL. */
-export function checkDataLength(bytes: Uint8Array): void {
-  if (bytes.length < 4 || bytes.length > 8) fail('EINVAL', `${bytes.length} bytes of data, 4 to 8 are known`);
-}
+/** `{ iotlb, pagetable_type }`, the second of which may be left out. EINVAL, EFAULT. */
+export const copyHwptData = (data: UserData): Uint8Array => copyStruct(data, 4, 8);
 
 export function freeNested(memory: Memory, domain: Ref<'IommuDomain'>): void {
   MockNested.free(memory, nestedOf(memory, domain));
@@ -52,11 +51,13 @@ export function freeNested(memory: Memory, domain: Ref<'IommuDomain'>): void {
 export const nestedOf = (memory: Memory, domain: Ref<'IommuDomain'>): Ref<'MockNested'> =>
   IommuDomain.driverData.peek(memory, domain) as Ref<'MockNested'>;
 
-/** Clears one word, or all. EINVAL, EOPNOTSUPP; those before stay cleared. */
+/** Clears one word, or all; each entry is read when it is its turn. EINVAL, EFAULT, EOPNOTSUPP; those before stay cleared. */
 export function invalidateNested(memory: Memory, domain: Ref<'IommuDomain'>, asked: Invalidations): 0 | ErrnoName {
-  if (asked.type !== invalidateType || asked.entryBytes !== entryBytes) return 'EINVAL';
+  if (asked.type !== invalidateType) return 'EINVAL';
   const nested = nestedOf(memory, domain);
   for (; asked.handled < asked.count; asked.handled++) {
+    if (asked.entryBytes !== entryBytes) return 'EINVAL';
+    if ((asked.handled + 1) * entryBytes > asked.bytes.length) return 'EFAULT';
     const flags = wordAt(asked.bytes, asked.handled * entryBytes);
     const word = wordAt(asked.bytes, asked.handled * entryBytes + 4);
     if ((flags & ~ALL) !== 0) return 'EOPNOTSUPP';

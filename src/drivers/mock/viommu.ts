@@ -6,7 +6,8 @@ import { hpaOf, pageBytes, type Frame, type Memory } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32, u64 } from '#hostmem/struct';
 import { allocated, type ErrnoName } from '../../kernel/errno.ts';
-import type { DriverViommu, Invalidations } from '../driver.ts';
+import type { DriverViommu, Invalidations, UserData } from '../driver.ts';
+import { copyEntries, copyStruct } from '../user-data.ts';
 import { cacheWords, MockDevice, mockDeviceOf } from './device.ts';
 import { wordAt } from './nested.ts';
 
@@ -16,10 +17,13 @@ const hwQueues = 2;
 /** `{ flags, vdev_id, cache_id }`. */
 export const viommuEntryBytes = 12;
 const ALL = 1;
+const answerBytes = 24;
 /** Pages of pretended registers, of a vIOMMU that was made with data. */
 const registerPages = 2;
 
 export const MockViommu = object('MockViommu', {
+  /** What the kernel knows it as. */
+  known: u32,
   parent: ref('IommuDomain'),
   /** Bit i: hardware queue i is there. */
   queues: u32,
@@ -30,10 +34,15 @@ export const MockViommu = object('MockViommu', {
 
 const MockVdevice = object('MockVdevice', { function: ref('PciFunction'), virtId: u64, next: ref('MockVdevice') });
 
-/** Where user data were given, answers `{ in_data, out_data, mmap_offset, mmap_length }`: what came in, and two pages that begin with it. ENOMEM. */
-export function createViommu(host: Host, parent: Ref<'IommuDomain'>, bytes: Uint8Array): DriverViommu {
+/**
+ * Where user data were given, answers `{ in_data, out_data, mmap_offset, mmap_length }`, of which the user needs to have the first two: what came in, and two pages
+ * that begin with it. EINVAL, EFAULT, ENOMEM.
+ */
+export function createViommu(host: Host, parent: Ref<'IommuDomain'>, given: UserData, known: number): DriverViommu {
   const memory = host.kernel;
+  const bytes = given.bytes.length === 0 ? given.bytes : copyStruct(given, 8, answerBytes);
   const viommu = allocated(MockViommu.tryCreate(memory));
+  MockViommu.known.poke(memory, viommu, known);
   MockViommu.parent.poke(memory, viommu, parent);
   if (bytes.length === 0) return { viommu, answer: bytes };
   const firstFrame = host.frames.allocateRun(Owner.KERNEL, registerPages, 1);
@@ -45,7 +54,7 @@ export function createViommu(host: Host, parent: Ref<'IommuDomain'>, bytes: Uint
 }
 
 function answerOf(data: number): Uint8Array {
-  const answer = new Uint8Array(24);
+  const answer = new Uint8Array(answerBytes);
   const view = new DataView(answer.buffer);
   view.setUint32(0, data, true);
   view.setUint32(4, data, true);
@@ -83,22 +92,24 @@ export function removeVdevice(memory: Memory, viommu: Ref<'MockViommu'>, pciFunc
   MockVdevice.free(memory, at);
 }
 
-/** Whether the device has a number inside the vIOMMU. */
-export function hasVdevice(memory: Memory, viommu: Ref<'MockViommu'>, pciFunction: Ref<'PciFunction'>): boolean {
+/** The device's number inside the vIOMMU, or null. */
+export function virtIdOf(memory: Memory, viommu: Ref<'MockViommu'>, pciFunction: Ref<'PciFunction'>): bigint | null {
   let at: Ref<'MockVdevice'> = MockViommu.vdevices.peek(memory, viommu);
   while (at !== NULL && MockVdevice.function.peek(memory, at) !== pciFunction) at = MockVdevice.next.peek(memory, at);
-  return at !== NULL;
+  return at === NULL ? null : MockVdevice.virtId.peekBig(memory, at);
 }
 
-/** Clears words of devices' pretended caches. EINVAL, EOPNOTSUPP; those before stay cleared. */
+/** Clears words of devices' pretended caches. Without entries it says whether it knows the type. EINVAL, EFAULT, E2BIG, EOPNOTSUPP; those before stay cleared. */
 export function invalidateCaches(memory: Memory, viommu: Ref<'MockViommu'>, asked: Invalidations): 0 | ErrnoName {
-  if (asked.type !== viommuType || (asked.count > 0 && asked.entryBytes !== viommuEntryBytes)) return 'EINVAL';
+  if (asked.type !== viommuType) return 'EINVAL';
+  const entries = copyEntries(asked, viommuEntryBytes);
+  if (typeof entries === 'string') return entries;
   for (; asked.handled < asked.count; asked.handled++) {
     const at = asked.handled * viommuEntryBytes;
-    const flags = wordAt(asked.bytes, at);
-    const word = wordAt(asked.bytes, at + 8);
+    const flags = wordAt(entries, at);
+    const word = wordAt(entries, at + 8);
     if ((flags & ~ALL) !== 0) return 'EOPNOTSUPP';
-    const device = word < cacheWords ? deviceWith(memory, viommu, BigInt(wordAt(asked.bytes, at + 4))) : NULL;
+    const device = word < cacheWords ? deviceWith(memory, viommu, BigInt(wordAt(entries, at + 4))) : NULL;
     if (device === NULL) return 'EINVAL';
     for (let one = 0; one < cacheWords; one++) if (one === word || flags === ALL) MockDevice.cache.set(memory, device, one, 0);
   }

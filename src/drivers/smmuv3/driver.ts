@@ -19,7 +19,7 @@ import { Hitless, IommuUnit } from '../../hardware/unit.ts';
 import { allocated, assert, fail, type ErrnoName } from '../../kernel/errno.ts';
 import { DomainKind, DriverKind, IommuDomain, leftByAll } from '../domain.ts';
 import {
-  DomainFlags, IommuDevice, type AttachError, type DriverData, type DriverViommu, type GuestEvent, type HwInfo, type Invalidations, type IommuDriver, type MapError, type ReservedRegion,
+  DomainFlags, IommuDevice, type AttachError, type UserData, type DriverViommu, type GuestEvent, type HwInfo, type Invalidations, type IommuDriver, type MapError, type ReservedRegion,
 } from '../driver.ts';
 import { DomainIdReturned, LeavesCleared, TablesFreed } from '../events.ts';
 import { endOfUnmap } from '../gather.ts';
@@ -209,7 +209,7 @@ export class SmmuDriver implements IommuDriver {
     return type === smmuViommuType;
   }
 
-  viommuInit(pciFunction: Ref<'PciFunction'>, parent: Ref<'IommuDomain'>, { bytes }: DriverData, known: number): DriverViommu {
+  viommuInit(pciFunction: Ref<'PciFunction'>, parent: Ref<'IommuDomain'>, { bytes }: UserData, known: number): DriverViommu {
     const { kernel } = this.#smmu;
     return { viommu: createViommu(kernel, PciFunction.unit.peek(kernel, pciFunction), parent, known), answer: bytes };
   }
@@ -223,7 +223,7 @@ export class SmmuDriver implements IommuDriver {
     return PciFunction.unit.peek(kernel, pciFunction) === SmmuViommu.unit.peek(kernel, viommu as Ref<'SmmuViommu'>);
   }
 
-  viommuAllocNested(viommu: number, flags: number, data: DriverData): Ref<'IommuDomain'> {
+  viommuAllocNested(viommu: number, flags: number, data: UserData): Ref<'IommuDomain'> {
     return createNested(this.#smmu.kernel, viommu as Ref<'SmmuViommu'>, flags, data);
   }
 

@@ -11,7 +11,8 @@ import { nestedName } from '../../hardware/nested-line.ts';
 import { abortEntry, Config, configOf, descriptorAt, nestedEntry, stage2Entry, valid, type StreamEntry } from '../../hardware/smmuv3/stream-table.ts';
 import { allocated, fail } from '../../kernel/errno.ts';
 import { DomainKind, DriverKind, IommuDomain } from '../domain.ts';
-import type { DriverData } from '../driver.ts';
+import type { UserData } from '../driver.ts';
+import { copyStruct } from '../user-data.ts';
 import { SmmuViommu } from './viommu.ts';
 
 /** IOMMU_HWPT_DATA_ARM_SMMUV3 and its `{ ste[2] }`. */
@@ -33,14 +34,13 @@ const nestedOf = (memory: Memory, domain: Ref<'IommuDomain'>): Ref<'SmmuNested'>
 export const viommuOf = (memory: Memory, domain: Ref<'IommuDomain'>): Ref<'SmmuViommu'> => SmmuNested.viommu.peek(memory, nestedOf(memory, domain));
 
 /**
- * `arm_vsmmu_alloc_domain_nested`: EOPNOTSUPP for any flag, EINVAL for another type or too little, E2BIG for more than is known, EIO for an entry that is none
+ * `arm_vsmmu_alloc_domain_nested`: EOPNOTSUPP for any flag, EINVAL for another type or length, EFAULT, EIO for an entry that is none
  * or says what it must not (`arm_smmu_validate_vste`), ENOMEM.
  */
-export function createNested(memory: Memory, viommu: Ref<'SmmuViommu'>, flags: number, { type, bytes }: DriverData): Ref<'IommuDomain'> {
+export function createNested(memory: Memory, viommu: Ref<'SmmuViommu'>, flags: number, given: UserData): Ref<'IommuDomain'> {
   if (flags !== 0) fail('EOPNOTSUPP', `flags 0x${flags.toString(16)} of a nested domain`);
-  if (type !== steData || bytes.length < steBytes) fail('EINVAL', `${bytes.length} bytes of type ${type} are no stream-table entry`);
-  if (bytes.subarray(steBytes).some((byte) => byte !== 0)) fail('E2BIG', 'more data than are known');
-  const data = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  if (given.type !== steData) fail('EINVAL', `data of type ${given.type} are no stream-table entry`);
+  const data = new DataView(copyStruct(given, steBytes, steBytes).buffer);
   const [word0, word1] = checkedEntry(data.getBigUint64(0, true), data.getBigUint64(8, true));
   const domain = allocated(IommuDomain.tryCreate(memory));
   const nested = SmmuNested.tryCreate(memory);

@@ -13,6 +13,7 @@ import { allocated, fail, type ErrnoName } from '../../kernel/errno.ts';
 import { commandBytes } from '../command-submitter.ts';
 import { IommuDomain } from '../domain.ts';
 import type { Invalidations } from '../driver.ts';
+import { copyEntries } from '../user-data.ts';
 import { GuestCommands, GuestCommandsCounted } from '../events.ts';
 import type { Smmu, SmmuMember } from './smmu.ts';
 
@@ -117,20 +118,20 @@ const ofStream: ReadonlySet<number> = new Set([Opcode.ATC_INV, Opcode.CFGI_CD, O
  */
 export function invalidate(smmu: Smmu, unit: SmmuMember, viommu: Ref<'SmmuViommu'>, asked: Invalidations): 0 | ErrnoName {
   if (asked.type !== smmuInvalidateData || asked.count === 0) return 'EINVAL';
-  const problem = checkEntries(asked);
-  if (problem !== 0) return problem;
+  const entries = copyEntries(asked, commandBytes);
+  if (typeof entries === 'string') return entries;
   GuestCommands.emit(smmu.kernel, asked.count);
-  const issued = issueConverted(smmu, unit, viommu, asked);
+  const issued = issueConverted(smmu, unit, viommu, asked, new DataView(entries.buffer));
   GuestCommandsCounted.emit(smmu.kernel, asked.count, asked.handled, issued);
   return asked.handled === asked.count ? 0 : 'EIO';
 }
 
 /** How many commands the queue has had; `handled` is how many were converted. */
-function issueConverted(smmu: Smmu, unit: SmmuMember, viommu: Ref<'SmmuViommu'>, asked: Invalidations): number {
+function issueConverted(smmu: Smmu, unit: SmmuMember, viommu: Ref<'SmmuViommu'>, asked: Invalidations, entries: DataView): number {
   let issued = 0;
   let batch: Command[] = [];
   for (; asked.handled < asked.count; asked.handled++) {
-    const command = convert(smmu.kernel, viommu, commandAt(asked, asked.handled));
+    const command = convert(smmu.kernel, viommu, commandAt(entries, asked.handled * commandBytes));
     if (command === null) break;
     batch.push(command);
     if (batch.length < batchCommands) continue;
@@ -147,18 +148,5 @@ function issue({ submitter }: SmmuMember, batch: readonly Command[]): number {
   return batch.length;
 }
 
-/** All are read before any is looked at (`iommu_copy_struct_from_full_user_array`). An entry may be shorter than a command, the rest of which is 0 then, or longer. */
-function checkEntries({ entryBytes, count, bytes }: Invalidations): 0 | ErrnoName {
-  for (let entry = 0; entry < count; entry++) {
-    if ((entry + 1) * entryBytes > bytes.length) return 'EFAULT';
-    if (bytes.subarray(entry * entryBytes + commandBytes, (entry + 1) * entryBytes).some((byte) => byte !== 0)) return 'E2BIG';
-  }
-  return 0;
-}
-
-function commandAt({ entryBytes, bytes }: Invalidations, entry: number): Command {
-  const command = new Uint8Array(commandBytes);
-  command.set(bytes.subarray(entry * entryBytes, entry * entryBytes + Math.min(entryBytes, commandBytes)));
-  const words = new DataView(command.buffer);
-  return [words.getInt32(0, true), words.getInt32(4, true), words.getInt32(8, true), words.getInt32(12, true)];
-}
+const commandAt = (entries: DataView, at: number): Command =>
+  [entries.getInt32(at, true), entries.getInt32(at + 4, true), entries.getInt32(at + 8, true), entries.getInt32(at + 12, true)];

@@ -22,7 +22,7 @@ import { allocated, assert, fail, type ErrnoName } from '../../kernel/errno.ts';
 import { DomainKind, DriverKind, IommuDomain, leftByAll } from '../domain.ts';
 import {
   DomainFlags, formatId, IommuDevice,
-  type AttachError, type DriverData, type HwInfo, type Invalidations, type IommuDriver, type MapError, type ReservedRegion, type TakenRequest,
+  type AttachError, type UserData, type HwInfo, type Invalidations, type IommuDriver, type MapError, type ReservedRegion, type TakenRequest,
 } from '../driver.ts';
 import { LeavesCleared, TablesFreed } from '../events.ts';
 import { firstStageLevels, hasFirstStage, hasSecondStage, widestLevels } from './attach.ts';
@@ -147,7 +147,7 @@ export class VtdDriver implements IommuDriver {
     return domain;
   }
 
-  allocNestedDomain(pciFunction: Ref<'PciFunction'>, parent: Ref<'IommuDomain'>, flags: number, data: DriverData): Ref<'IommuDomain'> {
+  allocNestedDomain(pciFunction: Ref<'PciFunction'>, parent: Ref<'IommuDomain'>, flags: number, data: UserData): Ref<'IommuDomain'> {
     return createNested(this.#vtd.kernel, this.#unit(pciFunction), parent, flags, data);
   }
 

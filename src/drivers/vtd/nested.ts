@@ -14,8 +14,9 @@ import * as registers from '../../hardware/vtd/registers.ts';
 import * as entry from '../../hardware/vtd/scalable-entry.ts';
 import { allocated, fail, type ErrnoName } from '../../kernel/errno.ts';
 import { DomainKind, DriverKind, IommuDomain } from '../domain.ts';
-import { DomainFlags, formatId, type DriverData, type Invalidations } from '../driver.ts';
+import { DomainFlags, formatId, type Invalidations, type UserData } from '../driver.ts';
 import type { EntryValue } from '../entry-stages.ts';
+import { copyStruct } from '../user-data.ts';
 import type { Vtd, VtdUnit } from './vtd.ts';
 
 /** IOMMU_HWPT_DATA_VTD_S1 and its `{ flags, pgtbl_addr, addr_width, reserved }`. */
@@ -50,13 +51,12 @@ export const nests = (unit: VtdUnit): boolean => unit.scalable && registers.supp
 
 export const isNested = (memory: Memory, domain: Ref<'IommuDomain'>): boolean => IommuDomain.kind.peek(memory, domain) === DomainKind.NESTED;
 
-/** `intel_iommu_domain_alloc_nested`. EOPNOTSUPP for a unit, flags or a type of data that it is not for, EINVAL for the parent or the length, ENOMEM. */
-export function createNested(memory: Memory, unit: VtdUnit, parent: Ref<'IommuDomain'>, flags: number, { type, bytes }: DriverData): Ref<'IommuDomain'> {
+/** `intel_iommu_domain_alloc_nested`. EOPNOTSUPP for a unit, flags or a type of data that it is not for, EINVAL for the parent or the length, EFAULT, ENOMEM. */
+export function createNested(memory: Memory, unit: VtdUnit, parent: Ref<'IommuDomain'>, flags: number, given: UserData): Ref<'IommuDomain'> {
   if (!nests(unit) || (flags & ~DomainFlags.PASID) !== 0) fail('EOPNOTSUPP', 'the VT-d unit nests nothing, or flags that nobody knows');
-  if (type !== vtdS1Data) fail('EOPNOTSUPP', `VT-d has no first stage of type ${type}`);
+  if (given.type !== vtdS1Data) fail('EOPNOTSUPP', `VT-d has no first stage of type ${given.type}`);
   if (IommuDomain.nestParent.peek(memory, parent) === 0) fail('EINVAL', 'the parent is no second stage for others');
-  if (bytes.length !== vtdS1Bytes) fail('EINVAL', `${bytes.length} bytes of data, ${vtdS1Bytes} are a first stage`);
-  const data = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const data = new DataView(copyStruct(given, vtdS1Bytes, vtdS1Bytes).buffer);
   if ((data.getBigUint64(0, true) & ~knownFlags) !== 0n || data.getUint32(20, true) !== 0) fail('EOPNOTSUPP', 'unknown flags, or a reserved field');
   const domain = allocated(IommuDomain.tryCreate(memory));
   const nested = VtdNested.tryCreate(memory);

@@ -217,6 +217,12 @@ export default topic('mock', {
     caller.must(caller.ioctl(fd, 'IOMMU_HW_QUEUE_ALLOC', { ...arg }));
     return () => caller.ioctl(fd, 'IOMMU_HW_QUEUE_ALLOC', { ...arg, index: 1 });
   },
+  'HW_QUEUE_ALLOC across two mappings': (caller) => {
+    const { fd, ioas, va, viommu } = withViommu(caller);
+    caller.must(caller.map(fd, ioas, iova + 2 * page, va + BigInt(2 * page), page));
+    const arg = { flags: 0, viommuId: viommu, type: viommuType, index: 0, nestingParentIova: BigInt(iova + page), length: BigInt(2 * page), outHwQueueId: 0 };
+    return () => caller.ioctl(fd, 'IOMMU_HW_QUEUE_ALLOC', { ...arg });
+  },
   'a page request': {
     goesOn: true,
     begin: (caller) => requesting(caller).request,
@@ -236,10 +242,13 @@ export default topic('mock', {
     const { fd, hwpt } = tracked(caller);
     return () => caller.ioctl(fd, 'IOMMU_HWPT_SET_DIRTY_TRACKING', { flags: 1, hwptId: hwpt });
   },
-  'OPTION: large pages': (caller) => {
-    const { fd } = stage(caller);
-    const ioas = caller.ioas(fd);
-    return () => caller.ioctl(fd, 'IOMMU_OPTION', { optionId: 1, op: 0, objectId: ioas, val64: 0n });
+  'OPTION: large pages': {
+    answersLast: true,
+    begin(caller) {
+      const { fd } = stage(caller);
+      const ioas = caller.ioas(fd);
+      return () => caller.ioctl(fd, 'IOMMU_OPTION', { optionId: 1, op: 0, objectId: ioas, val64: 0n });
+    },
   },
   'OPTION: the mode of accounting': (caller) => {
     const { fd } = stage(caller);

@@ -4,6 +4,7 @@ import type { Ref } from '#hostmem/object';
 import { IommuDomain } from '../../drivers/domain.ts';
 import { cacheWords, MockDevice, mockDeviceOf } from '../../drivers/mock/device.ts';
 import { iotlbWords, MockNested, nestedOf } from '../../drivers/mock/nested.ts';
+import { checkReadable, type UserBuffer } from '../argument.ts';
 import { fail } from '../errno.ts';
 import { Hwpt } from '../hwpt.ts';
 import { getIoas, Ioas } from '../ioas.ts';
@@ -21,17 +22,17 @@ export interface MdCheckRefs { length: bigint; userVa: bigint; refs: number }
 export interface MdCheckIotlb { id: number; iotlbId: number; iotlb: number }
 export interface DevCheckCache { id: number; cacheId: number; cache: number }
 export interface SetTempMemoryLimit { limit: number }
-/** `bitmap` is null where the pointer is, and absent where nothing is mapped. */
-export interface MarkDirty { id: number; iova: bigint; length: bigint; pageSize: bigint; bitmap: Uint8Array | 'absent' | null; outNrDirty: number }
+/** `bitmap` is null for a null pointer. */
+export interface MarkDirty extends UserBuffer { id: number; iova: bigint; length: bigint; pageSize: bigint; bitmap: Uint8Array | null; outNrDirty: number }
 
 /** Whom ranges of ADD_RESERVED belong to. */
 const selftestOwner = -1;
 
-/** ADD_RESERVED: a range that belongs to nobody for the life of the IOAS. ENOENT, EINVAL, EOVERFLOW, EADDRINUSE. */
+/** ADD_RESERVED: a range that belongs to nobody for the life of the IOAS. EINVAL, EOVERFLOW, ENOENT, EADDRINUSE. */
 export function addReserved(kernel: Kernel, iommufd: Ref<'Iommufd'>, { id, start, length }: AddReserved): void {
-  const ioas = getIoas(kernel, iommufd, id);
   if (length === 0n) fail('EINVAL', 'length is 0');
   if (start + length - 1n > U64_MAX) fail('EOVERFLOW', 'start + length wraps');
+  const ioas = getIoas(kernel, iommufd, id);
   Ioas.iovaRwsem.acquireWrite(kernel.memory, ioas);
   try {
     reserve(kernel, ioas, start, start + length - 1n, selftestOwner);
@@ -100,7 +101,7 @@ export function markDirty(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: MarkDirt
   if (misaligned || bitmap === null) fail('EINVAL', 'not aligned, or no bitmap');
   const domain = getDomain(kernel, iommufd, arg.id);
   if (kernel.driver.tracksWrites?.(domain) !== true) fail('EINVAL', 'the domain does not track what is written');
-  if (bitmap === 'absent') fail('EFAULT', 'the bitmap cannot be read');
+  checkReadable(arg, Number((length / pageSize + 7n) / 8n));
   let dirty = 0;
   for (let bit = 0; BigInt(bit) < length / pageSize; bit++) {
     if (((bitmap[bit >>> 3] ?? 0) & (1 << (bit & 7))) === 0) continue;

@@ -5,7 +5,9 @@ import { mutex } from '#hostmem/locks';
 import { frameOf, type Frame } from '#hostmem/memory';
 import { NULL, type Ref } from '#hostmem/object';
 import { object, ref, u32, u64 } from '#hostmem/struct';
-import { Access, attachAccess, copyThroughAccess, createAccess, removeAccess, replaceAccess, unpinThroughAccess } from '../access.ts';
+import { Access, attachAccess, createAccess, removeAccess, replaceAccess } from '../access.ts';
+import { copyThroughAccess, unpinThroughAccess } from '../access-pin.ts';
+import { checkReadable, checkWritable, type UserBuffer } from '../argument.ts';
 import { allocated, fail } from '../errno.ts';
 import { getFile, putFile, tryInstallFile } from '../file.ts';
 import { File, FileKind } from '../open-file.ts';
@@ -26,8 +28,8 @@ export const TestPin = object('TestPin', { id: u32, iova: u64, length: u64, next
 export interface CreateAccess { id: number; flags: number; outAccessFd: number }
 export interface AccessPages { fd: number; flags: number; iova: bigint; length: bigint; userVa: bigint; outAccessPagesId: number }
 export interface DestroyAccessPages { fd: number; accessPagesId: number }
-/** `buffer` is the user's memory, null where there is none. */
-export interface AccessRw { fd: number; flags: number; iova: bigint; length: bigint; buffer: Uint8Array | null }
+/** `buffer` is the user's memory. */
+export interface AccessRw extends UserBuffer { fd: number; flags: number; iova: bigint; length: bigint; buffer: Uint8Array }
 export interface AccessReplaceIoas { fd: number; ioasId: number }
 
 /** Flags of CREATE_ACCESS. */
@@ -163,8 +165,12 @@ export function destroyAccessPages(kernel: Kernel, _iommufd: Ref<'Iommufd'>, { f
   }
 }
 
-/** ACCESS_RW. ENOMEM, EOPNOTSUPP, EBADFD, EFAULT, and as a copy; a write that fails has written what came before. */
-export function accessRw(kernel: Kernel, _iommufd: Ref<'Iommufd'>, { fd, flags, iova, length, buffer }: AccessRw): void {
+/**
+ * ACCESS_RW, by way of a buffer of the kernel's. ENOMEM, EOPNOTSUPP, EBADFD, EFAULT, and as a copy; a write that fails has written what came
+ * before.
+ */
+export function accessRw(kernel: Kernel, _iommufd: Ref<'Iommufd'>, arg: AccessRw): void {
+  const { fd, flags, iova, length, buffer } = arg;
   if (length > mostBytes) fail('ENOMEM', 'too many bytes');
   if ((flags & ~(AccessFlag.WRITE | AccessFlag.SLOW_PATH)) !== 0) fail('EOPNOTSUPP', `unknown flags 0x${flags.toString(16)}`);
   const file = getAccessFile(kernel, fd);
@@ -172,9 +178,12 @@ export function accessRw(kernel: Kernel, _iommufd: Ref<'Iommufd'>, { fd, flags, 
     const owner = File.body.peek(kernel.memory, file) as Ref<'TestAccess'>;
     const write = (flags & AccessFlag.WRITE) !== 0;
     const slow = (flags & AccessFlag.SLOW_PATH) !== 0;
-    if (write && buffer === null) fail('EFAULT', 'the buffer cannot be read');
-    copyThroughAccess(kernel, TestAccess.access.peek(kernel.memory, owner), iova, buffer ?? new Uint8Array(Number(length)), { write, slow });
-    if (buffer === null) fail('EFAULT', 'the buffer cannot be written');
+    if (write) checkReadable(arg, Number(length));
+    const copied = write ? buffer : new Uint8Array(Number(length));
+    copyThroughAccess(kernel, TestAccess.access.peek(kernel.memory, owner), iova, copied, { write, slow });
+    if (write) return;
+    buffer.set(copied.subarray(0, arg.writableBytes));
+    checkWritable(arg, Number(length));
   } finally {
     putFile(kernel, file);
   }

@@ -9,6 +9,7 @@ import { allocated, fail } from '../errno.ts';
 import { IommuGroup, PciDevice } from '../iommu-group.ts';
 import { Change, changePt, detachSlot, RID_SLOT } from '../change-pt.ts';
 import { bindDevice, IommufdDevice, unbindDevice } from '../iommufd-device.ts';
+import { hwptOfRid } from '../iommufd-attach.ts';
 import { hasPasid, hwptOfPasid } from '../iommufd-pasid.ts';
 import type { Kernel } from '../kernel.ts';
 import { abortObject, getObject, IommufdObject, Kind, publishObject, reserveObject } from '../objects.ts';
@@ -97,7 +98,7 @@ export function destroyTestDevice(kernel: Kernel, made: Ref<'TestDevice'>): void
   const memory = kernel.memory;
   const device = TestDevice.device.peek(memory, made);
   const pci = IommufdDevice.device.peek(memory, device);
-  detachSlot(kernel, device, RID_SLOT);
+  detachIfAttached(kernel, device, RID_SLOT);
   unbindDevice(kernel, device, false);
   freeMockDevice(kernel, pci);
   TestDevice.free(memory, made);
@@ -122,16 +123,22 @@ export function pasidReplace(kernel: Kernel, iommufd: Ref<'Iommufd'>, arg: Pasid
   arg.ptId = changePt(kernel, getTestDevice(kernel, iommufd, arg.id), arg.ptId, Change.REPLACE, arg.pasid);
 }
 
-/** What is not attached is detached without an error. */
+/** PASID 0 is the RID. */
 export function pasidDetach(kernel: Kernel, iommufd: Ref<'Iommufd'>, { id, pasid }: PasidDetach): void {
-  const device = getTestDevice(kernel, iommufd, id);
-  if (hasPasid(kernel, device, pasid)) detachSlot(kernel, device, pasid);
+  detachIfAttached(kernel, getTestDevice(kernel, iommufd, id), pasid);
 }
 
-/** Whether a PASID goes through an HWPT, or with 0 through none. ENOENT, EINVAL. */
+/** What is not attached is detached without an error. */
+function detachIfAttached(kernel: Kernel, device: Ref<'IommufdDevice'>, slot: number): void {
+  const attached = slot === RID_SLOT ? hwptOfRid(kernel, device) !== NULL : hasPasid(kernel, device, slot);
+  if (attached) detachSlot(kernel, device, slot);
+}
+
+/** Whether a PASID, of which 0 is the RID, goes through an HWPT, or with 0 through none. ENOENT, EINVAL. */
 export function pasidCheckHwpt(kernel: Kernel, iommufd: Ref<'Iommufd'>, { id, pasid, hwptId }: PasidCheckHwpt): void {
   const memory = kernel.memory;
-  const attached = hwptOfPasid(kernel, getTestDevice(kernel, iommufd, id), pasid);
+  const device = getTestDevice(kernel, iommufd, id);
+  const attached = pasid === RID_SLOT ? hwptOfRid(kernel, device) : hwptOfPasid(kernel, device, pasid);
   if (hwptId === 0 && attached !== 0) fail('EINVAL', `PASID ${pasid} is attached`);
   if (hwptId === 0) return;
   const header = kernel.hold(getObject(kernel, iommufd, hwptId, Kind.ANY));

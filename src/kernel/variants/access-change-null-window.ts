@@ -1,5 +1,6 @@
 /** The pin that takes the access's IOAS as it finds it, beside a replace that has taken it away for the length of a callback. */
-import { Access, checkRange, pinReaches } from '../access.ts';
+import { Access } from '../access.ts';
+import { checkRange, pinReaches } from '../access-pin.ts';
 import { variant } from '../variant.ts';
 
 export default variant({
@@ -9,7 +10,7 @@ export default variant({
   access: {
     pin(kernel, access, iova, length, way) {
       checkRange(iova, length);
-      return pinReaches(kernel, Access.ioas.read(kernel.memory, access), iova, iova + length - 1n, way);
+      return pinReaches(kernel, access, Access.ioas.read(kernel.memory, access), iova, iova + length - 1n, way);
     },
   },
 });
