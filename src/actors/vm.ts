@@ -1,6 +1,7 @@
 /** A thread of a VMM or of its guest: what it asks of iommufd and VFIO, and how it drives its device and its virtual IOMMU. */
 import { read, Until, write } from '#hostmem/atomics';
 import { label } from '#hostmem/labels';
+import { pageBytes } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
 import { viommuType } from '../drivers/mock/viommu.ts';
 import { firstStageData, vtdS1Bytes, vtdS1Data } from '../drivers/vtd/nested.ts';
@@ -210,6 +211,12 @@ export class Vm extends UserThread {
   }
   moveAccess(iommufd: number, access: number, ioasId: number): ErrnoName | null {
     return this.testIoctl(iommufd, 'IOMMU_TEST_ACCESS_REPLACE_IOAS', { fd: access, ioasId });
+  }
+
+  /** A hardware queue of a mock vIOMMU, in a page of the nest parent's IOAS: its id. */
+  hwQueue(iommufd: number, viommuId: number, iova: number): number | ErrnoName {
+    const arg = { flags: 0, viommuId, type: viommuType, index: 0, nestingParentIova: BigInt(iova), length: BigInt(pageBytes), outHwQueueId: 0 };
+    return this.ioctl(iommufd, 'IOMMU_HW_QUEUE_ALLOC', arg) ?? arg.outHwQueueId;
   }
 
   /** The host's own part: a driver of the kernel binds to a function and does DMA through its default domain, or leaves it. */

@@ -76,7 +76,8 @@ export const arguments_: { readonly [N in keyof Commands]: Call<N> } = {
   IOMMU_GET_HW_INFO: {
     read: (input) => ({
       flags: number(input['flags']), devId: number(input['dev_id']), reserved: number(input['__reserved']), dataLength: number(input['data_len']),
-      dataType: number(input['in_or_out_data_type']), outMaxPasidLog2: 0, outCapabilities: 0n,
+      dataType: number(input['in_or_out_data_type']), outMaxPasidLog2: number(input['out_max_pasid_log2']),
+      outCapabilities: big(input['out_capabilities']),
     }),
     write: ({ dataLength, dataType, data, outMaxPasidLog2, outCapabilities }) => ({
       data_len: dataLength, in_or_out_data_type: dataType, out_max_pasid_log2: outMaxPasidLog2, out_capabilities: outCapabilities,
@@ -140,7 +141,8 @@ export const arguments_: { readonly [N in keyof Commands]: Call<N> } = {
   },
   IOMMU_IOAS_IOVA_RANGES: {
     read: (input) => ({
-      ioasId: number(input['ioas_id']), reserved: number(input['__reserved']), numIovas: number(input['num_iovas']), ranges: [], outIovaAlignment: 0n,
+      ioasId: number(input['ioas_id']), reserved: number(input['__reserved']), numIovas: number(input['num_iovas']), ranges: [],
+      outIovaAlignment: big(input['out_iova_alignment']),
     }),
     write: ({ numIovas, outIovaAlignment, ranges }) => ({ num_iovas: numIovas, out_iova_alignment: outIovaAlignment, ranges }),
   },

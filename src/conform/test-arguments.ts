@@ -28,7 +28,8 @@ const pasidAttach = {
 
 const mockDomain = {
   read: (input: TraceFields) => ({
-    id: number(input['id']), deviceFlags: number(input['dev_flags']), outStdevId: 0, outHwptId: 0, outIdevId: 0,
+    id: number(input['id']), deviceFlags: number(input['dev_flags']), outStdevId: number(input['out_stdev_id']), outHwptId: number(input['out_hwpt_id']),
+    outIdevId: number(input['out_idev_id']),
   }),
   write: ({ outStdevId, outHwptId, outIdevId }: TestCommands['IOMMU_TEST_MOCK_DOMAIN']) => ({
     out_stdev_id: outStdevId, out_hwpt_id: outHwptId, out_idev_id: outIdevId,
@@ -39,7 +40,7 @@ export const testArguments: { readonly [N in keyof TestCommands]: TestCall<N> } 
   IOMMU_TEST_ACCESS_PAGES: {
     read: (input, fdOf) => ({
       fd: accessFd(input, fdOf), flags: number(input['flags']), iova: big(input['iova']), length: big(input['length']), userVa: big(input['uptr']),
-      outAccessPagesId: 0,
+      outAccessPagesId: number(input['out_access_pages_id']),
     }),
     write: ({ outAccessPagesId }) => ({ out_access_pages_id: outAccessPagesId }),
   },
@@ -59,7 +60,7 @@ export const testArguments: { readonly [N in keyof TestCommands]: TestCall<N> } 
     write: nothing,
   },
   IOMMU_TEST_CREATE_ACCESS: {
-    read: (input) => ({ id: number(input['id']), flags: number(input['flags']), outAccessFd: 0 }),
+    read: (input) => ({ id: number(input['id']), flags: number(input['flags']), outAccessFd: number(input['out_access_fd']) }),
     write: ({ outAccessFd }) => ({ out_access_fd: outAccessFd }),
   },
   IOMMU_TEST_DESTROY_ACCESS_PAGES: {
@@ -73,7 +74,7 @@ export const testArguments: { readonly [N in keyof TestCommands]: TestCall<N> } 
   IOMMU_TEST_DIRTY: {
     read: (input) => ({
       id: number(input['id']), iova: big(input['iova']), length: big(input['length']), pageSize: big(input['page_size']),
-      bitmap: input['uptr_at'] === null ? null : bytesOf(input['bitmap']) ?? new Uint8Array(0), outNrDirty: 0,
+      bitmap: input['uptr_at'] === null ? null : bytesOf(input['bitmap']) ?? new Uint8Array(0), outNrDirty: number(input['out_nr_dirty']),
     }),
     write: ({ outNrDirty }) => ({ out_nr_dirty: outNrDirty }),
   },

@@ -213,6 +213,14 @@ export function alignmentOfAccesses(kernel: Kernel, ioas: Ref<'Ioas'>): number {
 
 /** Asks every access that pins and has an owner to let go of a range (`iommufd_access_notify_unmap`). No lock of the IOAS is held. */
 export function notifyAccesses(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, length: bigint): void {
+  for (const access of kernel.operations.access.holdAsked(kernel, ioas)) {
+    unmapTestAccess(kernel, Access.owner.peek(kernel.memory, access), iova, length);
+    putObject(kernel, Access.header.peek(kernel.memory, access));
+  }
+}
+
+/** An internal access has nobody to ask. */
+export function holdAsked(kernel: Kernel, ioas: Ref<'Ioas'>): Ref<'Access'>[] {
   const memory = kernel.memory;
   const held: Ref<'Access'>[] = [];
   Ioas.iovaRwsem.acquireRead(memory, ioas);
@@ -222,8 +230,5 @@ export function notifyAccesses(kernel: Kernel, ioas: Ref<'Ioas'>, iova: bigint, 
     if (isAsked && lockObject(kernel, Access.header.peek(memory, access))) held.push(access);
   }
   Ioas.iovaRwsem.releaseRead(memory, ioas);
-  for (const access of held) {
-    unmapTestAccess(kernel, Access.owner.peek(memory, access), iova, length);
-    putObject(kernel, Access.header.peek(memory, access));
-  }
+  return held;
 }

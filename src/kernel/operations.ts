@@ -3,6 +3,7 @@
  */
 import type { Ref } from '#hostmem/object';
 import type { Frame } from '#hostmem/memory';
+import { holdAsked } from './access.ts';
 import { pinThroughAccess } from './access-pin.ts';
 import { claimOwner, unuseDefaultDomain, useDefaultDomain } from './dma-owner.ts';
 import { fail } from './errno.ts';
@@ -103,6 +104,8 @@ export interface PagesOperations {
 export interface AccessOperations {
   /** Returns the frames. EINVAL, EOVERFLOW, ENOENT, EPERM, EFAULT, ENOMEM. */
   pin(kernel: Kernel, access: Ref<'Access'>, iova: bigint, length: bigint, way: Copy): Frame[];
+  /** The accesses of an IOAS that are to be asked to let go of pages, each held as within a call. */
+  holdAsked(kernel: Kernel, ioas: Ref<'Ioas'>): Ref<'Access'>[];
 }
 
 /** What a vdevice and its device have of each other. */
@@ -237,7 +240,7 @@ export const linux72: Operations = Object.freeze({
   attach: Object.freeze({ attach, replace, detach, tryAutomatic }),
   iopt: Object.freeze({ emptyArea, fillAndPublish, resumeUnmap }),
   pages: Object.freeze({ unpinUnfilled }),
-  access: Object.freeze({ pin: pinThroughAccess }),
+  access: Object.freeze({ pin: pinThroughAccess, holdAsked }),
   vdevice: Object.freeze({ holdDevice, letDeviceGo, remove: removeVdevice }),
   driver: Object.freeze({
     attach(kernel: Kernel, domain: Ref<'IommuDomain'>, pciFunction: Ref<'PciFunction'>): void {

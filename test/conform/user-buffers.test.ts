@@ -180,3 +180,12 @@ test('an argument that is not there is EFAULT, whoever\'s command it is for', ()
     ['VFIO_IOMMU_MAP_DMA', { _badptr: '0x0' }, 'EFAULT'],
   )).toBeNull();
 });
+
+test('what the struct held before stays in it where a call ends before its answer', () => {
+  const held = { num_iovas: 3, out_iova_alignment: '0x1' };
+  const device = { out_stdev_id: 7, out_hwpt_id: 8, out_idev_id: 9 };
+  expect(play(
+    ['IOMMU_IOAS_IOVA_RANGES', { size: 32, ioas_id: 99, ...held, ...pointer('allowed_iovas', nullPointer) }, 'ENOENT', { ...held, ranges: [] }],
+    ['IOMMU_TEST_MOCK_DOMAIN', { size: 72, id: 99, ...device }, 'ENOENT', { id: 99, ...device }],
+  )).toBeNull();
+});
