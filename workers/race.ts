@@ -4,7 +4,7 @@ import { Host } from '#hostmem/host';
 import { mix32 } from '#hostmem/labels';
 import { Memory, Space } from '#hostmem/memory';
 import type { Ref } from '#hostmem/object';
-import { VtdDriver } from '#src/drivers/vtd/driver';
+import { driverInForce } from '#src/drivers/in-force';
 import type { DmaEngine } from '#src/hardware/dma-engine';
 import { Machine } from '#src/hardware/machine';
 import { errnoOf } from '#src/kernel/errno';
@@ -25,7 +25,7 @@ const count = (counts: Counts, what: string): void => {
 export default function race(task: RaceTask): RaceReport {
   const host = new Host(task.host);
   const machine = new Machine(host);
-  const kernel = new Kernel(host, linux72, new VtdDriver(host, machine));
+  const kernel = new Kernel(host, linux72, driverInForce(host, machine));
   kernel.enter(task.process as Ref<'Process'>);
   const gate = new Memory(task.gate, Space.KERNEL);
   const report = { attaches: {}, detaches: {}, reads: {}, writes: {} };

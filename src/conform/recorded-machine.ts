@@ -16,12 +16,10 @@ export const recordedDevices: readonly string[] = ['g1d1', 'g1d2', 'g1d3', 'lone
 
 /** How the machine was set up, as the recording's name says. */
 export interface Setup {
-  /** VT-d in scalable mode. */
-  readonly scalable: boolean;
+  /** Its IOMMU, or the kernel's mock driver and no group on real hardware. */
+  readonly iommu: 'vtd-legacy' | 'vtd-scalable' | 'amd' | 'mock';
   /** Booted with `intremap=off`. */
   readonly unsafeInterrupts: boolean;
-  /** No group on real hardware, but the kernel's mock driver, or another vendor's IOMMU. */
-  readonly other: 'mock' | 'amd' | null;
 }
 
 /** `scalable.vfio_group.mf.attach_both.jsonl`, `K8_attach_and_probe.vtd-scalable.mf.jsonl` ... */
@@ -29,11 +27,12 @@ export function setupOf(file: string): Setup {
   const name = basename(file);
   const isMock = /^(selftest|edge|iommufd|vfio_compat|change_process)|(^|[.-])mock[.-]/.test(name);
   const isAmd = /(^|[.-])amd[.-]/.test(name);
-  return { scalable: /(^|[.-])scalable\./.test(name), unsafeInterrupts: name.includes('intremap'), other: isMock ? 'mock' : isAmd ? 'amd' : null };
+  const isScalable = /(^|[.-])scalable\./.test(name);
+  return { iommu: isMock ? 'mock' : isAmd ? 'amd' : isScalable ? 'vtd-scalable' : 'vtd-legacy', unsafeInterrupts: name.includes('intremap') };
 }
 
-export function recordedMachine({ scalable, unsafeInterrupts }: Setup): World {
-  const world = new World({ iommu: scalable ? 'vtd-scalable' : 'vtd-legacy', ramBytes: 16 << 20, kernelBytes: 4 << 20 });
+export function recordedMachine({ iommu, unsafeInterrupts }: Setup): World {
+  const world = new World({ iommu, ramBytes: 16 << 20, kernelBytes: 4 << 20 });
   world.pci(rootBus);
   if (unsafeInterrupts) world.leaveInterruptsUnsafe();
   return world;

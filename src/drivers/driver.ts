@@ -45,14 +45,15 @@ export type AttachError = 'EINVAL' | 'ENOENT' | 'ENODEV' | 'ENOSPC' | 'ENOMEM';
  */
 export interface HwInfo {
   readonly type: number;
-  readonly flags: number;
+  /** Null where the type's struct has neither flags nor a register, but begins with its words. */
+  readonly flags: number | null;
   readonly register?: number;
   readonly words: readonly bigint[];
   readonly capabilities: number;
   readonly maxPasidLog2: number;
 }
 
-/** IOVAs that must not be mapped, both ends inclusive, below 4 GiB. */
+/** IOVAs that must not be mapped, both ends inclusive, below 2^53. */
 export interface ReservedRegion {
   readonly first: number;
   readonly last: number;

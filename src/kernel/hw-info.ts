@@ -51,12 +51,15 @@ function infoOf(kernel: Kernel, pciFunction: Ref<'PciFunction'>, wanted: number)
   return kernel.driver.hwInfoOf?.(pciFunction, wanted) ?? fail('EOPNOTSUPP', `the driver has no data of type ${wanted}`);
 }
 
-/** `flags`, the register or four reserved bytes, then the words, little-endian. */
+/** `flags`, the register or four reserved bytes, where there are such; then the words, little-endian. */
 function bytesOf({ flags, register = 0, words }: HwInfo): Uint8Array {
-  const bytes = new Uint8Array(8 + words.length * 8);
+  const head = flags === null ? 0 : 8;
+  const bytes = new Uint8Array(head + words.length * 8);
   const view = new DataView(bytes.buffer);
-  view.setUint32(0, flags, true);
-  view.setUint32(4, register, true);
-  words.forEach((word, index) => view.setBigUint64(8 + index * 8, word, true));
+  if (flags !== null) {
+    view.setUint32(0, flags, true);
+    view.setUint32(4, register, true);
+  }
+  words.forEach((word, index) => view.setBigUint64(head + index * 8, word, true));
   return bytes;
 }

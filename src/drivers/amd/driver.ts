@@ -35,9 +35,13 @@ import { AmdDomain, AmdDriverState, AmdUnitState, packTop, topLevels, topRoot } 
 const tableFrames = 16;
 /** Of IOVAs; a domain begins with tables for 39 of them. */
 const inputBits = 64;
-/** IOMMU_HW_INFO_TYPE_AMD would have the guest's features, of which none is modelled: no type, and IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED. */
-const noHwInfo: HwInfo = { type: 0, flags: 0, words: [], capabilities: 8, maxPasidLog2: 0 };
-const interruptWindow: readonly ReservedRegion[] = [{ first: 0xfee00000, last: 0xfeefffff }];
+/**
+ * IOMMU_HW_INFO_TYPE_AMD: EFR and EFR2, those of QEMU's unit (prefetch, PPR, GT, IA, GA, HE, tables of six levels), of which this one has the tables; and
+ * IOMMU_HW_CAP_PCI_ATS_NOT_SUPPORTED.
+ */
+const amdHwInfo: HwInfo = { type: 4, flags: null, words: [0x29d3n, 0n], capabilities: 8, maxPasidLog2: 0 };
+/** The interrupt window, and what HyperTransport has for itself at the end of the first TiB (`amd_iommu_get_resv_regions`). */
+const reservedWindows: readonly ReservedRegion[] = [{ first: 0xfee00000, last: 0xfeefffff }, { first: 0xfd_0000_0000, last: 0xff_ffff_ffff }];
 
 export class AmdDriver implements IommuDriver {
   readonly blockedDomain: Ref<'IommuDomain'>;
@@ -186,11 +190,11 @@ export class AmdDriver implements IommuDriver {
   }
 
   hwInfo(): HwInfo {
-    return noHwInfo;
+    return amdHwInfo;
   }
 
   reservedRegions(): readonly ReservedRegion[] {
-    return interruptWindow;
+    return reservedWindows;
   }
 
   #device(pciFunction: Ref<'PciFunction'>): Ref<'IommuDevice'> {
