@@ -5,7 +5,7 @@ import { readdirSync, statSync, type Stats } from 'node:fs';
 import { join } from 'node:path';
 import { InputError } from '../input-error.ts';
 import type { ConformResult, Difference } from '../results.ts';
-import { firstDifference, type Player } from './compare.ts';
+import { firstDifference, type Played, type Player } from './compare.ts';
 import { readTrace, type TraceLine } from './trace-file.ts';
 
 /** Makes the player of one file; `lines` are all it will be asked to play. */
@@ -30,7 +30,7 @@ export async function conform(paths: readonly string[], makePlayer: MakePlayer):
 
 async function playFile(file: string, lines: readonly TraceLine[], player: Player): Promise<Verdict> {
   for (const line of lines) {
-    const outcome = await player.play(line);
+    const outcome = await playLine(player, line);
     if ('skip' in outcome) return { file, why: `line ${line.line}, ${line.call}: ${outcome.skip}` };
     const found = 'differs' in outcome ? outcome.differs : firstDifference(line, outcome);
     if (found === null) continue;
@@ -38,6 +38,16 @@ async function playFile(file: string, lines: readonly TraceLine[], player: Playe
     return { file, line: line.line, call: line.call, expected: `${field} ${expected}`, got: `${field} ${got}` };
   }
   return 'passed';
+}
+
+/** A model that breaks at a line answers nothing there: a difference of this file, and the others are played all the same. */
+async function playLine(player: Player, line: TraceLine): Promise<Played> {
+  try {
+    return await player.play(line);
+  } catch (error) {
+    if (error instanceof InputError) throw error;
+    return { differs: { field: 'the model', expected: 'to answer', got: `broken: ${error instanceof Error ? error.message : String(error)}` } };
+  }
 }
 
 /** The recordings that the paths name: a file itself, of a folder all `.jsonl` below it. Each once. */

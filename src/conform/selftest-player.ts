@@ -6,7 +6,7 @@ import { Host } from '#hostmem/host';
 import type { Ref } from '#hostmem/object';
 import { MockDriver } from '../drivers/mock/driver.ts';
 import type { Sized } from '../kernel/argument.ts';
-import { Errno } from '../kernel/errno.ts';
+import { Errno, fail } from '../kernel/errno.ts';
 import { exit, fork } from '../kernel/fork.ts';
 import { mmapIommufd } from '../kernel/iommufd-mmap.ts';
 import { Kernel, KernelRoot } from '../kernel/kernel.ts';
@@ -87,7 +87,7 @@ export class SelftestPlayer implements Player {
     if (line.call.startsWith('IOMMU_TEST_OP')) return this.#test(line, noOperation as TestCall<keyof TestCommands>);
     try {
       if (line.call === 'READ') return this.#read(line);
-      if (line.call === 'WRITE') return { ...nothing, ret: write(this.#kernel, this.#fd(line.fd), bytesOf(line.in['data'])!), out: line.out ?? {} };
+      if (line.call === 'WRITE') return this.#write(line);
       if (line.call === 'POLL') return this.#poll(line);
       const out = this.#systemCall(line);
       return out === null ? { skip: `nobody plays ${line.call} yet` } : { ret: 0, errno: null, out, acct: this.#accounting() };
@@ -241,14 +241,22 @@ export class SelftestPlayer implements Player {
   /** `pgfaults` and `vevents` are the recorder's own decoding of the bytes. */
   #read({ in: input, fd, out = {} }: TraceLine): Outcome {
     const bytes = read(this.#kernel, this.#fd(fd), Number(input['count']));
-    return { ret: bytes.length, errno: null, out: { ...out, data: told(bytes) } };
+    // Of nothing a recording may show either.
+    const data = bytes.length === 0 && out['data'] === null ? null : told(bytes);
+    return { ret: bytes.length, errno: null, out: { ...out, data }, acct: this.#accounting() };
+  }
+
+  /** What the program could not show, the kernel cannot read either. */
+  #write({ in: input, fd, out = {} }: TraceLine): Outcome {
+    const bytes = bytesOf(input['data']) ?? fail('EFAULT', 'the buffer cannot be read');
+    return { ret: write(this.#kernel, this.#fd(fd), bytes), errno: null, out, acct: this.#accounting() };
   }
 
   #poll({ in: input, fd }: TraceLine): Outcome {
     const { readable, writable } = poll(this.#kernel, this.#fd(fd));
     const events = (readable ? PollEvent.IN : 0) | (writable ? PollEvent.OUT : 0);
     const found = events & Number(input['events']);
-    return { ret: found === 0 ? 0 : 1, errno: null, out: { revents: BigInt(found) } };
+    return { ret: found === 0 ? 0 : 1, errno: null, out: { revents: BigInt(found) }, acct: this.#accounting() };
   }
 
   #mmap(input: TraceFields, out: TraceFields): TraceFields {

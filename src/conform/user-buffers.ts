@@ -16,6 +16,8 @@ interface Pointer {
 
 const number = (value: TraceValue | undefined): number => Number(value ?? 0);
 const rangeBytes = 16;
+/** What is the program's own, its stack above all, is no longer than this. */
+const mostPrivateBytes = 1 << 20;
 
 const data: Pointer = { field: 'data_uptr', shown: 'data', bytes: (input) => number(input['data_len']) };
 const ranges: Pointer = { field: 'allowed_iovas', bytes: (input) => number(input['num_iovas']) * rangeBytes };
@@ -48,8 +50,9 @@ export function describeBuffer(memory: ProgramMemory, call: string, input: Trace
   const bytes = pointer.bytes(input);
   const va = BigInt((input[pointer.field] ?? 0) as bigint | number);
   const buffer = arg as UserBuffer;
-  const readable = isNowhere ? 0 : isRegion ? memory.reachable(va, bytes, false) : bytes;
+  const own = Math.min(bytes, mostPrivateBytes);
+  const readable = isNowhere ? 0 : isRegion ? memory.reachable(va, bytes, false) : own;
   if (readable < bytes) buffer.readableBytes = readable;
-  const writable = isNowhere ? 0 : isRegion ? memory.reachable(va, bytes, true) : bytes;
+  const writable = isNowhere ? 0 : isRegion ? memory.reachable(va, bytes, true) : own;
   if (writable < bytes) buffer.writableBytes = writable;
 }

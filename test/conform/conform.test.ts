@@ -36,6 +36,15 @@ test('a model that answers as recorded passes, and every file gets a player of i
   expect(traceFiles(['test/traces'])).toEqual(expect.arrayContaining(recordings));
 });
 
+test('a model that breaks at a line differs there, and the other files are played all the same', async () => {
+  const breaks = (line: TraceLine, outcome: Outcome): Outcome => {
+    if (line.seq === 44) throw new TypeError('no such thing');
+    return outcome;
+  };
+  const { files, passed, failed } = await conform(recordings, (file) => echo(file === recordings[1] ? breaks : undefined)());
+  expect([files, passed, failed]).toEqual([2, 1, [expect.objectContaining({ file: recordings[1], line: 44, expected: 'the model to answer', got: 'the model broken: no such thing' })]]);
+});
+
 const attach = 'VFIO_DEVICE_ATTACH_IOMMUFD_PT';
 const reads = (o: Outcome, read: string): Outcome => ({ ...o, probe: { ...o.probe, read } });
 const reaches = (o: Outcome, write: string): Outcome => ({ ...o, probe: { ...o.probe, write } });

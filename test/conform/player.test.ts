@@ -4,6 +4,7 @@ import { Host } from '#hostmem/host';
 import { makePlayer } from '#src/conform/player';
 import { ProgramPages } from '#src/conform/program-pages';
 import { setupOf } from '#src/conform/recorded-machine';
+import { SelftestPlayer } from '#src/conform/selftest-player';
 import { readTrace, type TraceFields, type TraceLine } from '#src/conform/trace-file';
 import { firstDifference, type Played } from '#src/conform/compare';
 import { expect, test } from 'vitest';
@@ -76,13 +77,15 @@ test('DMA while the group is replaced meets pages of the two IOASes alone', asyn
   expect(await play(file, (line) => remapped(unmapped(line)))).toBe('line 34: reads.other');
 });
 
-test('a recording says by its name which machine it needs', () => {
+test('a recording says by its name which machine it needs, or by what it asks for', async () => {
   expect(setupOf('/x/vfio_group.mf.partial.jsonl')).toEqual({ iommu: 'vtd-legacy', unsafeInterrupts: false });
   expect(setupOf('scalable.vfio_group.mf.race.jsonl').iommu).toBe('vtd-scalable');
   expect(setupOf('K8_attach_and_probe.vtd-scalable.mf.jsonl').iommu).toBe('vtd-scalable');
   expect(setupOf('nointremap.vfio_group.mf.attach_both.jsonl').unsafeInterrupts).toBe(true);
   for (const name of ['K6_enable_twice.mock.jsonl', 'iommufd.cmd_fail.jsonl', 'edge.copy.jsonl']) expect(setupOf(name).iommu).toBe('mock');
   for (const name of ['amd.vfio_group.mf.race.jsonl', 'K5_pasid_zero.amd.mf.jsonl']) expect(setupOf(name).iommu).toBe('amd');
+  expect(await makePlayer('x.jsonl', readTrace(`${traces}/K6_enable_twice.mock.jsonl`))).toBeInstanceOf(SelftestPlayer);
+  expect(await makePlayer('x.jsonl', readTrace(`${traces}/${permissions}`))).not.toBeInstanceOf(SelftestPlayer);
 });
 
 test('on an AMD machine a group answers as on VT-d, but for what is reserved in its IOAS', async () => {

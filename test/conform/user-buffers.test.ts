@@ -189,3 +189,12 @@ test('what the struct held before stays in it where a call ends before its answe
     ['IOMMU_TEST_MOCK_DOMAIN', { size: 72, id: 99, ...device }, 'ENOENT', { id: 99, ...device }],
   )).toBeNull();
 });
+
+test('a stack ends, and what a program could not show to the recorder the kernel cannot read', () => {
+  const info = { size: 40, flags: '0x0', dev_id: 3, data_len: 0xffffffff, in_or_out_data_type: '0x0', ...pointer('data_uptr', stack) };
+  expect(play(
+    ['IOMMU_GET_HW_INFO', info, 'EFAULT', { data_len: 0xffffffff, in_or_out_data_type: '0x0' }],
+    ['IOMMU_FAULT_QUEUE_ALLOC', { size: 16, flags: '0x0' }, null, { out_fault_id: 7, out_fault_fd: 4, out_fault_fd_name: 'fault1' }],
+    ['WRITE', { count: 16, data: null }, 'EFAULT'],
+  )).toBeNull();
+});
