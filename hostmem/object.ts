@@ -21,6 +21,7 @@ export const NULL = 0 as Ref<never>;
 const unit = 64;
 const addressMask = 0xfffff;
 const generationShift = 20;
+const typeMask = 0x7fff;
 /** Poison of freed blocks, as the slab allocator's: easy to recognise in a dump. */
 export const poison = 0x6b6b6b6b;
 
@@ -61,7 +62,7 @@ const typeNames = new Map<number, string>();
 
 /** The 15-bit number of a type in block headers. */
 export function typeNumber(name: string): number {
-  const type = (hashText(name) & 0x7fff) || 1;
+  const type = (hashText(name) & typeMask) || 1;
   typeNames.set(type, name);
   return type;
 }
@@ -179,7 +180,7 @@ export interface Block {
 }
 
 /** The own type of what is live in a block. */
-const typeOfBlock = (memory: Memory, at: number): number => (peek(memory, at + 4) & 0x7fff) || ((peek(memory, at) >>> 1) & 0x7fff);
+const typeOfBlock = (memory: Memory, at: number): number => (peek(memory, at + 4) & typeMask) || ((peek(memory, at) >>> 1) & typeMask);
 
 /** All live blocks, in the order of their addresses: walks the heap. */
 export function liveBlocks(memory: Memory): Block[] {
@@ -208,7 +209,7 @@ export function blockAt(memory: Memory, address: number): { readonly at: number;
 function dangling(ref: number, header: number, type: number): UseAfterFree {
   const expected = typeNames.get(type) ?? `type #${type}`;
   if (ref === NULL) return new UseAfterFree(`a null reference to ${expected} was followed`);
-  const actual = (header >>> 1) & 0x7fff;
+  const actual = (header >>> 1) & typeMask;
   const found = (header & 1) === 0 ? 'is free' : actual === type ? 'was reused' : `is of type ${typeNames.get(actual) ?? `#${actual}`}`;
   return new UseAfterFree(`reference 0x${ref.toString(16)} to ${expected}: the block ${found}`);
 }

@@ -1,5 +1,6 @@
 /** Arguments of ioctls between a recording's field names and the model's: one entry a command. */
 import { longestEntry, mostEntries } from '../kernel/hwpt-invalidate.ts';
+import { rangeBytes } from '../kernel/ioas.ts';
 import type { Commands } from '../kernel/syscalls.ts';
 import { bytesOf, hex, told } from './trace-bytes.ts';
 import type { TraceFields, TraceValue } from './trace-file.ts';
@@ -17,7 +18,7 @@ const big = (value: TraceValue | undefined): bigint => BigInt((value ?? 0) as bi
 function rangesOf(value: TraceValue | undefined): { ranges: [bigint, bigint][]; readableBytes?: number } {
   const shown = (value ?? []) as readonly (readonly [bigint, bigint] | null)[];
   const ranges = shown.map((range): [bigint, bigint] => [big(range?.[0]), big(range?.[1])]);
-  return shown.includes(null) ? { ranges, readableBytes: shown.indexOf(null) * 16 } : { ranges };
+  return shown.includes(null) ? { ranges, readableBytes: shown.indexOf(null) * rangeBytes } : { ranges };
 }
 
 /** The chain of capabilities behind VFIO_IOMMU_GET_INFO; none without room for all. */

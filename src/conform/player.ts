@@ -6,7 +6,6 @@ import { peek, poke } from '#hostmem/atomics';
 import type { Ref } from '#hostmem/object';
 import type { DmaEngine } from '../hardware/dma-engine.ts';
 import { Machine } from '../hardware/machine.ts';
-import type { Sized } from '../kernel/argument.ts';
 import { Errno } from '../kernel/errno.ts';
 import { mmap, munmap, Process, userAddress } from '../kernel/process.ts';
 import { close, ioctl, open, type Commands } from '../kernel/syscalls.ts';
@@ -24,7 +23,7 @@ import { runRace } from './race.ts';
 import { recordedDevices, recordedMachine, setupOf, type Setup } from './recorded-machine.ts';
 import { SelftestPlayer } from './selftest-player.ts';
 import type { Accounting, TraceFields, TraceLine, TraceValue } from './trace-file.ts';
-import { describeBuffer } from './user-buffers.ts';
+import { describeBuffer, describeStruct } from './user-buffers.ts';
 
 /** A label of the recording: which pages of the process an IOAS maps at the two addresses that probes use. */
 interface Label {
@@ -133,6 +132,7 @@ export class VfioPlayer implements Player {
   /** What the kernel wrote is read back from the argument, also when the call fails. */
   #ioctl<N extends keyof Commands>(line: TraceLine, { read, write }: Call<N>): Outcome {
     const arg = read(line.in, (name) => this.#fd(name));
+    describeStruct(line, arg);
     this.#fillIn(line, arg);
     describeBuffer(this.#memory, line.call, line.in, arg);
     let errno: string | null = null;
@@ -149,15 +149,12 @@ export class VfioPlayer implements Player {
     return { ret: errno === null ? ret : -1, errno, out: { ...out, ...namesOf(line) }, acct: this.#accounting() };
   }
 
-  /** What is in no field of the recorded struct: its size, where it lies, and what pointers of the group's calls led to. */
+  /** What is in no field of the recorded struct: the token, a read-only argument, and what pointers of the group's calls led to. */
   #fillIn(line: TraceLine, arg: object): void {
-    const { size, tail, _extra: extra = tail, _badptr: absent, token_uuid_ptr: token } = line.in;
-    if (size !== undefined && line.call.startsWith('IOMMU_')) (arg as Sized).size = Number(size);
-    if (extra !== undefined) (arg as Sized).nonzeroTail = /[1-9a-f]/.test(typeof extra === 'string' ? extra : String((extra as TraceFields)['fill']));
+    const { token_uuid_ptr: token } = line.in;
     if (token !== undefined) (arg as VfioBind).token = big(token);
     // Nothing but an argument that cannot be written ends an attach so (CONFIRMED, K3).
-    if (line.call === 'VFIO_DEVICE_ATTACH_IOMMUFD_PT' && line.errno === 'EFAULT') (arg as VfioAttach).argument = 'read-only';
-    if (absent !== undefined) (arg as Sized).argument = 'absent';
+    if (line.call === 'VFIO_DEVICE_ATTACH_IOMMUFD_PT' && line.errno === 'EFAULT') (arg as VfioAttach).argument ??= 'read-only';
     if (line.call === 'VFIO_GROUP_SET_CONTAINER') (arg as GroupSetContainer).fd = this.#fds.get('iommu1') ?? -1;
     if (line.call === 'VFIO_GROUP_GET_DEVICE_FD') (arg as GroupGetDeviceFd).name = String((this.#topology['A'] as TraceFields)['bdf']);
   }

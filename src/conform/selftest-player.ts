@@ -5,7 +5,6 @@
 import { Host } from '#hostmem/host';
 import type { Ref } from '#hostmem/object';
 import { MockDriver } from '../drivers/mock/driver.ts';
-import type { Sized } from '../kernel/argument.ts';
 import { Errno, fail } from '../kernel/errno.ts';
 import { exit, fork } from '../kernel/fork.ts';
 import { mmapIommufd } from '../kernel/iommufd-mmap.ts';
@@ -22,7 +21,7 @@ import { ProgramMemory } from './program-memory.ts';
 import { testArguments, type TestCall } from './test-arguments.ts';
 import { bytesOf, told } from './trace-bytes.ts';
 import type { Accounting, TraceFields, TraceLine, TraceValue } from './trace-file.ts';
-import { bitmapBytes, describeBuffer } from './user-buffers.ts';
+import { bitmapBytes, describeBuffer, describeStruct } from './user-buffers.ts';
 
 /** The bitmap of a dirty query in the program's memory. */
 interface Bitmap {
@@ -340,15 +339,6 @@ const isInRegion = (at: TraceValue | undefined): boolean => typeof at === 'objec
 function bufferOf({ in: input, out = {} }: TraceLine): Uint8Array {
   const raw = bytesOf(out['raw'] ?? '') ?? new Uint8Array(0);
   return new Uint8Array(Number(input['argsz'])).fill(raw[36] ?? raw.at(-1) ?? 0);
-}
-
-/** How long the user's struct is, and where it lies. What VFIO's commands call `size` is something else. */
-function describeStruct({ call, in: input }: TraceLine, arg: object): void {
-  const sized = arg as Sized;
-  const { size, _extra: extra, _badptr: absent } = input;
-  if (size !== undefined && call.startsWith('IOMMU_')) sized.size = Number(size);
-  if (extra !== undefined) sized.nonzeroTail = /[1-9a-f]/.test(typeof extra === 'string' ? extra : String((extra as TraceFields)['fill']));
-  if (absent !== undefined) sized.argument = 'absent';
 }
 
 /** Twice what the recorded program maps, for what stays pinned, and room for page tables. */

@@ -1,10 +1,11 @@
 /**
- * The buffers of the recorded program that a command's struct points to: how much of one the kernel could read and write. A recording
+ * A command's struct, and the buffers of the recorded program that it points to: how much of one the kernel could read and write. A recording
  * says where a pointer leads (`<field>_at`); only the program's own regions are partly there, or read-only.
  */
-import type { UserBuffer } from '../kernel/argument.ts';
+import type { Sized, UserBuffer } from '../kernel/argument.ts';
+import { rangeBytes } from '../kernel/ioas.ts';
 import type { ProgramMemory } from './program-memory.ts';
-import type { TraceFields, TraceValue } from './trace-file.ts';
+import type { TraceFields, TraceLine, TraceValue } from './trace-file.ts';
 
 interface Pointer {
   readonly field: string;
@@ -15,7 +16,6 @@ interface Pointer {
 }
 
 const number = (value: TraceValue | undefined): number => Number(value ?? 0);
-const rangeBytes = 16;
 /** What is the program's own, its stack above all, is no longer than this. */
 const mostPrivateBytes = 1 << 20;
 
@@ -39,6 +39,15 @@ const pointers: { readonly [call: string]: Pointer } = {
   IOMMU_TEST_DIRTY: { field: 'uptr', shown: 'bitmap', bytes: bitmapBytes },
   IOMMU_VIOMMU_ALLOC: data,
 };
+
+/** How long the user's struct is, what is behind the part that the kernel knows, and where it lies. What VFIO's commands call `size` is something else. */
+export function describeStruct({ call, in: input }: TraceLine, arg: object): void {
+  const sized = arg as Sized;
+  const { size, tail, _extra: extra = tail, _badptr: absent } = input;
+  if (size !== undefined && call.startsWith('IOMMU_')) sized.size = Number(size);
+  if (extra !== undefined) sized.nonzeroTail = /[1-9a-f]/.test(typeof extra === 'string' ? extra : String((extra as TraceFields)['fill']));
+  if (absent !== undefined) sized.argument = 'absent';
+}
 
 /** Notes in an argument what of its buffer is missing or read-only. Where the calling process has all of it, nothing. */
 export function describeBuffer(memory: ProgramMemory, call: string, input: TraceFields, arg: object): void {

@@ -39,7 +39,7 @@ export const Ioas = object('Ioas', {
 });
 
 /** Size of a range in the user's array. */
-const rangeBytes = 16;
+export const rangeBytes = 16;
 
 export const MapFlag = { FIXED_IOVA: 1, WRITEABLE: 2, READABLE: 4 } as const;
 
